@@ -1,0 +1,335 @@
+//! Everything about a pool, as a value: for people as text, for programs as JSON (feature `serde`).
+
+use crate::shared::Shared;
+use crate::stats::Sums;
+use crate::status::{Status, StopReason};
+use crate::task_dump::TaskDump;
+use std::fmt;
+
+/// How many tasks stand how. A snapshot: while tasks move, a number may be off by those in motion.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Counts {
+    /// Accepted, no step has run.
+    pub queued: usize,
+    /// Started, not parked, not ended: on a worker or in line for the next turn.
+    pub running: usize,
+    /// Parked.
+    pub syncing: usize,
+    /// Ended, not reaped.
+    pub done: usize,
+    /// Worker threads that are alive.
+    pub threads: usize,
+}
+
+/// How many tasks of a dump stand how.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[allow(missing_docs, reason = "each field is the status of its name")]
+#[non_exhaustive]
+pub struct Totals {
+    pub queued: usize,
+    pub running: usize,
+    pub syncing: usize,
+    pub stopping: usize,
+    pub finished: usize,
+    pub stopped: usize,
+    pub panicked: usize,
+}
+
+/// What was counted since the pool's start.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Counters {
+    /// Tasks accepted. At rest: `finished + panicked + stopped.total()`, plus those that are alive.
+    pub accepted: u64,
+    /// Tasks refused.
+    pub refused: RefusedCounters,
+    /// Tasks that ended with `TaskDone`.
+    pub finished: u64,
+    /// Tasks that ended as `Stopped`.
+    pub stopped: StoppedCounters,
+    /// Tasks whose step panicked.
+    pub panicked: u64,
+    /// Steps run.
+    pub steps: u64,
+    /// Times a task was parked.
+    pub syncs: u64,
+    /// Wake-ups of service loops.
+    pub wakes: u64,
+    /// Wake-ups of workers.
+    pub worker_wakes: u64,
+    /// Batches that workers took out of the line.
+    pub batches: u64,
+    /// Tasks that a worker took from another's batch.
+    pub steals: u64,
+}
+
+/// Refused tasks, by reason: see [`EnqueueError`](crate::EnqueueError).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[allow(missing_docs, reason = "each field is the reason of its name")]
+#[non_exhaustive]
+pub struct RefusedCounters {
+    pub queue_full: u64,
+    pub too_many_tasks: u64,
+    pub finished: u64,
+}
+
+/// Stopped tasks, by reason: see [`StopReason`].
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[allow(missing_docs, reason = "each field is the reason of its name")]
+#[non_exhaustive]
+pub struct StoppedCounters {
+    pub returned: u64,
+    pub dequeued: u64,
+    pub connection_closed: u64,
+    pub queue_timeout: u64,
+    pub sync_timeout: u64,
+    pub deadline: u64,
+    pub pool_finished: u64,
+    pub service_dropped: u64,
+}
+
+impl StoppedCounters {
+    /// The sum.
+    pub fn total(&self) -> u64 {
+        self.by_reason().iter().sum()
+    }
+
+    /// In the order of [`StopReason::ALL`].
+    fn by_reason(&self) -> [u64; StopReason::ALL.len()] {
+        [
+            self.returned,
+            self.dequeued,
+            self.connection_closed,
+            self.queue_timeout,
+            self.sync_timeout,
+            self.deadline,
+            self.pool_finished,
+            self.service_dropped,
+        ]
+    }
+}
+
+/// A pool at one moment: what [`ThreadPool::dump`](crate::ThreadPool::dump) gives.
+///
+/// `Display` makes a table of it, a line per task; with a width (`{:.50}`) at most so many lines.
+#[doc(alias = "lws_threadpool_dump")]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct PoolDump {
+    /// The pool's name.
+    pub pool: String,
+    /// Microseconds since it was built.
+    pub uptime_us: u64,
+    /// Worker threads alive.
+    pub threads: usize,
+    /// How many tasks stand how, by the counters.
+    pub counts: Counts,
+    /// How many of `tasks` stand how.
+    pub totals: Totals,
+    /// What was counted since the start.
+    pub counters: Counters,
+    /// Every task that is not reaped, service by service.
+    pub tasks: Vec<TaskDump>,
+}
+
+impl PoolDump {
+    pub(crate) fn of(shared: &Shared) -> Self {
+        let now = shared.clock.now();
+        let mut tasks = Vec::new();
+        for port in shared.ports() {
+            let mut from = Some(0);
+            while let Some(slot) = from {
+                from = port.copy_tasks(slot, now, &mut tasks);
+            }
+        }
+        let counts = Counts::of(shared);
+        Self {
+            pool: shared.name.clone(),
+            uptime_us: now / 1000,
+            threads: counts.threads,
+            counts,
+            totals: Totals::of(&tasks),
+            counters: Counters::of(shared),
+            tasks,
+        }
+    }
+}
+
+impl Counts {
+    pub(crate) fn of(shared: &Shared) -> Self {
+        let sums = shared.sums();
+        let admission = &shared.admission;
+        let (accepted, never_ran) = (admission.accepted(), admission.never_ran());
+        let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let syncing = sums.parked.saturating_sub(sums.unparked);
+        let ended_started = sums.ended().saturating_sub(never_ran);
+        Self {
+            queued: size(accepted.saturating_sub(never_ran + sums.started)),
+            running: size(sums.started.saturating_sub(ended_started + syncing)),
+            syncing: size(syncing),
+            done: size(sums.ended().saturating_sub(admission.reaped())),
+            threads: shared.workers(),
+        }
+    }
+}
+
+impl Totals {
+    fn of(tasks: &[TaskDump]) -> Self {
+        let mut totals = Self::default();
+        for task in tasks {
+            *match task.status {
+                Status::Queued => &mut totals.queued,
+                Status::Running => &mut totals.running,
+                Status::Syncing => &mut totals.syncing,
+                Status::Stopping => &mut totals.stopping,
+                Status::Finished => &mut totals.finished,
+                Status::Stopped => &mut totals.stopped,
+                Status::Panicked => &mut totals.panicked,
+            } += 1;
+        }
+        totals
+    }
+}
+
+impl Counters {
+    fn of(shared: &Shared) -> Self {
+        let sums: Sums = shared.sums();
+        let [
+            returned,
+            dequeued,
+            connection_closed,
+            queue_timeout,
+            sync_timeout,
+            deadline,
+            pool_finished,
+            service_dropped,
+        ] = sums.stopped;
+        Self {
+            accepted: shared.admission.accepted(),
+            refused: RefusedCounters {
+                queue_full: sums.refused_queue,
+                too_many_tasks: sums.refused_tasks,
+                finished: sums.refused_finished,
+            },
+            finished: sums.finished,
+            stopped: StoppedCounters {
+                returned,
+                dequeued,
+                connection_closed,
+                queue_timeout,
+                sync_timeout,
+                deadline,
+                pool_finished,
+                service_dropped,
+            },
+            panicked: sums.panicked,
+            steps: sums.steps,
+            syncs: sums.parked,
+            wakes: sums.wakes,
+            worker_wakes: sums.worker_wakes,
+            batches: sums.batches,
+            steals: sums.steals,
+        }
+    }
+}
+
+impl fmt::Display for PoolDump {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let t = &self.totals;
+        writeln!(
+            f,
+            "pool {:?}: {} threads, up {}",
+            self.pool,
+            self.threads,
+            Span(self.uptime_us)
+        )?;
+        writeln!(
+            f,
+            "tasks     queued {}  running {}  syncing {}  stopping {}  finished {}  stopped {}  panicked {}",
+            t.queued, t.running, t.syncing, t.stopping, t.finished, t.stopped, t.panicked
+        )?;
+        self.counters.fmt(f)?;
+        let shown = f.precision().unwrap_or(usize::MAX).min(self.tasks.len());
+        if shown > 0 {
+            writeln!(
+                f,
+                "{:>12} {:<20} {:>10} {:<9} {:>9} {:>9} {:>9} {:>6} {:>6} {:>6}",
+                "id", "name", "connection", "status", "for", "alive", "queued", "worker", "run %", "sync %"
+            )?;
+        }
+        self.tasks[..shown].iter().try_for_each(|task| task.fmt(f))?;
+        match self.tasks.len() - shown {
+            0 => Ok(()),
+            more => writeln!(f, "... and {more} more"),
+        }
+    }
+}
+
+impl fmt::Display for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let r = &self.refused;
+        writeln!(
+            f,
+            "since start  accepted {}  finished {}  stopped {}  panicked {}",
+            self.accepted,
+            self.finished,
+            self.stopped.total(),
+            self.panicked
+        )?;
+        writeln!(
+            f,
+            "refused   queue full {}  too many tasks {}  finished {}",
+            r.queue_full, r.too_many_tasks, r.finished
+        )?;
+        f.write_str("stopped ")?;
+        for (reason, n) in StopReason::ALL.iter().zip(self.stopped.by_reason()) {
+            write!(f, "  {reason} {n}")?;
+        }
+        writeln!(
+            f,
+            "\nwork      steps {}  syncs {}  wakes {}  worker wakes {}  batches {}  steals {}",
+            self.steps, self.syncs, self.wakes, self.worker_wakes, self.batches, self.steals
+        )
+    }
+}
+
+impl fmt::Display for TaskDump {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        writeln!(
+            f,
+            "{:>12} {:<20} {:>10} {:<9} {:>9} {:>9} {:>9} {:>6} {:>6.1} {:>6.1}",
+            self.id,
+            self.name.as_deref().unwrap_or("-"),
+            or_dash(self.connection.map(|conn| conn.to_string())),
+            self.status,
+            Span(self.in_status_us).to_string(),
+            Span(self.alive_us).to_string(),
+            Span(self.queued_us).to_string(),
+            or_dash(self.worker.map(|worker| worker.to_string())),
+            self.run_percent,
+            self.sync_percent
+        )
+    }
+}
+
+/// Microseconds for people: three or four digits and a unit.
+struct Span(u64);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            us @ 0..10_000 => write!(f, "{us} us"),
+            us @ 10_000..10_000_000 => write!(f, "{} ms", us / 1000),
+            us @ 10_000_000..36_000_000_000 => write!(f, "{} s", us / 1_000_000),
+            us => write!(f, "{} h", us / 3_600_000_000),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What can be refused, and what to do about it.
+
+use std::fmt;
+use std::io;
+
+/// Why [`Service::enqueue`](crate::Service::enqueue) refused a task, with the task.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum EnqueueError<T> {
+    /// `max_queue_depth` tasks wait for their first step and no worker is idle. Answer "busy" (HTTP 503) or try
+    /// again after the next wake-up.
+    QueueFull(T),
+    /// `max_tasks` tasks are accepted and not reaped. Reap what `take_ready` announces, or try again later.
+    TooManyTasks(T),
+    /// The pool is finishing and accepts nothing more.
+    Finished(T),
+}
+
+impl<T> EnqueueError<T> {
+    /// The task that was refused, untouched.
+    pub fn into_task(self) -> T {
+        match self {
+            Self::QueueFull(task) | Self::TooManyTasks(task) | Self::Finished(task) => task,
+        }
+    }
+
+    /// Whether the refusal is for now (a limit) and not for good (the pool is finishing).
+    pub fn is_full(&self) -> bool {
+        !matches!(self, Self::Finished(_))
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::QueueFull(_) => {
+                "queue full: max_queue_depth tasks wait to start; try again after a wake-up"
+            }
+            Self::TooManyTasks(_) => "too many tasks: max_tasks are not reaped; reap ended ones first",
+            Self::Finished(_) => "the pool is finishing and accepts no tasks",
+        }
+    }
+
+    fn variant(&self) -> &'static str {
+        match self {
+            Self::QueueFull(_) => "QueueFull",
+            Self::TooManyTasks(_) => "TooManyTasks",
+            Self::Finished(_) => "Finished",
+        }
+    }
+}
+
+impl<T> fmt::Debug for EnqueueError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}(..)", self.variant())
+    }
+}
+
+impl<T> fmt::Display for EnqueueError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())
+    }
+}
+
+impl<T> std::error::Error for EnqueueError<T> {}
+
+/// Why [`ThreadPoolBuilder::build`](crate::ThreadPoolBuilder::build) made no pool. Nothing is left behind.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// An option that must be at least 1 is 0; names the option.
+    Zero(&'static str),
+    /// More threads than a pool can number (65,000).
+    TooManyThreads(usize),
+    /// The name contains a NUL byte, which no thread's name may.
+    NameWithNul(String),
+    /// The operating system refused thread number `index`. Ask for fewer threads, a smaller
+    /// stack, or raise the limit (`ulimit -u`, cgroup `pids.max`).
+    Spawn {
+        /// Counted from 0.
+        index: usize,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Zero(option) => write!(f, "`{option}` is 0: give at least 1"),
+            Self::TooManyThreads(asked) => {
+                write!(
+                    f,
+                    "{asked} threads: a pool has at most {}",
+                    crate::error::MAX_THREADS
+                )
+            }
+            Self::NameWithNul(name) => write!(f, "the name {name:?} contains a NUL byte: leave it out"),
+            Self::Spawn { index, source } => {
+                write!(
+                    f,
+                    "thread {index} of the pool could not be started: {source}; use fewer threads"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for BuildError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Spawn { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// The most threads that one pool can have.
+pub(crate) const MAX_THREADS: usize = 65_000;
+
+/// Why [`ThreadPool::join_timeout`](crate::ThreadPool::join_timeout) came back before the workers had ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum JoinError {
+    /// Time is up. Names the tasks that still run: their steps do not return, or answer
+    /// `Continue` although `is_stopping` says otherwise.
+    StillRunning(Vec<String>),
+    /// Called from inside a step on one of the pool's own threads, which cannot wait for itself.
+    OnWorker,
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StillRunning(tasks) => write!(f, "still running: {}", tasks.join(", ")),
+            Self::OnWorker => f.write_str("a worker cannot join its own pool: call this from another thread"),
+        }
+    }
+}
+
+impl std::error::Error for JoinError {}

@@ -1,0 +1,144 @@
+//! A thread pool whose tasks are moored to connections.
+//!
+//! A server has one or more *service loops*: threads that own sockets and do all the I/O. Work that would block a loop is
+//! given to a pool, for a connection; worker threads run it step by step; the loop is woken, looks how each
+//! task stands, sends what it has produced, lets it go on, or cancels it when the client has gone.
+//!
+//! # In three steps
+//!
+//! 1. Say what a step is: implement [`Task`] for your type. A step does a bounded piece of work and returns
+//!    [`Continue`](TaskReturn::Continue), [`Sync`](TaskReturn::Sync), [`TaskDone`](TaskReturn::TaskDone) or
+//!    [`Stopped`](TaskReturn::Stopped).
+//! 2. Build a [`ThreadPool`], and for each loop a [`Service`] with something that wakes the loop: a [`Wake`].
+//! 3. In the loop, when it is woken: [`take_ready`](Service::take_ready), and
+//!    [`task_status`](Service::task_status) for each id. When a client goes:
+//!    [`connection_closed`](Service::connection_closed).
+//!
+//! ```
+//! use moored::{Context, Task, TaskReturn, TaskStatus, ThreadPool};
+//! use std::sync::mpsc;
+//!
+//! /// Counts to five, a line at a time, waiting for the client after each.
+//! struct Count {
+//!     line: u32,
+//! }
+//!
+//! impl Task for Count {
+//!     fn step(&mut self, cx: &mut Context<'_>) -> TaskReturn {
+//!         if cx.is_stopping() {
+//!             return TaskReturn::Stopped;
+//!         }
+//!         self.line += 1;
+//!         if self.line == 5 { TaskReturn::TaskDone } else { TaskReturn::Sync }
+//!     }
+//! }
+//!
+//! let pool = ThreadPool::builder().threads(2).build()?;
+//! let (wake, woken) = mpsc::channel();
+//! let mut service = pool.service(move || wake.send(()).unwrap_or(()));
+//! let client = 7;
+//! service.enqueue(client, Count { line: 0 })?;
+//!
+//! let mut sent = Vec::new();
+//! while !service.is_empty() {
+//!     woken.recv()?;
+//!     for id in service.take_ready() {
+//!         match service.task_status(id) {
+//!             Some(TaskStatus::Syncing(count)) => {
+//!                 sent.push(count.line); // the task itself: no channel, no copy
+//!                 count.resume();
+//!             }
+//!             Some(TaskStatus::Finished(count)) => sent.push(count.line),
+//!             other => panic!("{other:?}"),
+//!         }
+//!     }
+//! }
+//! assert_eq!(sent, [1, 2, 3, 4, 5]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What it is for
+//!
+//! - **A task that waits holds no thread.** `Sync` parks the *task*. Two workers carry 65,536 streams
+//!   whose clients are all slow.
+//! - **The hand-off is typed.** While a task is parked the loop borrows it; when it has ended the loop gets it back by value.
+//! - **It is fair between connections.** A client with 10,000 tasks does not starve one with a single task.
+//! - **Every accepted task ends exactly once**, as finished, stopped or panicked, and its loop is told once.
+//! - **Any loop.** See [`pairing`] for mio, tokio, a plain channel, and `poll(2)`.
+//!
+//! # Threads
+//!
+//! Steps run on workers. A [`Service`] is used by one thread at a time, its loop's. [`ThreadPool`] may be used by any
+//! thread. No code of yours (step, `Drop`, wake-up, hook) is ever run under a lock of the pool, so from
+//! a step or a `Drop` everything that is reachable may be called.
+//!
+//! # Panics
+//!
+//! A panic in a step ends its task as [`TaskStatus::Panicked`]; the worker lives on. It needs `panic = "unwind"`, the
+//! default.
+//!
+//! # Features
+//!
+//! - `mio` (default): [`Wake`] for `mio::Waker`.
+//! - `serde`: `Serialize` for [`PoolDump`] and all that is in it.
+//!
+//! # Where it comes from
+//!
+//! The idea, the statuses and the names are those of libwebsockets' `lws_threadpool`; each item that has a
+//! counterpart there can be found in this documentation by its lws name.
+
+#![forbid(unsafe_code)]
+
+mod admission;
+mod boxed;
+mod builder;
+mod cell;
+mod clock;
+mod desk;
+mod dump;
+mod error;
+mod id;
+mod inbox;
+mod options;
+mod outbox;
+mod pool;
+mod port;
+mod primitive;
+mod queue;
+mod ready;
+mod run;
+mod service;
+mod shared;
+mod sleep;
+mod state;
+mod stats;
+mod status;
+mod sync_point;
+mod table;
+mod task;
+mod task_dump;
+mod timers;
+mod times;
+mod unwind;
+mod wake;
+mod worker;
+
+#[doc = include_str!("pairing.md")]
+#[cfg(any(doc, doctest))]
+pub mod pairing {}
+
+pub use boxed::{BoxTask, task_fn};
+pub use builder::ThreadPoolBuilder;
+pub use clock::{Clock, ManualClock};
+pub use dump::{Counters, Counts, PoolDump, RefusedCounters, StoppedCounters, Totals};
+pub use error::{BuildError, EnqueueError, JoinError};
+pub use id::{ConnId, TaskId};
+pub use options::TaskOptions;
+pub use pool::ThreadPool;
+pub use ready::Ready;
+pub use service::Service;
+pub use status::{Dequeued, Resume, Status, StopReason, Timeout};
+pub use sync_point::{SyncPoint, TaskStatus};
+pub use task::{Context, Task, TaskReturn};
+pub use task_dump::TaskDump;
+pub use wake::Wake;

@@ -1,0 +1,206 @@
+//! The pool's owner.
+
+use crate::builder::ThreadPoolBuilder;
+use crate::desk::Desk;
+use crate::dump::{Counts, PoolDump};
+use crate::error::JoinError;
+use crate::port::Port;
+use crate::primitive::{Condvar, Mutex, thread, wait_until};
+use crate::run::run_pending;
+use crate::service::Service;
+use crate::shared::Shared;
+use crate::stats::Stats;
+use crate::task::Task;
+use crate::wake::Wake;
+use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+thread_local! {
+    /// The pool whose worker this thread is: its address, 0 for none. Needs no destructor, so that it can be read while the
+    /// thread's other values are being dropped.
+    static WORKER_OF: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Threads that run tasks moored to connections, for one or more service loops.
+///
+/// Build it with [`builder`](Self::builder), give each loop a [`service`](Self::service). It can be shared between threads.
+///
+/// Dropping it is [`finish`](Self::finish) and a wait for the workers, except on one of its own
+/// workers, which cannot wait for itself. Services may be dropped before or after.
+#[doc(alias = "lws_threadpool")]
+pub struct ThreadPool {
+    shared: Arc<Shared>,
+    exits: Arc<Exits>,
+    threads: Mutex<Vec<thread::JoinHandle<()>>>,
+}
+
+/// Counts the workers that have ended.
+pub(crate) struct Exits {
+    running: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Exits {
+    pub(crate) fn new(running: usize) -> Self {
+        Self {
+            running: Mutex::new(running),
+            changed: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn one_less(&self) {
+        *self.running.lock() -= 1;
+        self.changed.notify_all();
+    }
+
+    /// True: all have ended.
+    fn wait(&self, deadline: Option<Instant>) -> bool {
+        let mut running = self.running.lock();
+        while *running > 0 {
+            match deadline {
+                Some(deadline) if Instant::now() >= deadline => return false,
+                Some(deadline) => wait_until(&self.changed, &mut running, deadline),
+                None => crate::primitive::wait(&self.changed, &mut running),
+            }
+        }
+        true
+    }
+}
+
+impl ThreadPool {
+    /// Options first.
+    #[doc(alias = "lws_threadpool_create")]
+    pub fn builder() -> ThreadPoolBuilder {
+        ThreadPoolBuilder::new()
+    }
+
+    pub(crate) fn from_parts(
+        shared: Arc<Shared>,
+        exits: Arc<Exits>,
+        threads: Vec<thread::JoinHandle<()>>,
+    ) -> Self {
+        Self {
+            shared,
+            exits,
+            threads: Mutex::new(threads),
+        }
+    }
+
+    /// A loop's end of the pool, for tasks of type `T`. `wake` is called, on any thread, when the loop should call
+    /// [`take_ready`](Service::take_ready): an `Arc<mio::Waker>`, or a closure. See [`Wake`].
+    ///
+    /// After [`finish`](Self::finish) it refuses every task.
+    pub fn service<T: Task>(&self, wake: impl Wake) -> Service<T> {
+        Service::new(Port::new(Arc::clone(&self.shared), Box::new(wake)))
+    }
+
+    /// How many tasks stand how. O(threads + services), about a microsecond; stops nobody.
+    pub fn counts(&self) -> Counts {
+        Counts::of(&self.shared)
+    }
+
+    /// Everything about the pool and its tasks, as a value.
+    ///
+    /// Callable from any thread, a step included. Copies the tasks in batches of 512, each under its service's
+    /// lock; workers go on meanwhile. About 100 ns per task.
+    #[doc(alias = "lws_threadpool_dump")]
+    pub fn dump(&self) -> PoolDump {
+        PoolDump::of(&self.shared)
+    }
+
+    /// Winds the pool up, without waiting: nothing more is accepted, queued tasks end as `Stopped`, started ones are
+    /// asked to stop, outliving ones too. The ends are announced as usual. Calling it again does nothing.
+    #[doc(alias = "lws_threadpool_finish")]
+    pub fn finish(&self) {
+        if !self.shared.start_finishing() {
+            return;
+        }
+        let stats = Stats::default();
+        let desk = Desk::of_guest(&self.shared, &stats);
+        for port in self.shared.ports() {
+            port.finish(&desk);
+        }
+        self.shared.collect(&stats);
+        self.shared.retire(&stats);
+        self.shared.sleep.close();
+    }
+
+    /// [`finish`](Self::finish), then waits until every worker has ended, at most for `timeout`. Without threads
+    /// (`threads(0)`) it runs what is pending here.
+    ///
+    /// # Errors
+    ///
+    /// The names of the tasks that still run. The workers go on; it can be called again. On one of the
+    /// pool's own workers: `OnWorker`, at once.
+    #[doc(alias = "lws_threadpool_destroy")]
+    pub fn join_timeout(&self, timeout: Duration) -> Result<(), JoinError> {
+        self.finish();
+        if self.is_own_worker() {
+            return Err(JoinError::OnWorker);
+        }
+        self.run_leftovers(timeout);
+        let deadline = Instant::now().checked_add(timeout);
+        if !self.exits.wait(deadline) {
+            return Err(JoinError::StillRunning(self.running_tasks()));
+        }
+        self.join();
+        Ok(())
+    }
+
+    fn running_tasks(&self) -> Vec<String> {
+        let running = self.dump().tasks.into_iter().filter(|task| task.worker.is_some());
+        running
+            .map(|task| match &task.name {
+                Some(name) => format!("{} ({name})", task.id),
+                None => task.id.to_string(),
+            })
+            .collect()
+    }
+
+    /// What a pool without workers has left is run by who ends it.
+    fn run_leftovers(&self, budget: Duration) {
+        if self.shared.workers_are_gone() {
+            let stats = Stats::default();
+            run_pending(&Desk::of_guest(&self.shared, &stats), budget);
+            self.shared.retire(&stats);
+        }
+    }
+
+    fn join(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
+            // A worker does not panic: the user's panics are contained.
+            let _ = thread.join();
+        }
+    }
+
+    fn is_own_worker(&self) -> bool {
+        WORKER_OF.with(|worker| worker.get() == Arc::as_ptr(&self.shared).addr())
+    }
+}
+
+/// Marks this thread as a worker of a pool, for good.
+pub(crate) fn become_worker_of(shared: &Arc<Shared>) {
+    WORKER_OF.with(|worker| worker.set(Arc::as_ptr(shared).addr()));
+}
+
+impl Drop for ThreadPool {
+    fn drop(&mut self) {
+        self.finish();
+        if !self.is_own_worker() {
+            self.run_leftovers(Duration::MAX);
+            self.join();
+        }
+    }
+}
+
+impl fmt::Debug for ThreadPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ThreadPool")
+            .field("name", &self.shared.name)
+            .field("counts", &self.counts())
+            .finish_non_exhaustive()
+    }
+}

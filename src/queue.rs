@@ -1,0 +1,344 @@
+//! The fair queue: connections in line, each with its own tasks.
+//!
+//! What waits in line is *connections*. A worker takes one task of the first connection, which then goes to the
+//! back if it has more. Within a connection, tasks that have started and want to go on come before tasks that have not
+//! started; both in the order in which they came.
+//!
+//! A task sits in a node of a slab and is linked to its neighbours, so any task is taken out in O(1): no
+//! tombstones. A connection whose tasks were all taken out stays in line (once) and is skipped when its turn
+//! comes; the line is therefore never longer than the number of connections.
+//!
+//! The queue is used under one lock, by batches. Jobs that it must let go are returned, never dropped here: dropping
+//! one may run code that takes the lock.
+
+use crate::cell::HasHead;
+use crate::outbox::Outbox;
+use crate::state::Phase;
+use slab::Slab;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+const NONE: u32 = u32::MAX;
+
+/// Names a connection's line: the port's slot and the connection's slot in that port's table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct LineKey {
+    pub(crate) port: u32,
+    pub(crate) conn: u32,
+}
+
+impl LineKey {
+    pub(crate) fn pack(self) -> u64 {
+        u64::from(self.port) << 32 | u64::from(self.conn)
+    }
+
+    fn unpack(packed: u64) -> Self {
+        Self {
+            port: (packed >> 32) as u32,
+            conn: packed as u32,
+        }
+    }
+}
+
+struct Node<J: ?Sized> {
+    job: Arc<J>,
+    prev: u32,
+    next: u32,
+    fresh: bool,
+}
+
+#[derive(Clone, Copy)]
+struct List {
+    first: u32,
+    last: u32,
+}
+
+impl List {
+    const EMPTY: Self = Self {
+        first: NONE,
+        last: NONE,
+    };
+
+    fn is_empty(self) -> bool {
+        self.first == NONE
+    }
+}
+
+/// One connection's tasks.
+#[derive(Clone, Copy)]
+struct Line {
+    /// Not started yet.
+    fresh: List,
+    /// Started, in line for the next step.
+    resumed: List,
+    /// Started and not ended. Only counted when there is a limit.
+    running: u32,
+    in_round: bool,
+}
+
+impl Line {
+    const EMPTY: Self = Self {
+        fresh: List::EMPTY,
+        resumed: List::EMPTY,
+        running: 0,
+        in_round: false,
+    };
+
+    fn list(&mut self, fresh: bool) -> &mut List {
+        if fresh { &mut self.fresh } else { &mut self.resumed }
+    }
+}
+
+/// What the queue keeps of a service.
+struct Port<J: ?Sized> {
+    lines: Vec<Line>,
+    outbox: Arc<Outbox<J>>,
+}
+
+pub(crate) struct FairQueue<J: ?Sized> {
+    nodes: Slab<Node<J>>,
+    ports: Slab<Port<J>>,
+    /// The connections in line.
+    round: VecDeque<LineKey>,
+    /// Kept for its memory.
+    posted: Vec<Arc<J>>,
+    /// How many tasks of one connection may be started and not ended.
+    limit: Option<u32>,
+}
+
+impl<J: HasHead + ?Sized> FairQueue<J> {
+    pub(crate) fn new(limit: Option<u32>) -> Self {
+        Self {
+            nodes: Slab::new(),
+            ports: Slab::new(),
+            round: VecDeque::new(),
+            posted: Vec::new(),
+            limit,
+        }
+    }
+
+    pub(crate) fn add_port(&mut self, outbox: Arc<Outbox<J>>) -> u32 {
+        self.ports.insert(Port {
+            lines: Vec::new(),
+            outbox,
+        }) as u32
+    }
+
+    /// The port's tasks are all gone: nothing that is in line names it.
+    pub(crate) fn remove_port(&mut self, port: u32) {
+        self.round.retain(|key| key.port != port);
+        self.ports.remove(port as usize);
+    }
+
+    /// Tasks in line.
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Connections in line, about: some may have nothing to run any more.
+    pub(crate) fn connections(&self) -> usize {
+        self.round.len()
+    }
+
+    /// Whether `take` would give anything.
+    pub(crate) fn has_work(&mut self) -> bool {
+        while let Some(&key) = self.round.front() {
+            if self.may_run(key) {
+                return true;
+            }
+            self.round.pop_front();
+            self.line(key).in_round = false;
+        }
+        false
+    }
+
+    /// Moves what the services have posted into the line. What was cancelled meanwhile goes to `stale`.
+    pub(crate) fn collect(&mut self, stale: &mut Vec<Arc<J>>) {
+        let mut posted = std::mem::take(&mut self.posted);
+        for (_, port) in &self.ports {
+            port.outbox.take_into(&mut posted);
+        }
+        for job in posted.drain(..) {
+            stale.extend(self.push(job));
+        }
+        self.posted = posted;
+    }
+
+    /// Puts a job at the end of its connection's tasks. Gives it back if it has ended meanwhile.
+    pub(crate) fn push(&mut self, job: Arc<J>) -> Option<Arc<J>> {
+        let head = job.head();
+        let fresh = match head.state.load().phase() {
+            Phase::Queued => true,
+            Phase::Ready => false,
+            _ => return Some(job),
+        };
+        let key = LineKey::unpack(head.line.load(Relaxed));
+        let index = self.nodes.vacant_key() as u32;
+        head.node.store(index, Relaxed);
+        let list = self.line(key).list(fresh);
+        let prev = std::mem::replace(&mut list.last, index);
+        if prev == NONE {
+            list.first = index;
+        } else {
+            self.nodes[prev as usize].next = index;
+        }
+        self.nodes.insert(Node {
+            job,
+            prev,
+            next: NONE,
+            fresh,
+        });
+        self.join_round(key);
+        None
+    }
+
+    /// Takes up to `max` jobs, one of each connection in turn.
+    pub(crate) fn take(&mut self, max: usize, mut sink: impl FnMut(Arc<J>)) -> usize {
+        let mut taken = 0;
+        while taken < max
+            && let Some(key) = self.round.pop_front()
+        {
+            self.line(key).in_round = false;
+            if !self.may_run(key) {
+                continue;
+            }
+            let line = self.line(key);
+            let fresh = line.resumed.is_empty();
+            let first = line.list(fresh).first;
+            let job = self.unlink(key, first);
+            if fresh {
+                self.count(key, &job);
+            }
+            self.join_round(key);
+            sink(job);
+            taken += 1;
+        }
+        taken
+    }
+
+    /// Puts a job that `take` gave back where it came from: it is its connection's next, and its connection is next.
+    #[allow(clippy::needless_pass_by_value, reason = "it takes the job over")]
+    pub(crate) fn put_back(&mut self, job: Arc<J>) -> Option<Arc<J>> {
+        self.uncount_fresh(&job);
+        if let Some(stale) = self.push(Arc::clone(&job)) {
+            return Some(stale);
+        }
+        let key = LineKey::unpack(job.head().line.load(Relaxed));
+        let index = job.head().node.load(Relaxed);
+        self.move_to_front(key, index);
+        if self.round.back() == Some(&key) {
+            self.round.pop_back();
+            self.round.push_front(key);
+        }
+        None
+    }
+
+    /// Takes one job out, wherever it is. `None`: it is not in line (any more, or yet).
+    pub(crate) fn remove(&mut self, head: &crate::cell::Head) -> Option<Arc<J>> {
+        let index = head.node.load(Relaxed);
+        let node = self.nodes.get(index as usize)?;
+        if !std::ptr::eq(node.job.head(), head) {
+            return None;
+        }
+        Some(self.unlink(LineKey::unpack(head.line.load(Relaxed)), index))
+    }
+
+    /// A task that was started has ended: its connection may start another.
+    pub(crate) fn release(&mut self, head: &crate::cell::Head) {
+        if self.limit.is_some() && head.counted.swap(0, Relaxed) != 0 {
+            let key = LineKey::unpack(head.line.load(Relaxed));
+            self.line(key).running -= 1;
+            self.join_round(key);
+        }
+    }
+
+    /// The task belongs to another connection from now on.
+    pub(crate) fn relocate(&mut self, head: &crate::cell::Head, to: LineKey) -> Option<Arc<J>> {
+        let queued = self.remove(head);
+        let counted = head.counted.load(Relaxed);
+        if counted != 0 {
+            let from = LineKey::unpack(head.line.load(Relaxed));
+            self.line(from).running -= 1;
+            self.join_round(from);
+            self.line(to).running += 1;
+        }
+        head.line.store(to.pack(), Relaxed);
+        queued.and_then(|job| self.push(job))
+    }
+
+    fn line(&mut self, key: LineKey) -> &mut Line {
+        let lines = &mut self.ports[key.port as usize].lines;
+        let conn = key.conn as usize;
+        if conn >= lines.len() {
+            lines.resize(conn + 1, Line::EMPTY);
+        }
+        &mut lines[conn]
+    }
+
+    fn may_run(&mut self, key: LineKey) -> bool {
+        let limit = self.limit.unwrap_or(u32::MAX);
+        let line = self.line(key);
+        !line.resumed.is_empty() || !line.fresh.is_empty() && line.running < limit
+    }
+
+    /// Puts a connection at the back of the line, unless it is in line or has nothing to run.
+    fn join_round(&mut self, key: LineKey) {
+        if !self.line(key).in_round && self.may_run(key) {
+            self.line(key).in_round = true;
+            self.round.push_back(key);
+        }
+    }
+
+    fn count(&mut self, key: LineKey, job: &J) {
+        if self.limit.is_some() {
+            self.line(key).running += 1;
+            job.head().counted.store(1, Relaxed);
+        }
+    }
+
+    /// A job that goes back without having started no longer counts.
+    fn uncount_fresh(&mut self, job: &J) {
+        if job.head().state.load().phase() != Phase::Ready {
+            self.release(job.head());
+        }
+    }
+
+    fn unlink(&mut self, key: LineKey, index: u32) -> Arc<J> {
+        let Node {
+            job,
+            prev,
+            next,
+            fresh,
+        } = self.nodes.remove(index as usize);
+        if prev != NONE {
+            self.nodes[prev as usize].next = next;
+        }
+        if next != NONE {
+            self.nodes[next as usize].prev = prev;
+        }
+        let list = self.line(key).list(fresh);
+        if list.first == index {
+            list.first = next;
+        }
+        if list.last == index {
+            list.last = prev;
+        }
+        job
+    }
+
+    /// Moves the last of a connection's list to its front.
+    fn move_to_front(&mut self, key: LineKey, index: u32) {
+        let Node { prev, fresh, .. } = self.nodes[index as usize];
+        if prev == NONE {
+            return;
+        }
+        let list = self.line(key).list(fresh);
+        let first = std::mem::replace(&mut list.first, index);
+        list.last = prev;
+        self.nodes[prev as usize].next = NONE;
+        self.nodes[first as usize].prev = index;
+        let node = &mut self.nodes[index as usize];
+        (node.prev, node.next) = (NONE, first);
+    }
+}

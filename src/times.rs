@@ -1,0 +1,67 @@
+//! Where a task's time went.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Nanoseconds, in three accounts, and when the present entry began.
+///
+/// Only who has moved the task's status out of a phase books the time of that phase, so there is one writer at a time;
+/// readers (dumps) may see an entry half booked, never garbage.
+#[derive(Debug)]
+pub(crate) struct Times {
+    since: AtomicU64,
+    in_line: AtomicU64,
+    on_worker: AtomicU64,
+    parked: AtomicU64,
+}
+
+/// A copy of the accounts at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Account {
+    pub(crate) since: u64,
+    pub(crate) in_line: u64,
+    pub(crate) on_worker: u64,
+    pub(crate) parked: u64,
+}
+
+impl Times {
+    pub(crate) fn new(now: u64) -> Self {
+        Self {
+            since: AtomicU64::new(now),
+            in_line: AtomicU64::new(0),
+            on_worker: AtomicU64::new(0),
+            parked: AtomicU64::new(0),
+        }
+    }
+
+    fn book(&self, account: &AtomicU64, now: u64) {
+        let spent = now.saturating_sub(self.since.load(Relaxed));
+        account.store(account.load(Relaxed).saturating_add(spent), Relaxed);
+        self.since.store(now, Relaxed);
+    }
+
+    pub(crate) fn left_line(&self, now: u64) {
+        self.book(&self.in_line, now);
+    }
+
+    pub(crate) fn left_worker(&self, now: u64) {
+        self.book(&self.on_worker, now);
+    }
+
+    pub(crate) fn left_parking(&self, now: u64) {
+        self.book(&self.parked, now);
+    }
+
+    /// Since when it has its present status.
+    pub(crate) fn since(&self) -> u64 {
+        self.since.load(Relaxed)
+    }
+
+    pub(crate) fn account(&self) -> Account {
+        Account {
+            since: self.since(),
+            in_line: self.in_line.load(Relaxed),
+            on_worker: self.on_worker.load(Relaxed),
+            parked: self.parked.load(Relaxed),
+        }
+    }
+}
