@@ -30,8 +30,16 @@ pub struct ThreadPoolBuilder {
     on_stop: Option<Hook>,
 }
 
+impl ThreadPool {
+    /// Options first.
+    #[doc(alias = "lws_threadpool_create")]
+    pub fn builder() -> ThreadPoolBuilder {
+        ThreadPoolBuilder::new()
+    }
+}
+
 impl ThreadPoolBuilder {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self {
             name: "moored".to_owned(),
             threads: None,

@@ -1,41 +1,38 @@
 //! Where a thread runs tasks: a worker's own place, or a loop's inside `run_pending`.
 
 use crate::cell::Head;
-use crate::shared::{Shared, WorkerSeat};
+use crate::clock::Clock;
+use crate::hints::Hints;
 use crate::state::NO_WORKER;
 use crate::stats::Stats;
 use std::cell::Cell;
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::Release};
 
 /// One thread's view of the pool while it runs tasks.
 pub(crate) struct Desk<'a> {
-    pub(crate) shared: &'a Shared,
+    pub(crate) clock: &'a Clock,
+    pub(crate) hints: &'a Hints,
+    /// Written by this thread only.
     pub(crate) stats: &'a Stats,
-    worker: Option<(u16, &'a WorkerSeat)>,
+    /// The worker's number and its busy flag; `None` for a guest.
+    pub(crate) worker: Option<(u16, &'a AtomicBool)>,
+    /// How long a task may keep the thread while others wait.
+    pub(crate) time_slice: u64,
+    /// When every task must give way: a guest's budget.
+    pub(crate) until: u64,
+    /// Whether the running tasks of a connection are counted.
+    pub(crate) limited: bool,
     /// The clock as last read: at the end of the last step.
-    now: Cell<u64>,
+    pub(crate) now: Cell<u64>,
+    /// What a worker has in its own deque, about.
+    pub(crate) in_deque: Cell<usize>,
 }
 
-impl<'a> Desk<'a> {
-    pub(crate) fn of_worker(shared: &'a Shared, index: usize) -> Self {
-        let seat: &WorkerSeat = &shared.seats[index];
-        let worker = Some((index as u16, seat));
-        Self {
-            shared,
-            stats: &seat.stats,
-            worker,
-            now: Cell::new(shared.clock.now()),
-        }
-    }
-
-    /// For a thread that is no worker; it counts into `stats`, which nobody else may do meanwhile.
-    pub(crate) fn of_guest(shared: &'a Shared, stats: &'a Stats) -> Self {
-        Self {
-            shared,
-            stats,
-            worker: None,
-            now: Cell::new(shared.clock.now()),
-        }
+impl Desk<'_> {
+    /// For a guest: tasks give way when `budget` is used up.
+    pub(crate) fn with_budget(mut self, nanos: u64) -> Self {
+        self.until = self.now().saturating_add(nanos);
+        self
     }
 
     pub(crate) fn worker(&self) -> Option<u16> {
@@ -48,7 +45,7 @@ impl<'a> Desk<'a> {
 
     /// Reads the clock.
     pub(crate) fn tick(&self) -> u64 {
-        self.now.set(self.shared.clock.now());
+        self.now.set(self.clock.now());
         self.now.get()
     }
 
@@ -56,24 +53,25 @@ impl<'a> Desk<'a> {
         self.now.get()
     }
 
+    pub(crate) fn is_time_up(&self) -> bool {
+        self.now() >= self.until
+    }
+
     pub(crate) fn set_busy(&self, busy: bool) {
-        if let Some((_, seat)) = self.worker {
-            seat.busy.store(busy, Release);
+        if let Some((_, flag)) = self.worker {
+            flag.store(busy, Release);
         }
     }
 
     /// Whether a task that has been running since `started` must let others run.
     pub(crate) fn must_yield(&self, started: u64) -> bool {
-        self.now().saturating_sub(started) >= self.shared.time_slice && self.others_wait()
-    }
-
-    fn others_wait(&self) -> bool {
-        self.shared.others_wait() || self.worker.is_some_and(|(_, seat)| !seat.stealer.is_empty())
+        let slice_over = self.now().saturating_sub(started) >= self.time_slice;
+        self.is_time_up() || slice_over && (self.in_deque.get() > 0 || self.hints.somebody_waits())
     }
 
     /// The lane of a loop's inbox for news of this task.
     pub(crate) fn lane(&self, head: &Head) -> usize {
-        if self.shared.limited {
+        if self.limited {
             head.line.load(Relaxed) as u32 as usize
         } else {
             self.worker().map_or(0, usize::from)

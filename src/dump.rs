@@ -143,7 +143,7 @@ impl PoolDump {
     pub(crate) fn of(shared: &Shared) -> Self {
         let now = shared.clock.now();
         let mut tasks = Vec::new();
-        for port in shared.ports() {
+        for port in shared.registry.ports() {
             let mut from = Some(0);
             while let Some(slot) = from {
                 from = port.copy_tasks(slot, now, &mut tasks);
@@ -152,7 +152,7 @@ impl PoolDump {
         let counts = Counts::of(shared);
         Self {
             pool: shared.name.clone(),
-            uptime_us: now / 1000,
+            uptime_us: now.saturating_sub(shared.born) / 1000,
             threads: counts.threads,
             counts,
             totals: Totals::of(&tasks),

@@ -19,7 +19,7 @@
 
 use crate::id::TaskId;
 use crate::primitive::{AtomicBool, Mutex, Ordering};
-use crate::unwind::quietly;
+use crate::unwind::{drop_quietly, quietly};
 use crate::wake::Wake;
 use crossbeam_utils::CachePadded;
 
@@ -58,7 +58,8 @@ enum Lane {
 pub(crate) struct Inbox {
     lanes: Box<[CachePadded<Mutex<Lane>>]>,
     rung: CachePadded<AtomicBool>,
-    wake: Box<dyn Wake>,
+    /// `None` only while it is dropped.
+    wake: Option<Box<dyn Wake>>,
 }
 
 /// The service is gone, nobody reads this.
@@ -70,7 +71,7 @@ impl Inbox {
         Self {
             lanes: (0..lanes.max(1)).map(lane).collect(),
             rung: CachePadded::new(AtomicBool::new(false)),
-            wake,
+            wake: Some(wake),
         }
     }
 
@@ -88,8 +89,8 @@ impl Inbox {
     /// Wakes the loop unless that was done since it last looked. True if this call did. No lock may be held.
     pub(crate) fn ring(&self) -> bool {
         let rings = !self.rung.load(Ordering::Relaxed) && !self.rung.swap(true, Ordering::AcqRel);
-        if rings {
-            quietly(|| self.wake.wake());
+        if let (true, Some(wake)) = (rings, &self.wake) {
+            quietly(|| wake.wake());
         }
         rings
     }
@@ -113,5 +114,12 @@ impl Inbox {
         for lane in &self.lanes {
             *lane.lock() = Lane::Closed;
         }
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        // The user's code, perhaps on a worker.
+        drop_quietly(self.wake.take());
     }
 }

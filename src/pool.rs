@@ -1,12 +1,10 @@
 //! The pool's owner.
 
-use crate::builder::ThreadPoolBuilder;
-use crate::desk::Desk;
+use crate::clock::nanos;
 use crate::dump::{Counts, PoolDump};
 use crate::error::JoinError;
 use crate::port::Port;
-use crate::primitive::{Condvar, Mutex, thread, wait_until};
-use crate::run::run_pending;
+use crate::primitive::{Condvar, Mutex, thread, thread_local, wait_until};
 use crate::service::Service;
 use crate::shared::Shared;
 use crate::stats::Stats;
@@ -70,12 +68,6 @@ impl Exits {
 }
 
 impl ThreadPool {
-    /// Options first.
-    #[doc(alias = "lws_threadpool_create")]
-    pub fn builder() -> ThreadPoolBuilder {
-        ThreadPoolBuilder::new()
-    }
-
     pub(crate) fn from_parts(
         shared: Arc<Shared>,
         exits: Arc<Exits>,
@@ -118,12 +110,12 @@ impl ThreadPool {
             return;
         }
         let stats = Stats::default();
-        let desk = Desk::of_guest(&self.shared, &stats);
-        for port in self.shared.ports() {
+        let desk = self.shared.guest_desk(&stats);
+        for port in self.shared.registry.ports() {
             port.finish(&desk);
         }
         self.shared.collect(&stats);
-        self.shared.retire(&stats);
+        self.shared.registry.retire(&stats);
         self.shared.sleep.close();
     }
 
@@ -140,7 +132,9 @@ impl ThreadPool {
         if self.is_own_worker() {
             return Err(JoinError::OnWorker);
         }
-        self.run_leftovers(timeout);
+        if self.shared.seats.is_empty() && !self.run_leftovers(timeout) {
+            return Err(JoinError::StillRunning(self.running_tasks()));
+        }
         let deadline = Instant::now().checked_add(timeout);
         if !self.exits.wait(deadline) {
             return Err(JoinError::StillRunning(self.running_tasks()));
@@ -149,8 +143,13 @@ impl ThreadPool {
         Ok(())
     }
 
+    /// Names what has started and not ended.
     fn running_tasks(&self) -> Vec<String> {
-        let running = self.dump().tasks.into_iter().filter(|task| task.worker.is_some());
+        let running = self
+            .dump()
+            .tasks
+            .into_iter()
+            .filter(|task| !task.status.is_ended());
         running
             .map(|task| match &task.name {
                 Some(name) => format!("{} ({name})", task.id),
@@ -159,13 +158,15 @@ impl ThreadPool {
             .collect()
     }
 
-    /// What a pool without workers has left is run by who ends it.
-    fn run_leftovers(&self, budget: Duration) {
-        if self.shared.workers_are_gone() {
+    /// What a pool without workers has left is run by who ends it. False: `budget` was not enough.
+    fn run_leftovers(&self, budget: Duration) -> bool {
+        if self.shared.has_pending() {
             let stats = Stats::default();
-            run_pending(&Desk::of_guest(&self.shared, &stats), budget);
-            self.shared.retire(&stats);
+            self.shared
+                .run_pending(&self.shared.guest_desk(&stats).with_budget(nanos(budget)));
+            self.shared.registry.retire(&stats);
         }
+        !self.shared.has_pending()
     }
 
     fn join(&self) {
@@ -189,8 +190,10 @@ pub(crate) fn become_worker_of(shared: &Arc<Shared>) {
 impl Drop for ThreadPool {
     fn drop(&mut self) {
         self.finish();
-        if !self.is_own_worker() {
+        if self.shared.seats.is_empty() {
+            self.shared.owner_goes();
             self.run_leftovers(Duration::MAX);
+        } else if !self.is_own_worker() {
             self.join();
         }
     }

@@ -3,10 +3,11 @@
 use crate::cell::{Body, Cell};
 use crate::desk::Desk;
 use crate::inbox::{Event, Inbox};
+use crate::job::{AnyPort, Job};
 use crate::outbox::Outbox;
 use crate::primitive::Mutex;
 use crate::queue::LineKey;
-use crate::shared::{AnyPort, Job, Shared};
+use crate::shared::Shared;
 use crate::state::Cancel;
 use crate::stats::Stats;
 use crate::status::StopReason;
@@ -43,7 +44,7 @@ impl<T: Task> Port<T> {
         let port = Arc::new(Self {
             table: Mutex::new(Table::new(number)),
             inbox: Inbox::new(shared.seats.len(), wake),
-            queue_slot: shared.register(Arc::clone(&outbox)),
+            queue_slot: shared.add_port(Arc::clone(&outbox)),
             outbox,
             stats: Arc::clone(&stats),
             number,
@@ -52,7 +53,7 @@ impl<T: Task> Port<T> {
         });
         let weak: Weak<Self> = Arc::downgrade(&port);
         port.service_slot
-            .store(port.shared.announce(weak, stats), Relaxed);
+            .store(port.shared.registry.add(weak, stats), Relaxed);
         if port.shared.is_finishing() {
             port.table.lock().closed = true;
         }
@@ -87,12 +88,15 @@ impl<T: Task> Port<T> {
         }
     }
 
-    /// A task that was parked goes on.
+    /// A task that was parked goes on; here and now if the pool has wound up meanwhile.
     pub(crate) fn put_in_line(&self, cell: &Arc<TaskCell<T>>, desk: &Desk<'_>) {
         cell.head.times.left_parking(desk.now());
         desk.stats.unparked.add(1);
         self.shared
             .post(&self.outbox, Arc::clone(cell) as Arc<dyn Job>, desk.stats);
+        if self.shared.takers_are_gone() {
+            self.shared.run_pending(desk);
+        }
     }
 
     /// Tells the loop. If that is gone, an ended task is dropped here.
@@ -134,7 +138,7 @@ impl<T: Task> Port<T> {
     /// The service was dropped: nobody reads events any more, so every task is stopped and dropped when it has ended.
     pub(crate) fn abandon(&self) {
         self.inbox.close();
-        let desk = Desk::of_guest(&self.shared, &self.stats);
+        let desk = self.shared.guest_desk(&self.stats);
         for cell in self.cells() {
             let cancel = cell.head.state.cancel(StopReason::ServiceDropped);
             self.settle(&cell, cancel, StopReason::ServiceDropped, &desk);
@@ -152,6 +156,10 @@ impl<T: Task> AnyPort for Port<T> {
         for cell in self.cells() {
             let cancel = cell.head.state.cancel(StopReason::PoolFinished);
             self.settle(&cell, cancel, StopReason::PoolFinished, desk);
+        }
+        // The loop may hold a task, and must come round to give it back.
+        if self.inbox.ring() {
+            desk.stats.wakes.add(1);
         }
     }
 
@@ -171,8 +179,10 @@ impl<T: Task> AnyPort for Port<T> {
 
 impl<T: Task> Drop for Port<T> {
     fn drop(&mut self) {
-        debug_assert_eq!(self.table.lock().len(), 0, "a port outlived by tasks");
-        self.shared
-            .unregister(self.queue_slot, self.service_slot.load(Relaxed));
+        if !std::thread::panicking() {
+            debug_assert_eq!(self.table.lock().len(), 0, "a port outlived by tasks");
+        }
+        self.shared.remove_port(self.queue_slot);
+        self.shared.registry.remove(self.service_slot.load(Relaxed));
     }
 }

@@ -9,7 +9,7 @@ mod real {
     pub(crate) use crossbeam_deque::{Steal, Stealer, Worker as Deque};
     pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-    pub(crate) use std::thread;
+    pub(crate) use std::{thread, thread_local};
 
     pub(crate) fn wait(condvar: &Condvar, guard: &mut MutexGuard<'_, impl Sized>) {
         condvar.wait(guard);
@@ -37,6 +37,14 @@ mod model {
     use std::ops::{Deref, DerefMut};
     use std::sync::Arc;
 
+    /// A thread of loom's is none of the system's. Its macro does not know `const` initial values.
+    macro_rules! per_thread {
+        ($(#[$doc:meta])* static $name:ident: $type:ty = const $init:block;) => {
+            loom::thread_local! { $(#[$doc])* static $name: $type = $init; }
+        };
+    }
+    pub(crate) use per_thread as thread_local;
+
     /// parking_lot's face (no poisoning) over loom's mutex.
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
@@ -47,10 +55,6 @@ mod model {
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             MutexGuard(Some(self.0.lock().unwrap_or_else(|e| e.into_inner())))
-        }
-
-        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-            self.0.try_lock().ok().map(|guard| MutexGuard(Some(guard)))
         }
     }
 
@@ -137,6 +141,10 @@ mod model {
         pub(crate) fn is_empty(&self) -> bool {
             self.0.lock().is_empty()
         }
+
+        pub(crate) fn len(&self) -> usize {
+            self.0.lock().len()
+        }
     }
 
     impl<T> Stealer<T> {
@@ -146,6 +154,10 @@ mod model {
 
         pub(crate) fn is_empty(&self) -> bool {
             self.0.lock().is_empty()
+        }
+
+        pub(crate) fn len(&self) -> usize {
+            self.0.lock().len()
         }
     }
 }

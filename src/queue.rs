@@ -153,6 +153,11 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
         false
     }
 
+    /// How many tasks could be taken, about; 0 only if none.
+    pub(crate) fn waiting(&mut self) -> usize {
+        if self.has_work() { self.nodes.len() } else { 0 }
+    }
+
     /// Moves what the services have posted into the line. What was cancelled meanwhile goes to `stale`.
     pub(crate) fn collect(&mut self, stale: &mut Vec<Arc<J>>) {
         let mut posted = std::mem::take(&mut self.posted);
@@ -255,6 +260,9 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
 
     /// The task belongs to another connection from now on.
     pub(crate) fn relocate(&mut self, head: &crate::cell::Head, to: LineKey) -> Option<Arc<J>> {
+        if head.line.load(Relaxed) == to.pack() {
+            return None;
+        }
         let queued = self.remove(head);
         let counted = head.counted.load(Relaxed);
         if counted != 0 {

@@ -3,8 +3,8 @@
 use crate::cell::Body;
 use crate::desk::Desk;
 use crate::inbox::Event;
+use crate::job::Job;
 use crate::port::TaskCell;
-use crate::shared::Job;
 use crate::state::{Park, Phase};
 use crate::status::StopReason;
 use crate::task::{Context, Task, TaskReturn};
@@ -23,12 +23,13 @@ impl<T: Task> Job for TaskCell<T> {
     fn run(self: Arc<Self>, desk: &Desk<'_>) -> Option<Arc<dyn Job>> {
         let Ok(before) = self.head.state.start(desk.number()) else {
             // Cancelled after a worker had taken it out of the line.
-            desk.shared.release(&self.head, desk.stats);
+            self.port.shared.release(&self.head, desk.stats);
             return None;
         };
         if before.phase() == Phase::Queued {
             desk.stats.started.add(1);
         }
+        desk.set_busy(true);
         self.head.times.left_line(desk.now());
         match self.turn(desk) {
             Turn::GiveWay => {
@@ -43,7 +44,7 @@ impl<T: Task> Job for TaskCell<T> {
             }
             Turn::Ended => {
                 self.port.announce(&self, Event::end(self.head.id), desk);
-                desk.shared.release(&self.head, desk.stats);
+                self.port.shared.release(&self.head, desk.stats);
                 None
             }
         }
@@ -117,22 +118,4 @@ impl<T: Task> TaskCell<T> {
         desk.set_busy(false);
         self.head.state.end(phase, reason);
     }
-}
-
-/// Runs what is in line, on a thread that is no worker, until nothing is or `budget` is used up.
-pub(crate) fn run_pending(desk: &Desk<'_>, budget: std::time::Duration) -> usize {
-    let shared = desk.shared;
-    let until = desk.now().saturating_add(crate::clock::nanos(budget));
-    let mut turns = 0;
-    while desk.now() <= until {
-        shared.collect(desk.stats);
-        let mut next = None;
-        shared.take(1, |job| next = Some(job));
-        let Some(job) = next else { break };
-        if let Some(job) = job.run(desk) {
-            shared.put_in_line(job);
-        }
-        turns += 1;
-    }
-    turns
 }

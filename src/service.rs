@@ -2,6 +2,7 @@
 
 use crate::admission::Refused;
 use crate::cell::{Body, Head};
+use crate::clock::nanos;
 use crate::desk::Desk;
 use crate::error::EnqueueError;
 use crate::id::{ConnId, TaskId};
@@ -11,9 +12,9 @@ use crate::port::{Port, TaskCell};
 use crate::primitive::Mutex;
 use crate::ready::Ready;
 use crate::state::{Cancel, Phase};
-use crate::status::{Dequeued, Resume, Status, StopReason};
-use crate::sync_point::{SyncPoint, TaskStatus};
-use crate::table::{Entry, Extras};
+use crate::status::{Dequeued, Resume, Status, StopReason, Timeout};
+use crate::sync_point::{Lent, SyncPoint, TaskStatus, put_in_line};
+use crate::table::Extras;
 use crate::task::Task;
 use crate::timers::Timing;
 use std::fmt;
@@ -32,11 +33,9 @@ use std::time::Duration;
 pub struct Service<T: Task> {
     port: Arc<Port<T>>,
     /// The parked task that is lent to the loop.
-    lent: Option<Arc<TaskCell<T>>>,
-    /// Kept for its memory.
+    lent: Option<Lent<T>>,
+    /// Events not announced yet: empty between two calls, unless the loop polls and does not call `take_ready`.
     events: Vec<Event>,
-    /// Announced, not taken yet; filled only when the loop polls and does not call `take_ready`.
-    backlog: Vec<TaskId>,
     /// Tasks reaped or resumed since events were last taken: each may have left an event.
     unread: usize,
 }
@@ -47,7 +46,6 @@ impl<T: Task> Service<T> {
             port,
             lent: None,
             events: Vec::new(),
-            backlog: Vec::new(),
             unread: 0,
         }
     }
@@ -123,8 +121,7 @@ impl<T: Task> Service<T> {
         let cell = Arc::clone(&entry.cell);
         let id = cell.head.id;
         if timed {
-            let due = entry.due();
-            table.arm(id.slot, due.map(|(at, _)| at));
+            table.rearm(id.slot);
         }
         drop(table);
         port.shared.post(&port.outbox, cell, &port.stats);
@@ -136,64 +133,56 @@ impl<T: Task> Service<T> {
     ///
     /// O(number of tasks announced), one lock per worker.
     pub fn take_ready(&mut self) -> Ready {
+        self.end_loan();
         self.port.shared.collect(&self.port.stats);
         self.stop_late();
-        let mut ids = std::mem::take(&mut self.backlog);
-        self.read_events(&mut ids);
+        self.read_events();
+        let mut ids = Vec::with_capacity(self.events.len());
+        let mut table = self.port.table.lock();
+        for event in self.events.drain(..) {
+            if let Some(id) = table.announce(event) {
+                ids.push(id);
+            }
+        }
         Ready::new(ids)
     }
 
-    fn read_events(&mut self, ids: &mut Vec<TaskId>) {
+    fn read_events(&mut self) {
         self.unread = 0;
         self.port.inbox.take(&mut self.events);
-        if self.events.is_empty() {
-            return;
-        }
-        ids.reserve(self.events.len());
-        let mut table = self.port.table.lock();
-        for event in self.events.drain(..) {
-            let Some(id) = table.id_of(event.slot, event.serial) else {
-                continue;
-            };
-            if event.syncs != 0 {
-                let Some(entry) = table.get(id) else { continue };
-                let word = entry.cell.head.state.load();
-                if word.phase() != Phase::Syncing || word.syncs() != event.syncs {
-                    continue; // answered or stopped meanwhile
-                }
-                if entry.extras.is_some() {
-                    let due = entry.due();
-                    table.arm(id.slot, due.map(|(at, _)| at));
-                }
-            }
-            ids.push(id);
+    }
+
+    /// A loop that polls and never calls `take_ready` must not let events pile up.
+    fn note_unread(&mut self) {
+        self.unread += 1;
+        if self.unread >= 1024.max(4 * self.len()) {
+            self.read_events();
+            let table = self.port.table.lock();
+            self.events.retain(|&event| table.is_news(event).is_some());
         }
     }
 
     /// Asks the tasks to stop whose timeouts are due.
     fn stop_late(&mut self) {
-        if self.port.table.lock().timers.next().is_none() {
+        let mut table = self.port.table.lock();
+        if table.timers.next().is_none() {
             return;
         }
         let desk = self.desk();
-        loop {
-            let mut table = self.port.table.lock();
-            let Some(slot) = table.timers.due(desk.now()) else {
-                return;
-            };
-            let due = table.at(slot).and_then(Entry::due);
-            match due {
-                Some((at, timeout)) if at <= desk.now() => {
-                    let cell = table.at(slot).map(|entry| Arc::clone(&entry.cell));
-                    table.arm(slot, None);
-                    drop(table);
-                    if let Some(cell) = cell {
-                        let why = StopReason::TimedOut(timeout);
-                        self.port.settle(&cell, cell.head.state.cancel(why), why, &desk);
-                    }
-                }
-                later => table.arm(slot, later.map(|(at, _)| at)),
+        while let Some(slot) = table.timers.due(desk.now()) {
+            let Some(entry) = table.at(slot) else { break };
+            let (cell, due) = (Arc::clone(&entry.cell), entry.due());
+            if let Some((_, timeout)) = due.filter(|&(at, _)| at <= desk.now()) {
+                drop(table);
+                let why = StopReason::TimedOut(timeout);
+                let cancel = match timeout {
+                    Timeout::Queue => cell.head.state.expire_in_line(why),
+                    Timeout::Sync | Timeout::Deadline => cell.head.state.cancel(why),
+                };
+                self.port.settle(&cell, cancel, why, &desk);
+                table = self.port.table.lock();
             }
+            table.rearm(slot);
         }
     }
 
@@ -204,17 +193,20 @@ impl<T: Task> Service<T> {
     #[doc(alias = "lws_threadpool_task_status")]
     #[doc(alias = "lws_threadpool_task_status_wsi")]
     pub fn task_status(&mut self, id: TaskId) -> Option<TaskStatus<'_, T>> {
+        self.end_loan();
         let mut table = self.port.table.lock();
         let cell = &table.get(id)?.cell;
         let word = cell.head.state.load();
         match word.phase() {
             Phase::Queued => Some(TaskStatus::Queued),
-            Phase::Syncing if cell.head.state.hold() => {
-                let cell = Arc::clone(cell);
+            Phase::Syncing => {
+                self.lent = Lent::take(cell);
                 drop(table);
+                if self.lent.is_none() {
+                    return Some(TaskStatus::Stopping); // finish() came between
+                }
                 self.note_unread();
-                let cell = self.lent.insert(cell);
-                Some(TaskStatus::Syncing(SyncPoint::new(&self.port, cell)))
+                Some(TaskStatus::Syncing(SyncPoint::new(&self.port, &mut self.lent)))
             }
             Phase::Finished | Phase::Stopped | Phase::Panicked => {
                 let cell = table.remove(id)?;
@@ -232,21 +224,6 @@ impl<T: Task> Service<T> {
         }
     }
 
-    /// A loop that polls and never calls `take_ready` must not let events pile up.
-    fn note_unread(&mut self) {
-        self.unread += 1;
-        if self.unread >= 1024.max(4 * self.len()) {
-            let mut ids = std::mem::take(&mut self.backlog);
-            self.read_events(&mut ids);
-            let table = self.port.table.lock();
-            ids.retain(|&id| table.get(id).is_some());
-            ids.sort_unstable();
-            ids.dedup();
-            drop(table);
-            self.backlog = ids;
-        }
-    }
-
     /// How a task stands, without reaping it. O(1).
     #[doc(alias = "lws_threadpool_task_status_noreap")]
     pub fn peek(&self, id: TaskId) -> Option<Status> {
@@ -261,6 +238,7 @@ impl<T: Task> Service<T> {
     /// happened. O(1).
     #[doc(alias = "lws_threadpool_task_sync")]
     pub fn task_sync(&mut self, id: TaskId, resume: Resume) -> bool {
+        self.end_loan();
         let Some(cell) = self.cell(id) else { return false };
         let state = &cell.head.state;
         let answered = match resume {
@@ -271,7 +249,7 @@ impl<T: Task> Service<T> {
             }
         };
         if answered {
-            self.port.put_in_line(&cell, &self.desk());
+            put_in_line(&self.port, &cell);
             self.note_unread();
         }
         answered
@@ -281,6 +259,7 @@ impl<T: Task> Service<T> {
     /// either way. O(1).
     #[doc(alias = "lws_threadpool_dequeue_task")]
     pub fn dequeue(&mut self, id: TaskId) -> Dequeued {
+        self.end_loan();
         let Some(cell) = self.cell(id) else {
             return Dequeued::Unknown;
         };
@@ -298,6 +277,7 @@ impl<T: Task> Service<T> {
     /// ends are announced. Gives the number of its tasks that are not reaped yet. O(that number), whatever else the pool holds.
     #[doc(alias = "lws_threadpool_dequeue")]
     pub fn connection_closed(&mut self, conn: impl Into<ConnId>) -> usize {
+        self.end_loan();
         let conn = conn.into();
         let mut table = self.port.table.lock();
         let cells: Vec<_> = table
@@ -322,6 +302,7 @@ impl<T: Task> Service<T> {
     ///
     /// A task that was asked to stop stays so.
     pub fn reattach(&mut self, id: TaskId, conn: impl Into<ConnId>) -> bool {
+        self.end_loan();
         let conn = conn.into();
         let mut table = self.port.table.lock();
         let Some(line) = table.reattach(id, conn) else {
@@ -341,10 +322,11 @@ impl<T: Task> Service<T> {
     #[doc(alias = "lws_threadpool_foreach_task_wsi")]
     #[doc(alias = "lws_threadpool_get_task_wsi")]
     pub fn tasks_of(&self, conn: impl Into<ConnId>) -> Vec<TaskId> {
+        let conn = conn.into();
         self.port
             .table
             .lock()
-            .tasks_of(conn.into())
+            .tasks_of(conn)
             .map(|entry| entry.cell.head.id)
             .collect()
     }
@@ -370,10 +352,11 @@ impl<T: Task> Service<T> {
     /// gave to tasks. This is how tasks run without threads (`threads(0)`); with threads, it lends the workers a hand.
     ///
     /// The tasks are those of the whole pool, in the same fair order as on workers. A step is not interrupted,
-    /// so the budget can be exceeded by one turn.
+    /// so the budget can be exceeded by one step; with a budget of zero one task runs one step.
     pub fn run_pending(&mut self, budget: Duration) -> usize {
+        self.end_loan();
         let desk = self.desk();
-        crate::run::run_pending(&desk, budget)
+        self.port.shared.run_pending(&desk.with_budget(nanos(budget)))
     }
 
     /// Tasks that are not reaped.
@@ -386,6 +369,13 @@ impl<T: Task> Service<T> {
         self.len() == 0
     }
 
+    /// A task that was lent and not answered goes back to where it was parked.
+    fn end_loan(&mut self) {
+        if let Some(lent) = self.lent.take() {
+            lent.let_go(&self.port);
+        }
+    }
+
     fn cell(&self, id: TaskId) -> Option<Arc<TaskCell<T>>> {
         self.port
             .table
@@ -395,12 +385,13 @@ impl<T: Task> Service<T> {
     }
 
     fn desk(&self) -> Desk<'_> {
-        Desk::of_guest(&self.port.shared, &self.port.stats)
+        self.port.shared.guest_desk(&self.port.stats)
     }
 }
 
 impl<T: Task> Drop for Service<T> {
     fn drop(&mut self) {
+        self.end_loan();
         self.port.abandon();
     }
 }

@@ -1,67 +1,49 @@
 //! What the pool, its workers and its services have in common.
 
 use crate::admission::Admission;
-use crate::cell::{HasHead, Head};
+use crate::cell::Head;
 use crate::clock::Clock;
 use crate::desk::Desk;
+use crate::hints::Hints;
+use crate::job::Job;
 use crate::outbox::Outbox;
 use crate::primitive::{AtomicBool, Mutex, Ordering, Stealer};
 use crate::queue::{FairQueue, LineKey};
-use crate::sleep::Sleep;
+use crate::registry::Registry;
+use crate::sleep::{Sleep, Urgency};
 use crate::stats::{Stats, Sums};
-use crate::task_dump::TaskDump;
 use crossbeam_utils::CachePadded;
-use slab::Slab;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Weak};
-
-/// A task as workers see it.
-pub(crate) trait Job: HasHead + Send + Sync {
-    /// Runs steps until the task has ended, is parked or must give way; then gives itself back, to be put in line.
-    fn run(self: Arc<Self>, desk: &Desk<'_>) -> Option<Arc<dyn Job>>;
-}
-
-/// A service as the pool sees it.
-pub(crate) trait AnyPort: Send + Sync {
-    /// Accepts nothing more and stops everything, for `ThreadPool::finish`.
-    fn finish(&self, desk: &Desk<'_>);
-    /// Copies some tasks, from a slot on; gives the slot to go on with.
-    fn copy_tasks(&self, from: usize, now: u64, tasks: &mut Vec<TaskDump>) -> Option<usize>;
-}
-
-/// What the pool keeps of a service.
-struct Registered {
-    port: Weak<dyn AnyPort>,
-    stats: Arc<Stats>,
-}
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// One worker's part that others may look at.
 pub(crate) struct WorkerSeat {
-    pub(crate) stats: Stats,
+    stats: Stats,
     /// Whether it is inside a step, or about to be.
-    pub(crate) busy: std::sync::atomic::AtomicBool,
+    busy: std::sync::atomic::AtomicBool,
+    /// When it took what it has in its deque.
+    pub(crate) begun: AtomicU64,
     pub(crate) stealer: Stealer<Arc<dyn Job>>,
 }
 
 pub(crate) struct Shared {
     pub(crate) name: String,
     pub(crate) clock: Clock,
-    pub(crate) time_slice: u64,
-    pub(crate) limited: bool,
+    /// When the pool was built, on its clock.
+    pub(crate) born: u64,
+    time_slice: u64,
+    limited: bool,
     pub(crate) admission: Admission,
+    pub(crate) registry: Registry,
+    pub(crate) hints: Hints,
     pub(crate) sleep: Sleep,
     pub(crate) seats: Box<[CachePadded<WorkerSeat>]>,
     queue: Mutex<FairQueue<dyn Job>>,
-    /// Connections in line, as of the last time the queue was locked: a hint.
-    in_line: CachePadded<AtomicUsize>,
-    /// Something was posted since a worker last collected: a hint, so that busy workers look at outboxes too.
-    mail: CachePadded<std::sync::atomic::AtomicBool>,
     finishing: AtomicBool,
-    /// Workers that may still take work. Written under the queue's lock.
-    workers: AtomicUsize,
-    services: Mutex<Slab<Registered>>,
-    /// What services that are gone had counted.
-    retired: Mutex<Sums>,
+    /// Who still takes work: the workers that have not gone, or the owner of a pool without threads. Written under the queue's
+    /// lock.
+    takers: AtomicUsize,
 }
 
 pub(crate) struct Setup {
@@ -73,6 +55,15 @@ pub(crate) struct Setup {
     pub(crate) stealers: Vec<Stealer<Arc<dyn Job>>>,
 }
 
+/// What a worker found when it looked once more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Look {
+    Work,
+    Nothing,
+    /// Nothing, and the pool is closed: the worker has signed off.
+    Gone,
+}
+
 impl Shared {
     pub(crate) fn new(setup: Setup) -> Self {
         let seat = |stealer| {
@@ -80,25 +71,48 @@ impl Shared {
             CachePadded::new(WorkerSeat {
                 stats: Stats::default(),
                 busy,
+                begun: AtomicU64::new(0),
                 stealer,
             })
         };
         let workers = setup.stealers.len();
         Self {
             name: setup.name,
+            born: setup.clock.now(),
             clock: setup.clock,
             time_slice: setup.time_slice,
             limited: setup.limit.is_some(),
             admission: setup.admission,
-            sleep: Sleep::new(),
+            registry: Registry::new(),
+            hints: Hints::new(),
+            sleep: Sleep::new(workers),
             seats: setup.stealers.into_iter().map(seat).collect(),
             queue: Mutex::new(FairQueue::new(setup.limit)),
-            in_line: CachePadded::new(AtomicUsize::new(0)),
-            mail: CachePadded::new(std::sync::atomic::AtomicBool::new(false)),
             finishing: AtomicBool::new(false),
-            workers: AtomicUsize::new(workers),
-            services: Mutex::new(Slab::new()),
-            retired: Mutex::new(Sums::default()),
+            takers: AtomicUsize::new(workers.max(1)),
+        }
+    }
+
+    pub(crate) fn worker_desk(&self, index: usize) -> Desk<'_> {
+        let seat = &self.seats[index];
+        Desk {
+            worker: Some((index as u16, &seat.busy)),
+            ..self.guest_desk(&seat.stats)
+        }
+    }
+
+    /// For a thread that is no worker; it counts into `stats`, which nobody else may do meanwhile.
+    pub(crate) fn guest_desk<'a>(&'a self, stats: &'a Stats) -> Desk<'a> {
+        Desk {
+            clock: &self.clock,
+            hints: &self.hints,
+            stats,
+            worker: None,
+            time_slice: self.time_slice,
+            until: u64::MAX,
+            limited: self.limited,
+            now: Cell::new(self.clock.now()),
+            in_deque: Cell::new(0),
         }
     }
 
@@ -107,7 +121,7 @@ impl Shared {
         let mut stale = Vec::new();
         let mut queue = self.queue.lock();
         let result = use_it(&mut queue, &mut stale);
-        self.in_line.store(queue.connections(), Relaxed);
+        self.hints.set_in_line(queue.connections());
         drop(queue);
         result
     }
@@ -117,55 +131,61 @@ impl Shared {
         const BATCH: usize = 64;
         let posted = outbox.post(job);
         if posted == 1 {
-            self.mail.store(true, Relaxed);
+            self.hints.set_mail();
         }
-        if posted >= BATCH || self.sleep.wants_wake() {
+        if posted >= BATCH || self.should_wake(1) {
             self.collect(stats);
         }
     }
 
-    /// Moves what was posted into the line, and wakes a worker for it if one sleeps.
+    /// Moves what was posted into the line, and wakes a worker for it if one should be woken.
     pub(crate) fn collect(&self, stats: &Stats) {
-        self.mail.store(false, Relaxed);
-        let has_work = self.with_queue(|queue, stale| {
+        self.hints.take_mail();
+        let waiting = self.with_queue(|queue, stale| {
             queue.collect(stale);
-            queue.has_work()
+            queue.waiting()
         });
-        if has_work {
-            self.wake_worker(stats);
+        self.wake_worker(waiting, stats);
+    }
+
+    /// Whether a worker should be woken for so many tasks that nobody has taken.
+    fn should_wake(&self, waiting: usize) -> bool {
+        match self.sleep.urgency() {
+            Urgency::No => false,
+            Urgency::Eager => waiting > 0,
+            Urgency::Lazy => waiting > 0 && !self.hints.are_brisk(waiting),
         }
     }
 
-    pub(crate) fn wake_worker(&self, stats: &Stats) {
-        if self.sleep.wants_wake() && self.sleep.wake_one() {
+    /// Wakes a worker for so many tasks that nobody has taken, if one should be woken.
+    pub(crate) fn wake_worker(&self, waiting: usize, stats: &Stats) {
+        if self.should_wake(waiting) && self.sleep.wake_one() {
             stats.worker_wakes.add(1);
         }
     }
 
-    /// Takes up to `max` jobs out of the line, at most this worker's share. True: work is left behind.
-    pub(crate) fn take(&self, max: usize, sink: impl FnMut(Arc<dyn Job>)) -> (usize, bool) {
-        let mail = self.mail.load(Relaxed);
-        if mail {
-            self.mail.store(false, Relaxed);
-        }
+    /// Takes up to `max` jobs out of the line, at most this worker's share. Gives how many were taken and how many are
+    /// left behind. Looks into the outboxes if it must (after sleep, when others rely on it) or if there is mail.
+    pub(crate) fn take(&self, max: usize, must: bool, sink: impl FnMut(Arc<dyn Job>)) -> (usize, usize) {
+        let collects = self.hints.take_mail() || must;
         self.with_queue(|queue, stale| {
-            if mail {
+            if collects {
                 queue.collect(stale);
             }
             let share = queue.len().div_ceil(self.seats.len().max(1));
             let taken = queue.take(max.min(share), sink);
-            (taken, queue.has_work())
+            (taken, queue.waiting())
         })
     }
 
-    /// Whether a worker that is about to sleep should not. If it should go for good (`closed`), it is no worker any more.
+    /// Whether a worker that is about to sleep should not. If it should go for good (`closed`), it takes nothing any more.
     pub(crate) fn look_before_sleep(&self, closed: bool) -> Look {
         self.with_queue(|queue, stale| {
             queue.collect(stale);
             if queue.has_work() || self.seats.iter().any(|seat| !seat.stealer.is_empty()) {
                 Look::Work
             } else if closed {
-                self.workers.fetch_sub(1, Relaxed);
+                self.takers.fetch_sub(1, Relaxed);
                 Look::Gone
             } else {
                 Look::Nothing
@@ -173,12 +193,38 @@ impl Shared {
         })
     }
 
+    /// Runs what is in line, on a thread that is no worker, until nothing is or the desk's time is up; at least one
+    /// turn. Gives the number of turns.
+    pub(crate) fn run_pending(&self, desk: &Desk<'_>) -> usize {
+        let mut turns = 0;
+        loop {
+            let mut next = None;
+            self.take(1, true, |job| next = Some(job));
+            let Some(job) = next else { break };
+            if let Some(job) = job.run(desk) {
+                self.put_in_line(job);
+            }
+            turns += 1;
+            if desk.is_time_up() {
+                break;
+            }
+        }
+        // What is left behind is for the workers.
+        self.collect(desk.stats);
+        turns
+    }
+
+    /// The owner of a pool without threads runs no tasks after those that are in line now.
+    pub(crate) fn owner_goes(&self) {
+        self.with_queue(|_, _| self.takers.store(0, Relaxed));
+    }
+
     /// Whether nobody but the caller would run what was posted, because the pool has finished.
-    pub(crate) fn workers_are_gone(&self) -> bool {
+    pub(crate) fn takers_are_gone(&self) -> bool {
         self.finishing.load(Ordering::Acquire)
             && self.with_queue(|queue, stale| {
                 queue.collect(stale);
-                self.workers.load(Relaxed) == 0
+                self.takers.load(Relaxed) == 0
             })
     }
 
@@ -188,11 +234,6 @@ impl Shared {
             queue.collect(stale);
             queue.has_work()
         })
-    }
-
-    /// About: whether another connection waits for a worker.
-    pub(crate) fn others_wait(&self) -> bool {
-        self.in_line.load(Relaxed) > 0 || self.mail.load(Relaxed)
     }
 
     /// Puts a job in line that its worker gives back after its turn.
@@ -213,56 +254,47 @@ impl Shared {
     /// A task of its connection has ended, if those are counted.
     pub(crate) fn release(&self, head: &Head, stats: &Stats) {
         if self.limited {
-            let has_work = self.with_queue(|queue, _| {
+            let waiting = self.with_queue(|queue, _| {
                 queue.release(head);
-                queue.has_work()
+                queue.waiting()
             });
-            if has_work {
-                self.wake_worker(stats);
-            }
+            self.wake_worker(waiting, stats);
         }
     }
 
+    /// The task belongs to another connection from now on.
     pub(crate) fn relocate(&self, head: &Head, to: LineKey) {
-        self.with_queue(|queue, stale| stale.extend(queue.relocate(head, to)));
+        self.with_queue(|queue, stale| {
+            // What was posted to that connection before comes first.
+            queue.collect(stale);
+            stale.extend(queue.relocate(head, to));
+        });
     }
 
-    /// Adds a service; gives its slots in the queue and here.
-    pub(crate) fn register(&self, outbox: Arc<Outbox<dyn Job>>) -> u32 {
+    /// Adds a service to the queue; gives its slot there.
+    pub(crate) fn add_port(&self, outbox: Arc<Outbox<dyn Job>>) -> u32 {
         self.with_queue(|queue, _| queue.add_port(outbox))
     }
 
-    pub(crate) fn announce(&self, port: Weak<dyn AnyPort>, stats: Arc<Stats>) -> usize {
-        self.services.lock().insert(Registered { port, stats })
-    }
-
-    pub(crate) fn unregister(&self, port: u32, service: usize) {
+    pub(crate) fn remove_port(&self, port: u32) {
         self.with_queue(|queue, _| queue.remove_port(port));
-        let registered = self.services.lock().remove(service);
-        self.retire(&registered.stats);
-    }
-
-    pub(crate) fn retire(&self, stats: &Stats) {
-        self.retired.lock().add(stats);
-    }
-
-    pub(crate) fn ports(&self) -> Vec<Arc<dyn AnyPort>> {
-        let services: Vec<_> = self.services.lock().iter().map(|(_, s)| s.port.clone()).collect();
-        services.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// All counters, summed up.
     pub(crate) fn sums(&self) -> Sums {
-        let services = self.services.lock();
-        let mut sums = *self.retired.lock();
+        let mut sums = self.registry.sums();
         self.seats.iter().for_each(|seat| sums.add(&seat.stats));
-        services.iter().for_each(|(_, service)| sums.add(&service.stats));
         sums
     }
 
     /// How many tasks have started and how many workers are idle.
     pub(crate) fn progress(&self) -> (u64, usize) {
-        let idle = self.seats.iter().filter(|seat| !seat.busy.load(Relaxed)).count();
+        // In this order: who is not idle any more has counted its task as started.
+        let idle = self
+            .seats
+            .iter()
+            .filter(|seat| !seat.busy.load(Ordering::Acquire))
+            .count();
         (self.sums().started, idle)
     }
 
@@ -275,16 +307,12 @@ impl Shared {
         self.finishing.load(Ordering::Acquire)
     }
 
+    /// Workers that have not gone.
     pub(crate) fn workers(&self) -> usize {
-        self.workers.load(Relaxed)
+        if self.seats.is_empty() {
+            0
+        } else {
+            self.takers.load(Relaxed)
+        }
     }
-}
-
-/// What a worker found when it looked once more.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Look {
-    Work,
-    Nothing,
-    /// Nothing, and the pool is closed: the worker has signed off.
-    Gone,
 }

@@ -1,60 +1,98 @@
-//! How workers sleep, and are woken one at a time.
+//! How workers sleep, and are woken: as seldom as possible, one at a time.
 //!
 //! # The steps
 //!
 //! A worker that finds nothing: 1. `enter` (it counts as a sleeper); 2. looks again at everything that could hold work,
 //! each under its lock; 3. `wait`, or `leave` if it found something.
 //!
-//! Who has made work available: 1. puts it there, under that place's lock; 2. asks `wants_wake`;
-//! 3. if so `wake_one`, which leaves one token. While the token lies there no other wake-up is made. A woken worker takes the token away
-//! *before* it looks for work, and if it leaves work behind it wakes the next.
+//! Who has made work available: 1. puts it there, under that place's lock; 2. asks for the `urgency`;
+//! 3. if it is worth it, `wake_one`, which leaves one token. While the token lies there no other wake-up is made. A woken
+//! worker takes the token away *before* it looks for work, and if it leaves work behind it wakes the next.
 //!
 //! # Why nobody sleeps on work
 //!
 //! The worker's look (2) and the work's arrival (1) hold the same lock, so one comes first. If the work
-//! came first, the worker sees it. If the look came first, then `enter`, which precedes the look, happened before the arrival,
-//! and so `wants_wake` sees the sleeper, or a token that was left after `enter`. In the latter case a worker
+//! came first, the worker sees it. If the look came first, then `enter`, which precedes the look, happened before the
+//! arrival, and so `urgency` sees the sleeper, or a token that was left after `enter`. In the latter case a worker
 //! is on its way that has not looked yet, since it looks only after it has taken the token away. It will see the
 //! work, and wakes the next if there is more than it takes.
 //!
 //! A token is a state, not an event: a spurious wake-up of the condition variable finds none and waits on.
+//!
+//! # Naps
+//!
+//! A wake-up costs more (3 to 35 us) than a short step. While steps are short and a worker is awake, which will be
+//! back in a moment, one of the sleepers *naps*: it waits with a time limit of `NAP`, then looks for itself. As long as it does,
+//! urgency is `Lazy`: who leaves a little work need wake nobody. Should the worker that is awake get into a long step
+//! just then, the work waits for at most one nap. When everybody sleeps nobody naps, so an idle pool is still.
+//!
+//! loom has no time, so under loom nobody naps: the models check the rest, and of naps there is only this to prove:
+//! the napper's `leave` precedes its look, as a token's removal does, so that who sees `Lazy` has put the work where that look finds it.
 
-use crate::primitive::{AtomicUsize, Condvar, Mutex, Ordering, wait};
+use crate::primitive::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, wait, wait_until};
+use std::time::{Duration, Instant};
+
+const NAP: Duration = Duration::from_micros(100);
+
+/// What it takes to wake somebody.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Urgency {
+    /// Nobody sleeps, or somebody is being woken already.
+    No,
+    /// Somebody will look soon: wake another if there is much to do.
+    Lazy,
+    /// Nobody will look: wake one.
+    Eager,
+}
 
 pub(crate) struct Sleep {
     state: Mutex<State>,
     condvar: Condvar,
-    /// The sleepers if there is no token, else 0. Written under the lock.
-    wakeable: AtomicUsize,
+    /// The urgency as a number. Written under the lock.
+    urgency: AtomicUsize,
+    workers: usize,
 }
 
 struct State {
     sleepers: usize,
+    napping: bool,
     token: bool,
     closed: bool,
 }
 
 impl Sleep {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(workers: usize) -> Self {
         Self {
             state: Mutex::new(State {
                 sleepers: 0,
+                napping: false,
                 token: false,
                 closed: false,
             }),
             condvar: Condvar::new(),
-            wakeable: AtomicUsize::new(0),
+            urgency: AtomicUsize::new(Urgency::No as usize),
+            workers,
         }
     }
 
     fn publish(&self, state: &State) {
-        self.wakeable
-            .store(if state.token { 0 } else { state.sleepers }, Ordering::Relaxed);
+        let urgency = if state.token || state.sleepers == 0 {
+            Urgency::No
+        } else if state.napping && state.sleepers < self.workers {
+            Urgency::Lazy
+        } else {
+            Urgency::Eager
+        };
+        self.urgency.store(urgency as usize, Ordering::Relaxed);
     }
 
-    /// Whether a worker sleeps and nobody is waking one. Ask after the work was put where workers look.
-    pub(crate) fn wants_wake(&self) -> bool {
-        self.wakeable.load(Ordering::Relaxed) != 0
+    /// Whether a worker should be woken. Ask after the work was put where workers look.
+    pub(crate) fn urgency(&self) -> Urgency {
+        match self.urgency.load(Ordering::Relaxed) {
+            0 => Urgency::No,
+            1 => Urgency::Lazy,
+            _ => Urgency::Eager,
+        }
     }
 
     /// Wakes one worker, unless none sleeps or one is being woken. True if it did.
@@ -82,8 +120,7 @@ impl Sleep {
 
     /// The caller has found work after all, or goes for good.
     pub(crate) fn leave(&self) {
-        let mut state = self.state.lock();
-        self.leave_locked(&mut state);
+        self.leave_locked(&mut self.state.lock());
     }
 
     fn leave_locked(&self, state: &mut State) {
@@ -94,14 +131,26 @@ impl Sleep {
         self.publish(state);
     }
 
-    /// Sleeps until there is a token or the pool is closed; the caller is then no sleeper any more.
-    pub(crate) fn wait(&self) {
+    /// Sleeps until there is a token or the pool is closed, or for a nap if `may_nap` and there is need of one. The caller
+    /// is then no sleeper any more.
+    pub(crate) fn wait(&self, may_nap: bool) {
         let mut state = self.state.lock();
         while !state.token && !state.closed {
+            if may_nap && !state.napping && state.sleepers < self.workers {
+                self.nap(&mut state);
+                break;
+            }
             wait(&self.condvar, &mut state);
         }
         state.token = false;
         self.leave_locked(&mut state);
+    }
+
+    fn nap(&self, state: &mut MutexGuard<'_, State>) {
+        state.napping = true;
+        self.publish(state);
+        wait_until(&self.condvar, state, Instant::now() + NAP);
+        state.napping = false;
     }
 
     /// Nobody sleeps from now on.

@@ -106,9 +106,19 @@ impl Word {
         Self(self.0 & !WORKER | u64::from(worker) << WORKER_SHIFT)
     }
 
-    /// How often it has parked, modulo 2^32.
+    /// How often it has parked; past 2^32 it goes on from 1.
     pub(crate) fn syncs(self) -> u32 {
         (self.0 >> SYNCS_SHIFT) as u32
+    }
+
+    /// Never 0, which stands for "has not parked".
+    fn with_one_more_sync(self) -> Self {
+        let next = Self(self.0.wrapping_add(1 << SYNCS_SHIFT));
+        if next.syncs() == 0 {
+            next.with_one_more_sync()
+        } else {
+            next
+        }
     }
 
     pub(crate) fn has_ended(self) -> bool {
@@ -200,7 +210,7 @@ impl State {
     pub(crate) fn park(&self) -> Park {
         let parked = self.change(|word| {
             let nobody_answers = word.stop().is_some() || word.is_detached();
-            (!nobody_answers).then(|| Word(word.with_phase(Phase::Syncing).0.wrapping_add(1 << SYNCS_SHIFT)))
+            (!nobody_answers).then(|| word.with_phase(Phase::Syncing).with_one_more_sync())
         });
         match parked {
             Ok((_, after)) => Park::Parked(after.syncs()),
@@ -259,6 +269,18 @@ impl State {
     /// Asks it to stop.
     pub(crate) fn cancel(&self, reason: StopReason) -> Cancel {
         self.cancel_and(reason, 0)
+    }
+
+    /// Stops it if it has not started; else nothing happens.
+    pub(crate) fn expire_in_line(&self, reason: StopReason) -> Cancel {
+        let expired = self.change(|word| {
+            (word.phase() == Phase::Queued).then(|| word.with_stop(reason).with_phase(Phase::Stopped))
+        });
+        if expired.is_ok() {
+            Cancel::NeverRan
+        } else {
+            Cancel::WillSee
+        }
     }
 
     fn cancel_and(&self, reason: StopReason, flags: u64) -> Cancel {

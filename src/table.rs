@@ -6,6 +6,8 @@
 
 use crate::cell::HasHead;
 use crate::id::{ConnId, TaskId};
+use crate::inbox::Event;
+use crate::state::Phase;
 use crate::status::Timeout;
 use crate::timers::{Timers, Timing};
 use rustc_hash::FxHashMap;
@@ -112,16 +114,6 @@ impl<C: HasHead> Table<C> {
             .filter(|entry| entry.serial == id.serial && id.service == self.service)
     }
 
-    /// The id with this slot and serial, if such a task is here.
-    pub(crate) fn id_of(&self, slot: u32, serial: u64) -> Option<TaskId> {
-        let id = TaskId {
-            serial,
-            service: self.service,
-            slot,
-        };
-        self.get(id).map(|_| id)
-    }
-
     pub(crate) fn at(&self, slot: u32) -> Option<&Entry<C>> {
         self.entries.get(slot as usize)
     }
@@ -159,8 +151,11 @@ impl<C: HasHead> Table<C> {
 
     /// Moves a task to another connection; gives the slot of that.
     pub(crate) fn reattach(&mut self, id: TaskId, conn: ConnId) -> Option<u32> {
-        self.get(id)?;
+        let from = self.get(id)?.conn;
         let to = self.conn_slot(conn);
+        if to == from {
+            return Some(to);
+        }
         self.unlink(id.slot);
         self.link(id.slot, to);
         Some(to)
@@ -174,15 +169,35 @@ impl<C: HasHead> Table<C> {
         })
     }
 
-    /// Sets or clears the moment at which the timers look at a task again.
-    pub(crate) fn arm(&mut self, slot: u32, due: Option<u64>) {
-        let Some(extras) = self
-            .entries
-            .get_mut(slot as usize)
-            .and_then(|e| e.extras.as_mut())
-        else {
+    /// The task that an event tells of, unless it has been reaped, answered or stopped meanwhile.
+    pub(crate) fn is_news(&self, event: Event) -> Option<TaskId> {
+        let id = TaskId {
+            serial: event.serial,
+            service: self.service,
+            slot: event.slot,
+        };
+        let word = self.get(id)?.cell.head().state.load();
+        let is_news = event.syncs == 0 || word.phase() == Phase::Syncing && word.syncs() == event.syncs;
+        is_news.then_some(id)
+    }
+
+    /// The same, for the loop's eyes: from now on a parked task's timeout counts.
+    pub(crate) fn announce(&mut self, event: Event) -> Option<TaskId> {
+        let id = self.is_news(event)?;
+        if let Some(extras) = &mut self.entries[id.slot as usize].extras {
+            extras.timing.announced = event.syncs;
+            self.rearm(id.slot);
+        }
+        Some(id)
+    }
+
+    /// Sets the moment at which the timers look at a task again.
+    pub(crate) fn rearm(&mut self, slot: u32) {
+        let Some(entry) = self.entries.get_mut(slot as usize) else {
             return;
         };
+        let due = entry.due().map(|(at, _)| at);
+        let Some(extras) = &mut entry.extras else { return };
         let before = std::mem::replace(&mut extras.timing.armed, due);
         if before != due {
             if let Some(before) = before {

@@ -43,6 +43,9 @@ pub(crate) struct Timing {
     deadline: Option<u64>,
     /// How long it may be parked.
     sync: Option<u64>,
+    /// Which of its `Sync`s was last announced: only then does the time count, so that a loop that was itself stopped for a
+    /// while can answer before it gives up on anybody.
+    pub(crate) announced: u32,
     /// Its entry among the timers.
     pub(crate) armed: Option<u64>,
 }
@@ -54,6 +57,7 @@ impl Timing {
             queue: options.queue_timeout.map(at),
             deadline: options.deadline.map(at),
             sync: options.sync_timeout.map(nanos),
+            announced: 0,
             armed: None,
         }
     }
@@ -70,7 +74,9 @@ impl Timing {
         let deadline = self.deadline.map(|at| (at, Timeout::Deadline));
         let here = match word.phase() {
             Phase::Queued => self.queue.map(|at| (at, Timeout::Queue)),
-            Phase::Syncing => self.sync.map(|sync| (since.saturating_add(sync), Timeout::Sync)),
+            Phase::Syncing if word.syncs() == self.announced => {
+                self.sync.map(|sync| (since.saturating_add(sync), Timeout::Sync))
+            }
             _ => None,
         };
         [deadline, here].into_iter().flatten().min_by_key(|&(at, _)| at)

@@ -2,16 +2,23 @@
 //!
 //! It takes a batch out of the line, as many tasks as should take about 20 us by what the last batch took (one, if
 //! steps are long), into its own deque, from which idle workers steal. What is left of a batch that took much longer
-//! than that goes back to where it was in line, so that nobody waits behind a batch.
+//! than that goes back to where it was in line; and should one step be so long that its worker cannot do that, the others,
+//! busy or not, take the rest of its batch over. So nobody waits behind a batch.
 
 use crate::desk::Desk;
+use crate::job::Job;
 use crate::primitive::{Deque, Steal};
-use crate::shared::{Job, Look, Shared};
+use crate::shared::{Look, Shared};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
-/// What a batch should take.
+/// What a batch should take, and when it is late.
 const BATCH_NANOS: u64 = 20_000;
+const LATE_NANOS: u64 = 2 * BATCH_NANOS;
 const BATCH_MAX: usize = 32;
+/// For how long, and how often, a worker watches before it sleeps.
+const WATCH_NANOS: u64 = 20_000;
+const LOOK_NANOS: u64 = 1_000;
 
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
@@ -24,17 +31,22 @@ struct Batch {
     size: usize,
     begun: u64,
     taken: usize,
+    /// It has slept, and others rely on its looking into the outboxes too.
+    has_slept: bool,
+    /// The colleague to look after next.
+    neighbour: usize,
 }
 
 impl Batch {
-    /// Ends one batch, and sizes the next by it: at most twice as large.
-    fn adapt(&mut self, now: u64) {
-        if self.taken > 0 {
-            let each = (now.saturating_sub(self.begun) / self.taken as u64).max(1);
-            let fits = usize::try_from(BATCH_NANOS / each).unwrap_or(BATCH_MAX);
+    /// Ends one batch, and sizes the next by it: at most twice as large. Gives the nanoseconds per task.
+    fn adapt(&mut self, now: u64) -> Option<u64> {
+        let taken = std::mem::take(&mut self.taken);
+        let each = (now.saturating_sub(self.begun) / taken.max(1) as u64).max(1);
+        let fits = usize::try_from(BATCH_NANOS / each).unwrap_or(BATCH_MAX);
+        (taken > 0).then(|| {
             self.size = fits.clamp(1, BATCH_MAX.min(self.size * 2));
-        }
-        self.taken = 0;
+            each
+        })
     }
 }
 
@@ -42,45 +54,69 @@ impl Worker {
     /// Works until the pool is closed and nothing is left.
     pub(crate) fn work(&self) {
         let shared = &*self.shared;
-        let desk = Desk::of_worker(shared, self.index);
+        let desk = shared.worker_desk(self.index);
         let mut batch = Batch {
             size: 1,
             begun: 0,
             taken: 0,
+            has_slept: true,
+            neighbour: self.index,
         };
         loop {
-            let job = self
-                .deque
-                .pop()
-                .or_else(|| self.take_batch(&desk, &mut batch))
-                .or_else(|| self.steal(&desk));
-            if let Some(job) = job {
-                self.run(job, &desk);
+            if let Some(job) = self.next(&desk, &mut batch) {
+                if let Some(job) = job.run(&desk) {
+                    shared.put_in_line(job);
+                }
+                desk.set_busy(false);
                 self.return_late(&desk, &batch);
+                continue;
+            }
+            if Self::watch(&desk) {
                 continue;
             }
             let closed = shared.sleep.enter();
             match shared.look_before_sleep(closed) {
                 Look::Work => shared.sleep.leave(),
-                Look::Nothing => shared.sleep.wait(),
+                Look::Nothing => shared.sleep.wait(desk.hints.is_brisk()),
                 Look::Gone => break shared.sleep.leave(),
             }
+            batch.has_slept = true;
             desk.tick();
         }
     }
 
-    fn run(&self, job: Arc<dyn Job>, desk: &Desk<'_>) {
-        desk.set_busy(true);
-        if let Some(job) = job.run(desk) {
-            self.shared.put_in_line(job);
+    /// The next job: of its own batch, or else of a late colleague, of the line, of anybody.
+    fn next(&self, desk: &Desk<'_>, batch: &mut Batch) -> Option<Arc<dyn Job>> {
+        desk.in_deque.set(self.deque.len().saturating_sub(1));
+        self.deque
+            .pop()
+            .or_else(|| self.help(desk, batch))
+            .or_else(|| self.take_batch(desk, batch))
+            .or_else(|| self.steal_any(desk))
+    }
+
+    /// Takes a job of a colleague who is late, looking at one of them each time.
+    fn help(&self, desk: &Desk<'_>, batch: &mut Batch) -> Option<Arc<dyn Job>> {
+        let seats = &self.shared.seats;
+        batch.neighbour = (batch.neighbour + 1) % seats.len();
+        let late = desk
+            .now()
+            .saturating_sub(seats[batch.neighbour].begun.load(Relaxed))
+            > LATE_NANOS;
+        if late && batch.neighbour != self.index {
+            self.steal(batch.neighbour, desk)
+        } else {
+            None
         }
-        desk.set_busy(false);
     }
 
     fn take_batch(&self, desk: &Desk<'_>, batch: &mut Batch) -> Option<Arc<dyn Job>> {
-        batch.adapt(desk.now());
+        if let Some(pace) = batch.adapt(desk.now()) {
+            desk.hints.set_pace(pace);
+        }
         let mut first = None;
-        let (taken, more) = self.shared.take(batch.size, |job| {
+        let must_collect = std::mem::take(&mut batch.has_slept);
+        let (taken, left) = self.shared.take(batch.size, must_collect, |job| {
             if first.is_none() {
                 first = Some(job);
             } else {
@@ -90,34 +126,61 @@ impl Worker {
         if taken > 0 {
             batch.taken = taken;
             batch.begun = desk.now();
+            self.shared.seats[self.index].begun.store(batch.begun, Relaxed);
             desk.stats.batches.add(1);
         }
-        if more || taken > 1 {
-            self.shared.wake_worker(desk.stats);
-        }
+        self.shared
+            .wake_worker(left + taken.saturating_sub(1), desk.stats);
         first
     }
 
-    fn steal(&self, desk: &Desk<'_>) -> Option<Arc<dyn Job>> {
+    fn steal_any(&self, desk: &Desk<'_>) -> Option<Arc<dyn Job>> {
         let seats = self.shared.seats.len();
-        for seat in (self.index + 1..seats).chain(0..self.index) {
-            loop {
-                match self.shared.seats[seat].stealer.steal() {
-                    Steal::Success(job) => {
-                        desk.stats.steals.add(1);
-                        return Some(job);
-                    }
-                    Steal::Empty => break,
-                    Steal::Retry => {}
+        (self.index + 1..seats)
+            .chain(0..self.index)
+            .find_map(|seat| self.steal(seat, desk))
+    }
+
+    /// Takes the oldest job of another worker's batch, and wakes a third if there are more.
+    fn steal(&self, seat: usize, desk: &Desk<'_>) -> Option<Arc<dyn Job>> {
+        let stealer = &self.shared.seats[seat].stealer;
+        loop {
+            match stealer.steal() {
+                Steal::Success(job) => {
+                    desk.stats.steals.add(1);
+                    self.shared.wake_worker(stealer.len(), desk.stats);
+                    return Some(job);
                 }
+                Steal::Empty => return None,
+                Steal::Retry => {}
             }
         }
-        None
+    }
+
+    /// Before it sleeps a worker watches for a moment whether there is new work; one worker at a time, and only while
+    /// tasks are short, since then the loop will answer sooner than it could wake somebody. True: there is.
+    fn watch(desk: &Desk<'_>) -> bool {
+        desk.hints.is_brisk()
+            && desk.hints.watch_alone(|| {
+                let until = desk.tick() + WATCH_NANOS;
+                while desk.tick() < until {
+                    // The loop may need this core, and a batch some time to come together.
+                    std::thread::yield_now();
+                    let next_look = desk.tick() + LOOK_NANOS;
+                    while desk.tick() < next_look {
+                        std::hint::spin_loop();
+                    }
+                    if desk.hints.somebody_waits() {
+                        return true;
+                    }
+                }
+                false
+            })
     }
 
     /// Puts back what is left of a batch that is late.
     fn return_late(&self, desk: &Desk<'_>, batch: &Batch) {
-        let late = desk.now().saturating_sub(batch.begun) > 2 * BATCH_NANOS;
+        let late = desk.now().saturating_sub(batch.begun) > LATE_NANOS;
         if late && !self.deque.is_empty() {
             let mut left: Vec<_> = std::iter::from_fn(|| self.deque.pop()).collect();
             left.reverse();
