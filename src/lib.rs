@@ -130,6 +130,10 @@ mod worker;
 #[cfg(any(doc, doctest))]
 pub mod pairing {}
 
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;
+
 pub use boxed::{BoxTask, task_fn};
 pub use builder::ThreadPoolBuilder;
 pub use clock::{Clock, ManualClock};

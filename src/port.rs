@@ -83,19 +83,19 @@ impl<T: Task> Port<T> {
                 self.shared.remove(&cell.head);
                 self.announce(cell, Event::end(cell.head.id), desk);
             }
-            Cancel::PutInLine => self.put_in_line(cell, desk),
+            Cancel::PutInLine => self.put_in_line(cell, desk.now(), desk.stats),
             Cancel::WillSee | Cancel::Ended => {}
         }
     }
 
     /// A task that was parked goes on; here and now if the pool has wound up meanwhile.
-    pub(crate) fn put_in_line(&self, cell: &Arc<TaskCell<T>>, desk: &Desk<'_>) {
-        cell.head.times.left_parking(desk.now());
-        desk.stats.unparked.add(1);
-        self.shared
-            .post(&self.outbox, Arc::clone(cell) as Arc<dyn Job>, desk.stats);
+    pub(crate) fn put_in_line(&self, cell: &Arc<TaskCell<T>>, now: u64, stats: &Stats) {
+        cell.head.times.left_parking(now);
+        stats.unparked.add(1);
+        let job: Arc<dyn Job> = Arc::<TaskCell<T>>::clone(cell);
+        self.shared.post(&self.outbox, job, stats);
         if self.shared.takers_are_gone() {
-            self.shared.run_pending(desk);
+            self.shared.run_pending(&self.shared.guest_desk(stats));
         }
     }
 

@@ -155,7 +155,7 @@ impl<T: Task> Service<T> {
     /// A loop that polls and never calls `take_ready` must not let events pile up.
     fn note_unread(&mut self) {
         self.unread += 1;
-        if self.unread >= 1024.max(4 * self.len()) {
+        if self.unread >= 1024 && self.unread >= 4 * self.len() {
             self.read_events();
             let table = self.port.table.lock();
             self.events.retain(|&event| table.is_news(event).is_some());

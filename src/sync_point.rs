@@ -95,7 +95,7 @@ impl<T: Task> Lent<T> {
 
 /// The loop's answer: the task goes on.
 pub(crate) fn put_in_line<T: Task>(port: &Port<T>, cell: &Arc<TaskCell<T>>) {
-    port.put_in_line(cell, &port.shared.guest_desk(&port.stats));
+    port.put_in_line(cell, port.shared.clock.now(), &port.stats);
 }
 
 impl<'a, T: Task> SyncPoint<'a, T> {
