@@ -1,0 +1,102 @@
+//! `cargo run --release --example ws_stream`
+//!
+//! Streaming WebSocket producers that block on `Sync`: a Mandelbrot picture whose tiles are
+//! drawn by tasks, each moored to a WebSocket of its own, and plain numbered streams. A client
+//! that stops reading pauses its own task, and a paused task holds no thread.
+//!
+//! Read `app` first (what happens to a request and to a task), then `job` (what the workers do).
+
+#![allow(
+    unreachable_pub,
+    reason = "a program exports nothing: `pub` is for its other files"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod app;
+mod job;
+mod mandelbrot;
+mod options;
+mod page;
+mod stream;
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use moored::ThreadPool;
+
+use app::WsStream;
+use common::limits::Limits;
+use common::server::Server;
+use options::{Options, Parsed};
+
+/// Sockets beyond `--max-connections`: for the page, the dumps, and to say no.
+const SPARE_SOCKETS: usize = 256;
+/// For a request to arrive.
+const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// For the steps that are running when the server stops.
+const STOP_TIME: Duration = Duration::from_millis(400);
+
+fn main() -> ExitCode {
+    let outcome = match options::parse() {
+        Ok(Parsed::Run(options)) => run(&options),
+        Ok(Parsed::Help(help)) => {
+            print!("{help}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => Err(error.into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ws_stream: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+    let limits = Limits {
+        sockets: options.max_connections + SPARE_SOCKETS,
+        idle_time: options.idle_timeout,
+        request_time: options.idle_timeout.min(REQUEST_TIME),
+        ..Limits::default()
+    };
+    let address = SocketAddr::new(options.bind, options.port);
+    let server =
+        Server::bind(address, limits).map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    server.stop_on_ctrl_c()?;
+    let pool = ThreadPool::builder()
+        .name("ws_stream")
+        .threads(options.threads)
+        .max_queue_depth(options.max_queue_depth)
+        .build()?;
+    let mut app = WsStream::new(&pool, &server, options.max_connections);
+    greet(server.local_addr()?)?;
+    server.run(&mut app)?;
+    // Tasks that their connections' ends have not reached yet.
+    pool.join_timeout(STOP_TIME)?;
+    Ok(())
+}
+
+fn greet(address: SocketAddr) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "ws_stream listens on http://{address}/")?;
+    writeln!(out, "Try")?;
+    writeln!(out, "  the page           open http://{address}/")?;
+    writeln!(out, "  the pool, live     curl http://{address}/dump")?;
+    writeln!(
+        out,
+        "  numbered chunks    websocat -b 'ws://{address}/stream?chunks=100&size=1024' | wc -c"
+    )?;
+    writeln!(
+        out,
+        "  some load          cargo run --release --example ws_load -- --addr {address}"
+    )?;
+    writeln!(out, "Ctrl-C stops it.")?;
+    out.flush()
+}

@@ -1,0 +1,209 @@
+//! The sockets that the examples share, `examples/common`, under an app that is none of them:
+//! requests with bodies, answers out of turn, messages from a client.
+
+#[path = "../examples/common/mod.rs"]
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use common::connection::Sent;
+use common::http::{Request, Response};
+use common::limits::Limits;
+use common::server::{App, Net, Server};
+use common::upgrade;
+use moored::ConnId;
+use tungstenite::Message;
+
+const BODY_MAX: usize = 1 << 20;
+
+/// Answers a body with itself, in pairs: the second of two requests first. Messages, too.
+#[derive(Default)]
+struct Echo {
+    waiting: Option<Request>,
+}
+
+impl App for Echo {
+    fn request(&mut self, net: &mut Net, id: ConnId, request: Request) {
+        if request.is_upgrade() {
+            match upgrade::check(&request) {
+                Ok(()) => net.upgrade(id, &request, None),
+                Err(answer) => net.answer(id, request.number, answer),
+            }
+            return;
+        }
+        if request.query == "hold" && self.waiting.is_none() {
+            self.waiting = Some(request);
+            return;
+        }
+        for request in [Some(request), self.waiting.take()].into_iter().flatten() {
+            let answer = Response::new(200).body("application/octet-stream", request.body);
+            net.answer(id, request.number, answer);
+        }
+    }
+
+    fn message(&mut self, net: &mut Net, id: ConnId, message: Message) {
+        assert_ne!(net.send(id, &message.into_data()), Sent::Gone);
+    }
+
+    fn closed(&mut self, _net: &mut Net, _id: ConnId) {
+        self.waiting = None;
+    }
+
+    fn turn(&mut self, _net: &mut Net) {}
+}
+
+/// Runs a server for as long as `client` takes.
+fn with_echo(client: impl FnOnce(SocketAddr)) {
+    let limits = Limits {
+        body_bytes: BODY_MAX,
+        ..Limits::default()
+    };
+    let server = Server::bind(([127, 0, 0, 1], 0).into(), limits).expect("a free port");
+    let (address, stop) = (server.local_addr().expect("bound"), server.stopper());
+    let running = thread::spawn(move || server.run(&mut Echo::default()));
+    client(address);
+    stop();
+    running.join().expect("no panic").expect("a clean end");
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("it listens");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .expect("a timeout");
+    stream
+}
+
+/// Sends all of `request`, and reads until the server closes.
+fn exchange(address: SocketAddr, request: &[u8]) -> String {
+    let mut stream = connect(address);
+    stream.write_all(request).expect("sent");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an end, not a reset");
+    String::from_utf8(answer).expect("text")
+}
+
+const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n\
+                       5;note=x\r\nmoor \r\n0006\r\nmooring\r\n0\r\nX-Trailer: 1\r\n\r\n";
+
+#[test]
+fn a_body_arrives_whole_however_it_is_cut() {
+    let good = CHUNKED.replace("0006", "0007");
+    with_echo(|address| {
+        assert!(exchange(address, good.as_bytes()).ends_with("\r\n\r\nmoor mooring"));
+        for cut in 1..good.len() {
+            let mut stream = connect(address);
+            stream.set_nodelay(true).expect("a socket");
+            stream.write_all(&good.as_bytes()[..cut]).expect("sent");
+            thread::yield_now();
+            stream.write_all(&good.as_bytes()[cut..]).expect("sent");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).expect("text");
+            assert!(answer.ends_with("\r\n\r\nmoor mooring"), "cut at {cut}: {answer}");
+        }
+    });
+}
+
+#[test]
+fn a_chunk_that_is_not_as_long_as_it_says_is_refused() {
+    with_echo(|address| assert!(exchange(address, CHUNKED.as_bytes()).starts_with("HTTP/1.1 400 ")));
+}
+
+#[test]
+fn the_largest_body_passes_and_one_byte_more_does_not() {
+    let request = |length: usize| {
+        let head =
+            format!("PUT / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+        head + &"b".repeat(length)
+    };
+    with_echo(|address| {
+        let answer = exchange(address, request(BODY_MAX).as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with(&"b".repeat(BODY_MAX)));
+        assert!(exchange(address, request(BODY_MAX + 1).as_bytes()).starts_with("HTTP/1.1 413 "));
+    });
+}
+
+#[test]
+fn a_client_that_asks_first_is_told_to_go_on() {
+    with_echo(|address| {
+        let mut stream = connect(address);
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+        stream.write_all(head.as_bytes()).expect("sent");
+        let mut go_on = [0; 25];
+        stream.read_exact(&mut go_on).expect("an interim answer");
+        assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+        stream.write_all(b"ok").expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("text");
+        assert!(
+            answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nok"),
+            "{answer}"
+        );
+    });
+}
+
+#[test]
+fn answers_leave_in_the_order_of_the_requests() {
+    let post = |query: &str, body: &str, connection: &str| {
+        let length = body.len();
+        format!(
+            "POST /{query} HTTP/1.1\r\nHost: a\r\nConnection: {connection}\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+    };
+    with_echo(|address| {
+        let requests: String = (0..20)
+            .map(|n| {
+                post("?hold", &format!("<{n}a>"), "keep-alive") + &post("", &format!("<{n}b>"), "keep-alive")
+            })
+            .collect();
+        let answer = exchange(address, (requests + &post("", "<end>", "close")).as_bytes());
+        let bodies: Vec<_> = answer
+            .split('<')
+            .skip(1)
+            .filter_map(|part| part.split('>').next())
+            .collect();
+        let expected: Vec<_> = (0..20)
+            .flat_map(|n| [format!("{n}a"), format!("{n}b")])
+            .chain(["end".to_owned()])
+            .collect();
+        assert_eq!(bodies, expected);
+    });
+}
+
+#[test]
+fn messages_of_all_sizes_come_back_as_they_went() {
+    with_echo(|address| {
+        let (mut socket, _) =
+            tungstenite::client(format!("ws://{address}/"), connect(address)).expect("upgraded");
+        for size in [0, 1, 125, 126, 65_535, 65_536] {
+            let message = Message::binary(vec![7; size]);
+            socket.send(message.clone()).expect("sent");
+            assert_eq!(socket.read().expect("an echo"), message);
+        }
+        socket.send(Message::binary(vec![7; 65_537])).expect("sent");
+        assert!(matches!(socket.read(), Ok(Message::Close(Some(frame))) if u16::from(frame.code) == 1009));
+    });
+}
+
+/// S28: a client that pings and never reads gets its pongs bounded, not collected.
+#[test]
+fn a_flood_of_pings_is_not_read_on_and_on() {
+    with_echo(|address| {
+        let (mut socket, _) =
+            tungstenite::client(format!("ws://{address}/"), connect(address)).expect("upgraded");
+        let ping = Message::Ping(vec![0; 125].into());
+        socket
+            .get_mut()
+            .set_write_timeout(Some(Duration::from_millis(500)))
+            .expect("a timeout");
+        let mut sent = 0_usize;
+        // Both kernels' buffers fill up, and then the server stops reading: the write times out.
+        while socket.send(ping.clone()).is_ok() {
+            sent += 131;
+            assert!(sent < 200 << 20, "the server reads pings for ever");
+        }
+    });
+}

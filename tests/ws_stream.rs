@@ -1,0 +1,266 @@
+//! The main job, `examples/ws_stream`, as its clients see it: a real process, real sockets.
+//! What it makes of input it does not like is in `ws_stream_input.rs`.
+
+#[path = "util/client.rs"]
+mod client;
+#[path = "util/server.rs"]
+mod server;
+
+use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use client::{Client, read_complete_streams};
+use serde_json::Value;
+use server::{Server, read_answer, until};
+use tungstenite::{ClientRequestBuilder, Message};
+
+fn start(arguments: &[&str]) -> Server {
+    Server::start("ws_stream", arguments)
+}
+
+/// How many tasks have been parked for at least this long.
+fn parked_for(server: &Server, time: Duration) -> usize {
+    let dump = server.dump();
+    let tasks = dump["tasks"].as_array().expect("a list");
+    let parked = |task: &&Value| {
+        task["status"] == "syncing" && task["in_status_us"].as_u64() >= Some(time.as_micros() as u64)
+    };
+    tasks.iter().filter(parked).count()
+}
+
+/// L2, S20: no message is missing, none comes twice, no client is forgotten.
+#[test]
+fn a_thousand_streams_are_complete_on_two_threads() {
+    let server = start(&["--threads=2"]);
+    read_complete_streams(&server, "/stream?chunks=100&size=64", 1000, 100);
+    until("all tasks are reaped", || {
+        (server.counter("/finished") == 1000).then_some(())
+    });
+    assert_eq!(server.counter("/syncs"), 100_000);
+}
+
+/// L1: clients that do not read hold no thread.
+#[test]
+fn healthy_clients_finish_beside_two_that_never_read() {
+    let server = start(&["--threads=2"]);
+    let stuck: Vec<_> = (0..2)
+        .map(|_| Client::open(&server, "/stream?chunks=0&size=65536"))
+        .collect();
+    until("both are parked for good", || {
+        (parked_for(&server, Duration::from_millis(300)) == 2).then_some(())
+    });
+    read_complete_streams(&server, "/stream?chunks=100&size=256", 254, 100);
+    until("the healthy have ended", || {
+        (server.counter("/finished") == 254).then_some(())
+    });
+    assert_eq!(server.dump()["totals"]["syncing"], 2);
+    drop(stuck);
+}
+
+/// S12, S13, S14: a client that goes takes its own task with it.
+#[test]
+fn cancelling_a_hundred_stops_a_hundred_and_no_other() {
+    let server = start(&["--threads=2"]);
+    let mut leaving: Vec<_> = (0..100)
+        .map(|_| Client::open(&server, "/stream?chunks=0&size=512"))
+        .collect();
+    let mut staying: Vec<_> = (0..100)
+        .map(|_| Client::open(&server, "/stream?chunks=60&size=512"))
+        .collect();
+    for client in leaving.iter_mut().chain(&mut staying) {
+        client.expect_numbers(0, 20);
+    }
+    // Half of them say goodbye, the others just go.
+    for (index, mut client) in leaving.into_iter().enumerate() {
+        if index % 2 == 0 {
+            client.0.close(None).expect("a goodbye can be sent");
+        }
+    }
+    until("their tasks have stopped", || {
+        (server.counter("/stopped/connection_closed") == 100).then_some(())
+    });
+    for client in &mut staying {
+        client.expect_numbers(20, 40);
+        assert_eq!(client.next_number(), None);
+    }
+    until("the others have finished", || {
+        (server.counter("/finished") == 100).then_some(())
+    });
+    assert_eq!(server.counter("/stopped/connection_closed"), 100);
+}
+
+/// S18: a client that stops reading pauses its task only, and what waits for it is bounded.
+#[test]
+fn stalled_clients_cost_a_message_or_two_each() {
+    const STALLED: usize = 20;
+    const MIB: usize = 1 << 20;
+    let server = start(&["--threads=2"]);
+    let before = resident_bytes(&server);
+    let mut stalled: Vec<_> = (0..STALLED)
+        .map(|_| Client::open(&server, "/stream?chunks=0&size=1048576"))
+        .collect();
+    until("all are parked for good", || {
+        (parked_for(&server, Duration::from_millis(300)) == STALLED).then_some(())
+    });
+    // The message itself, what the socket has not taken of it, and some slack for the allocator.
+    let grown = resident_bytes(&server).saturating_sub(before);
+    assert!(grown < STALLED * 2 * MIB + 8 * MIB, "{} KiB", grown / 1024);
+    // One of them reads on, as if nothing had happened; the others are killed.
+    stalled.truncate(1);
+    until("the tasks of the killed have stopped", || {
+        (server.counter("/stopped/connection_closed") == STALLED as u64 - 1).then_some(())
+    });
+    stalled[0].expect_numbers(0, 100);
+}
+
+fn resident_bytes(server: &Server) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("Linux");
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .expect("a size");
+    line.split_whitespace()
+        .nth(1)
+        .and_then(|kib| kib.parse::<usize>().ok())
+        .expect("KiB")
+        * 1024
+}
+
+#[test]
+fn a_client_of_the_lws_example_gets_an_endless_stream() {
+    let server = start(&[]);
+    let uri = format!("ws://{}/", server.address).parse().expect("a URI");
+    let request = ClientRequestBuilder::new(uri).with_sub_protocol("lws-minimal");
+    let (socket, answer) = tungstenite::client(request, server.connect()).expect("it is upgraded");
+    assert_eq!(answer.headers()["sec-websocket-protocol"], "lws-minimal");
+    let mut client = Client(socket);
+    client.expect_numbers(0, 500);
+    assert!(matches!(client.0.read(), Ok(Message::Binary(bytes)) if bytes.len() == 1024));
+}
+
+#[test]
+fn a_tile_comes_whole() {
+    let server = start(&[]);
+    let mut client = Client::open(&server, "/tiles?tile=200&of=256&depth=2");
+    let (mut rows, mut done) = (0, (0, 40));
+    while let Message::Binary(bytes) = client.0.read().expect("a message") {
+        let field = |index: usize| u16::from_le_bytes([bytes[2 * index], bytes[2 * index + 1]]);
+        assert_eq!([field(0), field(1), field(2)], [480, 480 + rows, 60]);
+        assert_eq!(
+            bytes.len(),
+            12 + 4 * usize::from(field(2)) * usize::from(field(3))
+        );
+        rows += field(3);
+        done = (field(4), field(5));
+    }
+    assert_eq!((rows, done), (40, (40, 40)));
+}
+
+/// S10: Ctrl-C ends everything, also a client that does not listen.
+#[test]
+fn ctrl_c_says_goodbye_and_exits_with_success() {
+    let mut server = start(&["--threads=2"]);
+    let mut reading: Vec<_> = (0..20)
+        .map(|_| Client::open(&server, "/stream?chunks=0&size=64"))
+        .collect();
+    let _deaf = Client::open(&server, "/stream?chunks=0&size=65536");
+    for client in &mut reading {
+        client.expect_numbers(0, 10);
+    }
+    let start = Instant::now();
+    server.signal("INT");
+    for client in &mut reading {
+        assert_eq!(client.close_code(), 1001);
+    }
+    drop(reading);
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
+/// A reader answers pings by reading; one that does not is dead for all the server knows.
+#[test]
+fn pings_tell_the_living_from_the_dead() {
+    let server = start(&["--idle-timeout=1"]);
+    let mut alive = Client::open(&server, "/stream?chunks=0&size=8");
+    let _dead = Client::open(&server, "/stream?chunks=0&size=65536");
+    let mut pings = 0;
+    while pings < 3 {
+        pings += usize::from(matches!(alive.0.read().expect("it stays open"), Message::Ping(_)));
+    }
+    until("the dead has been given up", || {
+        alive.0.read().expect("it stays open");
+        (server.counter("/stopped/connection_closed") == 1).then_some(())
+    });
+    assert_eq!(server.dump()["tasks"].as_array().map(Vec::len), Some(1));
+}
+
+/// S19: a server that was stopped for longer than the idle timeout gives nobody up for it.
+#[test]
+fn a_server_that_was_away_goes_on_with_all_its_clients() {
+    let server = start(&["--idle-timeout=1"]);
+    thread::scope(|scope| {
+        scope.spawn(|| read_complete_streams(&server, "/stream?chunks=5000&size=64", 16, 5000));
+        until("they are in the middle of it", || {
+            (server.counter("/syncs") > 8000).then_some(())
+        });
+        server.signal("STOP");
+        // The time that passes without the server is all there is to wait for.
+        thread::sleep(Duration::from_millis(1500));
+        server.signal("CONT");
+    });
+    assert_eq!(server.counter("/stopped/connection_closed"), 0);
+}
+
+#[test]
+fn no_connection_left_is_told_before_the_upgrade() {
+    let server = start(&["--max-connections=3"]);
+    let open: Vec<_> = (0..3)
+        .map(|_| Client::open(&server, "/stream?chunks=0&size=8"))
+        .collect();
+    let answer = server.exchange(upgrade(&server, "/stream"));
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+    assert_eq!(server.get("/").status, 200, "the page is still served");
+    drop(open);
+    until("there is room again", || {
+        (server.exchange(upgrade(&server, "/stream")).status == 101).then_some(())
+    });
+}
+
+/// A queue of one, and many at once who want to be in it.
+#[test]
+fn a_full_queue_is_told_before_the_upgrade() {
+    let server = start(&["--threads=1", "--max-queue-depth=1"]);
+    let mut streams: Vec<_> = (0..64).map(|_| server.connect()).collect();
+    for stream in &mut streams {
+        let request = upgrade(&server, "/tiles?tile=0&of=8&depth=6");
+        stream
+            .write_all(request.as_bytes())
+            .expect("a request can be sent");
+    }
+    let answers: Vec<_> = streams.iter_mut().map(read_answer).collect();
+    let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 503).collect();
+    assert!(
+        !refused.is_empty() && refused.len() < 64,
+        "{} refused",
+        refused.len()
+    );
+    assert!(
+        refused
+            .iter()
+            .all(|answer| answer.header("retry-after") == Some("1"))
+    );
+    assert_eq!(
+        answers.iter().filter(|answer| answer.status == 101).count(),
+        64 - refused.len()
+    );
+    assert_eq!(server.counter("/refused/queue_full"), refused.len() as u64);
+}
+
+fn upgrade(server: &Server, path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        server.address
+    )
+}
