@@ -97,7 +97,8 @@ impl Inbox {
 
     /// Empties all lanes into `events`.
     pub(crate) fn take(&self, events: &mut Vec<Event>) {
-        self.rung.store(false, Ordering::Release);
+        // A swap, not a store: it happens after every ring before it, so a late ringer cannot miss it.
+        self.rung.swap(false, Ordering::AcqRel);
         for lane in &self.lanes {
             if let Lane::Open(lane) = &mut *lane.lock() {
                 if events.is_empty() {

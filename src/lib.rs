@@ -109,6 +109,7 @@ mod primitive;
 mod queue;
 mod ready;
 mod registry;
+mod round;
 mod run;
 mod service;
 mod shared;
@@ -129,10 +130,6 @@ mod worker;
 #[doc = include_str!("pairing.md")]
 #[cfg(any(doc, doctest))]
 pub mod pairing {}
-
-#[doc = include_str!("../README.md")]
-#[cfg(doctest)]
-struct Readme;
 
 pub use boxed::{BoxTask, task_fn};
 pub use builder::ThreadPoolBuilder;

@@ -4,18 +4,17 @@
 //! back if it has more. Within a connection, tasks that have started and want to go on come before tasks that have not
 //! started; both in the order in which they came.
 //!
-//! A task sits in a node of a slab and is linked to its neighbours, so any task is taken out in O(1): no
-//! tombstones. A connection whose tasks were all taken out stays in line (once) and is skipped when its turn
-//! comes; the line is therefore never longer than the number of connections.
+//! A task sits in a node of a slab and is linked to its neighbours, so any task is taken out in O(1); so does a
+//! connection in the round. No tombstones: a connection is in the round if and only if it has something to run.
 //!
 //! The queue is used under one lock, by batches. Jobs that it must let go are returned, never dropped here: dropping
 //! one may run code that takes the lock.
 
 use crate::cell::HasHead;
 use crate::outbox::Outbox;
+use crate::round::{NO_SEAT, Round};
 use crate::state::Phase;
 use slab::Slab;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -74,7 +73,8 @@ struct Line {
     resumed: List,
     /// Started and not ended. Only counted when there is a limit.
     running: u32,
-    in_round: bool,
+    /// Its seat in the round, if it has one.
+    seat: u32,
 }
 
 impl Line {
@@ -82,7 +82,7 @@ impl Line {
         fresh: List::EMPTY,
         resumed: List::EMPTY,
         running: 0,
-        in_round: false,
+        seat: NO_SEAT,
     };
 
     fn list(&mut self, fresh: bool) -> &mut List {
@@ -99,8 +99,8 @@ struct Port<J: ?Sized> {
 pub(crate) struct FairQueue<J: ?Sized> {
     nodes: Slab<Node<J>>,
     ports: Slab<Port<J>>,
-    /// The connections in line.
-    round: VecDeque<LineKey>,
+    /// The connections that have something to run.
+    round: Round<LineKey>,
     /// Kept for its memory.
     posted: Vec<Arc<J>>,
     /// How many tasks of one connection may be started and not ended.
@@ -112,7 +112,7 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
         Self {
             nodes: Slab::new(),
             ports: Slab::new(),
-            round: VecDeque::new(),
+            round: Round::new(),
             posted: Vec::new(),
             limit,
         }
@@ -127,7 +127,6 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
 
     /// The port's tasks are all gone: nothing that is in line names it.
     pub(crate) fn remove_port(&mut self, port: u32) {
-        self.round.retain(|key| key.port != port);
         self.ports.remove(port as usize);
     }
 
@@ -136,25 +135,18 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
         self.nodes.len()
     }
 
-    /// Connections in line, about: some may have nothing to run any more.
+    /// Connections that have something to run.
     pub(crate) fn connections(&self) -> usize {
         self.round.len()
     }
 
     /// Whether `take` would give anything.
-    pub(crate) fn has_work(&mut self) -> bool {
-        while let Some(&key) = self.round.front() {
-            if self.may_run(key) {
-                return true;
-            }
-            self.round.pop_front();
-            self.line(key).in_round = false;
-        }
-        false
+    pub(crate) fn has_work(&self) -> bool {
+        self.round.len() > 0
     }
 
     /// How many tasks could be taken, about; 0 only if none.
-    pub(crate) fn waiting(&mut self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         if self.has_work() { self.nodes.len() } else { 0 }
     }
 
@@ -194,7 +186,7 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
             next: NONE,
             fresh,
         });
-        self.join_round(key);
+        self.settle(key);
         None
     }
 
@@ -204,18 +196,15 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
         while taken < max
             && let Some(key) = self.round.pop_front()
         {
-            self.line(key).in_round = false;
-            if !self.may_run(key) {
-                continue;
-            }
             let line = self.line(key);
+            line.seat = NO_SEAT;
             let fresh = line.resumed.is_empty();
             let first = line.list(fresh).first;
             let job = self.unlink(key, first);
             if fresh {
                 self.count(key, &job);
             }
-            self.join_round(key);
+            self.settle(key);
             sink(job);
             taken += 1;
         }
@@ -232,15 +221,23 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
         let key = LineKey::unpack(job.head().line.load(Relaxed));
         let index = job.head().node.load(Relaxed);
         self.move_to_front(key, index);
-        if self.round.back() == Some(&key) {
-            self.round.pop_back();
-            self.round.push_front(key);
+        let seat = self.line(key).seat;
+        if self.round.is_last(seat) {
+            self.round.remove(seat);
+            self.line(key).seat = self.round.push_front(key);
         }
         None
     }
 
     /// Takes one job out, wherever it is. `None`: it is not in line (any more, or yet).
     pub(crate) fn remove(&mut self, head: &crate::cell::Head) -> Option<Arc<J>> {
+        let job = self.take_out(head)?;
+        self.settle(LineKey::unpack(head.line.load(Relaxed)));
+        Some(job)
+    }
+
+    /// The same; the caller settles the connection.
+    fn take_out(&mut self, head: &crate::cell::Head) -> Option<Arc<J>> {
         let index = head.node.load(Relaxed);
         let node = self.nodes.get(index as usize)?;
         if !std::ptr::eq(node.job.head(), head) {
@@ -254,7 +251,7 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
         if self.limit.is_some() && head.counted.swap(0, Relaxed) != 0 {
             let key = LineKey::unpack(head.line.load(Relaxed));
             self.line(key).running -= 1;
-            self.join_round(key);
+            self.settle(key);
         }
     }
 
@@ -263,16 +260,17 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
         if head.line.load(Relaxed) == to.pack() {
             return None;
         }
-        let queued = self.remove(head);
-        let counted = head.counted.load(Relaxed);
-        if counted != 0 {
-            let from = LineKey::unpack(head.line.load(Relaxed));
+        let from = LineKey::unpack(head.line.load(Relaxed));
+        let queued = self.take_out(head);
+        if head.counted.load(Relaxed) != 0 {
             self.line(from).running -= 1;
-            self.join_round(from);
             self.line(to).running += 1;
         }
         head.line.store(to.pack(), Relaxed);
-        queued.and_then(|job| self.push(job))
+        let stale = queued.and_then(|job| self.push(job));
+        self.settle(to);
+        self.settle(from);
+        stale
     }
 
     fn line(&mut self, key: LineKey) -> &mut Line {
@@ -290,11 +288,15 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
         !line.resumed.is_empty() || !line.fresh.is_empty() && line.running < limit
     }
 
-    /// Puts a connection at the back of the line, unless it is in line or has nothing to run.
-    fn join_round(&mut self, key: LineKey) {
-        if !self.line(key).in_round && self.may_run(key) {
-            self.line(key).in_round = true;
-            self.round.push_back(key);
+    /// Gives a connection that has something to run a seat at the back of the round, and takes it from one that has not.
+    fn settle(&mut self, key: LineKey) {
+        let may_run = self.may_run(key);
+        let seat = self.line(key).seat;
+        if may_run && seat == NO_SEAT {
+            self.line(key).seat = self.round.push_back(key);
+        } else if !may_run && seat != NO_SEAT {
+            self.round.remove(seat);
+            self.line(key).seat = NO_SEAT;
         }
     }
 

@@ -169,10 +169,10 @@ impl<T: Task> Service<T> {
             return;
         }
         let desk = self.desk();
-        while let Some(slot) = table.timers.due(desk.now()) {
+        while let Some((armed, slot)) = table.timers.due(desk.now()) {
             let Some(entry) = table.at(slot) else { break };
             let (cell, due) = (Arc::clone(&entry.cell), entry.due());
-            if let Some((_, timeout)) = due.filter(|&(at, _)| at <= desk.now()) {
+            if let Some((_, timeout)) = due.filter(|&(at, _)| at <= armed) {
                 drop(table);
                 let why = StopReason::TimedOut(timeout);
                 let cancel = match timeout {

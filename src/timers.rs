@@ -25,12 +25,9 @@ impl Timers {
         self.0.first().map(|&(due, _)| due)
     }
 
-    /// The slot of a task that must be looked at now. The caller arms it anew, or disarms it.
-    pub(crate) fn due(&self, now: u64) -> Option<u32> {
-        self.0
-            .first()
-            .filter(|&&(due, _)| due <= now)
-            .map(|&(_, slot)| slot)
+    /// When, until `now`, which task must be looked at. The caller arms it anew, or disarms it.
+    pub(crate) fn due(&self, now: u64) -> Option<(u64, u32)> {
+        self.0.first().copied().filter(|&(due, _)| due <= now)
     }
 }
 
