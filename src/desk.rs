@@ -1,12 +1,26 @@
 //! Where a thread runs tasks: a worker's own place, or a loop's inside `run_pending`.
 
+use crate::bell::{Bell, Debts};
 use crate::cell::Head;
 use crate::clock::Clock;
 use crate::hints::Hints;
+use crate::sleep::Sleep;
 use crate::state::NO_WORKER;
 use crate::stats::Stats;
 use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::Release};
+
+/// What a worker has and a guest has not.
+pub(crate) struct Seat<'a> {
+    pub(crate) index: u16,
+    pub(crate) busy: &'a AtomicBool,
+    pub(crate) debts: &'a Debts,
+    pub(crate) sleep: &'a Sleep,
+}
+
+/// What a batch should take: nobody waits longer than that for what a batch brings.
+pub(crate) const BATCH_NANOS: u64 = 20_000;
 
 /// One thread's view of the pool while it runs tasks.
 pub(crate) struct Desk<'a> {
@@ -14,8 +28,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) hints: &'a Hints,
     /// Written by this thread only.
     pub(crate) stats: &'a Stats,
-    /// The worker's number and its busy flag; `None` for a guest.
-    pub(crate) worker: Option<(u16, &'a AtomicBool)>,
+    /// `None` for a guest.
+    pub(crate) worker: Option<Seat<'a>>,
     /// How long a task may keep the thread while others wait.
     pub(crate) time_slice: u64,
     /// When every task must give way: a guest's budget.
@@ -36,7 +50,7 @@ impl Desk<'_> {
     }
 
     pub(crate) fn worker(&self) -> Option<u16> {
-        self.worker.map(|(index, _)| index)
+        self.worker.as_ref().map(|seat| seat.index)
     }
 
     pub(crate) fn number(&self) -> u16 {
@@ -58,15 +72,48 @@ impl Desk<'_> {
     }
 
     pub(crate) fn set_busy(&self, busy: bool) {
-        if let Some((_, flag)) = self.worker {
-            flag.store(busy, Release);
+        if let Some(seat) = &self.worker {
+            seat.busy.store(busy, Release);
         }
     }
 
     /// Whether a task that has been running since `started` must let others run.
     pub(crate) fn must_yield(&self, started: u64) -> bool {
         let slice_over = self.now().saturating_sub(started) >= self.time_slice;
-        self.is_time_up() || slice_over && (self.in_deque.get() > 0 || self.hints.somebody_waits())
+        self.is_time_up() || slice_over && self.has_more_to_do()
+    }
+
+    /// Wakes a loop, now or, if that is soon, when the batch is done.
+    pub(crate) fn ring(&self, bell: &Arc<Bell>) {
+        match &self.worker {
+            Some(seat) if self.may_owe(seat) => seat.debts.add(bell, self.now()),
+            _ => self.stats.wakes.add(u64::from(bell.ring())),
+        }
+    }
+
+    /// Whether there is more to do, in no time, and somebody who would see if it took long after all.
+    fn may_owe(&self, seat: &Seat<'_>) -> bool {
+        self.has_more_to_do() && self.hints.is_brisk() && seat.sleep.has_lookout()
+    }
+
+    fn has_more_to_do(&self) -> bool {
+        self.in_deque.get() > 0 || self.hints.somebody_waits()
+    }
+
+    /// Rings what is owed. Call it before sleep.
+    pub(crate) fn pay_debts(&self) {
+        if let Some(seat) = &self.worker {
+            self.stats.wakes.add(seat.debts.pay());
+        }
+    }
+
+    /// Rings what was owed for as long as a batch should take. Call it after each turn.
+    pub(crate) fn pay_old_debts(&self) {
+        if let Some(seat) = &self.worker
+            && seat.debts.are_older_than(BATCH_NANOS, self.now())
+        {
+            self.pay_debts();
+        }
     }
 
     /// The lane of a loop's inbox for news of this task.

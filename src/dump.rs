@@ -117,7 +117,7 @@ impl StoppedCounters {
 
 /// A pool at one moment: what [`ThreadPool::dump`](crate::ThreadPool::dump) gives.
 ///
-/// `Display` makes a table of it, a line per task; with a width (`{:.50}`) at most so many lines.
+/// `Display` makes a table of it, a line per task; with a precision (`{:.50}`) at most so many.
 #[doc(alias = "lws_threadpool_dump")]
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -257,14 +257,7 @@ impl fmt::Display for PoolDump {
         )?;
         self.counters.fmt(f)?;
         let shown = f.precision().unwrap_or(usize::MAX).min(self.tasks.len());
-        if shown > 0 {
-            writeln!(
-                f,
-                "{:>12} {:<20} {:>10} {:<9} {:>9} {:>9} {:>9} {:>6} {:>6} {:>6}",
-                "id", "name", "connection", "status", "for", "alive", "queued", "worker", "run %", "sync %"
-            )?;
-        }
-        self.tasks[..shown].iter().try_for_each(|task| task.fmt(f))?;
+        table(f, &self.tasks[..shown])?;
         match self.tasks.len() - shown {
             0 => Ok(()),
             more => writeln!(f, "... and {more} more"),
@@ -300,24 +293,78 @@ impl fmt::Display for Counters {
     }
 }
 
-impl fmt::Display for TaskDump {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-        writeln!(
-            f,
-            "{:>12} {:<20} {:>10} {:<9} {:>9} {:>9} {:>9} {:>6} {:>6.1} {:>6.1}",
-            self.id,
-            self.name.as_deref().unwrap_or("-"),
-            or_dash(self.connection.map(|conn| conn.to_string())),
-            self.status,
-            Span(self.in_status_us).to_string(),
-            Span(self.alive_us).to_string(),
-            Span(self.queued_us).to_string(),
-            or_dash(self.worker.map(|worker| worker.to_string())),
-            self.run_percent,
-            self.sync_percent
-        )
+/// The tasks as a table whose columns are as wide as what is in them.
+fn table(f: &mut fmt::Formatter<'_>, tasks: &[TaskDump]) -> fmt::Result {
+    const HEAD: [&str; COLUMNS] = [
+        "id",
+        "name",
+        "connection",
+        "status",
+        "for",
+        "alive",
+        "queued",
+        "worker",
+        "run %",
+        "sync %",
+    ];
+    let rows: Vec<[String; COLUMNS]> = tasks.iter().map(row).collect();
+    if rows.is_empty() {
+        return Ok(());
     }
+    let mut widths = HEAD.map(str::len);
+    for row in &rows {
+        for (width, text) in widths.iter_mut().zip(row) {
+            *width = (*width).max(text.chars().count());
+        }
+    }
+    line(f, &widths, &HEAD.map(str::to_owned))?;
+    rows.iter().try_for_each(|row| line(f, &widths, row))
+}
+
+const COLUMNS: usize = 10;
+/// Text stands left, numbers right.
+const IS_TEXT: [bool; COLUMNS] = [false, true, false, true, false, false, false, false, false, false];
+
+fn line(f: &mut fmt::Formatter<'_>, widths: &[usize; COLUMNS], row: &[String; COLUMNS]) -> fmt::Result {
+    for (column, (text, &width)) in row.iter().zip(widths).enumerate() {
+        let gap = if column == 0 { "" } else { "  " };
+        if IS_TEXT[column] {
+            write!(f, "{gap}{text:<width$}")?;
+        } else {
+            write!(f, "{gap}{text:>width$}")?;
+        }
+    }
+    writeln!(f)
+}
+
+fn row(task: &TaskDump) -> [String; COLUMNS] {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    [
+        task.id.to_string(),
+        or_dash(task.name.as_deref().map(on_one_line)),
+        or_dash(task.connection.map(|conn| conn.to_string())),
+        task.status.to_string(),
+        Span(task.in_status_us).to_string(),
+        Span(task.alive_us).to_string(),
+        Span(task.queued_us).to_string(),
+        or_dash(task.worker.map(|worker| worker.to_string())),
+        format!("{:.1}", task.run_percent),
+        format!("{:.1}", task.sync_percent),
+    ]
+}
+
+/// A name as it fits into a table: its first 32 characters, none of them a control character.
+fn on_one_line(name: &str) -> String {
+    const LONGEST: usize = 32;
+    let mut text: String = name
+        .chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .take(LONGEST + 1)
+        .collect();
+    if text.chars().count() > LONGEST {
+        text = text.chars().take(LONGEST - 1).chain(['…']).collect();
+    }
+    text
 }
 
 /// Microseconds for people: three or four digits and a unit.

@@ -90,6 +90,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod bell;
 mod boxed;
 mod builder;
 mod cell;

@@ -102,9 +102,7 @@ impl<T: Task> Port<T> {
     /// Tells the loop. If that is gone, an ended task is dropped here.
     pub(crate) fn announce(&self, cell: &TaskCell<T>, event: Event, desk: &Desk<'_>) {
         if self.inbox.add(desk.lane(&cell.head), event).is_ok() {
-            if self.inbox.ring() {
-                desk.stats.wakes.add(1);
-            }
+            desk.ring(&self.inbox.bell);
         } else if event.syncs == 0 {
             self.discard(cell);
         }
@@ -158,9 +156,7 @@ impl<T: Task> AnyPort for Port<T> {
             self.settle(&cell, cancel, StopReason::PoolFinished, desk);
         }
         // The loop may hold a task, and must come round to give it back.
-        if self.inbox.ring() {
-            desk.stats.wakes.add(1);
-        }
+        desk.ring(&self.inbox.bell);
     }
 
     fn copy_tasks(&self, from: usize, now: u64, tasks: &mut Vec<TaskDump>) -> Option<usize> {

@@ -1,9 +1,10 @@
 //! What the pool, its workers and its services have in common.
 
 use crate::admission::Admission;
+use crate::bell::Debts;
 use crate::cell::Head;
 use crate::clock::Clock;
-use crate::desk::Desk;
+use crate::desk::{Desk, Seat};
 use crate::hints::Hints;
 use crate::job::Job;
 use crate::outbox::Outbox;
@@ -24,6 +25,8 @@ pub(crate) struct WorkerSeat {
     busy: std::sync::atomic::AtomicBool,
     /// When it took what it has in its deque.
     pub(crate) begun: AtomicU64,
+    /// The loops that it will wake in a moment.
+    pub(crate) debts: Debts,
     pub(crate) stealer: Stealer<Arc<dyn Job>>,
 }
 
@@ -72,6 +75,7 @@ impl Shared {
                 stats: Stats::default(),
                 busy,
                 begun: AtomicU64::new(0),
+                debts: Debts::new(),
                 stealer,
             })
         };
@@ -95,8 +99,14 @@ impl Shared {
 
     pub(crate) fn worker_desk(&self, index: usize) -> Desk<'_> {
         let seat = &self.seats[index];
+        let worker = Seat {
+            index: index as u16,
+            busy: &seat.busy,
+            debts: &seat.debts,
+            sleep: &self.sleep,
+        };
         Desk {
-            worker: Some((index as u16, &seat.busy)),
+            worker: Some(worker),
             ..self.guest_desk(&seat.stats)
         }
     }

@@ -95,6 +95,11 @@ impl Sleep {
         }
     }
 
+    /// Whether another worker than the caller, who is awake, is awake too, on its way, or naps.
+    pub(crate) fn has_lookout(&self) -> bool {
+        self.workers > 1 && self.urgency() != Urgency::Eager
+    }
+
     /// Wakes one worker, unless none sleeps or one is being woken. True if it did.
     pub(crate) fn wake_one(&self) -> bool {
         let mut state = self.state.lock();

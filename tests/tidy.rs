@@ -20,8 +20,8 @@ use tree::{all_files, read, report, root, rust_files};
 #[rustfmt::skip]
 const FLOORS: &[&[&str]] = &[
     &["primitive", "clock", "times", "id", "status", "error", "options", "wake", "unwind", "admission", "hints", "round"],
-    &["state", "stats", "outbox", "inbox", "sleep", "ready"],
-    &["cell", "timers"],
+    &["bell", "state", "stats", "outbox", "sleep", "ready"],
+    &["cell", "timers", "inbox"],
     &["task", "task_dump", "table", "queue", "desk"],
     &["boxed", "job"],
     &["registry"],
