@@ -211,18 +211,19 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
         taken
     }
 
-    /// Puts a job that `take` gave back where it came from: it is its connection's next, and its connection is next.
+    /// Puts a job that `take` gave back where it came from: it is its connection's next again, and so is its
+    /// connection, unless that waits for another turn anyway and would have two before the next.
     #[allow(clippy::needless_pass_by_value, reason = "it takes the job over")]
     pub(crate) fn put_back(&mut self, job: Arc<J>) -> Option<Arc<J>> {
+        let key = LineKey::unpack(job.head().line.load(Relaxed));
+        let was_in_round = self.line(key).seat != NO_SEAT;
         self.uncount_fresh(&job);
         if let Some(stale) = self.push(Arc::clone(&job)) {
             return Some(stale);
         }
-        let key = LineKey::unpack(job.head().line.load(Relaxed));
-        let index = job.head().node.load(Relaxed);
-        self.move_to_front(key, index);
+        self.move_to_front(key, job.head().node.load(Relaxed));
         let seat = self.line(key).seat;
-        if self.round.is_last(seat) {
+        if !was_in_round && seat != NO_SEAT {
             self.round.remove(seat);
             self.line(key).seat = self.round.push_front(key);
         }

@@ -30,10 +30,6 @@ impl<K: Copy> Round<K> {
         self.seats.len()
     }
 
-    pub(crate) fn is_last(&self, seat: u32) -> bool {
-        self.last == seat
-    }
-
     /// Gives the seat, good until it is taken away.
     pub(crate) fn push_back(&mut self, key: K) -> u32 {
         self.insert(key, self.last, NO_SEAT)
