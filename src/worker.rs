@@ -15,8 +15,9 @@ use std::sync::atomic::Ordering::Relaxed;
 /// When a batch is late.
 const LATE_NANOS: u64 = 2 * BATCH_NANOS;
 const BATCH_MAX: usize = 32;
-/// How often a worker looks for new work before it sleeps, and how long it waits between: about 30 us in all, which is how long a loop takes to wake up and answer.
-const LOOKS: u32 = 48;
+/// How often a worker looks for new work before it sleeps, and how long it waits before the first look, then twice as long
+/// each time: about 30 us in all, which is what a loop takes to wake up and answer.
+const LOOKS: u32 = 6;
 const SPINS: u32 = 32;
 
 pub(crate) struct Worker {
@@ -162,10 +163,10 @@ impl Worker {
         cfg!(not(loom))
             && desk.hints.is_brisk()
             && desk.hints.watch_alone(|| {
-                (0..LOOKS).any(|_| {
+                (0..LOOKS).any(|look| {
                     // The loop may need this core, and a batch some time to come together.
                     std::thread::yield_now();
-                    (0..SPINS).for_each(|_| std::hint::spin_loop());
+                    (0..SPINS << look).for_each(|_| std::hint::spin_loop());
                     desk.hints.somebody_waits()
                 })
             })
