@@ -95,6 +95,7 @@ mod boxed;
 mod builder;
 mod cell;
 mod clock;
+mod conns;
 mod desk;
 mod dump;
 mod error;

@@ -19,6 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 const NONE: u32 = u32::MAX;
+/// An empty queue keeps the memory of so many tasks.
+const KEPT: usize = 4096;
 
 /// Names a connection's line: the port's slot and the connection's slot in that port's table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -207,6 +209,11 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
             self.settle(key);
             sink(job);
             taken += 1;
+        }
+        if self.nodes.is_empty() && self.nodes.capacity() > KEPT {
+            // A burst is over: parked tasks should not pay for it.
+            self.nodes = Slab::new();
+            self.round = Round::new();
         }
         taken
     }

@@ -21,6 +21,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// A lane keeps the memory of so many events.
+const KEPT_EVENTS: usize = 4096;
+
 /// A service loop's end of the pool: it enqueues tasks for connections, is woken when they have
 /// something to tell, looks, answers and reaps.
 ///
@@ -144,6 +147,8 @@ impl<T: Task> Service<T> {
                 ids.push(id);
             }
         }
+        drop(table);
+        self.events.shrink_to(KEPT_EVENTS);
         Ready::new(ids)
     }
 

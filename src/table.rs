@@ -5,12 +5,12 @@
 //! closing it costs as much as it has tasks.
 
 use crate::cell::HasHead;
+use crate::conns::Conns;
 use crate::id::{ConnId, TaskId};
 use crate::inbox::Event;
 use crate::state::Phase;
 use crate::status::Timeout;
 use crate::timers::{Timers, Timing};
-use rustc_hash::FxHashMap;
 use slab::Slab;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -19,7 +19,6 @@ const NONE: u32 = u32::MAX;
 
 pub(crate) struct Entry<C> {
     pub(crate) cell: Arc<C>,
-    serial: u64,
     /// `None` for a task without name and timeouts.
     pub(crate) extras: Option<Box<Extras>>,
     conn: u32,
@@ -45,17 +44,9 @@ impl<C: HasHead> Entry<C> {
     }
 }
 
-struct Conn {
-    /// `None` once it has closed.
-    id: Option<ConnId>,
-    first: u32,
-    last: u32,
-}
-
 pub(crate) struct Table<C> {
     entries: Slab<Entry<C>>,
-    conns: Slab<Conn>,
-    by_conn: FxHashMap<ConnId, u32>,
+    conns: Conns,
     pub(crate) timers: Timers,
     service: u32,
     serial: u64,
@@ -67,8 +58,7 @@ impl<C: HasHead> Table<C> {
     pub(crate) fn new(service: u32) -> Self {
         Self {
             entries: Slab::new(),
-            conns: Slab::new(),
-            by_conn: FxHashMap::default(),
+            conns: Conns::new(),
             timers: Timers::default(),
             service,
             serial: 0,
@@ -87,7 +77,7 @@ impl<C: HasHead> Table<C> {
         extras: Option<Box<Extras>>,
         make: impl FnOnce(TaskId, u32) -> Arc<C>,
     ) -> &Entry<C> {
-        let conn = self.conn_slot(conn);
+        let conn = self.conns.find_or_open(conn, NONE);
         self.serial += 1;
         let slot = self.entries.vacant_key() as u32;
         let id = TaskId {
@@ -98,7 +88,6 @@ impl<C: HasHead> Table<C> {
         let cell = make(id, conn);
         self.entries.insert(Entry {
             cell,
-            serial: id.serial,
             extras,
             conn,
             prev: NONE,
@@ -111,7 +100,7 @@ impl<C: HasHead> Table<C> {
     pub(crate) fn get(&self, id: TaskId) -> Option<&Entry<C>> {
         self.entries
             .get(id.slot as usize)
-            .filter(|entry| entry.serial == id.serial && id.service == self.service)
+            .filter(|entry| entry.cell.head().id == id)
     }
 
     pub(crate) fn at(&self, slot: u32) -> Option<&Entry<C>> {
@@ -130,29 +119,26 @@ impl<C: HasHead> Table<C> {
 
     /// The tasks of an open connection, oldest first.
     pub(crate) fn tasks_of(&self, conn: ConnId) -> impl Iterator<Item = &Entry<C>> {
-        let first = self
-            .by_conn
-            .get(&conn)
-            .map_or(NONE, |&slot| self.conns[slot as usize].first);
+        let first = self.conns.find(conn).map_or(NONE, |slot| self.conns[slot].first);
         let entry = |slot: u32| self.entries.get(slot as usize);
         std::iter::successors(entry(first), move |last| entry(last.next))
     }
 
     /// The connection is unknown from now on; its tasks stay, without one.
     pub(crate) fn close_conn(&mut self, conn: ConnId) {
-        if let Some(slot) = self.by_conn.remove(&conn) {
-            self.conns[slot as usize].id = None;
+        if let Some(slot) = self.conns.find(conn) {
+            self.conns.close(slot);
         }
     }
 
     pub(crate) fn connection_of(&self, id: TaskId) -> Option<ConnId> {
-        self.get(id).and_then(|entry| self.conns[entry.conn as usize].id)
+        self.get(id).and_then(|entry| self.conns[entry.conn].id)
     }
 
     /// Moves a task to another connection; gives the slot of that.
     pub(crate) fn reattach(&mut self, id: TaskId, conn: ConnId) -> Option<u32> {
         let from = self.get(id)?.conn;
-        let to = self.conn_slot(conn);
+        let to = self.conns.find_or_open(conn, NONE);
         if to == from {
             return Some(to);
         }
@@ -165,7 +151,7 @@ impl<C: HasHead> Table<C> {
     pub(crate) fn from(&self, from: usize) -> impl Iterator<Item = (&Entry<C>, Option<ConnId>)> {
         (from..self.entries.capacity()).filter_map(|slot| {
             let entry = self.entries.get(slot)?;
-            Some((entry, self.conns[entry.conn as usize].id))
+            Some((entry, self.conns[entry.conn].id))
         })
     }
 
@@ -209,19 +195,8 @@ impl<C: HasHead> Table<C> {
         }
     }
 
-    fn conn_slot(&mut self, conn: ConnId) -> u32 {
-        let conns = &mut self.conns;
-        *self.by_conn.entry(conn).or_insert_with(|| {
-            conns.insert(Conn {
-                id: Some(conn),
-                first: NONE,
-                last: NONE,
-            }) as u32
-        })
-    }
-
     fn link(&mut self, slot: u32, conn: u32) {
-        let list = &mut self.conns[conn as usize];
+        let list = &mut self.conns[conn];
         let prev = std::mem::replace(&mut list.last, slot);
         if prev == NONE {
             list.first = slot;
@@ -241,7 +216,7 @@ impl<C: HasHead> Table<C> {
         if next != NONE {
             self.entries[next as usize].prev = prev;
         }
-        let list = &mut self.conns[conn as usize];
+        let list = &mut self.conns[conn];
         if list.first == slot {
             list.first = next;
         }
@@ -249,10 +224,7 @@ impl<C: HasHead> Table<C> {
             list.last = prev;
         }
         if list.first == NONE {
-            let empty = self.conns.remove(conn as usize);
-            if let Some(id) = empty.id {
-                self.by_conn.remove(&id);
-            }
+            self.conns.remove(conn);
         }
     }
 }

@@ -20,7 +20,7 @@ use tree::{all_files, read, report, root, rust_files};
 #[rustfmt::skip]
 const FLOORS: &[&[&str]] = &[
     &["primitive", "clock", "times", "id", "status", "error", "options", "wake", "unwind", "admission", "hints", "round"],
-    &["bell", "state", "stats", "outbox", "sleep", "ready"],
+    &["bell", "state", "stats", "outbox", "sleep", "ready", "conns"],
     &["cell", "timers", "inbox"],
     &["task", "task_dump", "table", "queue", "desk"],
     &["boxed", "job"],
