@@ -14,10 +14,14 @@
 //!
 //! # Owing
 //!
-//! A wake-up costs more than a short step, and a loop that is woken for each result finds one each time. So a worker that
-//! has more to do, with short steps, only *owes* the ring, and rings when its batch is done, is late, or before it sleeps. Who finds a bell
-//! owed need do nothing: it will be rung. Should the worker get into a long step just then, a colleague that looks after
-//! it ([`crate::worker`]) rings for it; where there is none, or none that will look, nothing is owed.
+//! A wake-up costs more than a short step, and a loop that is woken for each result finds one each time. So a worker
+//! that has more to do, with short steps, only *owes* the ring, and rings when that is 20 us old or when it has nothing more to do. Who finds
+//! a bell owed need do nothing: it will be rung.
+//!
+//! It may get into a long step just then, so a ring is owed only while a colleague naps ([`crate::sleep`]), who pays for
+//! everybody when it wakes, after 100 us at the latest. The debtor: 1. adds the debt, under a lock; 2. looks whether somebody naps,
+//! and pays at once if not. The napper: 1. is none any more; 2. takes the debts, under the same lock. Either the napper
+//! finds the debt, or the debtor finds no napper.
 
 use crate::primitive::{AtomicUsize, Mutex, Ordering};
 use crate::unwind::{drop_quietly, quietly};
@@ -97,7 +101,7 @@ impl Drop for Bell {
 /// The bells that one worker owes a ring.
 pub(crate) struct Debts {
     bells: Mutex<Vec<Arc<Bell>>>,
-    /// Since when, on the pool's clock; `u64::MAX` if there are none. A hint for others, exact for the worker itself.
+    /// Since when, on the pool's clock; `u64::MAX` if there are none.
     since: AtomicU64,
 }
 
@@ -125,11 +129,13 @@ impl Debts {
         }
     }
 
+    /// Whether there are some. Exact for the worker itself.
+    pub(crate) fn are_some(&self) -> bool {
+        self.since.load(Ordering::Relaxed) != u64::MAX
+    }
+
     /// Rings every bell that is still owed. Gives how many.
     pub(crate) fn pay(&self) -> u64 {
-        if self.since.load(Ordering::Relaxed) == u64::MAX {
-            return 0;
-        }
         let mut bells = self.bells.lock();
         let owed = std::mem::take(&mut *bells);
         self.since.store(u64::MAX, Ordering::Relaxed);

@@ -86,14 +86,19 @@ impl Desk<'_> {
     /// Wakes a loop, now or, if that is soon, when the batch is done.
     pub(crate) fn ring(&self, bell: &Arc<Bell>) {
         match &self.worker {
-            Some(seat) if self.may_owe(seat) => seat.debts.add(bell, self.now()),
+            Some(seat) if self.may_owe(seat) => {
+                seat.debts.add(bell, self.now());
+                if !seat.sleep.has_napper() {
+                    self.pay_debts();
+                }
+            }
             _ => self.stats.wakes.add(u64::from(bell.ring())),
         }
     }
 
-    /// Whether there is more to do, in no time, and somebody who would see if it took long after all.
+    /// Whether there is more to do, in no time, and somebody who will ring if it takes long after all.
     fn may_owe(&self, seat: &Seat<'_>) -> bool {
-        self.has_more_to_do() && self.hints.is_brisk() && seat.sleep.has_lookout()
+        self.has_more_to_do() && self.hints.is_brisk() && seat.sleep.has_napper()
     }
 
     fn has_more_to_do(&self) -> bool {
@@ -102,7 +107,9 @@ impl Desk<'_> {
 
     /// Rings what is owed. Call it before sleep.
     pub(crate) fn pay_debts(&self) {
-        if let Some(seat) = &self.worker {
+        if let Some(seat) = &self.worker
+            && seat.debts.are_some()
+        {
             self.stats.wakes.add(seat.debts.pay());
         }
     }

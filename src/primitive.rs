@@ -15,6 +15,15 @@ mod real {
         condvar.wait(guard);
     }
 
+    /// Waits until notified or for so long.
+    pub(crate) fn nap(
+        condvar: &Condvar,
+        guard: &mut MutexGuard<'_, impl Sized>,
+        duration: std::time::Duration,
+    ) {
+        condvar.wait_for(guard, duration);
+    }
+
     /// Waits until notified or until `deadline`.
     pub(crate) fn wait_until(
         condvar: &Condvar,
@@ -54,7 +63,7 @@ mod model {
         }
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            MutexGuard(Some(self.0.lock().unwrap_or_else(|e| e.into_inner())))
+            MutexGuard(Some(self.0.lock().unwrap_or_else(|e| e.into_inner())), self)
         }
     }
 
@@ -65,7 +74,7 @@ mod model {
     }
 
     /// The guard sits in an `Option` so that a condition variable can borrow it and put it back.
-    pub(crate) struct MutexGuard<'a, T>(Option<loom::sync::MutexGuard<'a, T>>);
+    pub(crate) struct MutexGuard<'a, T>(Option<loom::sync::MutexGuard<'a, T>>, &'a Mutex<T>);
 
     impl<T> Deref for MutexGuard<'_, T> {
         type Target = T;
@@ -99,6 +108,12 @@ mod model {
     pub(crate) fn wait<T>(condvar: &Condvar, guard: &mut MutexGuard<'_, T>) {
         let inner = guard.0.take().expect("guard is only empty inside wait");
         guard.0 = Some(condvar.0.wait(inner).unwrap_or_else(|e| e.into_inner()));
+    }
+
+    /// loom has no time: a nap ends at some moment.
+    pub(crate) fn nap<T>(_: &Condvar, guard: &mut MutexGuard<'_, T>, _: std::time::Duration) {
+        drop(guard.0.take());
+        *guard = guard.1.lock();
     }
 
     /// loom has no time: a timed wait never times out.

@@ -26,11 +26,11 @@
 //! urgency is `Lazy`: who leaves a little work need wake nobody. Should the worker that is awake get into a long step
 //! just then, the work waits for at most one nap. When everybody sleeps nobody naps, so an idle pool is still.
 //!
-//! loom has no time, so under loom nobody naps: the models check the rest, and of naps there is only this to prove:
-//! the napper's `leave` precedes its look, as a token's removal does, so that who sees `Lazy` has put the work where that look finds it.
+//! The napper's end as such precedes its look, as a token's removal does, so that who sees `Lazy` has put the work where that look
+//! finds it. loom has no time: under loom a nap ends by itself at some moment, and each worker naps once.
 
-use crate::primitive::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, wait, wait_until};
-use std::time::{Duration, Instant};
+use crate::primitive::{AtomicUsize, Condvar, Mutex, Ordering, nap, wait};
+use std::time::Duration;
 
 const NAP: Duration = Duration::from_micros(100);
 
@@ -95,9 +95,9 @@ impl Sleep {
         }
     }
 
-    /// Whether another worker than the caller, who is awake, is awake too, on its way, or naps.
-    pub(crate) fn has_lookout(&self) -> bool {
-        self.workers > 1 && self.urgency() != Urgency::Eager
+    /// Whether somebody naps, who will look for work and pay debts when it wakes.
+    pub(crate) fn has_napper(&self) -> bool {
+        self.urgency() == Urgency::Lazy
     }
 
     /// Wakes one worker, unless none sleeps or one is being woken. True if it did.
@@ -137,25 +137,24 @@ impl Sleep {
     }
 
     /// Sleeps until there is a token or the pool is closed, or for a nap if `may_nap` and there is need of one. The caller
-    /// is then no sleeper any more.
-    pub(crate) fn wait(&self, may_nap: bool) {
+    /// is then no sleeper any more. True: it has napped, and others rely on it.
+    pub(crate) fn wait(&self, may_nap: bool) -> bool {
         let mut state = self.state.lock();
-        while !state.token && !state.closed {
-            if may_nap && !state.napping && state.sleepers < self.workers {
-                self.nap(&mut state);
-                break;
+        let mut naps = false;
+        while !state.token && !state.closed && !naps {
+            naps = may_nap && !state.napping && state.sleepers < self.workers;
+            if naps {
+                state.napping = true;
+                self.publish(&state);
+                nap(&self.condvar, &mut state, NAP);
+                state.napping = false;
+            } else {
+                wait(&self.condvar, &mut state);
             }
-            wait(&self.condvar, &mut state);
         }
         state.token = false;
         self.leave_locked(&mut state);
-    }
-
-    fn nap(&self, state: &mut MutexGuard<'_, State>) {
-        state.napping = true;
-        self.publish(state);
-        wait_until(&self.condvar, state, Instant::now() + NAP);
-        state.napping = false;
+        naps
     }
 
     /// Nobody sleeps from now on.

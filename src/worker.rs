@@ -33,6 +33,7 @@ struct Batch {
     taken: usize,
     /// It has slept, and others rely on its looking into the outboxes too.
     has_slept: bool,
+    has_napped: bool,
     /// The colleague to look after next.
     neighbour: usize,
 }
@@ -60,6 +61,7 @@ impl Worker {
             begun: 0,
             taken: 0,
             has_slept: true,
+            has_napped: false,
             neighbour: self.index,
         };
         loop {
@@ -79,11 +81,21 @@ impl Worker {
             let closed = shared.sleep.enter();
             match shared.look_before_sleep(closed) {
                 Look::Work => shared.sleep.leave(),
-                Look::Nothing => shared.sleep.wait(cfg!(not(loom)) && desk.hints.is_brisk()),
+                Look::Nothing => self.sleep(&desk, &mut batch),
                 Look::Gone => break shared.sleep.leave(),
             }
             batch.has_slept = true;
             desk.tick();
+        }
+    }
+
+    fn sleep(&self, desk: &Desk<'_>, batch: &mut Batch) {
+        // Under loom a nap ends by itself, so one must be the last.
+        let may_nap = desk.hints.is_brisk() && !(cfg!(loom) && batch.has_napped);
+        if self.shared.sleep.wait(may_nap) {
+            batch.has_napped = true;
+            let paid = self.shared.seats.iter().map(|seat| seat.debts.pay()).sum();
+            desk.stats.wakes.add(paid);
         }
     }
 
@@ -97,7 +109,7 @@ impl Worker {
             .or_else(|| self.steal_any(desk))
     }
 
-    /// Looks after a colleague, another each time: if it is late, rings the bells that it owes and takes a job of its batch.
+    /// Looks after a colleague, another each time: if it is late, takes a job of its batch.
     fn help(&self, desk: &Desk<'_>, batch: &mut Batch) -> Option<Arc<dyn Job>> {
         let seats = &self.shared.seats;
         batch.neighbour = (batch.neighbour + 1) % seats.len();
@@ -106,7 +118,6 @@ impl Worker {
         if !is_late || batch.neighbour == self.index {
             return None;
         }
-        desk.stats.wakes.add(seat.debts.pay());
         self.steal(batch.neighbour, desk)
     }
 
