@@ -25,7 +25,7 @@ pub struct ThreadPoolBuilder {
     max_running_per_connection: Option<usize>,
     time_slice: Duration,
     stack_size: Option<usize>,
-    clock: Clock,
+    clock: Option<Clock>,
     on_start: Option<Hook>,
     on_stop: Option<Hook>,
 }
@@ -48,7 +48,7 @@ impl ThreadPoolBuilder {
             max_running_per_connection: None,
             time_slice: Duration::from_millis(10),
             stack_size: None,
-            clock: Clock::system(),
+            clock: None,
             on_start: None,
             on_stop: None,
         }
@@ -103,7 +103,7 @@ impl ThreadPoolBuilder {
 
     /// Where the pool takes its time from. Default: [`Clock::system`].
     pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
+        self.clock = Some(clock);
         self
     }
 
@@ -131,7 +131,7 @@ impl ThreadPoolBuilder {
         let deques: Vec<_> = (0..threads).map(|_| Deque::new_fifo()).collect();
         let shared = Arc::new(Shared::new(Setup {
             name: self.name.clone(),
-            clock: self.clock.clone(),
+            clock: self.clock.clone().unwrap_or_default(),
             time_slice: nanos(self.time_slice),
             limit: self
                 .max_running_per_connection
