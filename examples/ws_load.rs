@@ -2,17 +2,23 @@
 //!
 //! Load for `ws_stream`: clients that read endless streams as fast as they come, check that no
 //! message is missing or doubled, and say how many there were. One thread; frames are parsed in
-//! place and payloads are not kept, so that what is measured is mostly the server.
+//! place and payloads are not kept, so that what is measured is mostly the server. The clock runs
+//! from before the first stream is asked for: what piles up in sockets meanwhile is no free lunch.
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use lexopt::prelude::{Long, Short, ValueExt};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+
+/// What arrives meanwhile is read together. A client that waited for each message would have the
+/// server's kernel wake it for each, which clients on other machines do not ask of a server.
+const TURN: Duration = Duration::from_millis(1);
 
 const HELP: &str = "\
 Reads the streams of ws_stream, checks and counts them.
@@ -71,21 +77,28 @@ fn parse() -> Result<Option<Options>, Box<dyn Error>> {
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let mut poll = Poll::new()?;
     let mut clients = Vec::with_capacity(options.clients);
-    for index in 0..options.clients {
-        let mut client = Client::connect(options)?;
-        poll.registry()
-            .register(&mut client.socket, Token(index), Interest::READABLE)?;
-        clients.push(client);
+    for _ in 0..options.clients {
+        clients.push(Client::connect(options.addr)?);
     }
     let mut events = Events::with_capacity(1024);
     let mut buffer = vec![0; 256 * 1024];
     let start = Instant::now();
+    for (index, client) in clients.iter_mut().enumerate() {
+        client.ask(options)?;
+        poll.registry()
+            .register(&mut client.socket, Token(index), Interest::READABLE)?;
+    }
     let duration = Duration::from_secs(options.seconds);
     while start.elapsed() < duration {
-        poll.poll(&mut events, Some(duration.saturating_sub(start.elapsed())))?;
+        match poll.poll(&mut events, Some(duration.saturating_sub(start.elapsed()))) {
+            // Stopped and continued, for one.
+            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
+            _ => {}
+        }
         for event in &events {
             clients[event.token().0].read_all(&mut buffer)?;
         }
+        thread::sleep(TURN);
     }
     Ok(report(&clients, start.elapsed().as_secs_f64())?)
 }
@@ -120,6 +133,8 @@ fn report(clients: &[Client], seconds: f64) -> io::Result<()> {
 /// One WebSocket, and where in its stream of frames it is.
 struct Client {
     socket: TcpStream,
+    /// The answer to the handshake, until all of it is there.
+    head: Option<Vec<u8>>,
     /// The frame's header, and the number its payload starts with: at most 10 + 8 bytes.
     front: Vec<u8>,
     /// Of the frame that has begun, still to come.
@@ -129,29 +144,13 @@ struct Client {
 }
 
 impl Client {
-    /// Blocks for the handshake, and no more afterwards.
-    fn connect(options: &Options) -> Result<Self, Box<dyn Error>> {
-        let mut socket = std::net::TcpStream::connect(options.addr)?;
-        write!(
-            socket,
-            "GET /stream?chunks=0&size={} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\n\
-             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-            options.size, options.addr
-        )?;
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            socket.read_exact(&mut byte)?;
-            head.push(byte[0]);
-        }
-        if !head.starts_with(b"HTTP/1.1 101 ") {
-            return Err(String::from_utf8_lossy(&head).into_owned().into());
-        }
+    /// Blocks, and no more afterwards.
+    fn connect(addr: SocketAddr) -> io::Result<Self> {
+        let socket = std::net::TcpStream::connect(addr)?;
         socket.set_nonblocking(true)?;
-        let socket = TcpStream::from_std(socket);
         Ok(Self {
-            socket,
+            socket: TcpStream::from_std(socket),
+            head: Some(Vec::new()),
             front: Vec::with_capacity(18),
             payload_left: 0,
             messages: 0,
@@ -159,13 +158,25 @@ impl Client {
         })
     }
 
+    /// Asks for a stream.
+    fn ask(&mut self, options: &Options) -> io::Result<()> {
+        write!(
+            self.socket,
+            "GET /stream?chunks=0&size={} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            options.size, options.addr
+        )
+    }
+
     fn read_all(&mut self, buffer: &mut [u8]) -> Result<(), Box<dyn Error>> {
         loop {
             match self.socket.read(buffer) {
                 Ok(0) => return Err("the server has closed a stream".into()),
                 Ok(read) => {
-                    self.bytes += read as u64;
-                    self.parse(&buffer[..read])?;
+                    let frames = self.pass_head(&buffer[..read])?;
+                    self.bytes += frames.len() as u64;
+                    self.parse(frames)?;
                     if read < buffer.len() {
                         return Ok(());
                     }
@@ -175,6 +186,24 @@ impl Client {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// What comes after the answer to the handshake.
+    fn pass_head<'a>(&mut self, bytes: &'a [u8]) -> io::Result<&'a [u8]> {
+        let Some(head) = &mut self.head else {
+            return Ok(bytes);
+        };
+        for (index, byte) in bytes.iter().enumerate() {
+            head.push(*byte);
+            if head.ends_with(b"\r\n\r\n") {
+                if !head.starts_with(b"HTTP/1.1 101 ") {
+                    return Err(io::Error::other(String::from_utf8_lossy(head)));
+                }
+                self.head = None;
+                return Ok(&bytes[index + 1..]);
+            }
+        }
+        Ok(&[])
     }
 
     fn parse(&mut self, mut bytes: &[u8]) -> io::Result<()> {

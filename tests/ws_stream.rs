@@ -11,22 +11,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use client::{Client, read_complete_streams};
-use serde_json::Value;
+use server::pid::resident_bytes;
 use server::{Server, read_answer, until};
 use tungstenite::{ClientRequestBuilder, Message};
 
 fn start(arguments: &[&str]) -> Server {
     Server::start("ws_stream", arguments)
-}
-
-/// How many tasks have been parked for at least this long.
-fn parked_for(server: &Server, time: Duration) -> usize {
-    let dump = server.dump();
-    let tasks = dump["tasks"].as_array().expect("a list");
-    let parked = |task: &&Value| {
-        task["status"] == "syncing" && task["in_status_us"].as_u64() >= Some(time.as_micros() as u64)
-    };
-    tasks.iter().filter(parked).count()
 }
 
 /// L2, S20: no message is missing, none comes twice, no client is forgotten.
@@ -48,7 +38,7 @@ fn healthy_clients_finish_beside_two_that_never_read() {
         .map(|_| Client::open(&server, "/stream?chunks=0&size=65536"))
         .collect();
     until("both are parked for good", || {
-        (parked_for(&server, Duration::from_millis(300)) == 2).then_some(())
+        (server.parked_for_good() == 2).then_some(())
     });
     read_complete_streams(&server, "/stream?chunks=100&size=256", 254, 100);
     until("the healthy have ended", || {
@@ -96,15 +86,15 @@ fn stalled_clients_cost_a_message_or_two_each() {
     const STALLED: usize = 20;
     const MIB: usize = 1 << 20;
     let server = start(&["--threads=2"]);
-    let before = resident_bytes(&server);
+    let before = resident_bytes(server.pid());
     let mut stalled: Vec<_> = (0..STALLED)
         .map(|_| Client::open(&server, "/stream?chunks=0&size=1048576"))
         .collect();
     until("all are parked for good", || {
-        (parked_for(&server, Duration::from_millis(300)) == STALLED).then_some(())
+        (server.parked_for_good() == STALLED).then_some(())
     });
     // The message itself, what the socket has not taken of it, and some slack for the allocator.
-    let grown = resident_bytes(&server).saturating_sub(before);
+    let grown = resident_bytes(server.pid()).saturating_sub(before);
     assert!(grown < STALLED * 2 * MIB + 8 * MIB, "{} KiB", grown / 1024);
     // One of them reads on, as if nothing had happened; the others are killed.
     stalled.truncate(1);
@@ -112,19 +102,6 @@ fn stalled_clients_cost_a_message_or_two_each() {
         (server.counter("/stopped/connection_closed") == STALLED as u64 - 1).then_some(())
     });
     stalled[0].expect_numbers(0, 100);
-}
-
-fn resident_bytes(server: &Server) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("Linux");
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .expect("a size");
-    line.split_whitespace()
-        .nth(1)
-        .and_then(|kib| kib.parse::<usize>().ok())
-        .expect("KiB")
-        * 1024
 }
 
 #[test]

@@ -269,15 +269,3 @@ fn a_message_in_endless_fragments_is_refused() {
     }
     assert_eq!(client.close_code(), 1009);
 }
-
-/// Out of file descriptors: who is in stays in, and who waits gets in as soon as there is room.
-#[test]
-fn running_out_of_files_turns_nobody_away_for_good() {
-    let server = Server::start_with_few_files("ws_stream", 40);
-    let mut inside = Client::open(&server, "/stream?chunks=0&size=64");
-    let crowd: Vec<_> = (0..100).map(|_| server.connect()).collect();
-    inside.expect_numbers(0, 1000);
-    drop(crowd);
-    assert_eq!(server.get("/").status, 200);
-    inside.expect_numbers(1000, 10);
-}

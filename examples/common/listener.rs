@@ -6,9 +6,14 @@ use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
+use socket2::SockRef;
 
 /// How long to leave the backlog alone after an accept that failed for want of resources.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections that the kernel keeps until they are accepted. Beyond it their clients would have
+/// to knock again, which they do after a second; mio's 128 are soon beyond.
+const BACKLOG: i32 = 4096;
 
 #[derive(Debug)]
 pub struct Listener {
@@ -21,6 +26,7 @@ pub struct Listener {
 impl Listener {
     pub fn bind(address: SocketAddr, registry: &Registry, token: Token) -> io::Result<Self> {
         let mut socket = TcpListener::bind(address)?;
+        SockRef::from(&socket).listen(BACKLOG)?;
         registry.register(&mut socket, token, Interest::READABLE)?;
         Ok(Self {
             socket,

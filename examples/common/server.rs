@@ -30,6 +30,7 @@ const FIRST_ID: u64 = 2;
 const EVENTS_PER_ROUND: usize = 32;
 const ROUNDS_PER_TURN: usize = 4;
 const ACCEPTS_PER_TURN: usize = 256;
+const EVENTS_PER_POLL: usize = 1024;
 /// How often the clock is looked at for each connection, at least.
 const ROUND_MAX: Duration = Duration::from_secs(1);
 /// What is left to the connections to say goodbye when the server stops.
@@ -185,13 +186,14 @@ impl Server {
 
     /// Serves until it is told to stop, then says goodbye to everybody.
     pub fn run(mut self, app: &mut impl App) -> io::Result<()> {
-        let mut events = Events::with_capacity(1024);
+        let mut events = Events::with_capacity(EVENTS_PER_POLL);
         let round = ROUND_MAX.min(self.net.limits.idle_time / 8);
         let mut next_round = Instant::now() + round;
         while !self.stop.load(Ordering::Relaxed) {
             self.turn(app, &mut events, next_round)?;
             self.accept();
             if self.net.now >= next_round {
+                self.catch_up(app, &mut events)?;
                 self.net.look_at_clocks(app);
                 next_round = self.net.now + round;
             }
@@ -224,6 +226,19 @@ impl Server {
         self.net.settle(app);
         app.turn(&mut self.net);
         self.net.settle(app);
+        Ok(())
+    }
+
+    /// Sees to all that has arrived, before anybody is blamed for not having sent it: after a
+    /// while in which this process did not run, that may be more than one poll reports.
+    fn catch_up(&mut self, app: &mut impl App, events: &mut Events) -> io::Result<()> {
+        for _ in 0..=self.net.limits.sockets / EVENTS_PER_POLL {
+            let now = self.net.now;
+            self.turn(app, events, now)?;
+            if events.iter().count() < EVENTS_PER_POLL {
+                break;
+            }
+        }
         Ok(())
     }
 

@@ -69,7 +69,9 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let address = SocketAddr::new(options.bind, options.port);
     let server =
         Server::bind(address, limits).map_err(|error| format!("cannot listen on {address}: {error}"))?;
-    server.stop_on_ctrl_c()?;
+    server
+        .stop_on_ctrl_c()
+        .map_err(|error| format!("cannot watch for Ctrl-C: {error}"))?;
     let pool = ThreadPool::builder()
         .name("ws_stream")
         .threads(options.threads)

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses its own part of this")]
 
+#[path = "pid.rs"]
+pub mod pid;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -43,15 +46,9 @@ impl Server {
         Self::spawn(Command::new(path_of(example)).args(arguments))
     }
 
-    /// The same with only so many file descriptors.
-    pub fn start_with_few_files(example: &str, files: u32) -> Self {
-        let mut shell = Command::new("sh");
-        shell.args([
-            "-c",
-            "ulimit -n $1 && exec $0",
-            &path_of(example).to_string_lossy(),
-        ]);
-        Self::spawn(shell.arg(format!("{files}")).env("_", ""))
+    /// The same under limits of `prlimit`: `--nofile=40`.
+    pub fn start_limited(limit: &str, example: &str, arguments: &[&str]) -> Self {
+        Self::spawn(limited(limit, example).args(arguments))
     }
 
     fn spawn(command: &mut Command) -> Self {
@@ -71,9 +68,7 @@ impl Server {
     }
 
     pub fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).expect("the server listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream
+        connect(self.address)
     }
 
     pub fn get(&self, path: &str) -> Answer {
@@ -103,14 +98,34 @@ impl Server {
             .unwrap_or_else(|| panic!("{path} in {dump}"))
     }
 
+    /// How many tasks have been parked for so long that no reader can be behind it.
+    pub fn parked_for_good(&self) -> usize {
+        let dump = self.dump();
+        let tasks = dump["tasks"].as_array().expect("a list");
+        let parked =
+            |task: &&Value| task["status"] == "syncing" && task["in_status_us"].as_u64() >= Some(300_000);
+        tasks.iter().filter(parked).count()
+    }
+
     /// Sends a signal: `INT` is what Ctrl-C does.
     pub fn signal(&self, name: &str) {
-        let (name, pid) = (format!("-{name}"), self.pid().to_string());
-        let status = Command::new("kill")
-            .args([name, pid])
-            .status()
-            .expect("kill is there");
-        assert!(status.success());
+        pid::signal(self.pid(), name);
+    }
+
+    /// Waits until so many tasks, and no more, have stopped because their connections had closed.
+    pub fn until_stopped(&self, tasks: usize) {
+        let stopped = || self.counter("/stopped/connection_closed");
+        until("their tasks have stopped", || {
+            (stopped() >= tasks as u64).then_some(())
+        });
+        assert_eq!(stopped(), tasks as u64);
+    }
+
+    /// Waits until it has so many files open: as many as before its clients came.
+    pub fn until_files(&self, files: usize) {
+        until("all sockets are closed", || {
+            (pid::open_files(self.pid()) == files).then_some(())
+        });
     }
 
     /// Waits for the end of the process.
@@ -125,6 +140,12 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream
 }
 
 /// Reads one answer with a `Content-Length`.
@@ -169,7 +190,21 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-fn path_of(example: &str) -> PathBuf {
+/// Prints the figures. What was neither served nor told why not is lost.
+pub fn report(what: &str, tried: usize, served: usize, refused: usize) {
+    let lost = tried - served - refused;
+    println!("{what}: {tried} tried, {served} served, {refused} refused cleanly, {lost} lost");
+    assert_eq!(lost, 0, "{what}");
+}
+
+/// The command that runs `example` under limits of `prlimit`.
+pub fn limited(limit: &str, example: &str) -> Command {
+    let mut command = Command::new("prlimit");
+    command.arg(limit).arg(path_of(example));
+    command
+}
+
+pub fn path_of(example: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
     let profile = test.ancestors().nth(2).expect("target/<profile>/deps/<test>");
     profile.join("examples").join(example)

@@ -2,7 +2,7 @@
 
 use super::{Refusal, Request};
 
-/// The longest line that announces a chunk, and the longest trailer.
+/// The longest line that announces a chunk, and the longest trailer, with their ends.
 const LINE_BYTES_MAX: usize = 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,8 +104,12 @@ impl Body {
                 };
                 Ok(taken)
             }
+            // httparse takes a line without digits for a size of 0.
+            Awaits::Size if input.first().is_some_and(|byte| !byte.is_ascii_hexdigit()) => {
+                Err(Refusal(400, "a chunk's size cannot be read"))
+            }
             Awaits::Size => match httparse::parse_chunk_size(input) {
-                Ok(httparse::Status::Complete((used, size))) => {
+                Ok(httparse::Status::Complete((used, size))) if used <= LINE_BYTES_MAX => {
                     let size = usize::try_from(size).unwrap_or(usize::MAX);
                     self.check_room(size)?;
                     self.awaits = if size == 0 {
@@ -133,12 +137,12 @@ impl Body {
     fn line(&mut self, input: &[u8], next: impl Fn(&[u8]) -> Option<Awaits>) -> Result<usize, Refusal> {
         let garbled = Refusal(400, "the chunked body is garbled");
         match input.windows(2).position(|end| end == b"\r\n") {
-            Some(length) => {
+            Some(length) if length + 2 <= LINE_BYTES_MAX => {
                 self.awaits = next(&input[..length]).ok_or(garbled)?;
                 Ok(length + 2)
             }
             None if input.len() <= LINE_BYTES_MAX => Ok(0),
-            None => Err(garbled),
+            _ => Err(garbled),
         }
     }
 

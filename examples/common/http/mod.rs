@@ -4,7 +4,7 @@
 //! soon as it is whole, and may be answered at any time; an answer leaves once those before it
 //! have left.
 
-mod body;
+pub mod body;
 mod request;
 mod response;
 

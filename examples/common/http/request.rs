@@ -53,22 +53,26 @@ impl Request {
         if request.minor_version == 1 && request.all("host").count() != 1 {
             return Err(Refusal(400, "HTTP/1.1 asks for one Host header"));
         }
+        // Whoever passed it on may have read its length in another way.
+        if request.minor_version == 0 && request.header("transfer-encoding").is_some() {
+            return Err(Refusal(400, "HTTP/1.0 knows no transfer codings"));
+        }
         Ok(Some((request, used)))
     }
 
     /// The first header called `name`.
-    pub fn header(&self, name: &'static str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.all(name).next()
     }
 
     /// All headers called `name`.
-    pub fn all(&self, name: &'static str) -> impl Iterator<Item = &str> {
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         let same = move |header: &&(String, String)| header.0.eq_ignore_ascii_case(name);
         self.headers.iter().filter(same).map(|(_, value)| value.trim())
     }
 
     /// Whether the comma-separated header `name` lists `token`.
-    pub fn lists(&self, name: &'static str, token: &str) -> bool {
+    pub fn lists(&self, name: &str, token: &str) -> bool {
         self.all(name)
             .flat_map(|value| value.split(','))
             .any(|part| part.trim().eq_ignore_ascii_case(token))

@@ -1,0 +1,197 @@
+//! cargo run --release --example stress -- --seconds 60
+//!
+//! Beats a pool with random load and checks every promise meanwhile: that chunks come in order and once, that every task
+//! ends once and for a good reason, that accepted = finished + stopped + panicked, that nothing is left over. Each second
+//! a line; at the end a verdict, and exit code 1 if a promise was broken. A plain binary: build it with a sanitizer,
+//! run it on your machine, for hours if you like.
+
+mod baseline;
+mod load;
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use lexopt::prelude::{Long, Short, ValueExt};
+use moored::PoolDump;
+
+use baseline::Resources;
+use load::round::{ENDS, Setup};
+
+const HELP: &str = "\
+Beats a pool with random load and checks its promises.
+
+Usage: stress [options]
+
+  --seconds N   how long [10]
+  --seed N      what to do; the same again, as far as threads allow [random]
+  --threads N   workers of the pool [4]
+  --services N  loops, each on a thread of its own [3]
+  --help        this text
+";
+
+/// How many calls a loop makes in a round: about a second. Each round has a new pool, and another end.
+const ACTS: u64 = 50_000;
+
+struct Options {
+    seconds: u64,
+    seed: u64,
+    threads: usize,
+    services: usize,
+}
+
+fn main() -> ExitCode {
+    let options = match parse() {
+        Ok(Some(options)) => options,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("stress: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&options) {
+        Ok(faults) if faults.is_empty() => {
+            println!("verdict: every promise was kept (seed {})", options.seed);
+            ExitCode::SUCCESS
+        }
+        Ok(faults) => {
+            for fault in &faults {
+                println!("broken: {fault}");
+            }
+            println!("verdict: BROKEN (seed {})", options.seed);
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("stress: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn parse() -> Result<Option<Options>, Box<dyn Error>> {
+    let mut options = Options {
+        seconds: 10,
+        seed: fastrand::u64(..1_000_000),
+        threads: 4,
+        services: 3,
+    };
+    let mut arguments = lexopt::Parser::from_env();
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("seconds") => options.seconds = arguments.value()?.parse()?,
+            Long("seed") => options.seed = arguments.value()?.parse()?,
+            Long("threads") => options.threads = arguments.value()?.parse()?,
+            Long("services") => options.services = arguments.value()?.parse()?,
+            Long("help") | Short('h') => {
+                print!("{HELP}");
+                return Ok(None);
+            }
+            _ => return Err(argument.unexpected().into()),
+        }
+    }
+    if options.threads == 0 || options.services == 0 {
+        return Err("--threads and --services: at least 1".into());
+    }
+    Ok(Some(options))
+}
+
+/// Round after round, until the time is over or a promise broken; what was broken.
+fn run(options: &Options) -> Result<Vec<String>, Box<dyn Error>> {
+    println!(
+        "seed {}, {} threads, {} services",
+        options.seed, options.threads, options.services
+    );
+    let mut progress = Progress::new();
+    // A sanitizer starts a thread of its own with the first that is started.
+    let _ = std::thread::spawn(|| {}).join();
+    let at_start = Resources::now();
+    let mut baseline = None;
+    for number in 0.. {
+        if progress.begun.elapsed() >= Duration::from_secs(options.seconds) {
+            break;
+        }
+        let setup = Setup {
+            seed: options.seed.wrapping_add(number * 1_000_003),
+            threads: options.threads,
+            services: options.services,
+            acts: ACTS,
+            end: ENDS[number as usize % ENDS.len()],
+            in_order: number % 2 == 1,
+        };
+        let (last, mut faults) = load::round::run(setup, |dump| progress.show(dump))?;
+        progress.add(&last);
+        let baseline = baseline.get_or_insert_with(|| at_start.after_warming_up());
+        faults.extend(baseline.expect_back().err());
+        if !faults.is_empty() {
+            faults.push(format!("in round {number}: {setup:?}"));
+            return Ok(faults);
+        }
+    }
+    progress.sum_up(baseline);
+    Ok(Vec::new())
+}
+
+/// What is said each second.
+struct Progress {
+    begun: Instant,
+    shown: u64,
+    /// Of the rounds that are over.
+    tasks: u64,
+    steps: u64,
+    panicked: u64,
+    stopped: u64,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self {
+            begun: Instant::now(),
+            shown: 0,
+            tasks: 0,
+            steps: 0,
+            panicked: 0,
+            stopped: 0,
+        }
+    }
+
+    fn show(&mut self, dump: &PoolDump) {
+        let second = self.begun.elapsed().as_secs();
+        if second == self.shown {
+            return;
+        }
+        self.shown = second;
+        let (tasks, steps) = (
+            self.tasks + dump.counters.accepted,
+            self.steps + dump.counters.steps,
+        );
+        let counts = dump.counts;
+        println!(
+            "{second:>4} s  {tasks} tasks  {steps} steps  now: {} queued, {} running, {} parked, {} ended  {}",
+            counts.queued,
+            counts.running,
+            counts.syncing,
+            counts.done,
+            Resources::now()
+        );
+    }
+
+    fn add(&mut self, dump: &PoolDump) {
+        self.tasks += dump.counters.accepted;
+        self.steps += dump.counters.steps;
+        self.panicked += dump.counters.panicked;
+        self.stopped += dump.counters.stopped.total();
+    }
+
+    fn sum_up(&self, baseline: Option<Resources>) {
+        println!(
+            "{} tasks: {} stopped, {} panicked; {} steps",
+            self.tasks, self.stopped, self.panicked, self.steps
+        );
+        if let Some(baseline) = baseline {
+            println!(
+                "after the first round: {baseline}; at the end: {}",
+                Resources::now()
+            );
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! A service loop that sleeps until its bell rings, and what its tasks have come to.
+
+use super::Count;
+use moored::{Service, StopReason, Task, TaskId, TaskStatus, ThreadPool, Wake};
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+/// The bell of a loop: what the pool rings.
+#[derive(Default)]
+pub(crate) struct Bell {
+    /// Rung and not heard yet.
+    rung: Count,
+    total: AtomicUsize,
+}
+
+impl Bell {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// How often it was rung, ever.
+    pub(crate) fn total(&self) -> usize {
+        self.total.load(SeqCst)
+    }
+
+    /// Waits until it rings, or was rung since this was last called.
+    #[track_caller]
+    pub(crate) fn wait(&self) {
+        self.rung.wait_for(1);
+        self.rung.take();
+    }
+}
+
+impl Wake for Bell {
+    fn wake(&self) {
+        self.total.fetch_add(1, SeqCst);
+        self.rung.add(1);
+    }
+}
+
+/// A service loop that sleeps until its bell rings: a service, and the turns of its loop.
+pub(crate) struct Loop<T: Task> {
+    pub(crate) service: Service<T>,
+    pub(crate) bell: Arc<Bell>,
+}
+
+impl<T: Task> Loop<T> {
+    pub(crate) fn new(pool: &ThreadPool) -> Self {
+        let bell = Bell::new();
+        Self {
+            service: pool.service(Arc::clone(&bell)),
+            bell,
+        }
+    }
+
+    /// Waits for news.
+    #[track_caller]
+    pub(crate) fn news(&mut self) -> Vec<TaskId> {
+        loop {
+            let ids: Vec<_> = self.service.take_ready().collect();
+            if !ids.is_empty() {
+                return ids;
+            }
+            self.bell.wait();
+        }
+    }
+
+    /// Turns until `seen`, which is given every announced id, says that it has seen enough.
+    #[track_caller]
+    pub(crate) fn turn_until(&mut self, mut seen: impl FnMut(&mut Service<T>, TaskId) -> bool) {
+        let mut enough = false;
+        while !enough {
+            for id in self.news() {
+                enough |= seen(&mut self.service, id);
+            }
+        }
+    }
+
+    /// Resumes what parks and gives the end of `count` tasks, in the order in which they were announced.
+    #[track_caller]
+    pub(crate) fn ends(&mut self, count: usize) -> Vec<(TaskId, End<T>)> {
+        let mut ends = Vec::new();
+        while ends.len() < count {
+            for id in self.news() {
+                match self.service.task_status(id) {
+                    Some(TaskStatus::Syncing(point)) => point.resume(),
+                    Some(TaskStatus::Stopping) => {} // it was parked, and another thread ends the pool
+                    Some(status) => ends.push((id, End::of(status))),
+                    None => panic!("{id} was announced, but is unknown"),
+                }
+            }
+        }
+        assert_eq!(ends.len(), count, "more ends than expected");
+        ends
+    }
+
+    /// The end of the only task that is going to end.
+    #[track_caller]
+    pub(crate) fn end(&mut self) -> End<T> {
+        self.ends(1).remove(0).1
+    }
+
+    /// Waits until `count` tasks were announced as parked, and leaves them so.
+    #[track_caller]
+    pub(crate) fn parked(&mut self, count: usize) -> Vec<TaskId> {
+        let mut parked = Vec::new();
+        while parked.len() < count {
+            for id in self.news() {
+                assert_eq!(self.service.peek(id), Some(moored::Status::Syncing));
+                parked.push(id);
+            }
+        }
+        parked
+    }
+}
+
+impl<T: Task> Deref for Loop<T> {
+    type Target = Service<T>;
+    fn deref(&self) -> &Service<T> {
+        &self.service
+    }
+}
+
+impl<T: Task> DerefMut for Loop<T> {
+    fn deref_mut(&mut self) -> &mut Service<T> {
+        &mut self.service
+    }
+}
+
+/// How a task has ended.
+pub(crate) enum End<T> {
+    Finished(T),
+    Stopped(StopReason, T),
+    Panicked(Box<dyn std::any::Any + Send>),
+}
+
+impl<T: Task> End<T> {
+    #[track_caller]
+    pub(crate) fn of(status: TaskStatus<'_, T>) -> Self {
+        match status {
+            TaskStatus::Finished(task) => Self::Finished(task),
+            TaskStatus::Stopped(why, task) => Self::Stopped(why, task),
+            TaskStatus::Panicked(payload) => Self::Panicked(payload),
+            other => panic!("not an end: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn finished(self) -> T {
+        match self {
+            Self::Finished(task) => task,
+            other => panic!("not finished: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn stopped(self) -> (StopReason, T) {
+        match self {
+            Self::Stopped(why, task) => (why, task),
+            other => panic!("not stopped: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn panicked(self) -> Box<dyn std::any::Any + Send> {
+        match self {
+            Self::Panicked(payload) => payload,
+            other => panic!("not panicked: {other:?}"),
+        }
+    }
+}
+
+impl<T> fmt::Debug for End<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Finished(_) => f.write_str("Finished"),
+            Self::Stopped(why, _) => write!(f, "Stopped({why:?})"),
+            Self::Panicked(_) => f.write_str("Panicked"),
+        }
+    }
+}
+
+/// What a task of this service has come to; it must have ended.
+#[track_caller]
+pub(crate) fn reap<T: Task>(service: &mut Service<T>, id: TaskId) -> End<T> {
+    End::of(service.task_status(id).expect("a task that is not reaped"))
+}
+
+/// Resumes a task that must be parked.
+#[track_caller]
+pub(crate) fn resume<T: Task>(service: &mut Service<T>, id: TaskId) {
+    match service.task_status(id) {
+        Some(TaskStatus::Syncing(point)) => point.resume(),
+        other => panic!("not parked: {other:?}"),
+    }
+}

@@ -1,0 +1,141 @@
+//! Waiting for facts: counts, gates, and a way to find out that something hangs.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// How long a fact may take. A test that works never waits so long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until `fact` holds.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut fact: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !fact() {
+        assert!(Instant::now() < deadline, "never came true: {what}");
+        // Some facts ring no bell: the number of a process's threads, a counter of the pool.
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// Runs `code` on a thread of its own; a deadlock there fails the test instead of hanging it.
+#[track_caller]
+pub(crate) fn within_patience<R: Send + 'static>(what: &str, code: impl FnOnce() -> R + Send + 'static) -> R {
+    let (done, result) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        // Fails when the test has given up waiting.
+        let _ = done.send(code());
+    });
+    match result.recv_timeout(PATIENCE) {
+        Ok(result) => {
+            thread.join().expect("it has sent its result");
+            result
+        }
+        Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("hangs: {what}"),
+        Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => match thread.join() {
+            Err(panic) => std::panic::resume_unwind(panic),
+            Ok(()) => unreachable!("it ended without a result and without a panic"),
+        },
+    }
+}
+
+/// A number under a lock that can be waited for.
+#[derive(Default)]
+pub(crate) struct Count {
+    value: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Count {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, usize> {
+        self.value
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub(crate) fn get(&self) -> usize {
+        *self.lock()
+    }
+
+    pub(crate) fn add(&self, n: usize) {
+        *self.lock() += n;
+        self.changed.notify_all();
+    }
+
+    /// Sets it to 0 and gives what it was.
+    pub(crate) fn take(&self) -> usize {
+        std::mem::take(&mut *self.lock())
+    }
+
+    /// Waits until it is 1 or more, and takes 1 away.
+    #[track_caller]
+    pub(crate) fn take_one(&self) {
+        let enough = self
+            .changed
+            .wait_timeout_while(self.lock(), PATIENCE, |value| *value == 0);
+        let mut value = enough.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+        assert!(*value > 0, "waited in vain for 1");
+        *value -= 1;
+    }
+
+    /// Waits until it is `n` or more.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, n: usize) {
+        let enough = self
+            .changed
+            .wait_timeout_while(self.lock(), PATIENCE, |value| *value < n);
+        let value = *enough.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+        assert!(value >= n, "waited for {n}, but it stays {value}");
+    }
+}
+
+/// Holds the steps that pass it until it is opened.
+#[derive(Clone, Default)]
+pub(crate) struct Gate {
+    arrived: Arc<Count>,
+    open: Arc<Count>,
+}
+
+impl Gate {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// For a step: waits until the gate is open.
+    pub(crate) fn pass(&self) {
+        self.arrived.add(1);
+        self.open.wait_for(1);
+    }
+
+    /// Waits until `n` steps have come to the gate.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, n: usize) {
+        self.arrived.wait_for(n);
+    }
+
+    /// How many steps have come to the gate.
+    pub(crate) fn arrived(&self) -> usize {
+        self.arrived.get()
+    }
+
+    pub(crate) fn open(&self) {
+        self.open.add(1);
+    }
+
+    /// Declare it after the pool: it opens the gate before the pool is dropped, however the test ends.
+    pub(crate) fn guard(&self) -> GateGuard {
+        GateGuard(self.clone())
+    }
+}
+
+/// Opens its gate when it is dropped, so that a test that fails does not hang in the pool's drop.
+pub(crate) struct GateGuard(Gate);
+
+impl Drop for GateGuard {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}

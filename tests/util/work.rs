@@ -1,0 +1,165 @@
+//! Tasks that leave traces: what they did, in which order, and whether they are still alive.
+
+use super::Gate;
+use moored::{Context, StopReason, Task, TaskReturn};
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+
+/// What steps note, in order.
+pub(crate) struct Log<N>(Arc<Mutex<Vec<N>>>);
+
+impl<N: Clone> Log<N> {
+    pub(crate) fn new() -> Self {
+        Self(Arc::default())
+    }
+
+    pub(crate) fn add(&self, note: N) {
+        self.0.lock().expect("nobody panics in here").push(note);
+    }
+
+    pub(crate) fn notes(&self) -> Vec<N> {
+        self.0.lock().expect("nobody panics in here").clone()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().expect("nobody panics in here").len()
+    }
+}
+
+impl<N> Clone for Log<N> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+/// Counts values that are alive.
+#[derive(Clone, Default)]
+pub(crate) struct Alive(Arc<AtomicUsize>);
+
+/// Counts as alive until it is dropped.
+pub(crate) struct Token(Alive);
+
+impl Alive {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn token(&self) -> Token {
+        self.0.fetch_add(1, SeqCst);
+        Token(self.clone())
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(SeqCst)
+    }
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, SeqCst);
+    }
+}
+
+type Body = Box<dyn FnMut(&mut Context<'_>, u32) -> TaskReturn + Send>;
+
+/// A task made of a closure, which counts its steps and remembers what it was told.
+pub(crate) struct Work {
+    /// Steps run, those with a request to stop included.
+    pub(crate) steps: u32,
+    /// The request to stop that a step has seen.
+    pub(crate) told: Option<StopReason>,
+    body: Body,
+    token: Option<Token>,
+}
+
+impl Work {
+    /// The closure gets the number of the step, from 1 on. It is not called when the task is asked to stop: that is
+    /// answered with `Stopped`.
+    pub(crate) fn new(mut body: impl FnMut(&mut Context<'_>, u32) -> TaskReturn + Send + 'static) -> Self {
+        Self::stubborn(move |cx, step| {
+            if cx.is_stopping() {
+                TaskReturn::Stopped
+            } else {
+                body(cx, step)
+            }
+        })
+    }
+
+    /// The closure is called also when the task is asked to stop.
+    pub(crate) fn stubborn(body: impl FnMut(&mut Context<'_>, u32) -> TaskReturn + Send + 'static) -> Self {
+        Self {
+            steps: 0,
+            told: None,
+            body: Box::new(body),
+            token: None,
+        }
+    }
+
+    /// Ends with its first step.
+    pub(crate) fn done() -> Self {
+        Self::new(|_, _| TaskReturn::TaskDone)
+    }
+
+    /// Parks with each step, for ever.
+    pub(crate) fn parks() -> Self {
+        Self::new(|_, _| TaskReturn::Sync)
+    }
+
+    /// Parks so often, then ends.
+    pub(crate) fn parks_times(times: u32) -> Self {
+        Self::new(move |_, step| {
+            if step > times {
+                TaskReturn::TaskDone
+            } else {
+                TaskReturn::Sync
+            }
+        })
+    }
+
+    /// Waits at the gate in its first step, then ends.
+    pub(crate) fn at(gate: &Gate) -> Self {
+        let gate = gate.clone();
+        Self::new(move |_, _| {
+            gate.pass();
+            TaskReturn::TaskDone
+        })
+    }
+
+    /// Notes something in its first step, then ends.
+    pub(crate) fn notes<N: Clone + Send + 'static>(log: &Log<N>, note: N) -> Self {
+        let log = log.clone();
+        Self::new(move |_, _| {
+            log.add(note.clone());
+            TaskReturn::TaskDone
+        })
+    }
+
+    /// Lets `token` live as long as the task does.
+    pub(crate) fn holding(mut self, token: Token) -> Self {
+        self.token = Some(token);
+        self
+    }
+}
+
+impl Task for Work {
+    fn step(&mut self, cx: &mut Context<'_>) -> TaskReturn {
+        self.steps += 1;
+        self.told = self.told.or(cx.stop_reason());
+        (self.body)(cx, self.steps)
+    }
+}
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Work")
+            .field("steps", &self.steps)
+            .field("told", &self.told)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Panics without a word on stderr: the tests that want a panic are many.
+pub(crate) fn panic_silently() -> ! {
+    std::panic::resume_unwind(Box::new("silent"))
+}
