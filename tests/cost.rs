@@ -1,0 +1,115 @@
+//! What a call costs must not depend on what else the pool holds. `benches/` has the figures; here a call may be some
+//! times slower in a crowd (caches), but not a hundred times, as it would be if it walked the crowd.
+
+mod util;
+
+use moored::{Dequeued, Resume, TaskId, ThreadPool};
+use std::time::{Duration, Instant};
+use util::{Loop, PLENTY, Work, reap};
+
+const FEW: u64 = 1_000;
+const MANY: u64 = 100_000;
+/// Tasks that are worked on, out of the crowd.
+const SAMPLE: usize = 100;
+
+/// A crowd of queued tasks, two on each connection, and one of parked ones half its size.
+fn crowd(pool: &ThreadPool, size: u64) -> (Loop<Work>, Vec<TaskId>, Vec<TaskId>) {
+    let mut lp = Loop::new(pool);
+    let parked: Vec<_> = (0..size / 2)
+        .map(|n| lp.enqueue(size + n, Work::parks()).unwrap())
+        .collect();
+    lp.run_pending(PLENTY);
+    let queued = (0..size)
+        .map(|n| lp.enqueue(n / 2, Work::done()).unwrap())
+        .collect();
+    let _ = lp.take_ready();
+    (lp, parked, queued)
+}
+
+/// The least time that `act` takes for one of three samples, all of them out of one crowd.
+fn cost(size: u64, act: fn(&mut Loop<Work>, &[TaskId], &[TaskId])) -> Duration {
+    let pool = ThreadPool::builder()
+        .threads(0)
+        .max_queue_depth(200_000)
+        .max_tasks(200_000)
+        .build()
+        .unwrap();
+    let (mut lp, parked, queued) = crowd(&pool, size);
+    let tries = (1..=3).map(|n| {
+        // Not from the ends of a list, which are the cheap places.
+        let sample = |ids: &[TaskId]| ids[ids.len() * n / 5..][..SAMPLE].to_vec();
+        let (parked, queued) = (sample(&parked), sample(&queued));
+        let begun = Instant::now();
+        act(&mut lp, &parked, &queued);
+        begun.elapsed()
+    });
+    tries.min().expect("three tries")
+}
+
+#[track_caller]
+fn is_flat(what: &str, act: fn(&mut Loop<Work>, &[TaskId], &[TaskId])) {
+    let (few, many) = (cost(FEW, act), cost(MANY, act));
+    let limit = 15 * few.max(Duration::from_micros(50));
+    assert!(
+        many < limit,
+        "{what}: {few:?} among {FEW} tasks, {many:?} among {MANY}"
+    );
+}
+
+/// LC: cancelling queued tasks, and reaping them.
+#[test]
+fn the_cost_of_dequeue_does_not_grow_with_the_queue() {
+    is_flat("dequeue and reap", |lp, _, queued| {
+        for &id in queued {
+            assert_eq!(lp.dequeue(id), Dequeued::Removed);
+            reap(lp, id).stopped();
+        }
+    });
+}
+
+/// LC: a connection costs what it has itself.
+#[test]
+fn the_cost_of_a_closed_connection_does_not_grow_with_the_others() {
+    is_flat("connection_closed", |lp, _, queued| {
+        for &id in queued.iter().step_by(2) {
+            let conn = lp.connection_of(id).expect("it is open");
+            assert_eq!(lp.tasks_of(conn).len(), 2);
+            assert_eq!(lp.connection_closed(conn), 2);
+        }
+        assert_eq!(lp.take_ready().len(), SAMPLE);
+    });
+}
+
+/// LC: looking, answering, and the next step of those that were answered.
+#[test]
+fn the_cost_of_an_answer_does_not_grow_with_the_parked() {
+    is_flat("task_status and task_sync", |lp, parked, _| {
+        for &id in parked {
+            assert!(matches!(lp.task_status(id), Some(moored::TaskStatus::Syncing(_))));
+            assert!(lp.task_sync(id, Resume::Continue));
+            assert!(lp.peek(id).is_some());
+        }
+    });
+}
+
+/// LC: enqueueing, and picking the next task up.
+#[test]
+fn the_cost_of_enqueue_and_pickup_does_not_grow_with_the_queue() {
+    is_flat("enqueue and pick up", |lp, _, _| {
+        for conn in 0..SAMPLE as u64 {
+            lp.enqueue(10 * MANY + conn, Work::parks()).unwrap();
+            assert_eq!(lp.run_pending(Duration::ZERO), 1);
+        }
+    });
+}
+
+/// LC: counts walk no tasks.
+#[test]
+fn the_cost_of_counts_and_timeouts_does_not_grow_with_the_tasks() {
+    is_flat("len, next_timeout, take_ready", |lp, _, _| {
+        for _ in 0..SAMPLE {
+            assert!(lp.len() > SAMPLE && lp.next_timeout().is_some());
+            let _ = lp.take_ready();
+        }
+    });
+}

@@ -1,0 +1,330 @@
+//! What a pool tells about itself: `dump` and `counts`, right to the microsecond, as a value, as text and as JSON.
+
+mod util;
+
+use moored::{Clock, ConnId, Status, TaskOptions, TaskReturn, ThreadPool};
+use std::time::Duration;
+use util::{Gate, Loop, PLENTY, Work, panic_silently, pool, reap, resume};
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// L26: 10 ms in line, 20 ms on a thread, 30 ms parked, and an end after which nothing counts any more.
+#[test]
+fn the_times_of_a_task_add_up() {
+    let (clock, hand) = Clock::manual();
+    let pool = ThreadPool::builder().threads(0).clock(clock).build().unwrap();
+    let mut lp = Loop::new(&pool);
+    let step_hand = hand.clone();
+    let work = Work::new(move |_, step| {
+        step_hand.advance(ms(20));
+        if step == 1 {
+            TaskReturn::Sync
+        } else {
+            TaskReturn::TaskDone
+        }
+    });
+    let id = lp
+        .enqueue_with(7, work, TaskOptions::new().name("timed"))
+        .unwrap();
+    hand.advance(ms(10));
+    let look = |pool: &ThreadPool| pool.dump().tasks.remove(0);
+    let task = look(&pool);
+    assert_eq!(
+        (task.id, task.name.as_deref(), task.connection),
+        (id, Some("timed"), Some(ConnId(7)))
+    );
+    assert_eq!(
+        (task.status, task.in_status_us, task.alive_us, task.queued_us),
+        (Status::Queued, 10_000, 10_000, 10_000)
+    );
+    lp.run_pending(PLENTY);
+    hand.advance(ms(30));
+    let task = look(&pool);
+    assert_eq!(
+        (task.status, task.in_status_us, task.alive_us, task.queued_us),
+        (Status::Syncing, 30_000, 60_000, 10_000)
+    );
+    assert!(
+        (task.run_percent - 100.0 / 3.0).abs() < 0.01 && (task.sync_percent - 50.0).abs() < 0.01,
+        "{task:?}"
+    );
+    resume(&mut lp, id);
+    hand.advance(ms(20));
+    let task = look(&pool);
+    assert_eq!(
+        (task.status, task.in_status_us, task.alive_us, task.queued_us),
+        (Status::Running, 20_000, 80_000, 30_000)
+    );
+    lp.run_pending(PLENTY);
+    lp.connection_closed(7);
+    hand.advance(ms(1_000));
+    let task = look(&pool);
+    assert_eq!(
+        (task.status, task.in_status_us, task.alive_us),
+        (Status::Finished, 1_000_000, 100_000)
+    );
+    assert_eq!((task.connection, task.worker), (None, None));
+    assert!(
+        (task.run_percent - 40.0).abs() < 0.01 && (task.sync_percent - 30.0).abs() < 0.01,
+        "{task:?}"
+    );
+    reap(&mut lp, id).finished();
+    assert!(pool.dump().tasks.is_empty());
+}
+
+#[test]
+fn a_running_task_is_shown_on_its_worker() {
+    let (clock, hand) = Clock::manual();
+    let pool = ThreadPool::builder().threads(2).clock(clock).build().unwrap();
+    let mut lp = Loop::new(&pool);
+    let gate = Gate::new();
+    let _guard = gate.guard();
+    for conn in [1, 2] {
+        lp.enqueue(conn, Work::at(&gate)).unwrap();
+    }
+    gate.wait_for(2);
+    hand.advance(ms(5));
+    let dump = pool.dump();
+    let mut workers: Vec<_> = dump.tasks.iter().map(|task| task.worker).collect();
+    workers.sort_unstable();
+    assert_eq!(workers, [Some(0), Some(1)]);
+    assert!(
+        dump.tasks
+            .iter()
+            .all(|task| task.status == Status::Running && task.in_status_us == 5_000)
+    );
+    gate.open();
+    lp.ends(2);
+}
+
+/// One task of each kind: the dump's totals, its counters and the counts all tell the same.
+#[test]
+fn every_task_is_counted_where_it_belongs() {
+    let pool = ThreadPool::builder()
+        .threads(0)
+        .max_queue_depth(10)
+        .max_tasks(20)
+        .build()
+        .unwrap();
+    let mut lp = Loop::new(&pool);
+    let parked = lp.enqueue(1, Work::parks()).unwrap();
+    let stopping = lp.enqueue(2, Work::parks()).unwrap();
+    let running = lp.enqueue(3, Work::parks()).unwrap();
+    lp.enqueue(4, Work::done()).unwrap();
+    lp.enqueue(5, Work::new(|_, _| TaskReturn::Stopped)).unwrap();
+    lp.enqueue(6, Work::new(|_, _| panic_silently())).unwrap();
+    lp.run_pending(PLENTY);
+    lp.dequeue(stopping);
+    resume(&mut lp, running);
+    for _ in 0..10 {
+        lp.enqueue(7, Work::done()).unwrap();
+    }
+    assert!(lp.enqueue(7, Work::done()).is_err());
+    let cancelled = lp.tasks_of(7)[3];
+    lp.dequeue(cancelled);
+    let dump = pool.dump();
+    let totals = dump.totals;
+    let all = [
+        totals.queued,
+        totals.running,
+        totals.syncing,
+        totals.stopping,
+        totals.finished,
+        totals.stopped,
+        totals.panicked,
+    ];
+    assert_eq!(all, [9, 1, 1, 1, 1, 2, 1]);
+    assert_eq!(dump.counts, pool.counts());
+    let counts = dump.counts;
+    assert_eq!(
+        [
+            counts.queued,
+            counts.running,
+            counts.syncing,
+            counts.done,
+            counts.threads
+        ],
+        [9, 2, 1, 4, 0]
+    );
+    let counters = dump.counters;
+    assert_eq!(
+        [
+            counters.accepted,
+            counters.finished,
+            counters.stopped.total(),
+            counters.panicked
+        ],
+        [16, 1, 2, 1]
+    );
+    assert_eq!(
+        [
+            counters.stopped.returned,
+            counters.stopped.dequeued,
+            counters.refused.queue_full
+        ],
+        [1, 1, 1]
+    );
+    assert_eq!([counters.steps, counters.syncs], [6, 3]);
+    assert_eq!(lp.peek(parked), Some(Status::Syncing), "a dump reaps nothing");
+    assert_eq!(dump.tasks.len(), lp.len());
+}
+
+#[test]
+fn a_service_that_is_gone_leaves_its_figures() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    for conn in 0..10 {
+        lp.enqueue(conn, Work::parks_times(1)).unwrap();
+    }
+    lp.run_pending(PLENTY);
+    let before = pool.dump().counters;
+    drop(lp);
+    let mut last = Loop::<Work>::new(&pool);
+    last.run_pending(PLENTY);
+    let after = pool.dump();
+    assert_eq!(
+        (after.counters.accepted, after.counters.syncs),
+        (10, before.syncs)
+    );
+    assert_eq!(
+        (after.counters.steps, after.counters.stopped.service_dropped),
+        (20, 10)
+    );
+    assert_eq!(
+        [
+            after.counts.queued,
+            after.counts.running,
+            after.counts.syncing,
+            after.counts.done
+        ],
+        [0; 4]
+    );
+}
+
+/// L16: every line of the table has its columns where the head has them, whatever the names and numbers.
+#[test]
+fn the_text_lines_up() {
+    let pool = ThreadPool::builder().name("table").threads(0).build().unwrap();
+    let mut lp = Loop::new(&pool);
+    let names = [
+        "",
+        "tile 3,4",
+        "twenty characters ok",
+        "a name that is longer than its column",
+        "Zürich\n→ Genève",
+    ];
+    for (name, conn) in names
+        .into_iter()
+        .zip([0, 7, u64::from(u32::MAX), u64::MAX, 1 << 40])
+    {
+        lp.enqueue_with(conn, Work::parks(), TaskOptions::new().name(name))
+            .unwrap();
+    }
+    lp.run_pending(PLENTY);
+    lp.enqueue(1, Work::done()).unwrap();
+    let dump = pool.dump();
+    let text = dump.to_string();
+    let table: Vec<&str> = text
+        .lines()
+        .skip_while(|line| !line.trim_start().starts_with("id "))
+        .collect();
+    assert_eq!(table.len(), 1 + 6, "{text}");
+    for line in &table {
+        assert_eq!(line.chars().count(), table[0].chars().count(), "\n{text}");
+    }
+    for (line, task) in table[1..].iter().zip(&dump.tasks) {
+        assert!(
+            line.contains(&task.id.to_string()) && line.contains(&task.status.to_string()),
+            "{line}"
+        );
+    }
+    assert!(text.starts_with("pool \"table\": 0 threads, up "), "{text}");
+    for part in ["queued 1", "syncing 5", "accepted 6", "queue full 0", "steps 5"] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+}
+
+#[test]
+fn the_text_can_be_cut_to_some_tasks() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    for conn in 0..100 {
+        lp.enqueue(conn, Work::done()).unwrap();
+    }
+    let dump = pool.dump();
+    let lines = |text: String| text.lines().count();
+    assert_eq!(
+        lines(dump.to_string()),
+        lines(format!("{dump:.0}")) + 100,
+        "the head for the note on the rest"
+    );
+    let cut = format!("{dump:.10}");
+    assert!(cut.ends_with("... and 90 more\n"), "{cut}");
+    assert_eq!(lines(cut), lines(format!("{dump:.0}")) + 11);
+}
+
+#[test]
+fn the_dump_is_json_with_serde() {
+    let (clock, hand) = Clock::manual();
+    let pool = ThreadPool::builder()
+        .name("json")
+        .threads(0)
+        .clock(clock)
+        .build()
+        .unwrap();
+    let mut lp = Loop::new(&pool);
+    let id = lp
+        .enqueue_with(
+            7,
+            Work::parks(),
+            TaskOptions::new().name("tile").outlive_connection(),
+        )
+        .unwrap();
+    lp.run_pending(PLENTY);
+    hand.advance(ms(3));
+    let plain = lp.enqueue(8, Work::done()).unwrap();
+    lp.connection_closed(8);
+    let json = serde_json::to_value(pool.dump()).unwrap();
+    assert_eq!(
+        (&json["pool"], &json["uptime_us"], &json["threads"]),
+        (&"json".into(), &3_000.into(), &0.into())
+    );
+    assert_eq!(json["counts"]["syncing"], 1);
+    assert_eq!(
+        (&json["totals"]["syncing"], &json["totals"]["stopped"]),
+        (&1.into(), &1.into())
+    );
+    assert_eq!(
+        (
+            &json["counters"]["accepted"],
+            &json["counters"]["stopped"]["connection_closed"]
+        ),
+        (&2.into(), &1.into())
+    );
+    assert_eq!(json["counters"]["refused"]["too_many_tasks"], 0);
+    let task = &json["tasks"][0];
+    assert_eq!(
+        (&task["id"], &task["name"]),
+        (&id.to_string().into(), &"tile".into())
+    );
+    assert_eq!(
+        (&task["connection"], &task["status"]),
+        (&7.into(), &"syncing".into())
+    );
+    assert_eq!(
+        (&task["in_status_us"], &task["alive_us"], &task["queued_us"]),
+        (&3_000.into(), &3_000.into(), &0.into())
+    );
+    assert_eq!(
+        (&task["sync_percent"], &task["worker"]),
+        (&100.0.into(), &serde_json::Value::Null)
+    );
+    let task = &json["tasks"][1];
+    assert_eq!(
+        (&task["id"], &task["status"]),
+        (&plain.to_string().into(), &"stopped".into())
+    );
+    assert!(task["name"].is_null() && task["connection"].is_null());
+}

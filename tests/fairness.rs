@@ -1,0 +1,269 @@
+//! Who is next: in order within a connection, in turns between connections, and nobody waits while a worker is idle.
+
+mod util;
+
+use moored::{Clock, Status, TaskReturn, ThreadPool};
+use std::sync::Arc;
+use std::time::Duration;
+use util::{Count, Gate, Log, Loop, PLENTY, Work, pool};
+
+#[test]
+fn the_tasks_of_a_connection_start_in_order() {
+    for threads in [0, 1] {
+        let pool = pool(threads);
+        let mut lp = Loop::new(&pool);
+        let log = Log::new();
+        for n in 0..3_000 {
+            lp.enqueue(n % 7, Work::notes(&log, n)).unwrap();
+        }
+        if threads == 0 {
+            lp.run_pending(PLENTY);
+        }
+        lp.ends(3_000);
+        for conn in 0..7 {
+            let own: Vec<_> = log.notes().into_iter().filter(|n| n % 7 == conn).collect();
+            assert!(own.is_sorted(), "connection {conn}, {threads} threads");
+            assert_eq!(own.len(), (3_000 - conn as usize).div_ceil(7));
+        }
+    }
+}
+
+#[test]
+fn connections_take_turns() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let log = Log::new();
+    for (conn, tasks) in [(1, 5), (2, 2), (3, 3)] {
+        for n in 0..tasks {
+            lp.enqueue(conn, Work::notes(&log, (conn, n))).unwrap();
+        }
+    }
+    lp.run_pending(PLENTY);
+    let turns = [
+        (1, 0),
+        (2, 0),
+        (3, 0),
+        (1, 1),
+        (2, 1),
+        (3, 1),
+        (1, 2),
+        (3, 2),
+        (1, 3),
+        (1, 4),
+    ];
+    assert_eq!(log.notes(), turns);
+}
+
+#[test]
+fn the_connections_of_several_services_take_turns_too() {
+    let pool = pool(0);
+    let (mut one, mut other) = (Loop::new(&pool), Loop::new(&pool));
+    let log = Log::new();
+    for n in 0..3 {
+        one.enqueue(1, Work::notes(&log, ("one", n))).unwrap();
+    }
+    for n in 0..3 {
+        other.enqueue(1, Work::notes(&log, ("other", n))).unwrap();
+    }
+    assert_eq!(
+        one.run_pending(PLENTY),
+        6,
+        "a loop without threads runs the tasks of the whole pool"
+    );
+    let turns = [0, 1, 2].map(|n| [("one", n), ("other", n)]);
+    assert_eq!(log.notes(), turns.concat());
+}
+
+/// S16: without threads there is no room for luck: the one is next but one.
+#[test]
+fn a_flood_does_not_delay_another_connection() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let log = Log::new();
+    for n in 0..100_000 {
+        lp.enqueue(1, Work::notes(&log, n)).unwrap();
+    }
+    for _ in 0..10 {
+        assert!(lp.run_pending(Duration::ZERO) > 0);
+    }
+    let before = log.len();
+    lp.enqueue(2, Work::notes(&log, 1_000_000)).unwrap();
+    while !log.notes().contains(&1_000_000) && log.len() < before + 10 {
+        lp.run_pending(Duration::ZERO);
+    }
+    let place = log
+        .notes()
+        .iter()
+        .position(|&n| n == 1_000_000)
+        .expect("it has run");
+    assert!(
+        place <= before + 1,
+        "{} tasks of the flood came first",
+        place - before
+    );
+}
+
+/// S16: each of two workers is inside a step of the flood, with a batch of more behind it. Each ends that step, and one
+/// more that was taken before; with no third the other connection's task must have started.
+#[test]
+fn a_flood_delays_another_connection_by_two_steps_of_each_worker_at_most() {
+    let pool = pool(2);
+    let mut lp = Loop::new(&pool);
+    let (arrived, permits) = (Count::new(), Count::new());
+    permits.add(1_000); // enough short steps for the batches to grow
+    let flood = |n| {
+        let (arrived, permits) = (Arc::clone(&arrived), Arc::clone(&permits));
+        (
+            n,
+            Work::new(move |_, _| {
+                arrived.add(1);
+                permits.take_one();
+                TaskReturn::TaskDone
+            }),
+        )
+    };
+    for (_, task) in (0..50_000).map(flood) {
+        lp.enqueue(1, task).unwrap();
+    }
+    arrived.wait_for(1_002);
+    for (_, task) in (0..50_000).map(flood) {
+        lp.enqueue(1, task).unwrap();
+    }
+    let gate = Gate::new();
+    gate.open();
+    lp.enqueue(2, Work::at(&gate)).unwrap();
+    permits.add(4);
+    gate.wait_for(1);
+    permits.add(100_000);
+}
+
+/// With a limit, one connection's tasks make the line long, but only one of them may run.
+#[test]
+fn no_task_waits_while_a_worker_is_idle() {
+    let (clock, _hand) = Clock::manual(); // with a clock that stands still, batches are as large as they can be
+    let pool = ThreadPool::builder()
+        .threads(3)
+        .max_running_per_connection(1)
+        .clock(clock)
+        .build()
+        .unwrap();
+    let mut lp = Loop::new(&pool);
+    for _ in 0..40 {
+        let gate = Gate::new();
+        let _guard = gate.guard();
+        for conn in 0..4 {
+            lp.enqueue(conn, Work::at(&gate)).unwrap();
+        }
+        for _ in 0..10 {
+            lp.enqueue(0, Work::done()).unwrap();
+        }
+        gate.wait_for(3);
+        gate.open();
+        lp.ends(14);
+        // The next round is to find all workers asleep, which rings no bell; nothing depends on it.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn continue_keeps_the_turn_for_a_time_slice_while_others_wait() {
+    let (clock, hand) = Clock::manual();
+    let pool = ThreadPool::builder()
+        .threads(0)
+        .clock(clock)
+        .time_slice(Duration::from_millis(10))
+        .build()
+        .unwrap();
+    let mut lp = Loop::new(&pool);
+    let log = Log::new();
+    for conn in [1, 2] {
+        let (hand, log) = (hand.clone(), log.clone());
+        let slow = Work::new(move |_, step| {
+            hand.advance(Duration::from_millis(4));
+            log.add((conn, step));
+            if step == 4 {
+                TaskReturn::TaskDone
+            } else {
+                TaskReturn::Continue
+            }
+        });
+        lp.enqueue(conn, slow).unwrap();
+    }
+    lp.run_pending(PLENTY);
+    // 12 ms are the first multiple of 4 that is not less than the slice.
+    let turns = [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3), (1, 4), (2, 4)];
+    assert_eq!(log.notes(), turns);
+}
+
+#[test]
+fn continue_keeps_the_worker_while_nobody_waits() {
+    let (clock, hand) = Clock::manual();
+    let pool = ThreadPool::builder()
+        .threads(1)
+        .clock(clock)
+        .time_slice(Duration::ZERO)
+        .build()
+        .unwrap();
+    let mut lp = Loop::new(&pool);
+    let slow = Work::new(move |_, step| {
+        hand.advance(Duration::from_secs(1));
+        if step == 1_000 {
+            TaskReturn::TaskDone
+        } else {
+            TaskReturn::Continue
+        }
+    });
+    lp.enqueue(1, slow).unwrap();
+    assert_eq!(lp.end().finished().steps, 1_000);
+    let counters = pool.dump().counters;
+    assert_eq!(
+        counters.batches + counters.steals,
+        1,
+        "it was put in line again: {counters:?}"
+    );
+}
+
+#[test]
+fn a_task_that_gives_way_is_running_while_it_is_in_line() {
+    let pool = ThreadPool::builder()
+        .threads(0)
+        .time_slice(Duration::ZERO)
+        .build()
+        .unwrap();
+    let mut lp = Loop::new(&pool);
+    let endless = lp.enqueue(1, Work::new(|_, _| TaskReturn::Continue)).unwrap();
+    lp.enqueue(2, Work::new(|_, _| TaskReturn::Continue)).unwrap();
+    lp.run_pending(Duration::ZERO);
+    assert_eq!(lp.peek(endless), Some(Status::Running));
+    let task = &pool.dump().tasks[0];
+    assert_eq!(
+        (task.id, task.status, task.worker),
+        (endless, Status::Running, None)
+    );
+}
+
+#[test]
+fn a_busy_task_gives_way_to_another_connection_on_a_single_thread() {
+    let pool = ThreadPool::builder()
+        .threads(1)
+        .time_slice(Duration::from_micros(1))
+        .build()
+        .unwrap();
+    let mut lp = Loop::new(&pool);
+    let seen = Gate::new();
+    let other_ran = seen.clone();
+    // It goes on for ever unless another connection's task gets its turn on the only thread.
+    let endless = Work::new(move |_, _| {
+        if other_ran.arrived() == 1 {
+            TaskReturn::TaskDone
+        } else {
+            TaskReturn::Continue
+        }
+    });
+    lp.enqueue(1, endless).unwrap();
+    seen.open();
+    lp.enqueue(2, Work::at(&seen)).unwrap();
+    for (_, end) in lp.ends(2) {
+        end.finished();
+    }
+}

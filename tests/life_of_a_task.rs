@@ -1,0 +1,355 @@
+//! The life of a task, from `enqueue` to its one end: what the loop and the step see on the way.
+
+mod util;
+
+use moored::{
+    BoxTask, ConnId, Context, Dequeued, Resume, Status, StopReason, Task, TaskId, TaskOptions, TaskReturn,
+    TaskStatus, ThreadPool, task_fn,
+};
+use std::collections::HashMap;
+use std::time::Duration;
+use util::{Alive, Gate, Loop, PLENTY, Work, panic_silently, pool, reap, resume};
+
+#[test]
+fn a_task_runs_step_by_step_and_comes_back_by_value() {
+    let pool = pool(2);
+    let mut lp = Loop::new(&pool);
+    let returns = [
+        TaskReturn::Continue,
+        TaskReturn::Sync,
+        TaskReturn::Continue,
+        TaskReturn::TaskDone,
+    ];
+    lp.enqueue(1, Work::new(move |_, step| returns[step as usize - 1]))
+        .unwrap();
+    assert_eq!(lp.end().finished().steps, 4);
+}
+
+#[test]
+fn every_status_is_seen_by_the_loop() {
+    let pool = pool(1);
+    let mut lp = Loop::new(&pool);
+    let gate = Gate::new();
+    let _guard = gate.guard();
+    let step_gate = gate.clone();
+    let blocker = lp
+        .enqueue(
+            1,
+            Work::stubborn(move |cx, step| match (step, cx.is_stopping()) {
+                (1, _) => TaskReturn::Sync,
+                (2, _) => {
+                    step_gate.pass();
+                    TaskReturn::Continue
+                }
+                (_, true) => TaskReturn::Stopped,
+                (_, false) => TaskReturn::Continue,
+            }),
+        )
+        .unwrap();
+    lp.parked(1);
+    assert_eq!(lp.peek(blocker), Some(Status::Syncing));
+    resume(&mut lp, blocker);
+    gate.wait_for(1);
+    assert_eq!(lp.peek(blocker), Some(Status::Running));
+    assert!(matches!(lp.task_status(blocker), Some(TaskStatus::Running)));
+    let queued = lp.enqueue(2, Work::done()).unwrap();
+    assert_eq!(lp.peek(queued), Some(Status::Queued));
+    assert!(matches!(lp.task_status(queued), Some(TaskStatus::Queued)));
+    assert_eq!(lp.dequeue(blocker), Dequeued::Stopping);
+    assert_eq!(lp.peek(blocker), Some(Status::Stopping));
+    assert!(matches!(lp.task_status(blocker), Some(TaskStatus::Stopping)));
+    let panics = lp.enqueue(3, Work::new(|_, _| panic_silently())).unwrap();
+    gate.open();
+    util::eventually("three ends", || pool.counts().done == 3);
+    assert_eq!(
+        [blocker, queued, panics].map(|id| lp.peek(id)),
+        [Status::Stopped, Status::Finished, Status::Panicked].map(Some)
+    );
+    assert!(matches!(
+        lp.task_status(blocker),
+        Some(TaskStatus::Stopped(StopReason::Dequeued, _))
+    ));
+    assert!(matches!(lp.task_status(queued), Some(TaskStatus::Finished(_))));
+    assert!(matches!(lp.task_status(panics), Some(TaskStatus::Panicked(_))));
+}
+
+#[test]
+fn a_status_says_whether_it_is_an_end_and_has_its_lws_name() {
+    let named = [
+        (Status::Queued, "queued", false),
+        (Status::Running, "running", false),
+        (Status::Syncing, "syncing", false),
+        (Status::Stopping, "stopping", false),
+        (Status::Finished, "finished", true),
+        (Status::Stopped, "stopped", true),
+        (Status::Panicked, "panicked", true),
+    ];
+    for (status, name, is_end) in named {
+        assert_eq!(status.to_string(), name);
+        assert_eq!(format!("{status:>9}").len(), 9);
+        assert_eq!(status.is_ended(), is_end);
+    }
+}
+
+#[test]
+fn a_reaped_task_is_unknown_to_every_call() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let id = lp.enqueue(1, Work::done()).unwrap();
+    assert_eq!((lp.len(), lp.is_empty()), (1, false));
+    lp.run_pending(PLENTY);
+    assert_eq!((lp.len(), lp.is_empty()), (1, false), "ended, but not reaped");
+    reap(&mut lp, id).finished();
+    assert_eq!((lp.len(), lp.is_empty()), (0, true));
+    assert!(lp.task_status(id).is_none());
+    assert_eq!(lp.peek(id), None);
+    assert_eq!(lp.connection_of(id), None);
+    assert_eq!(lp.dequeue(id), Dequeued::Unknown);
+    assert!(!lp.task_sync(id, Resume::Continue));
+    assert!(!lp.task_sync(id, Resume::Stop));
+    assert!(!lp.reattach(id, 2));
+    assert!(lp.tasks_of(1).is_empty());
+    assert!(lp.take_ready().is_empty(), "a reaped task is announced");
+}
+
+#[test]
+fn an_end_is_announced_once_even_if_nobody_reaps_it() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let finished = lp.enqueue(1, Work::done()).unwrap();
+    let panicked = lp.enqueue(2, Work::new(|_, _| panic_silently())).unwrap();
+    let stopped = lp.enqueue(3, Work::new(|_, _| TaskReturn::Stopped)).unwrap();
+    let cancelled = lp.enqueue(4, Work::done()).unwrap();
+    assert_eq!(lp.dequeue(cancelled), Dequeued::Removed);
+    lp.run_pending(PLENTY);
+    let mut ready = lp.take_ready();
+    assert_eq!((ready.len(), ready.is_empty()), (4, false));
+    let mut ids: Vec<_> = ready.by_ref().collect();
+    assert!(ready.is_empty());
+    ids.sort_unstable();
+    assert_eq!(ids, [finished, panicked, stopped, cancelled]);
+    for _ in 0..3 {
+        assert!(lp.take_ready().is_empty(), "an end is announced twice");
+    }
+    assert_eq!(lp.len(), 4, "still there to be reaped");
+    for id in ids {
+        reap(&mut lp, id);
+    }
+}
+
+#[test]
+fn a_task_that_stops_by_itself_says_so() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let id = lp.enqueue(1, Work::new(|_, _| TaskReturn::Stopped)).unwrap();
+    lp.run_pending(PLENTY);
+    let (why, task) = reap(&mut lp, id).stopped();
+    assert_eq!((why, task.steps, task.told), (StopReason::Returned, 1, None));
+}
+
+#[test]
+fn a_step_knows_its_task_its_connection_and_its_worker() {
+    let pool = pool(2);
+    let mut lp = Loop::new(&pool);
+    let (tell, told) = std::sync::mpsc::channel();
+    let id = lp
+        .enqueue(
+            77,
+            Work::new(move |cx, _| {
+                tell.send((
+                    cx.task_id(),
+                    cx.connection(),
+                    cx.is_detached(),
+                    cx.worker(),
+                    cx.stop_reason(),
+                ))
+                .unwrap();
+                TaskReturn::TaskDone
+            }),
+        )
+        .unwrap();
+    lp.end().finished();
+    let (task_id, connection, detached, worker, stop) = told.recv().unwrap();
+    assert_eq!(
+        (task_id, connection, detached, stop),
+        (id, Some(ConnId(77)), false, None)
+    );
+    assert!(worker.is_some_and(|n| n < 2), "{worker:?}");
+}
+
+#[test]
+fn tasks_of_several_kinds_run_on_one_service_in_boxes() {
+    struct Twice(u32);
+    impl Task for Twice {
+        fn step(&mut self, _: &mut Context<'_>) -> TaskReturn {
+            self.0 += 1;
+            if self.0 == 2 {
+                TaskReturn::TaskDone
+            } else {
+                TaskReturn::Continue
+            }
+        }
+    }
+    let pool = pool(0);
+    let mut service = pool.service::<BoxTask>(|| {});
+    let alive = Alive::new();
+    let token = alive.token();
+    let ids = [
+        service.enqueue(1, BoxTask::new(Twice(0))).unwrap(),
+        service
+            .enqueue(
+                1,
+                task_fn(move |_| {
+                    let _held = &token;
+                    TaskReturn::TaskDone
+                }),
+            )
+            .unwrap(),
+    ];
+    service.run_pending(PLENTY);
+    assert_eq!(alive.count(), 1);
+    for id in ids {
+        assert!(matches!(service.task_status(id), Some(TaskStatus::Finished(_))));
+    }
+    assert_eq!(alive.count(), 0, "the reaped task was dropped");
+}
+
+#[test]
+fn a_pool_serves_loops_of_different_types_and_each_hears_only_of_its_own() {
+    struct Number(u64);
+    impl Task for Number {
+        fn step(&mut self, _: &mut Context<'_>) -> TaskReturn {
+            self.0 *= 2;
+            TaskReturn::TaskDone
+        }
+    }
+    struct Text(String);
+    impl Task for Text {
+        fn step(&mut self, _: &mut Context<'_>) -> TaskReturn {
+            self.0.push('!');
+            TaskReturn::TaskDone
+        }
+    }
+    let pool = pool(2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut lp = Loop::new(&pool);
+            let own: Vec<TaskId> = (0..500).map(|n| lp.enqueue(1, Number(n)).unwrap()).collect();
+            let mut ends: HashMap<_, _> = lp.ends(500).into_iter().collect();
+            for (n, id) in own.iter().enumerate() {
+                assert_eq!(ends.remove(id).expect("its own").finished().0, 2 * n as u64);
+            }
+            assert!(ends.is_empty());
+        });
+        scope.spawn(|| {
+            let mut lp = Loop::new(&pool);
+            let own: Vec<TaskId> = (0..500)
+                .map(|n| lp.enqueue(1, Text(n.to_string())).unwrap())
+                .collect();
+            let mut ends: HashMap<_, _> = lp.ends(500).into_iter().collect();
+            for (n, id) in own.iter().enumerate() {
+                assert_eq!(ends.remove(id).expect("its own").finished().0, format!("{n}!"));
+            }
+            assert!(ends.is_empty());
+        });
+    });
+}
+
+#[test]
+fn a_service_may_move_to_another_thread() {
+    let pool = pool(1);
+    let mut lp = Loop::new(&pool);
+    let id = lp.enqueue(1, Work::parks_times(1)).unwrap();
+    let ended = std::thread::scope(|scope| {
+        let moved = scope.spawn(move || lp.ends(1).remove(0).0);
+        moved.join().unwrap()
+    });
+    assert_eq!(ended, id);
+}
+
+/// S8: every accepted task has one end, one announcement, one reaping and one drop, whatever cut it short.
+#[test]
+fn the_books_balance_after_every_kind_of_end() {
+    const TASKS: u64 = 3_000;
+    let pool = pool(2);
+    let mut lp = Loop::new(&pool);
+    let alive = Alive::new();
+    let work = |n: u64| {
+        Work::new(move |_, step| match (n % 5, step) {
+            (0, _) | (_, 4..) => TaskReturn::TaskDone,
+            (1, 2) => panic_silently(),
+            (2, 2) => TaskReturn::Stopped,
+            (3, _) => TaskReturn::Continue,
+            _ => TaskReturn::Sync,
+        })
+        .holding(alive.token())
+    };
+    let mut seen: HashMap<TaskId, u32> = HashMap::new();
+    let mut ends = 0;
+    for n in 0..TASKS {
+        let options = TaskOptions::new().deadline(Duration::from_micros(n % 7 * 300 + 1));
+        let id = if n % 3 == 0 {
+            lp.enqueue_with(n / 10, work(n), options)
+        } else {
+            lp.enqueue(n / 10, work(n))
+        };
+        match n % 11 {
+            0 => drop(lp.dequeue(id.unwrap())),
+            1 => drop(lp.connection_closed(n / 10)),
+            2 => drop(lp.task_sync(id.unwrap(), Resume::Stop)),
+            _ => {}
+        }
+        ends += turn(&mut lp, &mut seen);
+    }
+    while ends < TASKS {
+        lp.bell.wait();
+        ends += turn(&mut lp, &mut seen);
+    }
+    assert_eq!((ends, lp.len(), alive.count()), (TASKS, 0, 0));
+    assert!(seen.values().all(|&announced_ends| announced_ends == 1));
+    let counters = pool.dump().counters;
+    assert_eq!(counters.accepted, TASKS);
+    assert_eq!(
+        counters.finished + counters.stopped.total() + counters.panicked,
+        TASKS
+    );
+    assert!(
+        counters.finished > 0 && counters.panicked > 0 && counters.stopped.connection_closed > 0,
+        "{counters:?}"
+    );
+}
+
+/// One turn of the loop: resumes what is parked, reaps what has ended, notes each end.
+fn turn(lp: &mut Loop<Work>, seen: &mut HashMap<TaskId, u32>) -> u64 {
+    let mut ends = 0;
+    for id in lp.take_ready() {
+        match lp.task_status(id) {
+            Some(TaskStatus::Syncing(point)) => point.resume(),
+            Some(TaskStatus::Queued | TaskStatus::Running | TaskStatus::Stopping) => {}
+            Some(_) => {
+                *seen.entry(id).or_default() += 1;
+                ends += 1;
+            }
+            None => panic!("{id} was announced after it was reaped"),
+        }
+    }
+    ends
+}
+
+#[test]
+fn a_refused_task_comes_back_untouched() {
+    let pool = ThreadPool::builder()
+        .threads(0)
+        .max_queue_depth(1)
+        .build()
+        .unwrap();
+    let mut lp = Loop::new(&pool);
+    let alive = Alive::new();
+    lp.enqueue(1, Work::done()).unwrap();
+    let refused = lp.enqueue(1, Work::done().holding(alive.token())).unwrap_err();
+    assert_eq!(alive.count(), 1);
+    let task = refused.into_task();
+    assert_eq!((task.steps, alive.count()), (0, 1));
+    lp.run_pending(PLENTY);
+    lp.enqueue(1, task).expect("there is room again");
+}

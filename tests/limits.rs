@@ -1,0 +1,378 @@
+//! The limits: how many tasks may wait, live, and run for one connection, and what a refusal says.
+
+mod util;
+
+use moored::{BoxTask, Dequeued, EnqueueError, Service, TaskReturn, ThreadPool, ThreadPoolBuilder, task_fn};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use util::{Gate, Log, Loop, PLENTY, Work, panic_silently, pool, reap, resume};
+
+fn build(builder: ThreadPoolBuilder) -> ThreadPool {
+    builder.build().unwrap()
+}
+
+#[test]
+fn the_queue_holds_what_its_depth_says() {
+    let pool = build(ThreadPool::builder().threads(0).max_queue_depth(3));
+    let mut lp = Loop::new(&pool);
+    for conn in 0..3 {
+        lp.enqueue(conn, Work::parks()).unwrap();
+    }
+    assert!(matches!(
+        lp.enqueue(9, Work::done()),
+        Err(EnqueueError::QueueFull(_))
+    ));
+    assert_eq!(lp.run_pending(PLENTY), 3);
+    for conn in 0..3 {
+        lp.enqueue(conn, Work::parks())
+            .expect("those that have started do not wait");
+    }
+    assert!(matches!(
+        lp.enqueue(9, Work::done()),
+        Err(EnqueueError::QueueFull(_))
+    ));
+    let refused = pool.dump().counters.refused;
+    assert_eq!(
+        (refused.queue_full, refused.too_many_tasks, refused.finished),
+        (2, 0, 0)
+    );
+}
+
+/// L15: idle workers are places, too: with n of them and depth d, n + d tasks are accepted at once, again and again.
+#[test]
+fn a_burst_finds_a_place_for_each_idle_worker() {
+    const THREADS: usize = 2;
+    const DEPTH: usize = 3;
+    let pool = build(ThreadPool::builder().threads(THREADS).max_queue_depth(DEPTH));
+    let mut lp = Loop::new(&pool);
+    for round in 0..3_000 {
+        let gate = Gate::new();
+        let _guard = gate.guard();
+        for n in 0..THREADS + DEPTH {
+            let accepted = lp.enqueue(n as u64, Work::at(&gate)).is_ok();
+            assert!(accepted, "round {round}: task {n} was refused");
+        }
+        if round % 100 == 0 {
+            gate.wait_for(THREADS);
+            assert!(
+                lp.enqueue(9, Work::done()).is_err_and(|e| e.is_full()),
+                "all workers are busy now"
+            );
+        }
+        gate.open();
+        lp.ends(THREADS + DEPTH);
+    }
+}
+
+#[test]
+fn a_cancelled_task_frees_its_place_in_the_queue() {
+    let pool = build(ThreadPool::builder().threads(0).max_queue_depth(2));
+    let mut lp = Loop::new(&pool);
+    let first = lp.enqueue(1, Work::done()).unwrap();
+    lp.enqueue(2, Work::done()).unwrap();
+    assert!(lp.enqueue(3, Work::done()).is_err());
+    assert_eq!(lp.dequeue(first), Dequeued::Removed);
+    lp.enqueue(3, Work::done()).unwrap();
+    assert!(lp.enqueue(4, Work::done()).is_err());
+    lp.connection_closed(2);
+    lp.enqueue(4, Work::done()).unwrap();
+}
+
+#[test]
+fn a_task_counts_until_it_is_reaped() {
+    let pool = build(ThreadPool::builder().threads(0).max_tasks(4));
+    let mut lp = Loop::new(&pool);
+    let parked = lp.enqueue(1, Work::parks()).unwrap();
+    let finished = lp.enqueue(2, Work::done()).unwrap();
+    let panicked = lp.enqueue(3, Work::new(|_, _| panic_silently())).unwrap();
+    lp.run_pending(PLENTY);
+    let cancelled = lp.enqueue(4, Work::done()).unwrap();
+    lp.dequeue(cancelled);
+    let full =
+        |lp: &mut Loop<Work>| matches!(lp.enqueue(9, Work::done()), Err(EnqueueError::TooManyTasks(_)));
+    assert!(full(&mut lp));
+    for id in [finished, panicked, cancelled] {
+        reap(&mut lp, id);
+        lp.enqueue(5, Work::done()).unwrap();
+        assert!(full(&mut lp));
+    }
+    resume(&mut lp, parked);
+    assert!(full(&mut lp));
+    assert_eq!(pool.dump().counters.refused.too_many_tasks, 5);
+}
+
+#[test]
+fn the_limits_hold_for_all_services_together() {
+    let pool = build(ThreadPool::builder().threads(0).max_queue_depth(2).max_tasks(3));
+    let (mut one, mut other) = (Loop::new(&pool), Loop::new(&pool));
+    one.enqueue(1, Work::parks()).unwrap();
+    other.enqueue(1, Work::parks()).unwrap();
+    assert!(matches!(
+        one.enqueue(2, Work::done()),
+        Err(EnqueueError::QueueFull(_))
+    ));
+    assert!(matches!(
+        other.enqueue(2, Work::done()),
+        Err(EnqueueError::QueueFull(_))
+    ));
+    one.run_pending(PLENTY);
+    one.enqueue(2, Work::done()).unwrap();
+    assert!(matches!(
+        one.enqueue(2, Work::done()),
+        Err(EnqueueError::TooManyTasks(_))
+    ));
+    assert!(matches!(
+        other.enqueue(2, Work::done()),
+        Err(EnqueueError::TooManyTasks(_))
+    ));
+    drop(one); // its parked task ends on whoever runs tasks
+    other.run_pending(PLENTY);
+    other
+        .enqueue(2, Work::done())
+        .expect("what a dropped service had is gone");
+}
+
+#[test]
+fn a_refusal_says_what_to_do_and_gives_the_task_back() {
+    struct NoDebug;
+    impl moored::Task for NoDebug {
+        fn step(&mut self, _: &mut moored::Context<'_>) -> TaskReturn {
+            TaskReturn::TaskDone
+        }
+    }
+    let pool = build(ThreadPool::builder().threads(0).max_queue_depth(1).max_tasks(2));
+    let mut service = pool.service::<NoDebug>(|| {});
+    service.enqueue(1, NoDebug).unwrap();
+    let full = service.enqueue(1, NoDebug).expect_err("depth 1");
+    service.run_pending(PLENTY);
+    service.enqueue(1, NoDebug).unwrap();
+    let too_many = service.enqueue(1, NoDebug).expect_err("max_tasks 2");
+    pool.finish();
+    let finished = service.enqueue(1, NoDebug).expect_err("finished");
+    assert_eq!(
+        [full.is_full(), too_many.is_full(), finished.is_full()],
+        [true, true, false]
+    );
+    assert_eq!(
+        format!("{full:?} {too_many:?} {finished:?}"),
+        "QueueFull(..) TooManyTasks(..) Finished(..)"
+    );
+    let said: [Box<dyn std::error::Error>; 3] = [Box::new(full), Box::new(too_many), Box::new(finished)];
+    for (error, word) in said.iter().zip(["max_queue_depth", "max_tasks", "finishing"]) {
+        assert!(error.to_string().contains(word), "{error}");
+    }
+}
+
+/// S25: an error, never a deadlock.
+#[test]
+fn a_step_that_enqueues_into_its_own_full_pool_is_refused() {
+    let pool = build(ThreadPool::builder().threads(1).max_queue_depth(1));
+    let service: Arc<Mutex<Option<Service<BoxTask>>>> = Arc::default();
+    let bell = util::Bell::new();
+    let (tell, told) = std::sync::mpsc::channel();
+    let (own, ready) = (Arc::clone(&service), Gate::new());
+    let step_ready = ready.clone();
+    let greedy = task_fn(move |_| {
+        step_ready.pass();
+        let mut own = own.lock().unwrap();
+        let own = own.as_mut().expect("it is put there before the gate opens");
+        let results = [(); 3].map(|()| {
+            own.enqueue(2, task_fn(|_| TaskReturn::TaskDone))
+                .map_err(|e| e.is_full())
+        });
+        tell.send(results.map(|result| result.map(drop))).unwrap();
+        TaskReturn::TaskDone
+    });
+    let mut end = pool.service(Arc::clone(&bell));
+    end.enqueue(1, greedy).unwrap();
+    *service.lock().unwrap() = Some(end);
+    ready.open();
+    let results = told.recv_timeout(util::PATIENCE).expect("no deadlock");
+    assert_eq!(results, [Ok(()), Err(true), Err(true)]);
+    let service = service.lock().unwrap().take();
+    drop(service);
+}
+
+#[test]
+fn no_more_tasks_of_a_connection_run_at_once_than_allowed() {
+    const LIMIT: usize = 2;
+    let pool = build(
+        ThreadPool::builder()
+            .threads(4)
+            .max_running_per_connection(LIMIT)
+            .max_queue_depth(10_000),
+    );
+    let mut lp = Loop::new(&pool);
+    let running: Vec<_> = (0..3).map(|_| Arc::new(AtomicUsize::new(0))).collect();
+    let most = Arc::new(AtomicUsize::new(0));
+    for n in 0..3_000 {
+        let (running, most) = (Arc::clone(&running[n % 3]), Arc::clone(&most));
+        let task = Work::new(move |_, step| {
+            if step == 1 {
+                most.fetch_max(running.fetch_add(1, SeqCst) + 1, SeqCst);
+                return if n % 5 == 0 {
+                    TaskReturn::Sync
+                } else {
+                    TaskReturn::Continue
+                };
+            }
+            running.fetch_sub(1, SeqCst);
+            TaskReturn::TaskDone
+        });
+        lp.enqueue((n % 3) as u64, task).unwrap();
+    }
+    lp.ends(3_000);
+    assert_eq!(most.load(SeqCst), LIMIT);
+}
+
+#[test]
+fn with_a_limit_of_one_the_tasks_of_a_connection_run_and_are_announced_in_order() {
+    let pool = build(
+        ThreadPool::builder()
+            .threads(4)
+            .max_running_per_connection(1)
+            .max_queue_depth(10_000),
+    );
+    let mut lp = Loop::new(&pool);
+    let log = Log::new();
+    let mut ids = vec![Vec::new(); 5];
+    for n in 0..3_000 {
+        let log = log.clone();
+        // Each stays between its first and its last step for a while: parked, or in line again.
+        let task = Work::new(move |_, step| match step {
+            1 if n % 4 == 0 => TaskReturn::Sync,
+            1 => TaskReturn::Continue,
+            _ => {
+                log.add(n);
+                TaskReturn::TaskDone
+            }
+        });
+        ids[n % 5].push(lp.enqueue((n % 5) as u64, task).unwrap());
+    }
+    let announced: Vec<_> = lp.ends(3_000).into_iter().map(|(id, _)| id).collect();
+    for (conn, ids) in ids.iter().enumerate() {
+        let ran: Vec<_> = log.notes().into_iter().filter(|n| n % 5 == conn).collect();
+        assert!(ran.is_sorted(), "connection {conn} ran out of order");
+        let told: Vec<_> = announced.iter().filter(|id| ids.contains(id)).collect();
+        assert!(
+            told.into_iter().eq(ids),
+            "connection {conn} was announced out of order"
+        );
+    }
+}
+
+#[test]
+fn with_a_limit_of_one_the_order_holds_within_one_drain_too() {
+    let pool = build(
+        ThreadPool::builder()
+            .threads(4)
+            .max_running_per_connection(1)
+            .max_queue_depth(10_000),
+    );
+    let mut lp = Loop::new(&pool);
+    let ids: Vec<_> = (0..2_000)
+        .map(|n| (n % 5, lp.enqueue(n % 5, Work::done()).unwrap()))
+        .collect();
+    util::eventually("all have ended", || pool.counts().done == 2_000);
+    let announced: Vec<_> = lp.take_ready().collect();
+    for conn in 0..5 {
+        let own: Vec<_> = ids
+            .iter()
+            .filter(|(of, _)| *of == conn)
+            .map(|&(_, id)| id)
+            .collect();
+        let told: Vec<_> = announced.iter().copied().filter(|id| own.contains(id)).collect();
+        assert_eq!(
+            told,
+            own[..told.len()],
+            "connection {conn} was announced out of order"
+        );
+        assert!(told.len() > 300, "it was to be a large drain");
+    }
+}
+
+#[test]
+fn a_parked_task_keeps_its_connections_next_one_waiting_but_no_other() {
+    let pool = build(ThreadPool::builder().threads(0).max_running_per_connection(1));
+    let mut lp = Loop::new(&pool);
+    let parked = lp.enqueue(1, Work::parks()).unwrap();
+    let next = lp.enqueue(1, Work::done()).unwrap();
+    let other = lp.enqueue(2, Work::done()).unwrap();
+    lp.run_pending(PLENTY);
+    reap(&mut lp, other).finished();
+    assert_eq!(lp.peek(next), Some(moored::Status::Queued));
+    assert_eq!(lp.next_timeout(), None, "nothing may run");
+    lp.dequeue(parked);
+    lp.run_pending(PLENTY);
+    reap(&mut lp, parked).stopped();
+    reap(&mut lp, next).finished();
+}
+
+/// Each way for a task to end makes room for the next one of its connection.
+#[test]
+fn every_kind_of_end_lets_the_next_task_of_a_connection_start() {
+    for threads in [0, 2] {
+        let pool = build(
+            ThreadPool::builder()
+                .threads(threads)
+                .max_running_per_connection(1),
+        );
+        let mut lp = Loop::new(&pool);
+        for round in 0..200 {
+            let first = match round % 4 {
+                1 => Work::new(|_, _| panic_silently()),
+                2 => Work::new(|_, _| TaskReturn::Stopped),
+                _ => Work::done(),
+            };
+            let id = lp.enqueue(1, first).unwrap();
+            lp.enqueue(1, Work::done()).unwrap();
+            if round % 4 == 3 {
+                lp.dequeue(id);
+            }
+            lp.run_pending(PLENTY);
+            lp.ends(2);
+        }
+    }
+}
+
+#[test]
+fn a_task_that_moves_to_another_connection_counts_there() {
+    let pool = build(ThreadPool::builder().threads(0).max_running_per_connection(1));
+    let mut lp = Loop::new(&pool);
+    let moved = lp.enqueue(1, Work::parks()).unwrap();
+    let [behind_1, behind_2] = [1, 2].map(|conn| lp.enqueue(conn, Work::parks()).unwrap());
+    lp.run_pending(PLENTY);
+    let third = lp.enqueue(2, Work::done()).unwrap();
+    assert_eq!(lp.peek(behind_1), Some(moored::Status::Queued));
+    assert!(lp.reattach(moved, 2));
+    lp.run_pending(PLENTY);
+    assert_eq!(
+        lp.peek(behind_1),
+        Some(moored::Status::Syncing),
+        "connection 1 is free"
+    );
+    lp.dequeue(behind_2);
+    lp.run_pending(PLENTY);
+    assert_eq!(
+        lp.peek(third),
+        Some(moored::Status::Queued),
+        "the task that came holds connection 2"
+    );
+    lp.dequeue(moved);
+    lp.run_pending(PLENTY);
+    reap(&mut lp, third).finished();
+}
+
+#[test]
+fn without_a_limit_one_connection_may_use_every_worker() {
+    let pool = pool(3);
+    let mut lp = Loop::new(&pool);
+    let gate = Gate::new();
+    let _guard = gate.guard();
+    for _ in 0..3 {
+        lp.enqueue(1, Work::at(&gate)).unwrap();
+    }
+    gate.wait_for(3);
+    gate.open();
+    lp.ends(3);
+}

@@ -1,0 +1,206 @@
+//! The ends of the pool and of its services, in any order and on any thread: nothing hangs, nothing is left over, and
+//! what the loop still holds comes to its end.
+
+use crate::util::{Bell, FOREVER, First, Probe, explore, pool_of};
+use moored::{Context, Resume, Service, StopReason, Task, TaskId, TaskReturn, TaskStatus, ThreadPool};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// A pool of one worker, and a service with one task.
+fn scene(first: First) -> (ThreadPool, Service<Probe>, Arc<Bell>, impl Fn() -> usize) {
+    let pool = pool_of(1).build().unwrap();
+    let bell = Bell::new();
+    let mut service = pool.service(Arc::clone(&bell));
+    let (task, seen) = Probe::new(first);
+    service.enqueue(1, task).unwrap();
+    (pool, service, bell, move || seen().drops)
+}
+
+/// S1, S24: the pool waits for its worker; what has ended is still there for the loop, which never looks.
+#[test]
+fn the_pool_goes_before_the_service() {
+    for first in [First::Continue, First::Sync, First::Panic] {
+        explore(format!("pool before service, {first:?}"), move || {
+            let (pool, service, bell, drops) = scene(first);
+            drop(pool);
+            drop(service);
+            assert_eq!(drops(), 1);
+            assert_eq!(Arc::strong_count(&bell), 1, "the service has leaked");
+        });
+    }
+}
+
+/// S24: the worker drops what it was given by a service that is gone.
+#[test]
+fn the_service_goes_before_the_pool() {
+    for first in [First::Continue, First::Sync, First::Panic] {
+        explore(format!("service before pool, {first:?}"), move || {
+            let (pool, service, bell, drops) = scene(first);
+            drop(service);
+            drop(pool);
+            assert_eq!(drops(), 1);
+            assert_eq!(Arc::strong_count(&bell), 1, "the service has leaked");
+        });
+    }
+}
+
+/// S24: and both at once, on two threads.
+#[test]
+fn the_pool_and_the_service_go_at_the_same_time() {
+    explore("pool and service at once", || {
+        let (pool, service, bell, drops) = scene(First::Sync);
+        let other = loom::thread::spawn(move || drop(pool));
+        drop(service);
+        other.join().unwrap();
+        assert_eq!(drops(), 1);
+        assert_eq!(Arc::strong_count(&bell), 1, "the service has leaked");
+    });
+}
+
+/// A task that owns something which its step drops.
+struct Owner<O>(Option<O>);
+
+impl<O: Send + 'static> Task for Owner<O> {
+    fn step(&mut self, _cx: &mut Context<'_>) -> TaskReturn {
+        self.0 = None;
+        TaskReturn::TaskDone
+    }
+}
+
+/// S24: the last handle of a pool is a task's: the worker cannot wait for itself, and ends all the same.
+#[test]
+fn the_pool_goes_inside_a_step_on_its_own_worker() {
+    explore("pool dropped by a step", || {
+        let (bell, gone) = (Bell::new(), Bell::new());
+        let worker_goes = Arc::clone(&gone);
+        let builder = pool_of(1).on_thread_stop(move |_| worker_goes.ring());
+        let pool = Arc::new(builder.build().unwrap());
+        let mut service = pool.service(Arc::clone(&bell));
+        let id = service.enqueue(1, Owner(Some(Arc::clone(&pool)))).unwrap();
+        let weak = Arc::downgrade(&pool);
+        drop(pool);
+        while service.take_ready().next() != Some(id) {
+            bell.wait();
+        }
+        let end = service.task_status(id);
+        assert!(
+            matches!(end, Some(TaskStatus::Finished(_) | TaskStatus::Stopped(..))),
+            "{end:?}"
+        );
+        drop(end);
+        assert!(weak.upgrade().is_none());
+        drop(service);
+        gone.wait();
+        assert_eq!(Arc::strong_count(&bell), 1, "the service has leaked");
+    });
+}
+
+/// S24: a service goes on a worker of its pool, with a task in line.
+#[test]
+fn a_service_goes_inside_a_step_of_another_one() {
+    explore("service dropped by a step", || {
+        let (pool, inner, bell, drops) = scene(First::Sync);
+        let mut outer = pool.service(|| {});
+        outer.enqueue(1, Owner(Some(inner))).unwrap();
+        pool.join_timeout(FOREVER).unwrap();
+        drop(outer);
+        assert_eq!(drops(), 1);
+        assert_eq!(Arc::strong_count(&bell), 1, "the inner service has leaked");
+    });
+}
+
+/// What the loop does with a parked task while another thread finishes the pool.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Answer {
+    Resume,
+    Stop,
+    /// None, and later none either.
+    Never,
+    /// None, and a later `task_sync`.
+    Late,
+}
+
+/// How a task ended.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum End {
+    Finished,
+    Stopped,
+}
+
+/// Looks at a task that was announced, and answers if it is parked; gives its end if it has ended.
+fn look(service: &mut Service<Probe>, id: TaskId, answer: Answer) -> Option<End> {
+    match service.task_status(id) {
+        Some(TaskStatus::Syncing(point)) => match answer {
+            Answer::Resume => point.resume(),
+            Answer::Stop => point.stop(),
+            Answer::Never => {}
+            Answer::Late => drop(service.task_sync(id, Resume::Continue)),
+        },
+        Some(TaskStatus::Stopping) => {}
+        Some(TaskStatus::Finished(_)) => return Some(End::Finished),
+        Some(TaskStatus::Stopped(..)) => return Some(End::Stopped),
+        other => panic!("announced for nothing: {other:?}"),
+    }
+    None
+}
+
+fn finish_against_the_holder_of_a_parked_task(answer: Answer) -> BTreeSet<End> {
+    explore(
+        format!("finish while the loop holds a task, {answer:?}"),
+        move || {
+            let pool = Arc::new(pool_of(1).build().unwrap());
+            let bell = Bell::new();
+            let mut service = pool.service(Arc::clone(&bell));
+            let (task, seen) = Probe::new(First::Sync);
+            let id = service.enqueue(1, task).unwrap();
+            bell.wait();
+            assert_eq!(service.take_ready().next(), Some(id));
+            let finisher = loom::thread::spawn({
+                let pool = Arc::clone(&pool);
+                move || pool.finish()
+            });
+            let mut end = look(&mut service, id, answer);
+            while end.is_none() {
+                bell.wait();
+                end = service
+                    .take_ready()
+                    .next()
+                    .and_then(|id| look(&mut service, id, answer));
+            }
+            let told = seen().told;
+            let (by_finish, by_loop) = (Some(StopReason::PoolFinished), Some(StopReason::Dequeued));
+            match end {
+                Some(End::Finished) => assert_eq!((seen().steps, told), (2, None)),
+                _ => assert!(
+                    told == by_finish || told == by_loop && answer == Answer::Stop,
+                    "{told:?}"
+                ),
+            }
+            finisher.join().unwrap();
+            drop(pool);
+            assert!(service.take_ready().is_empty(), "announced again");
+            end.expect("the loop went on until then")
+        },
+    )
+}
+
+/// L8, S24: the workers may have gone when the answer comes; the task ends all the same, and the loop is told.
+#[test]
+fn an_answer_races_finish() {
+    let both = BTreeSet::from([End::Finished, End::Stopped]);
+    assert_eq!(finish_against_the_holder_of_a_parked_task(Answer::Resume), both);
+    assert_eq!(finish_against_the_holder_of_a_parked_task(Answer::Late), both);
+    assert_eq!(
+        finish_against_the_holder_of_a_parked_task(Answer::Stop),
+        BTreeSet::from([End::Stopped])
+    );
+}
+
+/// L3, L6, S10: the loop has looked at a parked task and left it so; it is woken, and the task stops.
+#[test]
+fn a_task_that_was_left_parked_hears_of_finish() {
+    assert_eq!(
+        finish_against_the_holder_of_a_parked_task(Answer::Never),
+        BTreeSet::from([End::Stopped])
+    );
+}

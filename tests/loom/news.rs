@@ -1,0 +1,206 @@
+//! A loop that drains while workers publish: no wake-up is lost, and there is one at most for each drain.
+
+use crate::util::{Bell, First, Probe, explore, pool_of};
+use moored::{
+    BoxTask, Clock, ManualClock, Resume, Service, TaskId, TaskReturn, TaskStatus, ThreadPool, task_fn,
+};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A loop that does nothing but sleep, drain and reap.
+struct Loop {
+    bell: Arc<Bell>,
+    service: Service<Probe>,
+    drains: usize,
+    ended: Vec<TaskId>,
+}
+
+impl Loop {
+    fn new(pool: &ThreadPool) -> Self {
+        let bell = Bell::new();
+        let service = pool.service(Arc::clone(&bell));
+        Self {
+            bell,
+            service,
+            drains: 0,
+            ended: Vec::new(),
+        }
+    }
+
+    fn enqueue(&mut self, conn: u64, first: First) -> TaskId {
+        self.service.enqueue(conn, Probe::new(first).0).unwrap()
+    }
+
+    fn drain(&mut self) {
+        self.drains += 1;
+        for id in self.service.take_ready() {
+            match self.service.task_status(id) {
+                Some(TaskStatus::Syncing(point)) => point.resume(),
+                Some(TaskStatus::Finished(_) | TaskStatus::Stopped(..)) => self.ended.push(id),
+                other => panic!("announced for nothing: {other:?}"),
+            }
+        }
+    }
+
+    fn run(&mut self) {
+        while !self.service.is_empty() {
+            self.bell.wait();
+            self.drain();
+        }
+        // A drain allows one wake-up, and there is one to begin with.
+        let wakes = self.bell.total();
+        assert!(
+            wakes <= self.drains + 1,
+            "{wakes} wake-ups for {} drains",
+            self.drains
+        );
+    }
+}
+
+fn drain_against(workers: usize, firsts: &'static [First]) {
+    explore(format!("{firsts:?} by {workers} workers"), move || {
+        let pool = pool_of(workers).build().unwrap();
+        let mut own = Loop::new(&pool);
+        let ids: Vec<_> = (0..)
+            .zip(firsts)
+            .map(|(conn, &first)| own.enqueue(conn, first))
+            .collect();
+        own.run();
+        own.ended.sort_unstable();
+        assert_eq!(own.ended, ids, "each is announced once");
+    });
+}
+
+/// S3, S4: a worker publishes an end, and parks a task, between any two steps of the loop's drain.
+#[test]
+fn a_drain_races_what_one_worker_publishes() {
+    drain_against(1, &[First::Sync, First::TaskDone, First::TaskDone]);
+}
+
+/// S3, S4: two workers publish at once, into lanes of their own.
+#[test]
+fn a_drain_races_what_two_workers_publish() {
+    drain_against(2, &[First::TaskDone, First::TaskDone]);
+}
+
+/// S3: the loop drains when it likes, too, and then sleeps: what the early drain has not seen wakes it.
+#[test]
+fn a_drain_that_comes_too_early_loses_nothing() {
+    explore("an early drain", || {
+        let pool = pool_of(1).build().unwrap();
+        let mut own = Loop::new(&pool);
+        let id = own.enqueue(1, First::Sync);
+        own.drain();
+        own.run();
+        assert_eq!(own.ended, [id]);
+    });
+}
+
+/// L2: the loop answers before it has heard of the `Sync`, and the task parks again: two `Sync`s, and one is news.
+#[test]
+fn a_sync_that_was_answered_early_is_not_announced_with_the_next_one() {
+    let early = explore("an early answer", || {
+        let pool = pool_of(1).build().unwrap();
+        let mut own = Loop::new(&pool);
+        let id = own.enqueue(1, First::SyncTwice);
+        let early = own.service.task_sync(id, Resume::Continue);
+        own.run();
+        assert_eq!(own.ended, [id]);
+        early
+    });
+    assert_eq!(early.len(), 2);
+}
+
+/// A task whose step is long: it ends only when the loop has heard something.
+fn long(begun: &Arc<Bell>, heard: &Arc<Bell>, hand: &ManualClock) -> BoxTask {
+    let (begun, heard, hand) = (Arc::clone(begun), Arc::clone(heard), hand.clone());
+    task_fn(move |_| {
+        hand.advance(Duration::from_millis(1));
+        begun.ring();
+        heard.wait();
+        TaskReturn::TaskDone
+    })
+}
+
+/// S3: a worker with more to do may put the ring off, but not for the length of a step.
+#[test]
+fn an_end_is_told_while_every_worker_is_in_a_long_step() {
+    explore("told during long steps", || {
+        let (clock, hand) = Clock::manual();
+        let [begun, heard, other_begun, other_heard, bell] = [(); 5].map(|()| Bell::new());
+        // The second worker takes the first task, before the first worker takes anything.
+        let first = Arc::clone(&begun);
+        let waits_for_the_second = move |worker| {
+            if worker == 0 {
+                first.wait();
+            }
+        };
+        let builder = ThreadPool::builder().threads(2).clock(clock);
+        let pool = builder.on_thread_start(waits_for_the_second).build().unwrap();
+        let mut service = pool.service(Arc::clone(&bell));
+        let short = || task_fn(|_| TaskReturn::TaskDone);
+        service.enqueue(0, long(&begun, &heard, &hand)).unwrap();
+        // After the first short one it is known that tasks are short.
+        service.enqueue(1, short()).unwrap();
+        service.enqueue(2, short()).unwrap();
+        service
+            .enqueue(3, long(&other_begun, &other_heard, &hand))
+            .unwrap();
+        let mut told = 0;
+        while told < 2 {
+            bell.wait();
+            told += service.take_ready().len();
+        }
+        heard.ring();
+        other_heard.ring();
+        drop(pool);
+    });
+}
+
+/// S5: the loop cancels its only queued task, and is woken by itself, if not by the worker.
+#[test]
+fn a_loop_hears_of_the_task_that_it_cancelled_itself() {
+    explore("cancelled by the loop", || {
+        let pool = pool_of(1).build().unwrap();
+        let mut own = Loop::new(&pool);
+        let first = own.enqueue(1, First::TaskDone);
+        let second = own.enqueue(1, First::TaskDone);
+        own.service.dequeue(second);
+        own.run();
+        own.ended.sort_unstable();
+        assert_eq!(own.ended, [first, second]);
+    });
+}
+
+/// With a limit of one, the end of a task starts the next one, on whichever worker, and ends are announced in order.
+#[test]
+fn the_ends_of_a_limited_connection_are_announced_in_order() {
+    explore("ends in order", || {
+        let pool = pool_of(2).max_running_per_connection(1).build().unwrap();
+        let mut own = Loop::new(&pool);
+        let ids = [own.enqueue(1, First::TaskDone), own.enqueue(1, First::TaskDone)];
+        own.run();
+        assert_eq!(own.ended, ids);
+    });
+}
+
+/// S9: either the task is accepted, and ends, or it comes back.
+#[test]
+fn enqueue_races_finish() {
+    let accepted = explore("enqueue and finish", || {
+        let pool = Arc::new(pool_of(1).build().unwrap());
+        let mut own = Loop::new(&pool);
+        let finisher = loom::thread::spawn({
+            let pool = Arc::clone(&pool);
+            move || pool.finish()
+        });
+        let (task, seen) = Probe::new(First::Continue);
+        let accepted = own.service.enqueue(1, task).is_ok();
+        own.run();
+        finisher.join().unwrap();
+        assert_eq!(own.ended.len(), usize::from(accepted));
+        assert_eq!(seen().drops, 1);
+        accepted
+    });
+    assert_eq!(accepted.len(), 2);
+}

@@ -1,0 +1,171 @@
+//! What the models share: how they are explored, what a thread can wait for, and a task that tells what happened to it.
+
+use loom::sync::{Condvar, Mutex};
+use moored::{Clock, Context, StopReason, Task, TaskReturn, ThreadPool, ThreadPoolBuilder, Wake};
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Once};
+use std::time::{Duration, Instant};
+
+/// Runs a model under every schedule; gives the different things it answered. At most two preemptions, unless
+/// `LOOM_MAX_PREEMPTIONS` says otherwise.
+pub(crate) fn explore<R: Ord + Send + 'static>(
+    name: impl Display,
+    model: impl Fn() -> R + Send + Sync + 'static,
+) -> BTreeSet<R> {
+    fail_at_the_first_panic();
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(Some(2));
+    builder.max_branches = 10_000;
+    let begun = Instant::now();
+    let seen = Arc::new((AtomicUsize::new(0), std::sync::Mutex::new(BTreeSet::new())));
+    let record = Arc::clone(&seen);
+    builder.check(move || {
+        record.0.fetch_add(1, SeqCst);
+        let answer = model();
+        record.1.lock().unwrap().insert(answer);
+    });
+    let schedules = seen.0.load(SeqCst);
+    println!("{name}: {schedules} schedules in {:.1?}", begun.elapsed());
+    assert!(schedules > 1, "{name}: nothing raced");
+    std::mem::take(&mut *seen.1.lock().unwrap())
+}
+
+/// After a panic inside a model loom can say nothing more, and what is dropped while unwinding panics again and hides
+/// the first message. It also makes assertions count that are made where the pool contains panics.
+fn fail_at_the_first_panic() {
+    // Once, and before the first model: loom wraps this hook in one that hides the unwinding of its own threads.
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        std::panic::set_hook(Box::new(|panic| {
+            let thread = std::thread::current();
+            // Not `eprintln!`, which the test harness keeps to itself until a test has ended.
+            let _ = writeln!(std::io::stderr(), "{}: {panic}", thread.name().unwrap_or("?"));
+            std::process::exit(101);
+        }));
+    });
+}
+
+/// A pool on a clock that stands still, so that a schedule always means the same run.
+pub(crate) fn pool_of(threads: usize) -> ThreadPoolBuilder {
+    ThreadPool::builder().threads(threads).clock(Clock::manual().0)
+}
+
+/// For waits that only a fact may end.
+pub(crate) const FOREVER: Duration = Duration::MAX;
+
+/// Something to wait for, which stays once it has happened: also how a loop sleeps.
+pub(crate) struct Bell {
+    rings: Mutex<usize>,
+    changed: Condvar,
+    total: AtomicUsize,
+}
+
+impl Bell {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            rings: Mutex::new(0),
+            changed: Condvar::new(),
+            total: AtomicUsize::new(0),
+        })
+    }
+
+    pub(crate) fn ring(&self) {
+        self.total.fetch_add(1, SeqCst);
+        *self.rings.lock().unwrap() += 1;
+        self.changed.notify_all();
+    }
+
+    /// Waits until it has rung so often since the last wait.
+    pub(crate) fn wait_for(&self, times: usize) {
+        let mut rings = self.rings.lock().unwrap();
+        while *rings < times {
+            rings = self.changed.wait(rings).unwrap();
+        }
+        *rings = 0;
+    }
+
+    /// Waits until it has rung since the last wait.
+    pub(crate) fn wait(&self) {
+        self.wait_for(1);
+    }
+
+    /// How often it has rung at all.
+    pub(crate) fn total(&self) -> usize {
+        self.total.load(SeqCst)
+    }
+}
+
+impl Wake for Bell {
+    fn wake(&self) {
+        self.ring();
+    }
+}
+
+/// What the first step of a [`Probe`] does. The next one ends it as done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum First {
+    Continue,
+    Sync,
+    /// And so does the second.
+    SyncTwice,
+    TaskDone,
+    Panic,
+}
+
+/// What happened to a [`Probe`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    /// Steps that were not told to stop.
+    pub(crate) steps: usize,
+    /// Why its last step was told to stop.
+    pub(crate) told: Option<StopReason>,
+    pub(crate) drops: usize,
+}
+
+/// A task that stops when it is told to, and leaves word of what happened to it.
+pub(crate) struct Probe {
+    first: First,
+    /// std's lock, since no thread of loom's is ever switched while it is held.
+    seen: Arc<std::sync::Mutex<Seen>>,
+}
+
+impl Probe {
+    pub(crate) fn new(first: First) -> (Self, impl Fn() -> Seen) {
+        let seen = Arc::new(std::sync::Mutex::new(Seen::default()));
+        let look = Arc::clone(&seen);
+        (Self { first, seen }, move || look.lock().unwrap().clone())
+    }
+}
+
+impl Task for Probe {
+    fn step(&mut self, cx: &mut Context<'_>) -> TaskReturn {
+        let told = cx.stop_reason();
+        let mut seen = self.seen.lock().unwrap();
+        seen.told = told;
+        if told.is_some() {
+            return TaskReturn::Stopped;
+        }
+        seen.steps += 1;
+        match self.first {
+            First::SyncTwice if seen.steps <= 2 => TaskReturn::Sync,
+            _ if seen.steps > 1 => TaskReturn::TaskDone,
+            First::Continue => TaskReturn::Continue,
+            First::Sync | First::SyncTwice => TaskReturn::Sync,
+            First::TaskDone => TaskReturn::TaskDone,
+            First::Panic => {
+                drop(seen);
+                // A panic without the message.
+                std::panic::resume_unwind(Box::new("step"))
+            }
+        }
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.seen.lock().unwrap().drops += 1;
+    }
+}

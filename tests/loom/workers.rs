@@ -1,0 +1,200 @@
+//! Work against workers that go to sleep: whatever is accepted runs, with no other event to help it.
+
+use crate::util::{Bell, FOREVER, First, Probe, explore, pool_of};
+use moored::{BoxTask, Clock, ManualClock, Service, TaskReturn, TaskStatus, ThreadPool, task_fn};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A task that rings when it runs, and is done.
+fn ring(bell: &Arc<Bell>) -> BoxTask {
+    let bell = Arc::clone(bell);
+    task_fn(move |_| {
+        bell.ring();
+        TaskReturn::TaskDone
+    })
+}
+
+/// A task that holds its worker: it rings when it runs, waits for another bell, and rings when it goes.
+fn hold(begun: &Arc<Bell>, until: &Arc<Bell>, gone: &Arc<Bell>) -> BoxTask {
+    let (begun, until, gone) = (Arc::clone(begun), Arc::clone(until), Arc::clone(gone));
+    task_fn(move |_| {
+        begun.ring();
+        until.wait();
+        gone.ring();
+        TaskReturn::TaskDone
+    })
+}
+
+/// A service whose loop never comes round: no `take_ready` that could help.
+fn idle_service(pool: &ThreadPool) -> Service<BoxTask> {
+    pool.service(|| {})
+}
+
+fn enqueue_against_parking_workers(workers: usize, rounds: u64) {
+    explore(
+        format!("{rounds} tasks, one by one, {workers} workers"),
+        move || {
+            let pool = pool_of(workers).build().unwrap();
+            let mut service = idle_service(&pool);
+            let started = Bell::new();
+            for conn in 0..rounds {
+                service.enqueue(conn, ring(&started)).unwrap();
+                started.wait();
+            }
+            let wakes = pool.dump().counters.worker_wakes;
+            assert!(
+                wakes <= rounds,
+                "{wakes} wake-ups for {rounds} tasks, one at a time"
+            );
+        },
+    );
+}
+
+/// S1, S2: the worker looks for work, sleeps, is woken, works and goes to sleep again; the pool is dropped then.
+#[test]
+fn a_task_starts_when_the_only_worker_is_about_to_sleep() {
+    enqueue_against_parking_workers(1, 2);
+}
+
+/// S1, S2, S7: the same with two, of which one wake-up must reach one.
+#[test]
+fn a_task_starts_when_the_last_of_two_workers_is_about_to_sleep() {
+    enqueue_against_parking_workers(2, 1);
+}
+
+/// S2: two tasks that wait for each other need both workers: who is woken and leaves work behind wakes the next,
+/// although one wake-up at most is under way.
+#[test]
+fn two_tasks_at_once_reach_two_workers() {
+    explore("two tasks, two workers", || {
+        let pool = pool_of(2).build().unwrap();
+        let mut service = idle_service(&pool);
+        let (left, right, gone) = (Bell::new(), Bell::new(), Bell::new());
+        service.enqueue(1, hold(&left, &right, &gone)).unwrap();
+        service.enqueue(2, hold(&right, &left, &gone)).unwrap();
+        gone.wait_for(2);
+    });
+}
+
+/// S7: while one wake-up is under way no other is made. Each takes a worker out of its sleep, and that one sleeps again
+/// only after a task has begun.
+#[test]
+fn one_wake_up_of_a_worker_is_under_way_at_most() {
+    explore("three tasks at once, two workers", || {
+        let pool = pool_of(2).build().unwrap();
+        let mut service = pool.service::<Probe>(|| {});
+        let seen = [1, 2, 3].map(|conn| {
+            let (task, seen) = Probe::new(First::TaskDone);
+            service.enqueue(conn, task).unwrap();
+            seen
+        });
+        let wakes = pool.dump().counters.worker_wakes;
+        let begun: usize = seen.iter().map(|seen| seen().steps).sum();
+        assert!(wakes <= 2 + begun as u64, "{wakes} wake-ups, {begun} tasks begun");
+    });
+}
+
+/// S2: a task that was posted while the only worker was busy is found when that looks once more before it sleeps.
+#[test]
+fn what_was_posted_to_a_busy_worker_is_not_stranded() {
+    explore("posted to a busy worker", || {
+        let pool = pool_of(1).build().unwrap();
+        let mut service = idle_service(&pool);
+        let (busy, go_on, gone, started) = (Bell::new(), Bell::new(), Bell::new(), Bell::new());
+        service.enqueue(1, hold(&busy, &go_on, &gone)).unwrap();
+        busy.wait();
+        service.enqueue(2, ring(&started)).unwrap();
+        go_on.ring();
+        started.wait();
+    });
+}
+
+/// S2, S16: a task that was posted while one worker was busy, for long, and the other about to sleep.
+#[test]
+fn what_was_posted_beside_a_busy_worker_is_run_by_the_other() {
+    explore("posted beside a busy worker", || {
+        let pool = pool_of(2).build().unwrap();
+        let mut service = idle_service(&pool);
+        let (busy, started, gone) = (Bell::new(), Bell::new(), Bell::new());
+        service.enqueue(1, hold(&busy, &started, &gone)).unwrap();
+        busy.wait();
+        service.enqueue(2, ring(&started)).unwrap();
+        gone.wait();
+    });
+}
+
+/// S2: the answer to a parked task wakes a worker like a new task does.
+#[test]
+fn an_answered_task_goes_on_when_the_only_worker_is_about_to_sleep() {
+    explore("answer and sleep", || {
+        let pool = pool_of(1).build().unwrap();
+        let bell = Bell::new();
+        let mut service = pool.service(Arc::clone(&bell));
+        let (task, seen) = Probe::new(First::Sync);
+        let id = service.enqueue(1, task).unwrap();
+        bell.wait();
+        assert_eq!(service.take_ready().next(), Some(id));
+        match service.task_status(id) {
+            Some(TaskStatus::Syncing(point)) => point.resume(),
+            other => panic!("{other:?}"),
+        }
+        bell.wait();
+        assert_eq!(seen().steps, 2);
+    });
+}
+
+/// S2, S16: of three tasks a worker takes two at once, and the first lasts until the second has run; the third is
+/// cancelled. The other worker, about to sleep, steals the second, unless it has come first.
+#[test]
+fn what_waits_behind_a_long_step_is_stolen_by_a_worker_that_is_about_to_sleep() {
+    let steals = explore("steal and sleep", || {
+        let [posted, taken, begun, started, gone] = [(); 5].map(|()| Bell::new());
+        // The first worker waits until all is posted, the second until the first has taken a task.
+        let gates = [Arc::clone(&posted), Arc::clone(&taken)];
+        let builder = pool_of(2).on_thread_start(move |worker| gates[worker].wait());
+        let pool = builder.build().unwrap();
+        let mut service = idle_service(&pool);
+        // A worker's first batch is one task, the next is larger.
+        service.enqueue(0, ring(&taken)).unwrap();
+        service.enqueue(1, hold(&begun, &started, &gone)).unwrap();
+        service.enqueue(2, ring(&started)).unwrap();
+        let third = service.enqueue(3, task_fn(|_| TaskReturn::TaskDone)).unwrap();
+        posted.ring();
+        service.dequeue(third);
+        gone.wait();
+        pool.join_timeout(FOREVER).unwrap();
+        pool.dump().counters.steals
+    });
+    assert_eq!(steals, BTreeSet::from([0, 1]));
+}
+
+/// A task that rings in its second step; each step takes a millisecond.
+fn ring_at_the_second_step(bell: &Arc<Bell>, hand: ManualClock) -> BoxTask {
+    let bell = Arc::clone(bell);
+    let mut has_begun = false;
+    task_fn(move |_| {
+        hand.advance(Duration::from_millis(1));
+        if !std::mem::replace(&mut has_begun, true) {
+            return TaskReturn::Continue;
+        }
+        bell.ring();
+        TaskReturn::TaskDone
+    })
+}
+
+/// S2: the loop lends a hand for a short while; what it leaves behind is for the worker, awake or not.
+#[test]
+fn what_run_pending_leaves_behind_wakes_a_worker() {
+    explore("run_pending gives up", || {
+        let (clock, hand) = Clock::manual();
+        let builder = ThreadPool::builder().threads(1).clock(clock);
+        let pool = builder.time_slice(Duration::ZERO).build().unwrap();
+        let mut service = idle_service(&pool);
+        let (ended, other) = (Bell::new(), Bell::new());
+        service.enqueue(1, ring_at_the_second_step(&ended, hand)).unwrap();
+        service.enqueue(2, ring(&other)).unwrap();
+        service.run_pending(Duration::ZERO);
+        ended.wait();
+    });
+}

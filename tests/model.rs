@@ -1,0 +1,212 @@
+//! Random calls against a reference pool: after each, the pool must stand as the reference does.
+//!
+//! No threads and a clock moved by hand, so that everything is determined: statuses, the order of steps, what is
+//! announced, counters and limits. `PROPTEST_CASES=100000 cargo test --release --test model` looks longer.
+
+#[path = "model/books.rs"]
+mod books;
+#[path = "model/calls.rs"]
+mod calls;
+#[path = "model/pool.rs"]
+mod pool;
+#[path = "model/reference.rs"]
+mod reference;
+#[path = "model/script.rs"]
+mod script;
+#[path = "model/service.rs"]
+mod service;
+#[path = "model/task.rs"]
+mod task;
+#[path = "model/turns.rs"]
+mod turns;
+
+use books::Tally;
+use calls::{CONNS, Call, Model};
+use moored::{ConnId, Status};
+use pool::Real;
+use proptest::test_runner::Config;
+use proptest_state_machine::{StateMachineTest, prop_state_machine};
+use reference::Reference;
+use script::Seen;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+struct AgainstTheReference;
+
+impl StateMachineTest for AgainstTheReference {
+    type SystemUnderTest = Real;
+    type Reference = Model;
+
+    fn init_test(model: &Model) -> Real {
+        Real::new(&model.pool.rules)
+    }
+
+    fn apply(mut pool: Real, model: &Model, call: Call) -> Real {
+        let made = format!("{call:?}");
+        let outcome = pool.call(call, model.pool.finishing);
+        assert_eq!(outcome, model.outcome, "pool and reference after {made}");
+        pool
+    }
+
+    fn check_invariants(pool: &Real, model: &Model) {
+        let reference = &model.pool;
+        same_statuses(pool, reference);
+        same_connections(pool, reference);
+        same_steps(pool, reference);
+        same_counts(pool, reference);
+        wakes_in_time(pool, reference);
+    }
+
+    fn teardown(pool: Real) {
+        leaves_nothing(pool);
+    }
+}
+
+fn same_statuses(pool: &Real, reference: &Reference) {
+    for (number, &id) in pool.ids.iter().enumerate() {
+        let status = reference.look_up(number).map(|task| task.status());
+        assert_eq!(pool.service.peek(id), status, "task {number}");
+    }
+    assert_eq!(
+        pool.service.peek(pool.stranger),
+        None,
+        "a task of another service"
+    );
+    let with_a_body = reference
+        .tasks
+        .iter()
+        .filter(|task| task.phase != Status::Panicked);
+    assert_eq!(
+        Arc::strong_count(&pool.alive) - 1,
+        with_a_body.count(),
+        "tasks in memory"
+    );
+}
+
+fn same_connections(pool: &Real, reference: &Reference) {
+    for conn in 0..CONNS {
+        let tasks = pool.service.tasks_of(conn);
+        let tasks: Vec<_> = tasks.into_iter().map(|id| pool.number(id)).collect();
+        assert_eq!(tasks, reference.tasks_of(conn), "tasks of connection {conn}");
+    }
+    for (number, &id) in pool.ids.iter().enumerate() {
+        let attached = reference.look_up(number).filter(|task| !task.detached);
+        let conn = attached.map(|task| ConnId(task.line.0));
+        assert_eq!(
+            pool.service.connection_of(id),
+            conn,
+            "the connection of task {number}"
+        );
+    }
+}
+
+/// FIFO within a connection, round-robin between connections, and each step is told what it should be.
+fn same_steps(pool: &Real, reference: &Reference) {
+    let log = pool.log.lock().unwrap().clone();
+    for (id, seen) in &log {
+        assert_eq!(*id, pool.ids[seen.task], "a step was told another task's id");
+    }
+    let mut steps: Vec<&Seen> = log.iter().map(|(_, seen)| seen).collect();
+    let mut expected: Vec<&Seen> = reference.log.iter().collect();
+    if reference.finishing {
+        // Who is first after `finish` is not promised.
+        steps.sort_by_key(|seen| seen.task);
+        expected.sort_by_key(|seen| seen.task);
+    }
+    assert_eq!(steps, expected, "the steps of the last run");
+}
+
+fn same_counts(pool: &Real, reference: &Reference) {
+    let count = |is: &[Status]| {
+        reference
+            .tasks
+            .iter()
+            .filter(|task| is.contains(&task.status()))
+            .count()
+    };
+    let counts = pool.pool.counts();
+    assert_eq!(counts.queued, count(&[Status::Queued]));
+    assert_eq!(counts.running, count(&[Status::Running, Status::Stopping]));
+    assert_eq!(counts.syncing, count(&[Status::Syncing]));
+    assert_eq!(
+        counts.done,
+        count(&[Status::Finished, Status::Stopped, Status::Panicked])
+    );
+    assert_eq!(counts.threads, 0);
+
+    let dump = pool.pool.dump();
+    assert_eq!(dump.counts, counts);
+    assert_eq!(dump.uptime_us, reference.now / 1000);
+    assert_eq!(dump.totals.stopping, count(&[Status::Stopping]));
+    assert_eq!(dump.tasks.len(), reference.tasks.len());
+    for task in &dump.tasks {
+        let number = pool.number(task.id);
+        let expected = reference.look_up(number).expect("a dump shows no reaped task");
+        assert_eq!(task.status, expected.status());
+        assert_eq!(task.connection, pool.service.connection_of(task.id));
+        assert_eq!(task.name.is_some(), expected.plan.named);
+    }
+
+    let tally = Tally::of(&dump);
+    assert_eq!(tally, reference.tally);
+    let alive = count(&[Status::Queued, Status::Running, Status::Stopping, Status::Syncing]);
+    assert_eq!(
+        tally.accepted,
+        tally.ended() + alive as u64,
+        "accepted = ended + alive"
+    );
+    assert_eq!(pool.service.len(), reference.tasks.len());
+    assert_eq!(pool.service.is_empty(), reference.tasks.is_empty());
+}
+
+/// The loop is woken once between two drains, and never told to sleep over a timeout.
+fn wakes_in_time(pool: &Real, reference: &Reference) {
+    assert_eq!(
+        pool.wakes.load(Ordering::Relaxed),
+        reference.tally.wakes,
+        "wake-ups of the loop"
+    );
+    let timeout = pool.service.next_timeout();
+    if !reference.turns.is_empty() {
+        assert_eq!(timeout, Some(Duration::ZERO), "steps are pending");
+    } else if let Some((at, ..)) = reference.next_due() {
+        let left = Duration::from_nanos(at.saturating_sub(reference.now));
+        assert!(
+            timeout.is_some_and(|timeout| timeout <= left),
+            "{timeout:?}, but due in {left:?}"
+        );
+    }
+}
+
+/// What is left is stopped, runs to its end and is reaped: accepted = finished + stopped + panicked.
+fn leaves_nothing(mut pool: Real) {
+    pool.pool.finish();
+    pool.service.run_pending(Duration::MAX);
+    for id in pool.ids.clone() {
+        drop(pool.service.task_status(id));
+    }
+    assert!(pool.service.is_empty(), "{}", pool.pool.dump());
+    let tally = Tally::of(&pool.pool.dump());
+    assert_eq!(tally.accepted, tally.ended(), "{}", pool.pool.dump());
+    assert_eq!(Arc::strong_count(&pool.alive), 1, "every task was dropped");
+    assert_eq!(pool.pool.counts(), moored::Counts::default());
+}
+
+fn config() -> Config {
+    let default = Config::default();
+    Config {
+        cases: default.cases.max(1000),
+        // A failure prints the shortest sequence of calls: that goes into a test of its own.
+        failure_persistence: None,
+        ..default
+    }
+}
+
+prop_state_machine! {
+    #![proptest_config(config())]
+
+    /// L11, L13, L14, L25, S5, S11, S12, S13, S15: whatever a loop calls, in whatever order, the pool stands as the reference.
+    #[test]
+    fn the_pool_stands_as_the_reference_after_any_calls(sequential 1..100 => AgainstTheReference);
+}

@@ -1,0 +1,209 @@
+//! The real pool, as the model calls it: tasks by number, every answer as an [`Outcome`].
+
+use crate::books::Rules;
+use crate::calls::{Call, Outcome, sorted};
+use crate::script::{Actor, Log, Plan, Script, TICK, nanos};
+use crate::service::{Look, Reply};
+use moored::{
+    Clock, EnqueueError, ManualClock, Resume, Service, Status, TaskId, TaskOptions, TaskReturn, TaskStatus,
+    ThreadPool, task_fn,
+};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The real pool, with what the test needs to watch it.
+pub(crate) struct Real {
+    pub(crate) service: Service<Actor>,
+    pub(crate) pool: ThreadPool,
+    clock: ManualClock,
+    /// A task of another service, which this one must not know.
+    pub(crate) stranger: TaskId,
+    /// By number.
+    pub(crate) ids: Vec<TaskId>,
+    pub(crate) log: Log,
+    pub(crate) alive: Arc<()>,
+    pub(crate) wakes: Arc<AtomicU64>,
+}
+
+impl Real {
+    pub(crate) fn new(rules: &Rules) -> Self {
+        let (clock, hand) = Clock::manual();
+        let mut builder = ThreadPool::builder()
+            .threads(0)
+            .clock(clock)
+            .max_queue_depth(rules.max_queue_depth)
+            .max_tasks(rules.max_tasks)
+            .time_slice(Duration::from_nanos(rules.time_slice * TICK));
+        if let Some(limit) = rules.max_running_per_connection {
+            builder = builder.max_running_per_connection(limit);
+        }
+        let pool = builder.build().unwrap();
+        let wakes = Arc::new(AtomicU64::new(0));
+        let rings = Arc::clone(&wakes);
+        Self {
+            service: pool.service(move || {
+                rings.fetch_add(1, Ordering::Relaxed);
+            }),
+            pool,
+            clock: hand,
+            stranger: stranger(),
+            ids: Vec::new(),
+            log: Log::default(),
+            alive: Arc::new(()),
+            wakes,
+        }
+    }
+
+    pub(crate) fn number(&self, id: TaskId) -> usize {
+        self.ids
+            .iter()
+            .position(|&other| other == id)
+            .expect("an id that was given out")
+    }
+
+    fn enqueue(&mut self, plan: &Plan) -> Result<usize, &'static str> {
+        let number = self.ids.len();
+        let actor = Actor {
+            number,
+            script: plan.script.clone(),
+            clock: self.clock.clone(),
+            log: Arc::clone(&self.log),
+            _alive: Arc::clone(&self.alive),
+        };
+        let enqueued = match options(plan, number) {
+            Some(options) => self.service.enqueue_with(plan.conn, actor, options),
+            None => self.service.enqueue(plan.conn, actor),
+        };
+        match enqueued {
+            Ok(id) => {
+                assert!(!self.ids.contains(&id), "an id given out twice");
+                self.ids.push(id);
+                Ok(number)
+            }
+            Err(refused) => {
+                let why = match refused {
+                    EnqueueError::QueueFull(_) => "QueueFull",
+                    EnqueueError::TooManyTasks(_) => "TooManyTasks",
+                    EnqueueError::Finished(_) => "Finished",
+                };
+                assert_eq!(
+                    refused.into_task().script,
+                    plan.script,
+                    "the refused task comes back"
+                );
+                Err(why)
+            }
+        }
+    }
+
+    fn take_ready(&mut self) -> Vec<usize> {
+        let ready = self.service.take_ready();
+        sorted(ready.map(|id| self.number(id)).collect())
+    }
+
+    fn task_status(&mut self, number: usize, reply: Reply) -> Option<Look> {
+        let look = |status, why, script: Option<Script>| Look { status, why, script };
+        Some(match self.service.task_status(self.ids[number])? {
+            TaskStatus::Queued => look(Status::Queued, None, None),
+            TaskStatus::Running => look(Status::Running, None, None),
+            TaskStatus::Stopping => look(Status::Stopping, None, None),
+            TaskStatus::Syncing(mut point) => {
+                assert_eq!(point.id(), self.ids[number]);
+                point.script.visits += 1;
+                let script = point.script.clone();
+                match reply {
+                    Reply::Resume => point.resume(),
+                    Reply::Stop => point.stop(),
+                    Reply::Leave => {} // it stays parked
+                }
+                look(Status::Syncing, None, Some(script))
+            }
+            TaskStatus::Finished(actor) => look(Status::Finished, None, Some(actor.script)),
+            TaskStatus::Stopped(why, actor) => look(Status::Stopped, Some(why), Some(actor.script)),
+            TaskStatus::Panicked(payload) => {
+                assert_eq!(
+                    payload.downcast_ref(),
+                    Some(&number),
+                    "the payload of the task's own panic"
+                );
+                look(Status::Panicked, None, None)
+            }
+        })
+    }
+
+    fn run_pending(&mut self, budget: u64) -> usize {
+        self.log.lock().unwrap().clear();
+        self.service.run_pending(Duration::from_nanos(budget * TICK))
+    }
+
+    /// Makes a call, and tells what came of it.
+    pub(crate) fn call(&mut self, call: Call, finishing: bool) -> Outcome {
+        match call {
+            Call::Enqueue(plan) => Outcome::Enqueued(self.enqueue(&plan)),
+            Call::TakeReady => Outcome::Ready(self.take_ready()),
+            Call::Serve(reply) => {
+                let ready = self.take_ready();
+                let look = |task| (task, self.task_status(task, reply));
+                Outcome::Served(ready.into_iter().map(look).collect())
+            }
+            Call::TaskStatus(task, reply) => Outcome::Looked(self.task_status(task, reply)),
+            Call::TaskSync(task, reply) => {
+                let resume = match reply {
+                    Reply::Resume => Resume::Continue,
+                    _ => Resume::Stop,
+                };
+                Outcome::Is(self.service.task_sync(self.ids[task], resume))
+            }
+            Call::Dequeue(task) => Outcome::Dequeued(self.service.dequeue(self.ids[task])),
+            Call::ConnectionClosed(conn) => Outcome::Count(self.service.connection_closed(conn)),
+            Call::Reattach(task, conn) => Outcome::Is(self.service.reattach(self.ids[task], conn)),
+            Call::RunPending(budget) => {
+                let turns = self.run_pending(budget);
+                Outcome::Count(if finishing { 0 } else { turns })
+            }
+            Call::Advance(by) => {
+                self.clock.advance(Duration::from_nanos(by * TICK));
+                Outcome::Nothing
+            }
+            Call::Finish => {
+                self.pool.finish();
+                // A task that is lent goes back with the service's next call.
+                assert!(self.service.task_status(self.stranger).is_none());
+                Outcome::Nothing
+            }
+        }
+    }
+}
+
+fn stranger() -> TaskId {
+    let pool = ThreadPool::builder().threads(0).build().unwrap();
+    let mut service = pool.service(|| {});
+    service.enqueue(0, task_fn(|_| TaskReturn::TaskDone)).unwrap()
+}
+
+/// `None`: the plan needs no options.
+fn options(plan: &Plan, number: usize) -> Option<TaskOptions> {
+    let timeouts = [plan.queue_timeout, plan.sync_timeout, plan.deadline];
+    if !plan.named && !plan.outlives && timeouts == [None; 3] {
+        return None;
+    }
+    let mut options = TaskOptions::new();
+    if plan.named {
+        options = options.name(format!("actor {number}"));
+    }
+    if plan.outlives {
+        options = options.outlive_connection();
+    }
+    let duration = |ticks| Duration::from_nanos(nanos(ticks, number));
+    if let Some(ticks) = plan.queue_timeout {
+        options = options.queue_timeout(duration(ticks));
+    }
+    if let Some(ticks) = plan.sync_timeout {
+        options = options.sync_timeout(duration(ticks));
+    }
+    if let Some(ticks) = plan.deadline {
+        options = options.deadline(duration(ticks));
+    }
+    Some(options)
+}

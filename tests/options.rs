@@ -1,0 +1,415 @@
+//! Every option of a pool and of a task has an effect, and what makes no sense is an error that leaves nothing behind.
+
+mod util;
+
+use moored::{
+    BuildError, Clock, Context, EnqueueError, Status, StopReason, TaskOptions, TaskReturn, ThreadPool,
+    Timeout,
+};
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+use util::{Count, Gate, Log, Loop, PATIENCE, PLENTY, Work, reap};
+
+/// What each of the pool's threads says about itself: all of them at once, so that none answers twice.
+fn ask_each_thread<A: Clone + Send + 'static>(
+    pool: &ThreadPool,
+    ask: impl Fn(&Context<'_>) -> A + Clone + Send + 'static,
+) -> Vec<A> {
+    let mut lp = Loop::new(pool);
+    let (answers, gate) = (Log::new(), Gate::new());
+    let _guard = gate.guard();
+    let threads = pool.counts().threads;
+    for conn in 0..threads {
+        let (ask, answers, gate) = (ask.clone(), answers.clone(), gate.clone());
+        let task = Work::new(move |cx, _| {
+            answers.add(ask(cx));
+            gate.pass();
+            TaskReturn::TaskDone
+        });
+        lp.enqueue(conn as u64, task).unwrap();
+    }
+    gate.wait_for(threads);
+    gate.open();
+    lp.ends(threads);
+    answers.notes()
+}
+
+fn thread_name(cx: &Context<'_>) -> (Option<usize>, String) {
+    (
+        cx.worker(),
+        std::thread::current()
+            .name()
+            .expect("a pool's threads have names")
+            .to_owned(),
+    )
+}
+
+/// L25: `name` and `threads`.
+#[test]
+fn threads_are_as_many_as_asked_and_named_after_the_pool() {
+    let pool = ThreadPool::builder().name("tiles").threads(3).build().unwrap();
+    let names: BTreeSet<_> = ask_each_thread(&pool, thread_name).into_iter().collect();
+    let expected = [0, 1, 2].map(|n| (Some(n), format!("tiles-{n}")));
+    assert_eq!(names, BTreeSet::from(expected));
+    assert_eq!((pool.dump().pool.as_str(), pool.dump().threads), ("tiles", 3));
+    assert!(format!("{pool:?}").contains("tiles"));
+}
+
+#[test]
+fn the_defaults_are_those_of_the_docs() {
+    let pool = ThreadPool::builder().build().unwrap();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(
+        (pool.counts().threads, pool.dump().pool.as_str()),
+        (cores, "moored")
+    );
+    assert!(
+        ask_each_thread(&pool, thread_name)
+            .iter()
+            .any(|(_, name)| name == "moored-0")
+    );
+
+    let pool = ThreadPool::builder().threads(0).build().unwrap();
+    let mut lp = Loop::new(&pool);
+    for n in 0..1024 {
+        lp.enqueue(n, Work::done()).unwrap();
+    }
+    assert!(
+        matches!(lp.enqueue(1, Work::done()), Err(EnqueueError::QueueFull(_))),
+        "max_queue_depth 1024"
+    );
+    let mut accepted = 1024;
+    let refused = loop {
+        lp.run_pending(PLENTY);
+        match lp.enqueue(1, Work::done()) {
+            Ok(_) => accepted += 1,
+            Err(refused) => break refused,
+        }
+    };
+    assert!(matches!(refused, EnqueueError::TooManyTasks(_)));
+    assert_eq!(accepted, 100_000, "max_tasks");
+}
+
+/// L25: `max_queue_depth` and `max_tasks`; `limits.rs` has the rest about them.
+#[test]
+fn the_limits_are_the_ones_given() {
+    let pool = ThreadPool::builder()
+        .threads(0)
+        .max_queue_depth(7)
+        .max_tasks(9)
+        .build()
+        .unwrap();
+    let mut lp = Loop::new(&pool);
+    let accepted = (0..20)
+        .take_while(|_| lp.enqueue(1, Work::done()).is_ok())
+        .count();
+    lp.run_pending(PLENTY);
+    let more = (0..20)
+        .take_while(|_| lp.enqueue(1, Work::done()).is_ok())
+        .count();
+    assert_eq!((accepted, accepted + more), (7, 9));
+}
+
+/// L25: `max_running_per_connection`.
+#[test]
+fn tasks_of_one_connection_that_run_at_once_are_as_many_as_allowed() {
+    for limit in 1..=3 {
+        let pool = ThreadPool::builder()
+            .threads(0)
+            .max_running_per_connection(limit)
+            .build()
+            .unwrap();
+        let mut lp = Loop::new(&pool);
+        for _ in 0..5 {
+            lp.enqueue(1, Work::parks()).unwrap();
+        }
+        lp.run_pending(PLENTY);
+        assert_eq!((pool.counts().syncing, pool.counts().queued), (limit, 5 - limit));
+    }
+}
+
+/// L25: `time_slice`, the default of 10 ms included.
+#[test]
+fn a_time_slice_is_as_long_as_given() {
+    let ten_ms = Duration::from_millis(10);
+    for (slice, steps) in [
+        (None, 10),
+        (Some(ten_ms / 2), 5),
+        (Some(Duration::ZERO), 1),
+        (Some(Duration::MAX), 50),
+    ] {
+        let (clock, hand) = Clock::manual();
+        let builder = ThreadPool::builder().threads(0).clock(clock);
+        let pool = match slice {
+            Some(slice) => builder.time_slice(slice),
+            None => builder,
+        };
+        let pool = pool.build().unwrap();
+        let mut lp = Loop::new(&pool);
+        let slow = Work::new(move |_, step| {
+            hand.advance(Duration::from_millis(1));
+            if step == 50 {
+                TaskReturn::TaskDone
+            } else {
+                TaskReturn::Continue
+            }
+        });
+        let slow = lp.enqueue(1, slow).unwrap();
+        let steps_before_other = Count::new();
+        let seen = Arc::clone(&steps_before_other);
+        let pool = Arc::new(pool);
+        let counted = Arc::clone(&pool);
+        lp.enqueue(
+            2,
+            Work::new(move |_, _| {
+                seen.add(usize::try_from(counted.dump().counters.steps).unwrap());
+                TaskReturn::TaskDone
+            }),
+        )
+        .unwrap();
+        lp.run_pending(PLENTY);
+        assert_eq!(steps_before_other.get(), steps, "with a slice of {slice:?}");
+        reap(&mut lp, slow).finished();
+    }
+}
+
+/// L25: `on_thread_start` and `on_thread_stop`: once on each thread, first and last.
+#[test]
+fn the_hooks_run_on_every_thread_before_and_after_its_work() {
+    let log = Log::new();
+    let note = |what: &'static str| {
+        let log = log.clone();
+        move |n: usize| {
+            let name = std::thread::current().name().map(str::to_owned);
+            assert_eq!(name, Some(format!("hooked-{n}")));
+            log.add((what, n));
+        }
+    };
+    let builder = ThreadPool::builder().name("hooked").threads(2);
+    let pool = builder
+        .on_thread_start(note("start"))
+        .on_thread_stop(note("stop"))
+        .build()
+        .unwrap();
+    let work = note("work");
+    ask_each_thread(&pool, move |cx| work(cx.worker().unwrap()));
+    assert_eq!(log.len(), 4);
+    drop(pool);
+    for n in 0..2 {
+        let own: Vec<_> = log
+            .notes()
+            .into_iter()
+            .filter(|&(_, by)| by == n)
+            .map(|(what, _)| what)
+            .collect();
+        assert_eq!(own, ["start", "work", "stop"]);
+    }
+}
+
+/// L25: `stack_size`: a step that needs 8 MiB has them.
+#[test]
+fn the_stack_is_as_large_as_asked() {
+    fn deep(level: usize) -> usize {
+        let page = std::hint::black_box([level as u8; 4096]);
+        if level == 0 {
+            0
+        } else {
+            deep(level - 1) + usize::from(page[level % 4096] == level as u8)
+        }
+    }
+    let pool = ThreadPool::builder()
+        .threads(1)
+        .stack_size(64 << 20)
+        .build()
+        .unwrap();
+    let mut lp = Loop::new(&pool);
+    lp.enqueue(
+        1,
+        Work::new(|_, _| {
+            assert_eq!(deep(2_000), 2_000);
+            TaskReturn::TaskDone
+        }),
+    )
+    .unwrap();
+    lp.end().finished();
+}
+
+/// L25: `clock`; the pool's uptime begins when it is built.
+#[test]
+fn a_pool_lives_by_the_clock_it_was_given() {
+    let (clock, hand) = Clock::manual();
+    assert_eq!(format!("{clock:?}"), "Clock::manual()");
+    hand.advance(Duration::from_secs(100));
+    let pool = ThreadPool::builder()
+        .threads(0)
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    assert_eq!(pool.dump().uptime_us, 0);
+    hand.advance(Duration::from_secs(5));
+    assert_eq!(pool.dump().uptime_us, 5_000_000);
+    let younger = ThreadPool::builder().threads(0).clock(clock).build().unwrap();
+    assert_eq!(younger.dump().uptime_us, 0);
+    let real = ThreadPool::builder()
+        .threads(0)
+        .clock(Clock::default())
+        .build()
+        .unwrap();
+    let before = real.dump().uptime_us;
+    util::eventually("time passes", || real.dump().uptime_us > before);
+}
+
+/// L25: the options of a task, one by one.
+#[test]
+fn every_option_of_a_task_has_its_effect() {
+    let (clock, hand) = Clock::manual();
+    let pool = ThreadPool::builder().threads(0).clock(clock).build().unwrap();
+    let mut lp = Loop::new(&pool);
+    let all = TaskOptions::new();
+    let parks: Vec<_> = [
+        all.clone(),
+        all.clone().name("named"),
+        all.clone().name(String::from("named at run time")),
+        all.clone().sync_timeout(Duration::from_secs(1)),
+        all.clone().deadline(Duration::from_secs(1)),
+        all.clone().outlive_connection(),
+    ]
+    .into_iter()
+    .map(|options| lp.enqueue_with(1, Work::parks_times(5), options).unwrap())
+    .collect();
+    lp.run_pending(PLENTY);
+    let queued = lp
+        .enqueue_with(1, Work::done(), all.queue_timeout(Duration::from_secs(1)))
+        .unwrap();
+    assert_eq!(lp.take_ready().len(), 6);
+    let names: Vec<_> = pool.dump().tasks.into_iter().map(|task| task.name).collect();
+    let names: Vec<_> = names.iter().map(Option::as_deref).collect();
+    assert_eq!(
+        names,
+        [
+            None,
+            Some("named"),
+            Some("named at run time"),
+            None,
+            None,
+            None,
+            None
+        ]
+    );
+    hand.advance(Duration::from_secs(1));
+    let _ = lp.take_ready();
+    assert_eq!(lp.connection_closed(1), 7);
+    lp.run_pending(PLENTY);
+    let timed_out = StopReason::TimedOut;
+    let closed = StopReason::ConnectionClosed;
+    let reasons = [
+        closed,
+        closed,
+        closed,
+        timed_out(Timeout::Sync),
+        timed_out(Timeout::Deadline),
+    ];
+    for (id, reason) in parks.iter().zip(reasons) {
+        assert_eq!(reap(&mut lp, *id).stopped().0, reason);
+    }
+    assert_eq!(
+        reap(&mut lp, parks[5]).finished().steps,
+        6,
+        "it outlives its connection"
+    );
+    assert_eq!(reap(&mut lp, queued).stopped().0, timed_out(Timeout::Queue));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_by_name() {
+    let zero = |builder: moored::ThreadPoolBuilder| match builder.build() {
+        Err(BuildError::Zero(option)) => option,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(zero(ThreadPool::builder().max_queue_depth(0)), "max_queue_depth");
+    assert_eq!(zero(ThreadPool::builder().max_tasks(0)), "max_tasks");
+    assert_eq!(
+        zero(ThreadPool::builder().max_running_per_connection(0)),
+        "max_running_per_connection"
+    );
+    let many = ThreadPool::builder().threads(65_001).build().unwrap_err();
+    assert!(matches!(many, BuildError::TooManyThreads(65_001)));
+    let name = ThreadPool::builder().threads(1).name("a\0b").build().unwrap_err();
+    assert!(matches!(name, BuildError::NameWithNul(_)));
+    let said = [BuildError::Zero("max_tasks"), many, name].map(|error| error.to_string());
+    for (said, word) in said.iter().zip(["`max_tasks`", "65001", "NUL"]) {
+        assert!(said.contains(word), "{said}");
+    }
+}
+
+/// S22, L24: the operating system refuses the first thread.
+#[test]
+fn a_thread_that_cannot_be_started_is_an_error() {
+    let started = Count::new();
+    for bytes in [1 << 46, usize::MAX / 2, usize::MAX] {
+        let hook = Arc::clone(&started);
+        let builder = ThreadPool::builder()
+            .threads(3)
+            .stack_size(bytes)
+            .on_thread_start(move |_| hook.add(1));
+        let error = builder.build().unwrap_err();
+        assert!(matches!(error, BuildError::Spawn { index: 0, .. }), "{error:?}");
+        assert!(
+            error.source().is_some() && error.to_string().contains("thread 0"),
+            "{error}"
+        );
+    }
+    assert_eq!(started.get(), 0);
+}
+
+/// S22, L24: a later thread is refused, as there is no room for its stack; those before it end before the error is
+/// given.
+#[test]
+fn threads_that_were_started_before_the_one_that_cannot_be_are_ended() {
+    let (started, stopped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let count = |counter: &Arc<AtomicUsize>| {
+        let counter = Arc::clone(counter);
+        move |_| {
+            counter.fetch_add(1, SeqCst);
+        }
+    };
+    // 128 TiB of addresses, and a few stacks of 30 TiB find room there; memory is used only where it is touched.
+    let builder = ThreadPool::builder().threads(100).stack_size(30 << 40);
+    match builder
+        .on_thread_start(count(&started))
+        .on_thread_stop(count(&stopped))
+        .build()
+    {
+        Err(BuildError::Spawn { index, .. }) => {
+            assert!(index < 100);
+            assert_eq!(
+                (started.load(SeqCst), stopped.load(SeqCst)),
+                (index, index),
+                "a thread is left behind"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_builder_can_be_used_again_and_shown() {
+    let builder = ThreadPool::builder().name("twice").threads(1).max_tasks(5);
+    let (one, other) = (builder.clone().build().unwrap(), builder.clone().build().unwrap());
+    for pool in [&one, &other] {
+        let mut lp = Loop::new(pool);
+        let id = lp.enqueue(1, Work::done()).unwrap();
+        lp.news();
+        assert_eq!(lp.peek(id), Some(Status::Finished));
+    }
+    one.join_timeout(PATIENCE).unwrap();
+    assert_eq!(other.counts().threads, 1, "they are two pools");
+    let shown = format!("{builder:?}");
+    assert!(
+        shown.contains("twice") && shown.contains("max_tasks: 5"),
+        "{shown}"
+    );
+}

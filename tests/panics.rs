@@ -1,0 +1,249 @@
+//! Panics in the user's code, wherever the pool runs it: the pool serves on with all its workers, and the loop is told.
+
+mod util;
+
+use moored::{BoxTask, Status, TaskReturn, ThreadPool, Wake, task_fn};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use util::{Alive, Bell, Count, Gate, Loop, PLENTY, Token, Work, eventually, panic_silently, pool, reap};
+
+/// Panics when it is dropped; until then it counts as alive.
+struct Bomb(#[allow(dead_code, reason = "it is there to be dropped")] Token);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic_silently();
+        }
+    }
+}
+
+/// As many tasks at once as the pool has workers: each needs a worker of its own.
+#[track_caller]
+fn all_workers_serve(pool: &ThreadPool, workers: usize) {
+    let mut lp = Loop::new(pool);
+    let gate = Gate::new();
+    let _guard = gate.guard();
+    for conn in 0..workers {
+        lp.enqueue(conn as u64, Work::at(&gate)).unwrap();
+    }
+    gate.wait_for(workers);
+    gate.open();
+    for (_, end) in lp.ends(workers) {
+        end.finished();
+    }
+    assert_eq!(pool.counts().threads, workers);
+}
+
+/// S21: the payload reaches the loop, and what the task held is dropped.
+#[test]
+fn a_panic_in_a_step_ends_its_task_and_nothing_else() {
+    let pool = pool(2);
+    let mut lp = Loop::new(&pool);
+    let alive = Alive::new();
+    for n in 0..100 {
+        let work = Work::new(move |_, step| {
+            if step == 2 {
+                std::panic::resume_unwind(Box::new(n));
+            }
+            TaskReturn::Sync
+        });
+        lp.enqueue(n, work.holding(alive.token())).unwrap();
+    }
+    let mut payloads: Vec<_> = lp
+        .ends(100)
+        .into_iter()
+        .map(|(_, end)| *end.panicked().downcast::<u64>().unwrap())
+        .collect();
+    payloads.sort_unstable();
+    assert_eq!(payloads, (0..100).collect::<Vec<_>>());
+    assert_eq!((alive.count(), pool.dump().counters.panicked), (0, 100));
+    all_workers_serve(&pool, 2);
+}
+
+/// S21: the task panics, and so does its `Drop` on the worker.
+#[test]
+fn a_panic_in_the_drop_of_a_task_that_has_panicked_is_contained() {
+    let pool = pool(1);
+    let mut lp = Loop::new(&pool);
+    let alive = Alive::new();
+    let bomb = Bomb(alive.token());
+    lp.enqueue(
+        1,
+        Work::new(move |_, _| {
+            let _held = &bomb;
+            panic_silently()
+        }),
+    )
+    .unwrap();
+    lp.end().panicked();
+    assert_eq!(alive.count(), 0);
+    all_workers_serve(&pool, 1);
+}
+
+/// S21: the service is gone, so it is the pool that drops the task: queued, running, parked or ended.
+#[test]
+fn a_panic_in_the_drop_of_an_abandoned_task_is_contained() {
+    let pool = pool(2);
+    let alive = Alive::new();
+    let gate = Gate::new();
+    let _guard = gate.guard();
+    let mut lp = Loop::<BoxTask>::new(&pool);
+    let armed = || Bomb(alive.token());
+    let (ended, parked, running, queued) = (armed(), armed(), armed(), armed());
+    lp.enqueue(1, task_fn(move |_| (&ended, TaskReturn::TaskDone).1))
+        .unwrap();
+    lp.news();
+    lp.enqueue(
+        1,
+        task_fn(move |cx| {
+            let _held = &parked;
+            if cx.is_stopping() {
+                TaskReturn::Stopped
+            } else {
+                TaskReturn::Sync
+            }
+        }),
+    )
+    .unwrap();
+    lp.parked(1);
+    for held in [Some(running), None] {
+        let gate = gate.clone();
+        let run = task_fn(move |_| {
+            let _held = &held;
+            gate.pass();
+            TaskReturn::TaskDone
+        });
+        lp.enqueue(1, run).unwrap();
+    }
+    gate.wait_for(2);
+    lp.enqueue(1, task_fn(move |_| (&queued, TaskReturn::TaskDone).1))
+        .unwrap();
+    assert_eq!(alive.count(), 4);
+    drop(lp);
+    gate.open();
+    eventually("all are dropped", || alive.count() == 0);
+    all_workers_serve(&pool, 2);
+}
+
+/// S21: the payload of a panic panics in its own `Drop`, and so does what that throws.
+#[test]
+fn a_panic_in_the_drop_of_a_payload_is_contained() {
+    struct Payload(u32, Arc<Count>);
+    impl Drop for Payload {
+        fn drop(&mut self) {
+            self.1.add(1);
+            if self.0 > 0 {
+                std::panic::resume_unwind(Box::new(Payload(self.0 - 1, Arc::clone(&self.1))));
+            }
+        }
+    }
+    let pool = pool(1);
+    let dropped = Count::new();
+    let gate = Gate::new();
+    let _guard = gate.guard();
+    let mut lp = Loop::new(&pool);
+    let (step_gate, step_dropped) = (gate.clone(), Arc::clone(&dropped));
+    lp.enqueue(
+        1,
+        Work::stubborn(move |_, _| {
+            step_gate.pass();
+            std::panic::resume_unwind(Box::new(Payload(1, Arc::clone(&step_dropped))))
+        }),
+    )
+    .unwrap();
+    gate.wait_for(1);
+    drop(lp); // so that it is the worker that drops the payload
+    gate.open();
+    dropped.wait_for(2);
+    all_workers_serve(&pool, 1);
+}
+
+/// S21: a wake-up that panics is no reason to lose a worker or news.
+#[test]
+fn a_panic_in_a_wake_up_is_contained() {
+    let pool = pool(1);
+    let rings = Arc::new(AtomicUsize::new(0));
+    let on_wake = Arc::clone(&rings);
+    let mut service = pool.service(move || {
+        on_wake.fetch_add(1, SeqCst);
+        panic_silently()
+    });
+    for n in 1..=10 {
+        let id = service.enqueue(1, Work::done()).unwrap();
+        eventually("it ends", || service.peek(id) == Some(Status::Finished));
+        eventually("the bell was rung", || rings.load(SeqCst) == n);
+        assert_eq!(service.take_ready().collect::<Vec<_>>(), [id]);
+        reap(&mut service, id).finished();
+    }
+    let id = service.enqueue(1, Work::done()).unwrap();
+    service.dequeue(id); // wakes on this thread, unless a worker was quicker
+    all_workers_serve(&pool, 1);
+}
+
+/// S21: the wake-up is dropped by whoever is the last to know the service: here a worker.
+#[test]
+fn a_panic_in_the_drop_of_a_wake_up_is_contained() {
+    struct Fragile(#[allow(dead_code, reason = "it is there to be dropped")] Bomb);
+    impl Wake for Fragile {
+        fn wake(&self) {}
+    }
+    let pool = pool(1);
+    let alive = Alive::new();
+    let gate = Gate::new();
+    let _guard = gate.guard();
+    let mut service = pool.service(Fragile(Bomb(alive.token())));
+    service.enqueue(1, Work::at(&gate)).unwrap();
+    gate.wait_for(1);
+    drop(service);
+    gate.open();
+    eventually("the wake-up is dropped", || alive.count() == 0);
+    all_workers_serve(&pool, 1);
+}
+
+#[test]
+fn a_panic_in_a_thread_hook_is_contained() {
+    let calls = Count::new();
+    let hook = |calls: &Arc<Count>| {
+        let calls = Arc::clone(calls);
+        move |_| {
+            calls.add(1);
+            panic_silently()
+        }
+    };
+    let builder = ThreadPool::builder()
+        .threads(2)
+        .on_thread_start(hook(&calls))
+        .on_thread_stop(hook(&calls));
+    let pool = builder.build().unwrap();
+    all_workers_serve(&pool, 2);
+    pool.join_timeout(util::PATIENCE)
+        .expect("the workers have ended in good order");
+    assert_eq!(calls.get(), 4);
+}
+
+/// S21: a loop that runs the steps itself is spared as well.
+#[test]
+fn a_panic_in_a_step_does_not_unwind_into_run_pending() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let panics = lp.enqueue(1, Work::new(|_, _| panic_silently())).unwrap();
+    let after = lp.enqueue(2, Work::done()).unwrap();
+    assert_eq!(lp.run_pending(PLENTY), 2);
+    reap(&mut lp, panics).panicked();
+    reap(&mut lp, after).finished();
+}
+
+/// The panic of one task reaches its own loop only.
+#[test]
+fn a_panic_is_told_to_the_loop_that_owns_the_task() {
+    let pool = pool(1);
+    let (mut own, mut other) = (Loop::new(&pool), Loop::new(&pool));
+    let id = own.enqueue(1, Work::new(|_, _| panic_silently())).unwrap();
+    other.enqueue(1, Work::done()).unwrap();
+    assert_eq!(own.news(), [id]);
+    reap(&mut own, id).panicked();
+    other.end().finished();
+    let silent: &Bell = &own.bell;
+    assert_eq!(silent.total(), 1);
+}

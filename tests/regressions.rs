@@ -1,0 +1,121 @@
+//! Bugs that moored really had. A test that is plainly about one behaviour stands in that behaviour's file; here are those
+//! that took a special mixture to show, each with what had been wrong.
+
+mod util;
+
+use moored::{BoxTask, ConnId, TaskReturn, ThreadPool, task_fn};
+use std::sync::Arc;
+use std::time::Duration;
+use util::{Gate, Log, Loop, Work, pool, within_patience};
+
+/// `tasks_of` converted its argument, which is the user's code, under the lock of the service's table.
+#[test]
+fn a_conversion_into_a_connection_runs_under_no_lock() {
+    struct Client(Arc<ThreadPool>);
+    impl From<Client> for ConnId {
+        fn from(client: Client) -> Self {
+            Self(client.0.dump().tasks.len() as u64)
+        }
+    }
+    within_patience("a conversion", || {
+        let pool = Arc::new(pool(0));
+        let client = || Client(Arc::clone(&pool));
+        let mut service = pool.service::<BoxTask>(|| {});
+        let id = service
+            .enqueue(client(), task_fn(|_| TaskReturn::TaskDone))
+            .unwrap();
+        assert_eq!(service.connection_of(id), Some(ConnId(0)));
+        assert!(service.reattach(id, client()));
+        assert_eq!(service.tasks_of(client()), [id]);
+        assert_eq!(service.connection_closed(client()), 1);
+    });
+}
+
+/// A worker that was held up in a step kept the rest of its batch to itself as long as the other workers had anything
+/// else to do, so that tasks of the same connection overtook them by the thousand.
+#[test]
+fn a_long_step_holds_up_nobody_but_itself() {
+    const TASKS: usize = 20_000;
+    for round in 0..8 {
+        let pool = pool(2);
+        let mut lp = Loop::new(&pool);
+        let (log, start, stuck) = (Log::new(), Gate::new(), Gate::new());
+        let (_start, _stuck) = (start.guard(), stuck.guard());
+        for conn in [1, 2] {
+            lp.enqueue(conn, Work::at(&start)).unwrap();
+        }
+        start.wait_for(2);
+        let slow = 2_000 + round * 13;
+        for n in 0..TASKS {
+            let task = if n == slow {
+                Work::at(&stuck)
+            } else {
+                Work::notes(&log, n)
+            };
+            lp.enqueue(1, task).unwrap();
+        }
+        start.open();
+        lp.ends(2 + TASKS - 1);
+        let order = log.notes();
+        let behind = order
+            .iter()
+            .position(|&n| n == slow + 1)
+            .expect("all but one have run");
+        let waited = behind.abs_diff(slow);
+        assert!(
+            waited < TASKS / 2,
+            "the task behind the long one waited until {waited} others had run"
+        );
+        stuck.open();
+        lp.end().finished();
+    }
+}
+
+/// A worker that stole one task out of another's deque did not wake the next worker for the rest: see also
+/// `fairness.rs`. Here all the tasks come at once to workers that sleep.
+#[test]
+fn a_burst_wakes_as_many_workers_as_it_needs() {
+    const WORKERS: usize = 4;
+    let pool = pool(WORKERS);
+    let mut lp = Loop::new(&pool);
+    for _ in 0..100 {
+        // Short tasks first, so that batches grow.
+        for conn in 0..50 {
+            lp.enqueue(conn, Work::done()).unwrap();
+        }
+        lp.ends(50);
+        let gate = Gate::new();
+        let _guard = gate.guard();
+        for conn in 0..WORKERS {
+            lp.enqueue(conn as u64, Work::at(&gate)).unwrap();
+        }
+        gate.wait_for(WORKERS);
+        gate.open();
+        lp.ends(WORKERS);
+    }
+}
+
+/// What `run_pending` put back in line when its budget was used up woke nobody: the task waited for the next event.
+#[test]
+fn what_run_pending_leaves_behind_is_taken_over_at_once() {
+    let pool = ThreadPool::builder()
+        .threads(1)
+        .time_slice(Duration::ZERO)
+        .build()
+        .unwrap();
+    let mut lp = Loop::new(&pool);
+    for _ in 0..500 {
+        for conn in [1, 2] {
+            let twice = |_: &mut moored::Context<'_>, step| {
+                if step == 2 {
+                    TaskReturn::TaskDone
+                } else {
+                    TaskReturn::Continue
+                }
+            };
+            lp.enqueue(conn, Work::new(twice)).unwrap();
+        }
+        lp.run_pending(Duration::ZERO);
+        lp.ends(2);
+    }
+}

@@ -1,0 +1,285 @@
+//! The end of a pool: `finish`, `join_timeout`, and drops in any order, on any thread.
+
+mod util;
+
+use moored::{EnqueueError, JoinError, Status, StopReason, TaskOptions, TaskReturn, TaskStatus};
+use std::sync::Arc;
+use std::time::Duration;
+use util::{Alive, Count, Gate, Loop, PATIENCE, PLENTY, Work, eventually, pool, reap, within_patience};
+
+/// L8, L6: all of them, whatever ran before: queued, in line, parked, running and outliving ones.
+#[test]
+fn finish_stops_every_task() {
+    let pool = pool(2);
+    let mut lp = Loop::new(&pool);
+    for _ in 0..50 {
+        lp.enqueue(1, Work::done()).unwrap();
+    }
+    lp.ends(50);
+    let outliving = || TaskOptions::new().outlive_connection();
+    for conn in 0..20 {
+        lp.enqueue_with(conn, Work::parks(), outliving()).unwrap();
+    }
+    lp.parked(20);
+    let gate = Gate::new();
+    let _guard = gate.guard();
+    for conn in [30, 31] {
+        let gate = gate.clone();
+        let run = Work::stubborn(move |cx, _| {
+            gate.pass();
+            assert!(cx.is_stopping());
+            TaskReturn::Stopped
+        });
+        lp.enqueue_with(conn, run, outliving()).unwrap();
+    }
+    gate.wait_for(2);
+    lp.connection_closed(30);
+    let queued: Vec<_> = (0..100)
+        .map(|conn| lp.enqueue(conn, Work::done()).unwrap())
+        .collect();
+    pool.finish();
+    assert!(
+        queued.iter().all(|&id| lp.peek(id) == Some(Status::Stopped)),
+        "those that wait end at once"
+    );
+    gate.open();
+    for (id, end) in lp.ends(122) {
+        let (why, task) = end.stopped();
+        assert_eq!(why, StopReason::PoolFinished);
+        let never_ran = queued.contains(&id);
+        assert_eq!(
+            (task.steps == 0, task.told.is_none()),
+            (never_ran, never_ran || task.steps == 1)
+        );
+    }
+    assert!(lp.is_empty());
+    eventually("the workers go", || pool.counts().threads == 0);
+}
+
+/// S10: again, and on a pool without tasks.
+#[test]
+fn finish_may_be_called_again() {
+    let pool = pool(1);
+    let mut lp = Loop::new(&pool);
+    lp.enqueue(1, Work::parks()).unwrap();
+    lp.parked(1);
+    pool.finish();
+    pool.finish();
+    assert_eq!(lp.end().stopped().0, StopReason::PoolFinished);
+    pool.finish();
+    pool.join_timeout(PATIENCE).unwrap();
+    pool.join_timeout(Duration::ZERO).expect("nothing is left");
+    drop(pool);
+    assert!(lp.take_ready().is_empty());
+}
+
+#[test]
+fn a_finished_pool_gives_every_task_back() {
+    let pool = pool(1);
+    let mut before = Loop::new(&pool);
+    pool.finish();
+    let mut after = Loop::new(&pool);
+    for lp in [&mut before, &mut after] {
+        let refused = lp.enqueue(1, Work::done()).unwrap_err();
+        assert!(matches!(refused, EnqueueError::Finished(_)) && !refused.is_full());
+        assert_eq!(refused.into_task().steps, 0);
+    }
+    drop(pool);
+    assert!(matches!(
+        before.enqueue(1, Work::done()),
+        Err(EnqueueError::Finished(_))
+    ));
+    assert!(before.is_empty() && after.is_empty());
+}
+
+/// S9: it runs, or is stopped and told so, or is refused and handed back.
+#[test]
+fn enqueueing_races_finish() {
+    for round in 0..100 {
+        let pool = pool(2);
+        let alive = Alive::new();
+        std::thread::scope(|scope| {
+            let (pool, alive) = (&pool, &alive);
+            let started = Count::new();
+            let told = Arc::clone(&started);
+            scope.spawn(move || {
+                let mut lp = Loop::new(pool);
+                let mut accepted = 0;
+                let refused = loop {
+                    match lp.enqueue(1, Work::parks_times(1).holding(alive.token())) {
+                        Ok(_) => accepted += 1,
+                        Err(refused) => break refused,
+                    }
+                    told.add(1);
+                };
+                assert!(matches!(refused, EnqueueError::Finished(_)), "{refused:?}");
+                drop(refused);
+                lp.ends(accepted);
+                assert!(lp.is_empty());
+            });
+            started.wait_for(round * 5);
+            pool.finish();
+        });
+        assert_eq!(alive.count(), 0);
+        let counters = pool.dump().counters;
+        assert_eq!(counters.accepted, counters.finished + counters.stopped.total());
+    }
+}
+
+/// L6, L3: a parked task does not hold up the end of its pool, and is told of it.
+#[test]
+fn dropping_a_pool_with_parked_tasks_is_immediate() {
+    let mut lp = within_patience("the pool's drop", || {
+        let pool = pool(2);
+        let mut lp = Loop::new(&pool);
+        for conn in 0..10 {
+            lp.enqueue(conn, Work::parks()).unwrap();
+        }
+        lp.parked(10);
+        drop(pool);
+        lp
+    });
+    for (_, end) in lp.ends(10) {
+        let (why, task) = end.stopped();
+        assert_eq!(
+            (why, task.told),
+            (StopReason::PoolFinished, Some(StopReason::PoolFinished))
+        );
+    }
+}
+
+/// S1: the drop comes while workers start, look for work, or go to sleep.
+#[test]
+fn dropping_a_pool_whose_workers_go_to_sleep_returns() {
+    within_patience("a drop", || {
+        for round in 0..500 {
+            let pool = pool(round % 3 + 1);
+            let mut lp = Loop::new(&pool);
+            for conn in 0..round % 4 {
+                lp.enqueue(conn as u64, Work::done()).unwrap();
+            }
+            if round % 2 == 0 {
+                lp.ends(round % 4);
+            }
+        }
+    });
+}
+
+/// S10: a stuck task is named when the time is up; when it has ended, the join succeeds.
+#[test]
+fn join_timeout_names_what_still_runs() {
+    let pool = pool(2);
+    let mut lp = Loop::new(&pool);
+    let gate = Gate::new();
+    let _guard = gate.guard();
+    let named = lp
+        .enqueue_with(1, Work::at(&gate), TaskOptions::new().name("the stuck one"))
+        .unwrap();
+    let plain = lp.enqueue(2, Work::at(&gate)).unwrap();
+    lp.enqueue(3, Work::done()).unwrap();
+    gate.wait_for(2);
+    let error = pool.join_timeout(Duration::from_millis(5)).unwrap_err();
+    let JoinError::StillRunning(tasks) = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(*tasks, [format!("{named} (the stuck one)"), plain.to_string()]);
+    assert!(error.to_string().contains("the stuck one"), "{error}");
+    gate.open();
+    pool.join_timeout(Duration::MAX)
+        .expect("it goes on, and can be called again");
+    assert_eq!(pool.counts().threads, 0);
+    assert_eq!(lp.ends(3).len(), 3, "the ends are still announced");
+}
+
+/// S26: an error at once, not a deadlock; from a step and from a thread hook.
+#[test]
+fn a_worker_cannot_join_its_own_pool() {
+    let pool = Arc::new(pool(1));
+    let mut lp = Loop::new(&pool);
+    let (tell, told) = std::sync::mpsc::channel();
+    let own = Arc::clone(&pool);
+    let join = Work::stubborn(move |_, _| {
+        tell.send(own.join_timeout(PATIENCE)).unwrap();
+        TaskReturn::TaskDone
+    });
+    lp.enqueue(1, join).unwrap();
+    assert_eq!(
+        told.recv_timeout(PATIENCE).expect("no deadlock"),
+        Err(JoinError::OnWorker)
+    );
+    assert!(JoinError::OnWorker.to_string().contains("another thread"));
+    assert!(lp.enqueue(2, Work::done()).is_err(), "it implies finish");
+    lp.end().finished();
+}
+
+/// S26: the loop's own thread may wait, as the workers need nothing of it.
+#[test]
+fn a_loop_may_join_its_pool() {
+    within_patience("the join", || {
+        let pool = pool(2);
+        let mut lp = Loop::new(&pool);
+        for conn in 0..100 {
+            lp.enqueue(conn, Work::parks()).unwrap();
+        }
+        pool.join_timeout(Duration::MAX).unwrap();
+        lp.ends(100);
+    });
+}
+
+/// A server that shuts down: one thread ends the pool while the loop has a parked task in its hands.
+#[test]
+fn a_task_in_the_loops_hands_ends_although_the_workers_have_gone() {
+    for (threads, answer) in [(0, 0), (1, 0), (1, 1), (2, 2), (2, 3)] {
+        let pool = pool(threads);
+        let mut lp = Loop::new(&pool);
+        let alive = Alive::new();
+        let id = lp
+            .enqueue(1, Work::parks_times(1).holding(alive.token()))
+            .unwrap();
+        lp.run_pending(PLENTY);
+        lp.parked(1);
+        let Some(TaskStatus::Syncing(point)) = lp.service.task_status(id) else {
+            panic!("not parked")
+        };
+        within_patience("the pool's drop", move || drop(pool));
+        match answer {
+            0 => {} // left unanswered
+            1 => point.resume(),
+            2 => point.stop(),
+            _ => {
+                drop(lp);
+                eventually("it is dropped", || alive.count() == 0);
+                continue;
+            }
+        }
+        assert_eq!(lp.news(), [id]);
+        let (why, task) = reap(&mut lp, id).stopped();
+        assert_eq!(
+            (why, task.told),
+            (StopReason::PoolFinished, Some(StopReason::PoolFinished))
+        );
+    }
+}
+
+/// The same while both are at full speed.
+#[test]
+fn the_end_of_a_pool_races_a_loop_that_answers() {
+    for round in 0..200 {
+        let pool = pool(2);
+        let mut lp = Loop::new(&pool);
+        for conn in 0..20 {
+            lp.enqueue(conn, Work::parks()).unwrap();
+        }
+        let finisher = std::thread::spawn({
+            let seen = Arc::clone(&lp.bell);
+            move || {
+                eventually("the loop works", || seen.total() > round % 20);
+                drop(pool);
+            }
+        });
+        for (_, end) in lp.ends(20) {
+            assert_eq!(end.stopped().0, StopReason::PoolFinished);
+        }
+        finisher.join().unwrap();
+    }
+}

@@ -1,0 +1,119 @@
+//! A loop in the real world: signals interrupt its selector, descriptors run out.
+#![cfg(target_os = "linux")]
+
+mod util;
+
+use mio::{Events, Poll, Token, Waker};
+use moored::{TaskStatus, ThreadPool};
+use std::fs::{File, read_link};
+use std::io::ErrorKind;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use util::{Loop, PATIENCE, Work, pool};
+
+/// S6: a signal hits the loop's thread again and again while it sleeps in its poll; nothing is lost.
+#[test]
+fn a_poll_that_signals_interrupt_loses_nothing() {
+    ctrlc::set_handler(|| {}).expect("the only handler of this process");
+    let mut selector = Poll::new().unwrap();
+    let mut events = Events::with_capacity(8);
+    let pool = pool(2);
+    let mut service = pool.service(Waker::new(selector.registry(), Token(0)).unwrap());
+    let me = read_link("/proc/thread-self").unwrap();
+    let me = me.file_name().expect("process/task/thread").to_owned();
+    let over = Arc::new(AtomicBool::new(false));
+    let shooter = std::thread::spawn({
+        let over = Arc::clone(&over);
+        move || {
+            while !over.load(SeqCst) {
+                // To the id of a thread: the kernel prefers that thread.
+                assert!(
+                    Command::new("kill")
+                        .arg("-HUP")
+                        .arg(&me)
+                        .status()
+                        .unwrap()
+                        .success()
+                );
+            }
+        }
+    });
+    let (mut interrupted, mut ended, mut enqueued) = (0, 0, 0);
+    while interrupted < 20 || ended < enqueued {
+        if interrupted < 20 && ended == enqueued {
+            for conn in 0..100 {
+                service.enqueue(conn, Work::parks_times(3)).unwrap();
+            }
+            enqueued += 100;
+        }
+        match selector.poll(&mut events, Some(PATIENCE)) {
+            Err(e) if e.kind() == ErrorKind::Interrupted => interrupted += 1,
+            other => {
+                other.unwrap();
+                assert!(!events.is_empty(), "a wake-up was lost");
+            }
+        }
+        for id in service.take_ready() {
+            match service.task_status(id) {
+                Some(TaskStatus::Syncing(point)) => point.resume(),
+                Some(TaskStatus::Finished(_)) => ended += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    over.store(true, SeqCst);
+    shooter.join().unwrap();
+}
+
+const CHILD: &str = "MOORED_TEST_WITHOUT_DESCRIPTORS";
+
+/// S23: one descriptor is left: the poll is made, its waker is not. That is an error of the loop's, and a clean one; the
+/// pool needs no descriptors and serves on. It runs in a process of its own, which has 64 descriptors.
+#[test]
+fn a_waker_that_cannot_be_made_is_a_clean_error() {
+    if std::env::var_os(CHILD).is_some() {
+        return without_descriptors();
+    }
+    let this_test = std::env::current_exe().unwrap();
+    let child = Command::new("sh")
+        .args([
+            "-c",
+            "ulimit -n 64; exec \"$0\" --exact a_waker_that_cannot_be_made_is_a_clean_error --nocapture",
+        ])
+        .arg(this_test)
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(
+        child.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&child.stderr)
+    );
+}
+
+fn without_descriptors() {
+    let mut taken = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        taken.push(file);
+        assert!(taken.len() < 64, "no limit");
+    }
+    taken.pop();
+    let without_waker = Poll::new().expect("one descriptor is left");
+    assert!(Waker::new(without_waker.registry(), Token(0)).is_err());
+    let pool = ThreadPool::builder()
+        .threads(2)
+        .build()
+        .expect("threads need no descriptors");
+    let mut lp = Loop::new(&pool);
+    lp.enqueue(1, Work::parks_times(3)).unwrap();
+    lp.end().finished();
+    taken.clear();
+    let mut selector = Poll::new().unwrap();
+    let mut service = pool.service(Waker::new(selector.registry(), Token(0)).expect("there is room again"));
+    service.enqueue(1, Work::done()).unwrap();
+    let mut events = Events::with_capacity(1);
+    selector.poll(&mut events, Some(PATIENCE)).unwrap();
+    assert_eq!(service.take_ready().len(), 1);
+}

@@ -1,0 +1,330 @@
+//! Parking: a task that waits for its client holds no thread, and is lent to the loop until that answers.
+
+mod util;
+
+use moored::{ConnId, Resume, Status, StopReason, TaskId, TaskOptions, TaskReturn, TaskStatus, ThreadPool};
+use std::collections::HashMap;
+use util::{Loop, PLENTY, Work, pool, reap, resume};
+
+/// L1: two clients that never read park two tasks for ever; 254 others on the same two threads all finish.
+#[test]
+fn a_parked_task_holds_no_thread() {
+    let pool = pool(2);
+    let mut lp = Loop::new(&pool);
+    let stuck = [1, 2].map(|conn| lp.enqueue(conn, Work::parks()).unwrap());
+    lp.parked(2);
+    for conn in 3..257 {
+        lp.enqueue(conn, Work::done()).unwrap();
+    }
+    for (_, end) in lp.ends(254) {
+        end.finished();
+    }
+    assert_eq!(stuck.map(|id| lp.peek(id)), [Some(Status::Syncing); 2]);
+    assert_eq!(pool.counts().syncing, 2);
+}
+
+#[test]
+fn two_workers_carry_a_great_many_parked_streams() {
+    const STREAMS: u64 = 65_536;
+    let pool = pool(2);
+    let mut lp = Loop::new(&pool);
+    for conn in 0..STREAMS {
+        lp.enqueue(conn, Work::parks_times(1)).unwrap();
+    }
+    let parked = lp.parked(STREAMS as usize);
+    assert_eq!(pool.counts().syncing, STREAMS as usize);
+    for id in parked {
+        assert!(lp.task_sync(id, Resume::Continue));
+    }
+    for (_, end) in lp.ends(STREAMS as usize) {
+        assert_eq!(end.finished().steps, 2);
+    }
+}
+
+/// L2: a hundred clients, each with numbered chunks, at full speed, and a loop that looks again right after its answer.
+#[test]
+fn no_chunk_is_handed_over_twice_and_none_is_lost() {
+    const CLIENTS: usize = 100;
+    const CHUNKS: u32 = 100;
+    let pool = pool(2);
+    let mut lp = Loop::new(&pool);
+    let mut sent: HashMap<TaskId, Vec<u32>> = HashMap::new();
+    for conn in 0..CLIENTS {
+        let id = lp.enqueue(conn as u64, Work::parks_times(CHUNKS)).unwrap();
+        sent.insert(id, Vec::new());
+    }
+    let mut open = CLIENTS;
+    while open > 0 {
+        for id in lp.news() {
+            // The second round is what a second "writable" callback would do.
+            for _ in 0..2 {
+                match lp.task_status(id) {
+                    Some(TaskStatus::Syncing(point)) => {
+                        sent.get_mut(&id).unwrap().push(point.steps);
+                        point.resume();
+                    }
+                    Some(TaskStatus::Finished(_)) => open -= 1,
+                    Some(TaskStatus::Running) | None => {}
+                    Some(other) => panic!("{other:?}"),
+                }
+            }
+        }
+    }
+    let whole: Vec<u32> = (1..=CHUNKS).collect();
+    assert!(
+        sent.values().all(|chunks| *chunks == whole),
+        "chunks were lost, doubled or out of order"
+    );
+}
+
+/// L20, S7: other wake-ups, looks, drains and work that goes on around it do not resume a parked task.
+#[test]
+fn only_an_answer_resumes_a_parked_task() {
+    let pool = pool(2);
+    let mut lp = Loop::new(&pool);
+    let parked = lp.enqueue(1, Work::parks()).unwrap();
+    lp.parked(1);
+    for round in 0..200 {
+        lp.enqueue(round % 2 + 1, Work::done()).unwrap();
+        lp.end().finished();
+        match lp.task_status(parked) {
+            Some(TaskStatus::Syncing(point)) => assert_eq!(point.steps, 1),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(pool.dump().counters.syncs, 1);
+}
+
+#[test]
+fn a_parked_task_is_lent_with_write_access() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let id = lp.enqueue(1, Work::parks_times(3)).unwrap();
+    lp.run_pending(PLENTY);
+    match lp.task_status(id) {
+        Some(TaskStatus::Syncing(mut point)) => {
+            assert_eq!(point.id(), id);
+            point.steps += 2; // the loop skips two chunks
+            point.resume();
+        }
+        other => panic!("{other:?}"),
+    }
+    lp.run_pending(PLENTY);
+    assert_eq!(reap(&mut lp, id).finished().steps, 4);
+}
+
+#[test]
+fn the_service_may_be_used_while_a_parked_task_is_in_hand() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let id = lp.enqueue(7, Work::parks_times(1)).unwrap();
+    lp.run_pending(PLENTY);
+    match lp.service.task_status(id) {
+        Some(TaskStatus::Syncing(mut point)) => {
+            assert_eq!((point.id(), point.connection()), (id, Some(ConnId(7))));
+            point.steps += 10;
+            // From here on the service has it back, still parked, with what the loop has changed.
+            lp.service.enqueue(8, Work::done()).unwrap();
+            assert_eq!(lp.service.peek(id), Some(Status::Syncing));
+            assert!(lp.service.task_sync(id, Resume::Continue));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(lp.run_pending(PLENTY), 2);
+    assert_eq!(reap(&mut lp, id).finished().steps, 12);
+}
+
+#[test]
+fn a_look_without_an_answer_leaves_the_task_parked() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let id = lp.enqueue(1, Work::parks_times(1)).unwrap();
+    lp.run_pending(PLENTY);
+    assert_eq!(lp.take_ready().collect::<Vec<_>>(), [id]);
+    for _ in 0..5 {
+        assert!(matches!(lp.task_status(id), Some(TaskStatus::Syncing(_))));
+        assert_eq!(lp.peek(id), Some(Status::Syncing));
+        assert_eq!(lp.run_pending(PLENTY), 0, "it ran without an answer");
+        assert!(lp.take_ready().is_empty(), "a look announces it anew");
+    }
+    assert!(lp.task_sync(id, Resume::Continue), "answered later");
+    lp.run_pending(PLENTY);
+    assert_eq!(reap(&mut lp, id).finished().steps, 2);
+}
+
+#[test]
+fn task_sync_is_true_for_a_parked_task_only_and_else_does_nothing() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    for resume in [Resume::Continue, Resume::Stop] {
+        let id = lp.enqueue(1, Work::parks_times(1)).unwrap();
+        assert!(!lp.task_sync(id, resume), "queued");
+        assert_eq!(lp.peek(id), Some(Status::Queued));
+        lp.run_pending(PLENTY);
+        assert!(lp.task_sync(id, Resume::Continue), "parked");
+        assert!(!lp.task_sync(id, resume), "answered");
+        assert_eq!(
+            lp.peek(id),
+            Some(Status::Running),
+            "in line: neither parked nor stopping"
+        );
+        lp.run_pending(PLENTY);
+        assert!(!lp.task_sync(id, resume), "ended");
+        let task = reap(&mut lp, id).finished();
+        assert_eq!((task.steps, task.told), (2, None));
+    }
+}
+
+#[test]
+fn the_answer_stop_reaches_the_step_both_ways() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let by_id = lp.enqueue(1, Work::parks()).unwrap();
+    let by_point = lp.enqueue(2, Work::parks()).unwrap();
+    lp.run_pending(PLENTY);
+    assert!(lp.task_sync(by_id, Resume::Stop));
+    match lp.task_status(by_point) {
+        Some(TaskStatus::Syncing(point)) => point.stop(),
+        other => panic!("{other:?}"),
+    }
+    for id in [by_id, by_point] {
+        assert_eq!(lp.peek(id), Some(Status::Stopping));
+    }
+    lp.run_pending(PLENTY);
+    for id in [by_id, by_point] {
+        let (why, task) = reap(&mut lp, id).stopped();
+        assert_eq!(
+            (why, task.told, task.steps),
+            (StopReason::Dequeued, Some(StopReason::Dequeued), 2)
+        );
+    }
+}
+
+#[test]
+fn each_sync_is_announced_once_and_an_answered_one_no_more() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let id = lp.enqueue(1, Work::parks_times(2)).unwrap();
+    lp.run_pending(PLENTY);
+    // The loop finds it parked by itself and answers before it has read the announcement.
+    resume(&mut lp, id);
+    assert!(lp.take_ready().is_empty(), "an answered sync is announced");
+    lp.run_pending(PLENTY);
+    resume(&mut lp, id);
+    lp.run_pending(PLENTY);
+    assert_eq!(
+        lp.take_ready().collect::<Vec<_>>(),
+        [id],
+        "two events, of which only the end still holds"
+    );
+    reap(&mut lp, id).finished();
+}
+
+#[test]
+fn a_loop_that_polled_for_long_is_still_told_once_of_each_sync() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let [parks_again, answered, left_alone] = [1, 2, 3].map(|conn| lp.enqueue(conn, Work::parks()).unwrap());
+    lp.run_pending(PLENTY);
+    for _ in 0..5_000 {
+        let id = lp.enqueue(4, Work::done()).unwrap();
+        lp.run_pending(PLENTY);
+        reap(&mut lp, id).finished();
+    }
+    resume(&mut lp, parks_again);
+    lp.run_pending(PLENTY);
+    resume(&mut lp, answered);
+    let mut ready: Vec<_> = lp.take_ready().collect();
+    ready.sort_unstable();
+    assert_eq!(ready, [parks_again, left_alone]);
+    assert!(lp.take_ready().is_empty());
+}
+
+#[test]
+fn sync_while_stopping_does_not_park() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let id = lp
+        .enqueue(
+            1,
+            Work::stubborn(|_, step| {
+                if step == 4 {
+                    TaskReturn::Stopped
+                } else {
+                    TaskReturn::Sync
+                }
+            }),
+        )
+        .unwrap();
+    lp.run_pending(PLENTY);
+    lp.dequeue(id);
+    lp.run_pending(PLENTY);
+    let (why, task) = reap(&mut lp, id).stopped();
+    assert_eq!((why, task.steps), (StopReason::Dequeued, 4));
+    assert_eq!(pool.dump().counters.syncs, 1);
+}
+
+/// L7: a detached task has nobody to wait for, so its `Sync` does not park.
+#[test]
+fn sync_while_detached_does_not_park() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let id = lp
+        .enqueue_with(1, Work::parks_times(100), TaskOptions::new().outlive_connection())
+        .unwrap();
+    lp.run_pending(PLENTY);
+    assert_eq!(lp.connection_closed(1), 1);
+    lp.run_pending(PLENTY);
+    let task = reap(&mut lp, id).finished();
+    assert_eq!((task.steps, task.told), (101, None));
+    assert_eq!(pool.dump().counters.syncs, 1);
+}
+
+#[test]
+fn a_resumed_task_runs_before_the_ones_of_its_connection_that_have_not_started() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let (order, ran) = std::sync::mpsc::channel();
+    let stream = lp
+        .enqueue(1, {
+            let order = order.clone();
+            Work::new(move |_, step| {
+                order.send("stream").unwrap();
+                if step == 1 {
+                    TaskReturn::Sync
+                } else {
+                    TaskReturn::TaskDone
+                }
+            })
+        })
+        .unwrap();
+    lp.run_pending(PLENTY);
+    let fresh = Work::new(move |_, _| {
+        order.send("fresh").unwrap();
+        TaskReturn::TaskDone
+    });
+    lp.enqueue(1, fresh).unwrap();
+    resume(&mut lp, stream);
+    lp.run_pending(PLENTY);
+    assert_eq!(ran.try_iter().collect::<Vec<_>>(), ["stream", "stream", "fresh"]);
+}
+
+#[test]
+fn a_parked_task_counts_as_syncing_and_not_as_running() {
+    let pool = ThreadPool::builder().threads(0).build().unwrap();
+    let mut lp = Loop::new(&pool);
+    let id = lp.enqueue(1, Work::parks()).unwrap();
+    let counts = || {
+        let counts = pool.counts();
+        [counts.queued, counts.running, counts.syncing, counts.done]
+    };
+    assert_eq!(counts(), [1, 0, 0, 0]);
+    lp.run_pending(PLENTY);
+    assert_eq!(counts(), [0, 0, 1, 0]);
+    lp.task_sync(id, Resume::Stop);
+    assert_eq!(counts(), [0, 1, 0, 0]);
+    lp.run_pending(PLENTY);
+    assert_eq!(counts(), [0, 0, 0, 1]);
+    reap(&mut lp, id);
+    assert_eq!(counts(), [0, 0, 0, 0]);
+}

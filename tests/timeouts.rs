@@ -1,0 +1,397 @@
+//! Timeouts: for the queue, for one `Sync`, for a whole life. A manual clock shows them to the nanosecond, without
+//! waiting; two tests at the end run on real time.
+
+mod util;
+
+use moored::{
+    Clock, ManualClock, Status, StopReason, TaskOptions, TaskReturn, TaskStatus, ThreadPool, Timeout,
+};
+use std::time::Duration;
+use util::{Gate, Loop, PLENTY, Work, reap, resume};
+
+const SECOND: Duration = Duration::from_secs(1);
+const INSTANT: Duration = Duration::from_nanos(1);
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+fn almost(time: Duration) -> Duration {
+    time.saturating_sub(INSTANT)
+}
+
+/// A pool whose time stands still until the test moves it.
+fn manual(threads: usize) -> (ThreadPool, ManualClock) {
+    let (clock, hand) = Clock::manual();
+    (
+        ThreadPool::builder()
+            .threads(threads)
+            .clock(clock)
+            .build()
+            .unwrap(),
+        hand,
+    )
+}
+
+fn timed_out(timeout: Timeout) -> StopReason {
+    StopReason::TimedOut(timeout)
+}
+
+#[test]
+fn a_task_that_waits_too_long_for_its_first_step_never_runs() {
+    let (pool, hand) = manual(0);
+    let mut lp = Loop::new(&pool);
+    let id = lp
+        .enqueue_with(1, Work::done(), TaskOptions::new().queue_timeout(5 * SECOND))
+        .unwrap();
+    hand.advance(almost(5 * SECOND));
+    assert!(lp.take_ready().is_empty(), "too early");
+    hand.advance(INSTANT);
+    assert_eq!(lp.take_ready().collect::<Vec<_>>(), [id]);
+    let (why, task) = reap(&mut lp, id).stopped();
+    assert_eq!((why, task.steps), (timed_out(Timeout::Queue), 0));
+    assert_eq!(lp.run_pending(PLENTY), 0);
+}
+
+#[test]
+fn a_task_that_has_started_has_no_queue_timeout_any_more() {
+    let (pool, hand) = manual(0);
+    let mut lp = Loop::new(&pool);
+    let options = || TaskOptions::new().queue_timeout(5 * SECOND);
+    let parked = lp.enqueue_with(1, Work::parks(), options()).unwrap();
+    lp.run_pending(PLENTY);
+    hand.advance(3600 * SECOND);
+    assert_eq!(lp.take_ready().collect::<Vec<_>>(), [parked]);
+    assert!(lp.take_ready().is_empty());
+    assert_eq!(
+        (lp.peek(parked), lp.next_timeout()),
+        (Some(Status::Syncing), None)
+    );
+}
+
+/// L4: each task says how long it may be parked; it is then told, and ends as `Stopped(TimedOut)`.
+#[test]
+fn a_task_that_is_parked_too_long_is_asked_to_stop() {
+    let (pool, hand) = manual(0);
+    let mut lp = Loop::new(&pool);
+    let short = lp
+        .enqueue_with(1, Work::parks(), TaskOptions::new().sync_timeout(SECOND))
+        .unwrap();
+    let long = lp
+        .enqueue_with(2, Work::parks(), TaskOptions::new().sync_timeout(2 * SECOND))
+        .unwrap();
+    lp.run_pending(PLENTY);
+    assert_eq!(lp.take_ready().len(), 2);
+    hand.advance(almost(SECOND));
+    assert!(lp.take_ready().is_empty());
+    assert_eq!(lp.peek(short), Some(Status::Syncing), "too early");
+    hand.advance(INSTANT);
+    let _ = lp.take_ready();
+    assert_eq!(
+        [short, long].map(|id| lp.peek(id)),
+        [Some(Status::Stopping), Some(Status::Syncing)]
+    );
+    lp.run_pending(PLENTY);
+    let (why, task) = reap(&mut lp, short).stopped();
+    let reason = timed_out(Timeout::Sync);
+    assert_eq!((why, task.told, task.steps), (reason, Some(reason), 2));
+}
+
+#[test]
+fn the_time_for_a_sync_counts_from_its_parking_and_for_each_anew() {
+    let (pool, hand) = manual(0);
+    let mut lp = Loop::new(&pool);
+    let id = lp
+        .enqueue_with(1, Work::parks_times(4), TaskOptions::new().sync_timeout(SECOND))
+        .unwrap();
+    for _ in 0..4 {
+        lp.run_pending(PLENTY);
+        hand.advance(SECOND / 2); // the loop is late
+        assert_eq!(lp.take_ready().collect::<Vec<_>>(), [id]);
+        assert_eq!(
+            lp.next_timeout(),
+            Some(SECOND / 2),
+            "counted from the parking, not from the drain"
+        );
+        hand.advance(almost(SECOND / 2));
+        let _ = lp.take_ready();
+        resume(&mut lp, id);
+    }
+    lp.run_pending(PLENTY);
+    assert_eq!(reap(&mut lp, id).finished().steps, 5);
+}
+
+#[test]
+fn a_loop_that_comes_too_late_for_a_sync_still_times_it_out() {
+    let (pool, hand) = manual(0);
+    let mut lp = Loop::new(&pool);
+    let id = lp
+        .enqueue_with(1, Work::parks(), TaskOptions::new().sync_timeout(SECOND))
+        .unwrap();
+    lp.run_pending(PLENTY);
+    hand.advance(10 * SECOND);
+    let _ = lp.take_ready();
+    if lp.peek(id) == Some(Status::Syncing) {
+        assert_eq!(lp.next_timeout(), Some(Duration::ZERO), "due at once");
+        let _ = lp.take_ready();
+    }
+    lp.run_pending(PLENTY);
+    assert_eq!(reap(&mut lp, id).stopped().0, timed_out(Timeout::Sync));
+}
+
+#[test]
+fn a_deadline_ends_a_task_wherever_it_is() {
+    let (pool, hand) = manual(0);
+    let mut lp = Loop::new(&pool);
+    let options = || TaskOptions::new().deadline(7 * SECOND);
+    let parked = lp.enqueue_with(2, Work::parks(), options()).unwrap();
+    let in_line = lp.enqueue_with(3, Work::parks(), options()).unwrap();
+    lp.run_pending(PLENTY);
+    let _ = lp.take_ready();
+    resume(&mut lp, in_line);
+    let queued = lp
+        .enqueue_with(1, Work::done(), TaskOptions::new().deadline(5 * SECOND))
+        .unwrap();
+    hand.advance(5 * SECOND);
+    assert_eq!(lp.take_ready().collect::<Vec<_>>(), [queued]);
+    hand.advance(2 * SECOND);
+    let _ = lp.take_ready();
+    lp.run_pending(PLENTY);
+    for (id, steps) in [(queued, 0), (parked, 2), (in_line, 2)] {
+        let (why, task) = reap(&mut lp, id).stopped();
+        assert_eq!((why, task.steps), (timed_out(Timeout::Deadline), steps));
+    }
+    let stopped = pool.dump().counters.stopped;
+    assert_eq!((stopped.deadline, stopped.total()), (3, 3));
+}
+
+#[test]
+fn a_step_that_runs_can_see_its_deadline() {
+    let (pool, hand) = manual(1);
+    let mut lp = Loop::new(&pool);
+    let gate = Gate::new();
+    let _guard = gate.guard();
+    let step_gate = gate.clone();
+    let id = lp
+        .enqueue_with(
+            1,
+            Work::stubborn(move |cx, _| {
+                assert!(!cx.is_stopping());
+                step_gate.pass();
+                assert_eq!(cx.stop_reason(), Some(timed_out(Timeout::Deadline)));
+                TaskReturn::Stopped
+            }),
+            TaskOptions::new().deadline(SECOND),
+        )
+        .unwrap();
+    gate.wait_for(1);
+    hand.advance(SECOND);
+    let _ = lp.take_ready();
+    assert_eq!(lp.peek(id), Some(Status::Stopping));
+    gate.open();
+    assert_eq!(lp.end().stopped().0, timed_out(Timeout::Deadline));
+}
+
+#[test]
+fn of_several_timeouts_the_first_one_counts() {
+    let (pool, hand) = manual(0);
+    let mut lp = Loop::new(&pool);
+    let options = |queue, sync, deadline| {
+        let options = TaskOptions::new()
+            .queue_timeout(SECOND * queue)
+            .sync_timeout(SECOND * sync);
+        options.deadline(SECOND * deadline)
+    };
+    let by_sync = lp.enqueue_with(2, Work::parks(), options(9, 2, 7)).unwrap();
+    let by_deadline = lp.enqueue_with(3, Work::parks(), options(9, 8, 3)).unwrap();
+    lp.run_pending(PLENTY);
+    let by_queue = lp.enqueue_with(1, Work::done(), options(2, 9, 5)).unwrap();
+    let queued_past = lp.enqueue_with(1, Work::done(), options(6, 9, 4)).unwrap();
+    for _ in 0..10 {
+        let _ = lp.take_ready();
+        hand.advance(SECOND / 2);
+    }
+    lp.run_pending(PLENTY);
+    let reasons = [by_sync, by_deadline, by_queue, queued_past].map(|id| reap(&mut lp, id).stopped().0);
+    let expected = [
+        Timeout::Sync,
+        Timeout::Deadline,
+        Timeout::Queue,
+        Timeout::Deadline,
+    ]
+    .map(timed_out);
+    assert_eq!(reasons, expected);
+}
+
+#[test]
+fn next_timeout_tells_how_long_the_loop_may_sleep() {
+    let (pool, hand) = manual(1); // without threads it is zero while something is pending
+    let mut lp = Loop::new(&pool);
+    assert_eq!(lp.next_timeout(), None);
+    lp.enqueue(1, Work::parks()).unwrap();
+    let long = lp
+        .enqueue_with(2, Work::parks(), TaskOptions::new().deadline(9 * SECOND))
+        .unwrap();
+    let short = lp
+        .enqueue_with(3, Work::parks(), TaskOptions::new().deadline(4 * SECOND))
+        .unwrap();
+    lp.parked(3);
+    assert_eq!(lp.next_timeout(), Some(4 * SECOND));
+    hand.advance(SECOND);
+    assert_eq!(lp.next_timeout(), Some(3 * SECOND));
+    resume(&mut lp, short);
+    lp.parked(1);
+    lp.dequeue(short);
+    lp.end().stopped();
+    assert_eq!(
+        lp.next_timeout(),
+        Some(8 * SECOND),
+        "an ended task has no timeout"
+    );
+    hand.advance(20 * SECOND);
+    assert_eq!(lp.next_timeout(), Some(Duration::ZERO), "overdue");
+    lp.turn_until(|_, id| id == long);
+    assert_eq!(lp.next_timeout(), None);
+}
+
+#[test]
+fn a_task_that_is_reaped_takes_its_timeout_along() {
+    let (pool, hand) = manual(1);
+    let mut lp = Loop::new(&pool);
+    let id = lp
+        .enqueue_with(1, Work::done(), TaskOptions::new().deadline(SECOND))
+        .unwrap();
+    util::eventually("it ends", || lp.peek(id) == Some(Status::Finished));
+    reap(&mut lp, id).finished(); // found by a look, not through `take_ready`
+    assert_eq!(lp.next_timeout(), None);
+    let next = lp.enqueue(1, Work::parks()).unwrap();
+    lp.parked(1);
+    hand.advance(2 * SECOND);
+    let _ = lp.take_ready();
+    assert_eq!(lp.peek(next), Some(Status::Syncing));
+}
+
+#[test]
+fn a_task_that_is_stopping_is_not_timed_out_as_well() {
+    let (pool, hand) = manual(0);
+    let mut lp = Loop::new(&pool);
+    let id = lp
+        .enqueue_with(1, Work::parks(), TaskOptions::new().deadline(SECOND))
+        .unwrap();
+    lp.run_pending(PLENTY);
+    lp.dequeue(id);
+    hand.advance(2 * SECOND);
+    let _ = lp.take_ready();
+    lp.run_pending(PLENTY);
+    assert_eq!(reap(&mut lp, id).stopped().0, StopReason::Dequeued);
+}
+
+/// L5: an outliving task whose `Sync` timed out ends and is reaped like any other.
+#[test]
+fn an_outliving_task_that_times_out_is_reaped() {
+    let (pool, hand) = manual(0);
+    let mut lp = Loop::new(&pool);
+    let options = || TaskOptions::new().outlive_connection().sync_timeout(SECOND);
+    let with_client = lp.enqueue_with(1, Work::parks_times(50), options()).unwrap();
+    let without = lp.enqueue_with(2, Work::parks_times(50), options()).unwrap();
+    lp.run_pending(PLENTY);
+    assert_eq!(lp.take_ready().len(), 2);
+    lp.connection_closed(2);
+    hand.advance(SECOND);
+    let _ = lp.take_ready();
+    lp.run_pending(PLENTY);
+    assert_eq!(lp.take_ready().len(), 2);
+    assert_eq!(reap(&mut lp, with_client).stopped().0, timed_out(Timeout::Sync));
+    assert_eq!(
+        reap(&mut lp, without).finished().steps,
+        51,
+        "detached, it never parks"
+    );
+    assert!(lp.is_empty());
+}
+
+/// L26: years are no problem, and the longest durations mean "never".
+#[test]
+fn times_do_not_overflow() {
+    let (pool, hand) = manual(0);
+    let mut lp = Loop::new(&pool);
+    let never = TaskOptions::new()
+        .queue_timeout(Duration::MAX)
+        .sync_timeout(Duration::MAX)
+        .deadline(Duration::MAX);
+    let id = lp.enqueue_with(1, Work::parks(), never).unwrap();
+    lp.run_pending(PLENTY);
+    let _ = lp.take_ready();
+    for _ in 0..100 {
+        hand.advance(YEAR);
+        assert!(lp.take_ready().is_empty());
+    }
+    let dump = pool.dump();
+    let century = u64::try_from((100 * YEAR).as_micros()).unwrap();
+    assert_eq!(
+        (dump.uptime_us, dump.tasks[0].alive_us, dump.tasks[0].in_status_us),
+        (century, century, century)
+    );
+    assert_eq!(lp.peek(id), Some(Status::Syncing));
+    assert!(lp.next_timeout().is_some_and(|left| left > 400 * YEAR));
+}
+
+#[test]
+fn a_loop_that_sleeps_until_the_next_timeout_misses_none() {
+    let pool = ThreadPool::builder().threads(1).build().unwrap();
+    let (wake, woken) = std::sync::mpsc::channel();
+    let mut service = pool.service(move || wake.send(()).unwrap_or_default());
+    for n in 1..=20 {
+        let options = TaskOptions::new().sync_timeout(n * Duration::from_micros(700));
+        service
+            .enqueue_with(u64::from(n), Work::parks(), options)
+            .unwrap();
+    }
+    let mut ended = 0;
+    while ended < 20 {
+        let limit = service.next_timeout().unwrap_or(util::PATIENCE);
+        let woken = woken.recv_timeout(limit);
+        assert!(
+            woken.is_ok() || limit < util::PATIENCE,
+            "nobody would ever wake the loop"
+        );
+        for id in service.take_ready() {
+            match service.task_status(id) {
+                Some(TaskStatus::Syncing(_)) => {}
+                Some(TaskStatus::Stopped(why, task)) => {
+                    assert_eq!((why, task.told), (timed_out(Timeout::Sync), Some(why)));
+                    ended += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// S8: the answer comes about when the time is up; the task ends once, either way.
+#[test]
+fn an_answer_races_the_timeout() {
+    let pool = ThreadPool::builder().threads(2).build().unwrap();
+    let mut lp = Loop::new(&pool);
+    let mut ends = [0, 0];
+    for n in 0..500 {
+        let options = TaskOptions::new().sync_timeout(Duration::from_micros(n % 50));
+        lp.enqueue_with(1, Work::parks_times(1), options).unwrap();
+        loop {
+            match lp
+                .news()
+                .into_iter()
+                .next()
+                .and_then(|id| lp.service.task_status(id))
+            {
+                Some(TaskStatus::Syncing(point)) => point.resume(),
+                Some(TaskStatus::Finished(task)) => break assert_eq!(task.told, None),
+                Some(TaskStatus::Stopped(why, task)) => {
+                    ends[1] += 1;
+                    break assert_eq!(task.told, Some(why));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        ends[0] += 1;
+        assert!(lp.is_empty());
+    }
+    assert_eq!(ends[0], 500, "{} of them by timeout", ends[1]);
+}

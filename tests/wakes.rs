@@ -1,0 +1,248 @@
+//! How the loop is woken: never too seldom, at most once between two drains, through whatever it sleeps on.
+
+mod util;
+
+use moored::{Status, StopReason, Wake};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+use util::{Bell, Gate, Loop, PATIENCE, PLENTY, Work, eventually, pool, reap};
+
+use mio::{Events, Poll, Token, Waker};
+
+/// S4: a thousand tasks end before the loop looks; it is woken once, and all are announced.
+#[test]
+fn there_is_one_wake_up_between_two_drains() {
+    let pool = pool(2);
+    let mut lp = Loop::new(&pool);
+    for round in 1..=5 {
+        for conn in 0..1_000 {
+            lp.enqueue(conn, Work::done()).unwrap();
+        }
+        eventually("all have ended", || pool.counts().done == 1_000);
+        eventually("the bell was rung", || lp.bell.total() == round);
+        assert_eq!(lp.ends(1_000).len(), 1_000);
+        assert_eq!(lp.bell.total(), round, "woken for what was announced already");
+    }
+    assert_eq!(pool.dump().counters.wakes, 5);
+}
+
+/// S4: wake-ups that mean nothing, a thousand of them, do no harm, nor does a drain without one.
+#[test]
+fn correctness_does_not_depend_on_the_number_of_wakes() {
+    let pool = pool(1);
+    let mut lp = Loop::new(&pool);
+    for _ in 0..20 {
+        for conn in 0..50 {
+            lp.enqueue(conn, Work::parks_times(1)).unwrap();
+        }
+        for _ in 0..1_000 {
+            lp.bell.wake();
+        }
+        lp.ends(50);
+        assert!(lp.take_ready().is_empty() && lp.is_empty());
+    }
+}
+
+/// S5: nothing runs, so nobody but the call itself can wake the loop: by `dequeue`, a close, `finish`.
+#[test]
+fn cancelling_the_only_queued_task_wakes_the_loop() {
+    let cancels: [fn(&mut Loop<Work>, &moored::ThreadPool) -> StopReason; 3] = [
+        |lp, _| {
+            let id = lp.tasks_of(1)[0];
+            lp.dequeue(id);
+            StopReason::Dequeued
+        },
+        |lp, _| {
+            lp.connection_closed(1);
+            StopReason::ConnectionClosed
+        },
+        |_, pool| {
+            pool.finish();
+            StopReason::PoolFinished
+        },
+    ];
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    for cancel in cancels {
+        let id = lp.enqueue(1, Work::done()).unwrap();
+        let _ = lp.take_ready();
+        let before = lp.bell.total();
+        let reason = cancel(&mut lp, &pool);
+        assert_eq!(lp.bell.total(), before + 1);
+        assert_eq!(lp.news(), [id]);
+        assert_eq!(reap(&mut lp, id).stopped().0, reason);
+    }
+}
+
+/// The loop has looked at a parked task, left it so and gone to sleep: until it comes round the task is in its hands.
+#[test]
+fn finish_wakes_a_loop_that_left_its_task_parked() {
+    let pool = pool(1);
+    let mut lp = Loop::new(&pool);
+    let id = lp.enqueue(1, Work::parks()).unwrap();
+    lp.parked(1);
+    assert!(matches!(lp.task_status(id), Some(moored::TaskStatus::Syncing(_))));
+    let before = lp.bell.total();
+    pool.finish();
+    let bell = Arc::clone(&lp.bell);
+    eventually("the loop is woken", || bell.total() > before);
+    assert_eq!(lp.end().stopped().0, StopReason::PoolFinished);
+}
+
+/// Wake-ups may be saved up while steps are short; a step that turns out to be long must not keep one to itself.
+#[test]
+fn what_has_ended_is_told_while_its_worker_is_in_the_next_step() {
+    for threads in [1, 2, 3] {
+        let pool = pool(threads);
+        let mut lp = Loop::new(&pool);
+        for round in 0..60 {
+            let gate = Gate::new();
+            let _guard = gate.guard();
+            for conn in 0..round {
+                lp.enqueue(conn, Work::done()).unwrap();
+            }
+            for conn in 0..threads {
+                lp.enqueue(1_000 + conn as u64, Work::at(&gate)).unwrap();
+            }
+            lp.ends(round as usize);
+            gate.open();
+            lp.ends(threads);
+        }
+    }
+}
+
+#[test]
+fn each_loop_is_woken_for_its_own_tasks_only() {
+    let pool = pool(1);
+    let (mut own, other) = (Loop::new(&pool), Loop::<Work>::new(&pool));
+    for _ in 0..100 {
+        own.enqueue(1, Work::parks_times(3)).unwrap();
+    }
+    own.ends(100);
+    assert_eq!(other.bell.total(), 0);
+}
+
+#[test]
+fn an_idle_pool_wakes_nobody() {
+    let pool = pool(2);
+    let mut lp = Loop::new(&pool);
+    lp.enqueue(1, Work::parks()).unwrap();
+    lp.parked(1);
+    let before = pool.dump().counters;
+    for _ in 0..1_000 {
+        assert!(lp.take_ready().is_empty());
+        let _ = (pool.counts(), lp.next_timeout(), lp.tasks_of(1));
+    }
+    let after = pool.dump().counters;
+    assert_eq!(
+        (after.wakes, after.worker_wakes, after.steps),
+        (before.wakes, before.worker_wakes, before.steps)
+    );
+}
+
+#[test]
+fn anything_that_can_be_called_is_a_wake_up() {
+    struct Custom(Arc<AtomicUsize>);
+    impl Wake for Custom {
+        fn wake(&self) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+    let pool = pool(0);
+    let rings = Arc::new(AtomicUsize::new(0));
+    let closure = {
+        let rings = Arc::clone(&rings);
+        move || drop(rings.fetch_add(1, SeqCst).to_string())
+    };
+    let bell = Bell::new();
+    let mut services = [
+        pool.service(closure.clone()),
+        pool.service(Arc::new(closure)),
+        pool.service(Custom(Arc::clone(&rings))),
+        pool.service(Arc::new(Custom(Arc::clone(&rings))) as Arc<dyn Wake>),
+        pool.service(Arc::clone(&bell)),
+    ];
+    for service in &mut services {
+        service.enqueue(1, Work::done()).unwrap();
+    }
+    services[0].run_pending(PLENTY);
+    assert_eq!((rings.load(SeqCst), bell.total()), (4, 1));
+}
+
+/// Polls once, for so long that a lost wake-up fails the test.
+#[track_caller]
+fn sleep_in(selector: &mut Poll, events: &mut Events) {
+    let until = Instant::now() + PATIENCE;
+    match selector.poll(events, Some(PATIENCE)) {
+        Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+        other => other.unwrap(),
+    }
+    assert!(Instant::now() < until, "a wake-up was lost");
+}
+
+/// S2, S3: one task at a time, so that the worker goes to sleep before each, and ends it about when the loop goes to
+/// its poll: a lost wake-up on either side stops the show.
+#[test]
+fn a_mio_loop_and_a_worker_never_miss_each_other() {
+    const TOKEN: Token = Token(3);
+    let mut selector = Poll::new().unwrap();
+    let mut events = Events::with_capacity(8);
+    let waker = Arc::new(Waker::new(selector.registry(), TOKEN).unwrap());
+    let pool = pool(1);
+    let mut service = pool.service(waker);
+    for _ in 0..5_000 {
+        let id = service.enqueue(1, Work::done()).unwrap();
+        let ready = loop {
+            let ready = service.take_ready();
+            if !ready.is_empty() {
+                break ready;
+            }
+            sleep_in(&mut selector, &mut events);
+            assert!(events.iter().all(|event| event.token() == TOKEN));
+        };
+        assert_eq!(ready.collect::<Vec<_>>(), [id]);
+        reap(&mut service, id).finished();
+    }
+}
+
+/// S4: the same for many at once, through a waker that is given by value and rung by others, too.
+#[test]
+fn a_mio_loop_hears_of_everything_whatever_the_number_of_events() {
+    let mut selector = Poll::new().unwrap();
+    let mut events = Events::with_capacity(1);
+    let waker = Arc::new(Waker::new(selector.registry(), Token(0)).unwrap());
+    let pool = pool(2);
+    let mut service = pool.service(Arc::clone(&waker));
+    for conn in 0..1_000 {
+        service.enqueue(conn, Work::parks_times(3)).unwrap();
+        Wake::wake(&waker);
+    }
+    let mut ended = 0;
+    while ended < 1_000 {
+        sleep_in(&mut selector, &mut events);
+        for id in service.take_ready() {
+            match service.task_status(id) {
+                Some(moored::TaskStatus::Syncing(point)) => point.resume(),
+                Some(moored::TaskStatus::Finished(_)) => ended += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// S3: the task ends, and is announced, while the loop is between its drain and its sleep.
+#[test]
+fn a_wake_up_that_comes_before_the_sleep_ends_it_at_once() {
+    let mut selector = Poll::new().unwrap();
+    let mut events = Events::with_capacity(8);
+    let pool = pool(1);
+    let mut service = pool.service(Waker::new(selector.registry(), Token(0)).unwrap());
+    assert!(service.take_ready().is_empty());
+    let id = service.enqueue(1, Work::done()).unwrap();
+    eventually("it ends", || service.peek(id) == Some(Status::Finished));
+    sleep_in(&mut selector, &mut events);
+    assert_eq!(service.take_ready().collect::<Vec<_>>(), [id]);
+    selector.poll(&mut events, Some(Duration::ZERO)).unwrap();
+    assert!(events.is_empty(), "one wake-up, heard once");
+}

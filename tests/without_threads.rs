@@ -1,0 +1,203 @@
+//! `threads(0)`: the loop runs the steps itself, when and for as long as it likes.
+
+mod util;
+
+use moored::{Clock, JoinError, Status, StopReason, TaskReturn, ThreadPool};
+use std::sync::Arc;
+use std::time::Duration;
+use util::{Alive, Gate, Loop, PLENTY, Work, pool, reap};
+
+#[test]
+fn nothing_runs_before_the_loop_says_so() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let id = lp.enqueue(1, Work::done()).unwrap();
+    assert!(lp.take_ready().is_empty());
+    assert_eq!((lp.peek(id), pool.counts().threads), (Some(Status::Queued), 0));
+    assert_eq!(lp.run_pending(PLENTY), 1);
+    assert_eq!(lp.run_pending(PLENTY), 0);
+    reap(&mut lp, id).finished();
+}
+
+#[test]
+fn steps_run_on_the_loops_own_thread() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let here = std::thread::current().id();
+    lp.enqueue(
+        1,
+        Work::new(move |cx, _| {
+            assert_eq!((std::thread::current().id(), cx.worker()), (here, None));
+            TaskReturn::TaskDone
+        }),
+    )
+    .unwrap();
+    lp.run_pending(PLENTY);
+    lp.end().finished();
+}
+
+#[test]
+fn a_budget_of_nothing_runs_one_step_of_one_task() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let id = lp.enqueue(1, Work::new(|_, _| TaskReturn::Continue)).unwrap();
+    lp.enqueue(2, Work::done()).unwrap();
+    for steps in 1..=10 {
+        assert_eq!(lp.run_pending(Duration::ZERO), 1);
+        assert_eq!(pool.dump().counters.steps, steps);
+    }
+    assert_eq!(lp.peek(id), Some(Status::Running));
+}
+
+#[test]
+fn a_budget_is_exceeded_by_one_step_at_most() {
+    let (clock, hand) = Clock::manual();
+    let pool = ThreadPool::builder().threads(0).clock(clock).build().unwrap();
+    let mut lp = Loop::new(&pool);
+    let endless = Work::new(move |_, _| {
+        hand.advance(Duration::from_millis(3));
+        TaskReturn::Continue
+    });
+    let id = lp.enqueue(1, endless).unwrap();
+    lp.run_pending(Duration::from_millis(10));
+    let steps = pool.dump().counters.steps;
+    assert!(
+        (3..=4).contains(&steps),
+        "{steps} steps of 3 ms with a budget of 10 ms"
+    );
+    lp.dequeue(id);
+    lp.run_pending(PLENTY);
+    assert_eq!(reap(&mut lp, id).stopped().0, StopReason::Dequeued);
+}
+
+#[test]
+fn the_loop_must_not_sleep_while_steps_are_pending() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    assert_eq!(lp.next_timeout(), None);
+    let id = lp.enqueue(1, Work::parks()).unwrap();
+    assert_eq!(lp.next_timeout(), Some(Duration::ZERO));
+    lp.run_pending(PLENTY);
+    assert_eq!(lp.next_timeout(), None, "parked: nothing to run");
+    lp.dequeue(id);
+    assert_eq!(lp.next_timeout(), Some(Duration::ZERO));
+    lp.run_pending(PLENTY);
+    assert_eq!(lp.next_timeout(), None);
+}
+
+#[test]
+fn a_loop_that_follows_next_timeout_serves_streams_without_any_thread() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    for conn in 0..100 {
+        lp.enqueue(conn, Work::parks_times(20)).unwrap();
+    }
+    let mut ended = 0;
+    while ended < 100 {
+        assert_eq!(lp.next_timeout(), Some(Duration::ZERO), "it would sleep for ever");
+        lp.run_pending(Duration::from_micros(50));
+        for id in lp.take_ready() {
+            match lp.task_status(id) {
+                Some(moored::TaskStatus::Syncing(point)) => point.resume(),
+                Some(moored::TaskStatus::Finished(task)) => {
+                    assert_eq!(task.steps, 21);
+                    ended += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn any_service_runs_the_tasks_of_the_whole_pool() {
+    let pool = pool(0);
+    let (mut one, mut other) = (Loop::new(&pool), Loop::<Work>::new(&pool));
+    let id = one.enqueue(1, Work::done()).unwrap();
+    assert_eq!(other.run_pending(PLENTY), 1);
+    assert!(other.take_ready().is_empty());
+    assert_eq!(one.news(), [id]);
+}
+
+#[test]
+fn with_threads_the_loop_lends_a_hand() {
+    let pool = pool(1);
+    let mut lp = Loop::new(&pool);
+    let gate = Gate::new();
+    let _guard = gate.guard();
+    let stuck = lp.enqueue(1, Work::at(&gate)).unwrap();
+    gate.wait_for(1);
+    for _ in 0..10 {
+        lp.enqueue(2, Work::done()).unwrap();
+    }
+    assert_eq!(lp.run_pending(PLENTY), 10, "the only worker is stuck");
+    lp.ends(10);
+    assert_eq!(lp.peek(stuck), Some(Status::Running));
+}
+
+#[test]
+fn who_ends_the_pool_runs_what_is_left() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let alive = Alive::new();
+    let parked = lp.enqueue(1, Work::parks().holding(alive.token())).unwrap();
+    lp.run_pending(PLENTY);
+    let queued = lp.enqueue(2, Work::done().holding(alive.token())).unwrap();
+    pool.join_timeout(PLENTY).unwrap();
+    assert_eq!(
+        reap(&mut lp, parked).stopped().1.told,
+        Some(StopReason::PoolFinished)
+    );
+    assert_eq!(reap(&mut lp, queued).stopped().1.steps, 0);
+    assert_eq!(alive.count(), 0);
+
+    let pool = util::pool(0);
+    let mut lp = Loop::new(&pool);
+    lp.enqueue(1, Work::parks().holding(alive.token())).unwrap();
+    lp.run_pending(PLENTY);
+    drop(lp);
+    drop(pool);
+    assert_eq!(alive.count(), 0);
+}
+
+/// S10: a task that does not stop is named, when the time is up.
+#[test]
+fn join_timeout_names_what_does_not_stop() {
+    let (clock, hand) = Clock::manual();
+    let pool = ThreadPool::builder().threads(0).clock(clock).build().unwrap();
+    let mut lp = Loop::new(&pool);
+    let stubborn = Work::stubborn(move |_, step| {
+        hand.advance(Duration::from_secs(1));
+        match step {
+            1 => TaskReturn::Sync,
+            2..100 => TaskReturn::Continue,
+            _ => TaskReturn::Stopped,
+        }
+    });
+    let id = lp.enqueue(1, stubborn).unwrap();
+    lp.run_pending(PLENTY);
+    let error = pool.join_timeout(Duration::from_secs(10)).unwrap_err();
+    assert_eq!(error, JoinError::StillRunning(vec![id.to_string()]));
+    pool.join_timeout(PLENTY).expect("it stops in the end");
+    assert_eq!(reap(&mut lp, id).stopped().0, StopReason::PoolFinished);
+}
+
+/// S26: a join inside a step that the loop runs waits for nobody.
+#[test]
+fn a_step_that_the_loop_runs_may_end_the_pool() {
+    let pool = Arc::new(pool(0));
+    let mut lp = Loop::new(&pool);
+    let own = Arc::clone(&pool);
+    let other = lp.enqueue(2, Work::parks()).unwrap();
+    lp.run_pending(PLENTY);
+    let ends_it = Work::stubborn(move |cx, _| {
+        let _ = own.join_timeout(Duration::from_secs(1));
+        assert_eq!(cx.stop_reason(), Some(StopReason::PoolFinished));
+        TaskReturn::Stopped
+    });
+    let id = lp.enqueue(1, ends_it).unwrap();
+    lp.run_pending(PLENTY);
+    for id in [id, other] {
+        assert_eq!(reap(&mut lp, id).stopped().0, StopReason::PoolFinished);
+    }
+}
