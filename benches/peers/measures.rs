@@ -1,0 +1,161 @@
+//! The table of measures: what each does and how much of it.
+
+use crate::rows::{fair, stream, told::Told};
+
+/// What a child process does for a measure.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Work {
+    Told(Told),
+    Latency { samples: usize },
+    Stream(stream::Plan),
+    Memory { streams: usize },
+    Cancel { tasks: usize },
+    Fair(fair::Plan),
+    CloseOne { repeats: usize },
+    Growth { repeats: usize },
+    Dump { tasks: usize, told: Told },
+    Idle { tasks: usize, seconds: u64 },
+}
+
+pub(crate) struct Measure {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) work: Work,
+}
+
+/// Whom a measure's best figure is looked for among.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rivals {
+    Peers,
+    /// The goal names them.
+    Tokio,
+    /// What is measured exists only here; the figure is held against a goal or against
+    /// itself.
+    Nobody,
+}
+
+impl Measure {
+    pub(crate) fn rivals(&self) -> Rivals {
+        match self.work {
+            Work::Memory { .. } => Rivals::Tokio,
+            Work::CloseOne { .. } | Work::Growth { .. } => Rivals::Nobody,
+            Work::Dump { .. } | Work::Idle { .. } => Rivals::Nobody,
+            _ => Rivals::Peers,
+        }
+    }
+
+    pub(crate) fn is_run_by(&self, contender: &str) -> bool {
+        match self.work {
+            // More threads than that are no longer a way to serve streams.
+            Work::Stream(plan) => contender != "threads" || plan.streams <= 4096,
+            _ if contender == "threads" => false,
+            // The one's loop sits on a worker, and here every worker is blocked; the other
+            // has no cancel.
+            Work::Cancel { .. } if contender == "tokio-task" || contender == "limit" => false,
+            _ if self.rivals() == Rivals::Nobody => contender == "moored",
+            _ => true,
+        }
+    }
+}
+
+/// `quick`: about a tenth of the work; more noise, the same picture.
+pub(crate) fn measures(quick: bool) -> Vec<Measure> {
+    let size = |full: usize, small: usize| if quick { small } else { full };
+    let tasks = size(1_000_000, 100_000);
+    let told = |window, bytes, tasks| Work::Told(Told { window, tasks, bytes });
+    let stream = |streams, full, small| {
+        Work::Stream(stream::Plan {
+            streams,
+            chunks: size(full, small),
+        })
+    };
+    let repeats = size(5_000, 1_000);
+    let flood = fair::Plan {
+        flood: 10_000,
+        guests: size(400, 100),
+    };
+    let told_1024 = Told {
+        window: 1024,
+        tasks,
+        bytes: 0,
+    };
+    let table = [
+        ("told-1024", "no-op tasks, 1,024 in flight", told(1024, 0, tasks)),
+        ("told-16", "no-op tasks, 16 in flight", told(16, 0, tasks)),
+        ("told-burst", "no-op tasks, all at once", told(tasks, 0, tasks)),
+        (
+            "work-1k",
+            "crc32 of 1 KiB, 1,024 in flight",
+            told(1024, 1024, tasks),
+        ),
+        (
+            "work-64k",
+            "crc32 of 64 KiB, 1,024 in flight",
+            told(1024, 65_536, size(200_000, 20_000)),
+        ),
+        (
+            "latency",
+            "one task at a time, enqueue to seen by the loop that sleeps",
+            Work::Latency {
+                samples: size(100_000, 10_000),
+            },
+        ),
+        (
+            "stream-1",
+            "one stream of 64-byte chunks",
+            stream(1, 100_000, 20_000),
+        ),
+        ("stream-16", "16 streams", stream(16, 400_000, 50_000)),
+        ("stream-256", "256 streams", stream(256, 1_000_000, 100_000)),
+        ("stream-4096", "4,096 streams", stream(4096, 1_000_000, 131_072)),
+        (
+            "stream-65536",
+            "65,536 streams",
+            stream(65_536, 1_048_576, 262_144),
+        ),
+        (
+            "memory-65536",
+            "RSS of a parked stream",
+            Work::Memory { streams: 65_536 },
+        ),
+        (
+            "cancel",
+            "100,000 queued tasks of as many connections, all close",
+            Work::Cancel { tasks: 100_000 },
+        ),
+        (
+            "close-one",
+            "close a connection with one task, others wait",
+            Work::CloseOne { repeats },
+        ),
+        (
+            "growth",
+            "calls among 10 to 100,000 other tasks",
+            Work::Growth { repeats },
+        ),
+        (
+            "fair",
+            "wait of a single task while another connection floods",
+            Work::Fair(flood),
+        ),
+        (
+            "dump",
+            "a dump of 100,000 tasks; told-1024 while dumping 10 times a second",
+            Work::Dump {
+                tasks: 100_000,
+                told: told_1024,
+            },
+        ),
+        (
+            "idle",
+            "wake-ups of an idle pool with 10,000 parked tasks",
+            Work::Idle {
+                tasks: 10_000,
+                seconds: size(10, 2) as u64,
+            },
+        ),
+    ];
+    table
+        .map(|(name, about, work)| Measure { name, about, work })
+        .into()
+}
