@@ -65,7 +65,7 @@ impl StateMachineTest for AgainstTheReference {
 
 fn same_statuses(pool: &Real, reference: &Reference) {
     for (number, &id) in pool.ids.iter().enumerate() {
-        let status = reference.look_up(number).map(|task| task.status());
+        let status = reference.look_up(number).map(task::Task::status);
         assert_eq!(pool.service.peek(id), status, "task {number}");
     }
     assert_eq!(

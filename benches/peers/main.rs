@@ -75,13 +75,13 @@ fn run(args: &Args) -> Result<(), String> {
         .retain(|one| args.contenders.is_empty() || args.contenders.iter().any(|name| name == one.name));
 
     if args.list {
-        measures
-            .iter()
-            .for_each(|measure| println!("{:<14} {}", measure.name, measure.about));
+        for measure in &measures {
+            println!("{:<14} {}", measure.name, measure.about);
+        }
         println!();
-        contenders
-            .iter()
-            .for_each(|one| println!("{:<14} {}", one.name, one.about));
+        for contender in &contenders {
+            println!("{:<14} {}", contender.name, contender.about);
+        }
         return Ok(());
     }
     println!(
@@ -96,6 +96,8 @@ fn run(args: &Args) -> Result<(), String> {
         ));
     }
     println!("\nAll ratios, ours to the best peer's; below 1 is ahead:");
-    ratios.iter().for_each(|ratio| println!("{ratio}"));
+    for ratio in &ratios {
+        println!("{ratio}");
+    }
     Ok(())
 }

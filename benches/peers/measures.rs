@@ -38,8 +38,9 @@ impl Measure {
     pub(crate) fn rivals(&self) -> Rivals {
         match self.work {
             Work::Memory { .. } => Rivals::Tokio,
-            Work::CloseOne { .. } | Work::Growth { .. } => Rivals::Nobody,
-            Work::Dump { .. } | Work::Idle { .. } => Rivals::Nobody,
+            Work::CloseOne { .. } | Work::Growth { .. } | Work::Dump { .. } | Work::Idle { .. } => {
+                Rivals::Nobody
+            }
             _ => Rivals::Peers,
         }
     }

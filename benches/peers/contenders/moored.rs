@@ -134,6 +134,7 @@ pub(crate) struct StreamLoop {
     _pool: ThreadPool,
 }
 
+#[derive(Clone, Copy)]
 enum After {
     Resume,
     StayParked,

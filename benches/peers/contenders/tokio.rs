@@ -98,7 +98,7 @@ impl<J: Job, H: Place> Pool<J> for Tasks<J, H> {
         let sender = self.sender.clone();
         self.workers.spawn(async move {
             job.run();
-            sender.send(job).ok().expect("the loop");
+            assert!(sender.send(job).is_ok(), "the loop is there");
         });
     }
 

@@ -94,7 +94,10 @@ impl<H: Place> Streams for TaskStreams<H> {
         self.workers.spawn(async move {
             loop {
                 stream.fill();
-                sender.send((stream.slot, stream.chunk)).ok().expect("the loop");
+                assert!(
+                    sender.send((stream.slot, stream.chunk)).is_ok(),
+                    "the loop is there"
+                );
                 if stream.is_over() {
                     break;
                 }
