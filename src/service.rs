@@ -323,7 +323,7 @@ impl<T: Task> Service<T> {
         true
     }
 
-    /// The tasks of a connection that are not reaped, oldest first.
+    /// The tasks of a connection that are not reaped, in the order in which they came to it.
     #[doc(alias = "lws_threadpool_foreach_task_wsi")]
     #[doc(alias = "lws_threadpool_get_task_wsi")]
     pub fn tasks_of(&self, conn: impl Into<ConnId>) -> Vec<TaskId> {

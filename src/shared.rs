@@ -177,9 +177,9 @@ impl Shared {
     /// Takes up to `max` jobs out of the line, at most this worker's share. Gives how many were taken and how many are
     /// left behind. Looks into the outboxes if it must (after sleep, when others rely on it) or if there is mail.
     pub(crate) fn take(&self, max: usize, must: bool, sink: impl FnMut(Arc<dyn Job>)) -> (usize, usize) {
-        let collects = self.hints.take_mail() || must;
         self.with_queue(|queue, stale| {
-            if collects {
+            // Under the lock, so that who comes first finds what was posted first.
+            if self.hints.take_mail() || must {
                 queue.collect(stale);
             }
             let share = queue.len().div_ceil(self.seats.len().max(1));

@@ -117,7 +117,7 @@ impl<C: HasHead> Table<C> {
         Some(entry.cell)
     }
 
-    /// The tasks of an open connection, oldest first.
+    /// The tasks of an open connection, in the order in which they came to it.
     pub(crate) fn tasks_of(&self, conn: ConnId) -> impl Iterator<Item = &Entry<C>> {
         let first = self.conns.find(conn).map_or(NONE, |slot| self.conns[slot].first);
         let entry = |slot: u32| self.entries.get(slot as usize);

@@ -1,13 +1,13 @@
 //! A worker thread.
 //!
 //! It takes a batch out of the line, as many tasks as should take about 20 us by what the last batch took (one, if
-//! steps are long), into its own deque, from which idle workers steal. What is left of a batch that took much longer
-//! than that goes back to where it was in line; and should one step be so long that its worker cannot do that, the others,
-//! busy or not, take the rest of its batch over. So nobody waits behind a batch.
+//! steps are long), into its own deque, from which idle workers steal. What is left of a batch that takes much longer
+//! than that goes back to where it was in line; its worker sees to that between two steps, and should it be inside a long
+//! one, a colleague does. So nobody waits behind a batch.
 
 use crate::desk::{BATCH_NANOS, Desk};
 use crate::job::Job;
-use crate::primitive::{Deque, Steal};
+use crate::primitive::{Deque, Steal, Stealer};
 use crate::shared::{Look, Shared};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -99,26 +99,24 @@ impl Worker {
         }
     }
 
-    /// The next job: of its own batch, or else of a late colleague, of the line, of anybody.
+    /// The next job: of its own batch, or else of the line, or else of another's batch.
     fn next(&self, desk: &Desk<'_>, batch: &mut Batch) -> Option<Arc<dyn Job>> {
         desk.in_deque.set(self.deque.len().saturating_sub(1));
-        self.deque
-            .pop()
-            .or_else(|| self.help(desk, batch))
-            .or_else(|| self.take_batch(desk, batch))
-            .or_else(|| self.steal_any(desk))
+        if let Some(job) = self.deque.pop() {
+            return Some(job);
+        }
+        self.relieve(desk, batch);
+        self.take_batch(desk, batch).or_else(|| self.steal_any(desk))
     }
 
-    /// Looks after a colleague, another each time: if it is late, takes a job of its batch.
-    fn help(&self, desk: &Desk<'_>, batch: &mut Batch) -> Option<Arc<dyn Job>> {
+    /// Looks after a colleague, another each time: if its batch is late, puts back what is left of it.
+    fn relieve(&self, desk: &Desk<'_>, batch: &mut Batch) {
         let seats = &self.shared.seats;
         batch.neighbour = (batch.neighbour + 1) % seats.len();
         let seat = &seats[batch.neighbour];
-        let is_late = desk.now().saturating_sub(seat.begun.load(Relaxed)) > LATE_NANOS;
-        if !is_late || batch.neighbour == self.index {
-            return None;
+        if is_late(seat.begun.load(Relaxed), desk) && batch.neighbour != self.index {
+            self.put_back(std::iter::from_fn(|| steal(&seat.stealer)).collect());
         }
-        self.steal(batch.neighbour, desk)
     }
 
     fn take_batch(&self, desk: &Desk<'_>, batch: &mut Batch) -> Option<Arc<dyn Job>> {
@@ -145,27 +143,16 @@ impl Worker {
         first
     }
 
-    fn steal_any(&self, desk: &Desk<'_>) -> Option<Arc<dyn Job>> {
-        let seats = self.shared.seats.len();
-        (self.index + 1..seats)
-            .chain(0..self.index)
-            .find_map(|seat| self.steal(seat, desk))
-    }
-
     /// Takes the oldest job of another worker's batch, and wakes a third if there are more.
-    fn steal(&self, seat: usize, desk: &Desk<'_>) -> Option<Arc<dyn Job>> {
-        let stealer = &self.shared.seats[seat].stealer;
-        loop {
-            match stealer.steal() {
-                Steal::Success(job) => {
-                    desk.stats.steals.add(1);
-                    self.shared.wake_worker(stealer.len(), desk.stats);
-                    return Some(job);
-                }
-                Steal::Empty => return None,
-                Steal::Retry => {}
-            }
-        }
+    fn steal_any(&self, desk: &Desk<'_>) -> Option<Arc<dyn Job>> {
+        let seats = &self.shared.seats;
+        let others = (self.index + 1..seats.len()).chain(0..self.index);
+        let (job, left) = others
+            .map(|seat| &seats[seat].stealer)
+            .find_map(|stealer| Some((steal(stealer)?, stealer.len())))?;
+        desk.stats.steals.add(1);
+        self.shared.wake_worker(left, desk.stats);
+        Some(job)
     }
 
     /// Before it sleeps a worker watches for a moment whether there is new work; one worker at a time, and only while
@@ -183,13 +170,31 @@ impl Worker {
             })
     }
 
-    /// Puts back what is left of a batch that is late.
+    /// Puts back what is left of this worker's batch if that is late.
     fn return_late(&self, desk: &Desk<'_>, batch: &Batch) {
-        let late = desk.now().saturating_sub(batch.begun) > LATE_NANOS;
-        if late && !self.deque.is_empty() {
-            let mut left: Vec<_> = std::iter::from_fn(|| self.deque.pop()).collect();
-            left.reverse();
-            self.shared.put_back(left.into_iter());
+        if is_late(batch.begun, desk) && !self.deque.is_empty() {
+            self.put_back(std::iter::from_fn(|| self.deque.pop()).collect());
+        }
+    }
+
+    /// Puts jobs back to where they were in line.
+    fn put_back(&self, jobs: Vec<Arc<dyn Job>>) {
+        if !jobs.is_empty() {
+            self.shared.put_back(jobs.into_iter().rev());
+        }
+    }
+}
+
+fn is_late(begun: u64, desk: &Desk<'_>) -> bool {
+    desk.now().saturating_sub(begun) > LATE_NANOS
+}
+
+fn steal(stealer: &Stealer<Arc<dyn Job>>) -> Option<Arc<dyn Job>> {
+    loop {
+        match stealer.steal() {
+            Steal::Success(job) => return Some(job),
+            Steal::Empty => return None,
+            Steal::Retry => {}
         }
     }
 }

@@ -52,7 +52,7 @@ fn a_stopped_client_pauses_and_later_misses_nothing() {
     const CLIENTS: usize = 40;
     let server = start(&["--threads=2"]);
     let before = resident_bytes(server.pid());
-    let stopped = load(&server, CLIENTS, 2);
+    let stopped = load(&server, CLIENTS, 8);
     until("all are connected", || {
         (websockets(&server) == CLIENTS).then_some(())
     });
@@ -63,7 +63,11 @@ fn a_stopped_client_pauses_and_later_misses_nothing() {
     let grown = resident_bytes(server.pid()).saturating_sub(before);
     assert!(grown < 16 * MIB, "{} KiB", grown / 1024);
     read_complete_streams(&server, "/stream?chunks=200&size=1024", CLIENTS, 200);
+    let parked_at = server.counter("/syncs");
     signal(stopped.id(), "CONT");
+    until("they go on", || {
+        (server.counter("/syncs") > parked_at + 100 * CLIENTS as u64).then_some(())
+    });
     let output = stopped.wait_with_output().expect("it ends");
     let text = String::from_utf8(output.stdout).expect("text");
     // It checks each number, and does not get here otherwise.
@@ -172,9 +176,10 @@ fn streams_are_complete_on_a_slow_network() {
     let by = Duration::from_micros(200);
     let slow = Proxy::start(server.address, Fault::Delay { piece: 1500, by });
     read_complete_streams_at(slow.address, "/stream?chunks=100&size=1024", 50, 100);
-    let large = Proxy::start(server.address, Fault::Delay { piece: 7001, by });
-    let mut client = Client::open_at(large.address, "/stream?chunks=3&size=1048576");
-    for number in 1..=3_u64 {
+    // More than both kernels hold for it, so that the server has to wait in the middle of one.
+    let large = Proxy::start(server.address, Fault::Delay { piece: 16_001, by });
+    let mut client = Client::open_at(large.address, "/stream?chunks=16&size=1048576");
+    for number in 1..=16_u64 {
         let Ok(Message::Binary(bytes)) = client.0.read() else {
             panic!("message {number} is missing");
         };

@@ -308,7 +308,7 @@ fn against_every_step(act: Act) {
     }
 }
 
-/// S8, L13: a cancelled task ends once; if it had started, it was told.
+/// L13, L17, S8: a cancelled task ends once; if it had started, it was told.
 #[test]
 fn dequeue_races_every_end_of_a_step() {
     against_every_step(Act::Dequeue);
