@@ -1,6 +1,6 @@
 //! A loop that drains while workers publish: no wake-up is lost, and there is one at most for each drain.
 
-use crate::util::{Bell, First, Probe, explore, pool_of};
+use crate::util::{Bell, First, Probe, explore, explore_deeper, pool_of};
 use moored::{
     BoxTask, Clock, ManualClock, Resume, Service, TaskId, TaskReturn, TaskStatus, ThreadPool, task_fn,
 };
@@ -99,7 +99,7 @@ fn a_drain_that_comes_too_early_loses_nothing() {
 /// L2: the loop answers before it has heard of the `Sync`, and the task parks again: two `Sync`s, and one is news.
 #[test]
 fn a_sync_that_was_answered_early_is_not_announced_with_the_next_one() {
-    let early = explore("an early answer", || {
+    let early = explore_deeper(3, "an early answer", || {
         let pool = pool_of(1).build().unwrap();
         let mut own = Loop::new(&pool);
         let id = own.enqueue(1, First::SyncTwice);

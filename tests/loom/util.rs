@@ -15,9 +15,18 @@ pub(crate) fn explore<R: Ord + Send + 'static>(
     name: impl Display,
     model: impl Fn() -> R + Send + Sync + 'static,
 ) -> BTreeSet<R> {
+    explore_deeper(2, name, model)
+}
+
+/// The same with so many preemptions at least, for a fault that fewer do not bring about.
+pub(crate) fn explore_deeper<R: Ord + Send + 'static>(
+    preemptions: usize,
+    name: impl Display,
+    model: impl Fn() -> R + Send + Sync + 'static,
+) -> BTreeSet<R> {
     fail_at_the_first_panic();
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(2));
+    builder.preemption_bound = builder.preemption_bound.max(Some(preemptions));
     builder.max_branches = 10_000;
     let begun = Instant::now();
     let seen = Arc::new((AtomicUsize::new(0), std::sync::Mutex::new(BTreeSet::new())));

@@ -146,7 +146,12 @@ impl Task for Work {
     fn step(&mut self, cx: &mut Context<'_>) -> TaskReturn {
         self.steps += 1;
         self.told = self.told.or(cx.stop_reason());
-        (self.body)(cx, self.steps)
+        let returned = (self.body)(cx, self.steps);
+        if returned == TaskReturn::Stopped {
+            // The request may have come between the two looks.
+            self.told = self.told.or(cx.stop_reason());
+        }
+        returned
     }
 }
 
