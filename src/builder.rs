@@ -81,7 +81,8 @@ impl ThreadPoolBuilder {
         self
     }
 
-    /// How many tasks of one connection may have started and not ended. Default: no limit. With 1, the tasks of a
+    /// How many tasks of one connection may have started and not ended (a `reattach` of a started one may exceed
+    /// it). Default: no limit. With 1, the tasks of a
     /// connection run one after the other, each from its start to its end, parking included, and their ends are
     /// announced in that order. Costs one more lock per task.
     pub fn max_running_per_connection(mut self, tasks: usize) -> Self {
@@ -95,9 +96,10 @@ impl ThreadPoolBuilder {
         self
     }
 
-    /// The stack of each worker, in bytes. Default: that of `std::thread`, 2 MiB.
+    /// The stack of each worker, in bytes; at least 64 KiB, which the pool's own calls need. Default: that of
+    /// `std::thread`, 2 MiB.
     pub fn stack_size(mut self, bytes: usize) -> Self {
-        self.stack_size = Some(bytes);
+        self.stack_size = Some(bytes.max(64 * 1024));
         self
     }
 

@@ -75,7 +75,8 @@ pub struct ManualClock(Arc<AtomicU64>);
 impl ManualClock {
     /// Moves the clock on by `by`. Callable from any thread.
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(nanos(by), Ordering::Relaxed);
+        let later = |now: u64| Some(now.saturating_add(nanos(by)));
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
     }
 }
 

@@ -68,8 +68,9 @@
 //!
 //! # Threads
 //!
-//! Steps run on workers. A [`Service`] is used by one thread at a time, its loop's. [`ThreadPool`] may be used by any
-//! thread. No code of yours (step, `Drop`, wake-up, hook) is ever run under a lock of the pool, so from
+//! Steps run on workers; and on a loop's thread inside [`run_pending`](Service::run_pending), or when the loop answers a
+//! task after the pool has finished. A [`Service`] is used by one thread at a time, its loop's. [`ThreadPool`] may be used by any
+//! thread. No code of yours (step, `Drop`, wake-up, hook) is ever run under a lock that a call of yours takes, so from
 //! a step or a `Drop` everything that is reachable may be called.
 //!
 //! # Panics

@@ -89,6 +89,7 @@ impl ThreadPool {
     }
 
     /// How many tasks stand how. O(threads + services), about a microsecond; stops nobody.
+    #[doc(alias = "lws_threadpool_diagnose")]
     pub fn counts(&self) -> Counts {
         Counts::of(&self.shared)
     }
@@ -120,7 +121,8 @@ impl ThreadPool {
     }
 
     /// [`finish`](Self::finish), then waits until every worker has ended, at most for `timeout`. Without threads
-    /// (`threads(0)`) it runs what is pending here.
+    /// (`threads(0)`) it runs what is pending here. A parked task that a loop holds at that moment ends when that loop
+    /// gives it back, on the loop's thread.
     ///
     /// # Errors
     ///

@@ -32,6 +32,9 @@ const KEPT_EVENTS: usize = 4096;
 ///
 /// Dropping it stops its tasks: those that wait are dropped, those that have started are asked to stop and dropped by the
 /// worker when they have ended, outliving ones too. It does not wait for them.
+///
+/// When the pool has finished and its workers have gone, a parked task that is answered or given back runs its last
+/// steps on the loop's own thread, inside that call.
 #[doc(alias = "lws_threadpool")]
 pub struct Service<T: Task> {
     port: Arc<Port<T>>,
@@ -135,6 +138,7 @@ impl<T: Task> Service<T> {
     /// up. Call it whenever the loop is woken, and at [`next_timeout`](Self::next_timeout).
     ///
     /// O(number of tasks announced), one lock per worker.
+    #[doc(alias = "LWS_CALLBACK_SERVER_WRITEABLE")]
     pub fn take_ready(&mut self) -> Ready {
         self.end_loan();
         self.port.shared.collect(&self.port.stats);
@@ -318,7 +322,8 @@ impl<T: Task> Service<T> {
         if let Some(cell) = cell {
             cell.head.set_connection(conn);
             cell.head.state.attach();
-            self.port.shared.relocate(&cell.head, self.port.line(line));
+            let to = self.port.line(line);
+            self.port.shared.relocate(&cell.head, to, &self.port.stats);
         }
         true
     }

@@ -215,11 +215,11 @@ impl Shared {
                 self.put_in_line(job);
             }
             turns += 1;
-            if desk.is_time_up() {
+            // What is left behind is for the workers, if there still are any.
+            if desk.is_time_up() && !(self.takers_are_gone() && self.has_pending()) {
                 break;
             }
         }
-        // What is left behind is for the workers.
         self.collect(desk.stats);
         turns
     }
@@ -273,12 +273,15 @@ impl Shared {
     }
 
     /// The task belongs to another connection from now on.
-    pub(crate) fn relocate(&self, head: &Head, to: LineKey) {
-        self.with_queue(|queue, stale| {
+    pub(crate) fn relocate(&self, head: &Head, to: LineKey, stats: &Stats) {
+        let waiting = self.with_queue(|queue, stale| {
             // What was posted to that connection before comes first.
             queue.collect(stale);
             stale.extend(queue.relocate(head, to));
+            queue.waiting()
         });
+        // With a limit, the task or those that it leaves may be free to run now.
+        self.wake_worker(waiting, stats);
     }
 
     /// Adds a service to the queue; gives its slot there.

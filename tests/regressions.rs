@@ -3,10 +3,10 @@
 
 mod util;
 
-use moored::{BoxTask, ConnId, TaskReturn, ThreadPool, task_fn};
+use moored::{BoxTask, ConnId, Status, TaskReturn, ThreadPool, task_fn};
 use std::sync::Arc;
 use std::time::Duration;
-use util::{Gate, Log, Loop, Work, pool, within_patience};
+use util::{Gate, Log, Loop, Work, eventually, pool, within_patience};
 
 /// `tasks_of` converted its argument, which is the user's code, under the lock of the service's table.
 #[test]
@@ -117,5 +117,47 @@ fn what_run_pending_leaves_behind_is_taken_over_at_once() {
         }
         lp.run_pending(Duration::ZERO);
         lp.ends(2);
+    }
+}
+
+/// What `run_pending` put back in line after the workers had gone was for nobody: it never ended, and leaked.
+#[test]
+fn what_run_pending_leaves_behind_when_the_pool_ends_runs_there_and_then() {
+    let pool = Arc::new(pool(1));
+    let mut lp = Loop::new(&pool);
+    let gate = Gate::new();
+    lp.enqueue(1, Work::at(&gate)).unwrap();
+    gate.wait_for(1);
+    let (ender, door) = (Arc::clone(&pool), gate.clone());
+    let ends_the_pool = Work::new(move |_, _| {
+        ender.finish();
+        door.open();
+        eventually("the worker goes", || ender.counts().threads == 0);
+        TaskReturn::Continue
+    });
+    lp.enqueue(2, ends_the_pool).unwrap();
+    lp.run_pending(Duration::ZERO);
+    lp.ends(2);
+    assert!(lp.is_empty());
+}
+
+/// `reattach` freed a place under the limit, or found one, and woke nobody to use it.
+#[test]
+fn reattach_wakes_a_worker_for_what_may_run_now() {
+    // Often enough to find the worker asleep.
+    for moves_the_first in [true, false].repeat(100) {
+        let pool = ThreadPool::builder()
+            .threads(1)
+            .max_running_per_connection(1)
+            .build()
+            .unwrap();
+        let mut lp = Loop::new(&pool);
+        let first = lp.enqueue(1, Work::parks()).unwrap();
+        let second = lp.enqueue(1, Work::done()).unwrap();
+        lp.parked(1);
+        assert!(lp.reattach(if moves_the_first { first } else { second }, 2));
+        eventually("the second runs", || {
+            lp.peek(second).is_some_and(Status::is_ended)
+        });
     }
 }

@@ -60,8 +60,9 @@ impl fmt::Display for Figure {
 /// The value that `percent` of the samples do not exceed. Sorts them. Panics if there are none.
 pub(crate) fn percentile(samples: &mut [f64], percent: f64) -> f64 {
     samples.sort_by(f64::total_cmp);
-    let rank = (percent / 100.0 * samples.len() as f64).ceil() as usize;
-    samples[rank.clamp(1, samples.len()) - 1]
+    let part = percent / 100.0 * samples.len() as f64;
+    let rank = (1..samples.len()).find(|&rank| rank as f64 >= part);
+    samples[rank.unwrap_or(samples.len()) - 1]
 }
 
 pub(crate) fn median(samples: &mut [f64]) -> f64 {

@@ -26,8 +26,8 @@ use std::env;
 use std::process::ExitCode;
 
 use args::{Args, USAGE};
-use contenders::contenders;
-use measures::measures;
+use contenders::{Contender, contenders};
+use measures::{Measure, measures};
 
 fn main() -> ExitCode {
     match Args::parse(env::args().skip(1)).and_then(|args| run(&args)) {
@@ -52,28 +52,7 @@ fn run(args: &Args) -> Result<(), String> {
         child::run(contender, measure.ok_or("no such measure")?.work, args.threads);
     }
     let mut contenders = contenders();
-    for wanted in &args.measures {
-        if !measures
-            .iter()
-            .any(|measure| measure.name.starts_with(wanted.as_str()))
-        {
-            return Err(format!("no measure begins with {wanted}"));
-        }
-    }
-    for wanted in &args.contenders {
-        if !contenders.iter().any(|contender| contender.name == wanted) {
-            return Err(format!("no contender is called {wanted}"));
-        }
-    }
-    let is_selected = |name: &str| {
-        args.measures
-            .iter()
-            .any(|wanted| name.starts_with(wanted.as_str()))
-    };
-    measures.retain(|measure| args.measures.is_empty() || is_selected(measure.name));
-    contenders
-        .retain(|one| args.contenders.is_empty() || args.contenders.iter().any(|name| name == one.name));
-
+    select(args, &mut measures, &mut contenders)?;
     if args.list {
         for measure in &measures {
             println!("{:<14} {}", measure.name, measure.about);
@@ -99,5 +78,28 @@ fn run(args: &Args) -> Result<(), String> {
     for ratio in &ratios {
         println!("{ratio}");
     }
+    Ok(())
+}
+
+/// Keeps what the command line names, or everything if it names nothing.
+fn select(args: &Args, measures: &mut Vec<Measure>, contenders: &mut Vec<Contender>) -> Result<(), String> {
+    for wanted in &args.measures {
+        if !measures.iter().any(|measure| measure.name.starts_with(wanted)) {
+            return Err(format!("no measure begins with {wanted}"));
+        }
+    }
+    for wanted in &args.contenders {
+        if !contenders.iter().any(|contender| contender.name == wanted) {
+            return Err(format!("no contender is called {wanted}"));
+        }
+    }
+    let is_wanted = |measure: &Measure| {
+        args.measures
+            .iter()
+            .any(|wanted| measure.name.starts_with(wanted))
+    };
+    measures.retain(|measure| args.measures.is_empty() || is_wanted(measure));
+    let is_named = |contender: &Contender| args.contenders.iter().any(|name| name == contender.name);
+    contenders.retain(|contender| args.contenders.is_empty() || is_named(contender));
     Ok(())
 }

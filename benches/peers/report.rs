@@ -77,7 +77,9 @@ fn print_table(name: &str, lines: &[Line<'_>]) {
         "median", "min", "max", "of ours"
     );
     for line in lines {
-        let factor = ours.map_or(String::new(), |ours| format!("{:.2}x", line.median / ours));
+        let factor = ours
+            .filter(|&ours| ours > 0.0)
+            .map_or(String::new(), |ours| format!("{:.2}x", line.median / ours));
         let label = match line.part {
             Part::Shown => format!("({})", line.name),
             Part::Ours | Part::Peer => line.name.to_owned(),

@@ -38,10 +38,10 @@ pub(crate) struct ServiceLoop<T: Task> {
 }
 
 impl<T: Task> ServiceLoop<T> {
-    pub(crate) fn new(pool: &ThreadPool) -> Self {
+    pub(crate) fn new(workers: &ThreadPool) -> Self {
         let poll = Poll::new().expect("a poll");
         let waker = Waker::new(poll.registry(), Token(0)).expect("a waker");
-        let mut service = pool.service(Arc::new(waker));
+        let mut service = workers.service(Arc::new(waker));
         let ready = service.take_ready();
         Self {
             poll,
