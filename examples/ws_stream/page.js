@@ -92,7 +92,8 @@ class Tile {
 
   receive(data) {
     const [x, y, width, rows, done, height] = new Uint16Array(data, 0, 6);
-    picture.putImageData(new ImageData(new Uint8ClampedArray(data, 12), width, rows), x, y);
+    // The last strip of a tile may be empty.
+    if (rows > 0) picture.putImageData(new ImageData(new Uint8ClampedArray(data, 12), width, rows), x, y);
     this.show("drawing", done / height, `${Math.round((100 * done) / height)} %`);
   }
 
