@@ -92,7 +92,7 @@ class Tile {
 
   receive(data) {
     const [x, y, width, rows, done, height] = new Uint16Array(data, 0, 6);
-    // The last strip of a tile may be empty.
+    // A strip is empty if its step's time was up before its first row.
     if (rows > 0) picture.putImageData(new ImageData(new Uint8ClampedArray(data, 12), width, rows), x, y);
     this.show("drawing", done / height, `${Math.round((100 * done) / height)} %`);
   }
