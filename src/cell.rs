@@ -1,6 +1,7 @@
 //! One allocation per task: its state, its times and its body.
 
 use crate::id::{ConnId, TaskId};
+use crate::line::LineKey;
 use crate::primitive::Mutex;
 use crate::state::State;
 use crate::times::Times;
@@ -14,7 +15,7 @@ pub(crate) struct Head {
     pub(crate) state: State,
     pub(crate) times: Times,
     /// The connection's line in the fair queue. Changed by `reattach` only, under the queue's lock.
-    pub(crate) line: AtomicU64,
+    line: AtomicU64,
     pub(crate) id: TaskId,
     conn: AtomicU64,
     /// Its node in the fair queue, if it still is there. Written and read under the queue's lock only.
@@ -24,16 +25,24 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    pub(crate) fn new(id: TaskId, conn: ConnId, line: u64, outlives: bool, now: u64) -> Self {
+    pub(crate) fn new(id: TaskId, conn: ConnId, line: LineKey, outlives: bool, now: u64) -> Self {
         Self {
             state: State::new(outlives),
             times: Times::new(now),
-            line: AtomicU64::new(line),
+            line: AtomicU64::new(line.pack()),
             id,
             conn: AtomicU64::new(conn.0),
             node: AtomicU32::new(u32::MAX),
             counted: AtomicU32::new(0),
         }
+    }
+
+    pub(crate) fn line(&self) -> LineKey {
+        LineKey::unpack(self.line.load(Relaxed))
+    }
+
+    pub(crate) fn set_line(&self, line: LineKey) {
+        self.line.store(line.pack(), Relaxed);
     }
 
     pub(crate) fn connection(&self) -> ConnId {
@@ -71,6 +80,16 @@ pub(crate) struct Cell<T, P> {
     /// Never contended: `head.state` says who may take it.
     pub(crate) body: Mutex<Body<T>>,
     pub(crate) port: std::sync::Arc<P>,
+}
+
+impl<T, P> Cell<T, P> {
+    pub(crate) fn new(head: Head, task: T, port: std::sync::Arc<P>) -> Self {
+        Self {
+            head,
+            body: Mutex::new(Body::Task(task)),
+            port,
+        }
+    }
 }
 
 impl<T, P> HasHead for Cell<T, P> {

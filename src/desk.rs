@@ -9,7 +9,7 @@ use crate::state::NO_WORKER;
 use crate::stats::Stats;
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::Release};
+use std::sync::atomic::{AtomicBool, Ordering::Release};
 
 /// What a worker has and a guest has not.
 pub(crate) struct Seat<'a> {
@@ -126,7 +126,7 @@ impl Desk<'_> {
     /// The lane of a loop's inbox for news of this task.
     pub(crate) fn lane(&self, head: &Head) -> usize {
         if self.limited {
-            head.line.load(Relaxed) as u32 as usize
+            head.line().conn as usize
         } else {
             self.worker().map_or(0, usize::from)
         }

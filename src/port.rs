@@ -1,12 +1,12 @@
 //! A service as its tasks, the workers and the pool know it.
 
-use crate::cell::{Body, Cell};
+use crate::cell::Cell;
 use crate::desk::Desk;
 use crate::inbox::{Event, Inbox};
 use crate::job::{AnyPort, Job};
+use crate::line::LineKey;
 use crate::outbox::Outbox;
 use crate::primitive::Mutex;
-use crate::queue::LineKey;
 use crate::shared::Shared;
 use crate::state::Cancel;
 use crate::stats::Stats;
@@ -112,16 +112,10 @@ impl<T: Task> Port<T> {
     pub(crate) fn discard(&self, cell: &TaskCell<T>) {
         let entry = self.table.lock().remove(cell.head.id);
         if entry.is_some() {
-            drop_quietly(self.reap(cell));
+            self.shared.admission.count_reaped();
+            let body = cell.body.lock().take();
+            drop_quietly(body);
         }
-    }
-
-    /// Takes the body of a task that has ended and is in no table any more.
-    pub(crate) fn reap(&self, cell: &TaskCell<T>) -> Body<T> {
-        let body = cell.body.lock().take();
-        cell.head.state.reap();
-        self.shared.admission.count_reaped();
-        body
     }
 
     /// Every task there is.
@@ -166,7 +160,7 @@ impl<T: Task> AnyPort for Port<T> {
         for (entry, conn) in table.from(from).take(BATCH) {
             let head = &entry.cell.head;
             let name = entry.extras.as_ref().and_then(|extras| extras.name.clone());
-            tasks.extend(TaskDump::new(head, name, conn, self.number, now));
+            tasks.push(TaskDump::new(head, name, conn, self.number, now));
             next = Some(head.id.slot as usize + 1);
         }
         next

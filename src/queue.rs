@@ -4,105 +4,35 @@
 //! back if it has more. Within a connection, tasks that have started and want to go on come before tasks that have not
 //! started; both in the order in which they came.
 //!
-//! A task sits in a node of a slab and is linked to its neighbours, so any task is taken out in O(1); so does a
-//! connection in the round. No tombstones: a connection is in the round if and only if it has something to run.
+//! A task sits in a node of a slab and is linked to its neighbours, so any task is taken out in O(1), as is any
+//! connection from the round. No tombstones: a connection is in the round if and only if it has something to run.
 //!
 //! The queue is used under one lock, by batches. Jobs that it must let go are returned, never dropped here: dropping
 //! one may run code that takes the lock.
 
-use crate::cell::HasHead;
+use crate::cell::{HasHead, Head};
+use crate::line::{LineKey, Lines, NONE};
 use crate::outbox::Outbox;
-use crate::round::{NO_SEAT, Round};
+use crate::round::Round;
 use crate::state::Phase;
 use slab::Slab;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-const NONE: u32 = u32::MAX;
 /// An empty queue keeps the memory of so many tasks.
 const KEPT: usize = 4096;
-
-/// Names a connection's line: the port's slot and the connection's slot in that port's table.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct LineKey {
-    pub(crate) port: u32,
-    pub(crate) conn: u32,
-}
-
-impl LineKey {
-    pub(crate) fn pack(self) -> u64 {
-        u64::from(self.port) << 32 | u64::from(self.conn)
-    }
-
-    fn unpack(packed: u64) -> Self {
-        Self {
-            port: (packed >> 32) as u32,
-            conn: packed as u32,
-        }
-    }
-}
 
 struct Node<J: ?Sized> {
     job: Arc<J>,
     prev: u32,
     next: u32,
-    fresh: bool,
-}
-
-#[derive(Clone, Copy)]
-struct List {
-    first: u32,
-    last: u32,
-}
-
-impl List {
-    const EMPTY: Self = Self {
-        first: NONE,
-        last: NONE,
-    };
-
-    fn is_empty(self) -> bool {
-        self.first == NONE
-    }
-}
-
-/// One connection's tasks.
-#[derive(Clone, Copy)]
-struct Line {
-    /// Not started yet.
-    fresh: List,
-    /// Started, in line for the next step.
-    resumed: List,
-    /// Started and not ended. Only counted when there is a limit.
-    running: u32,
-    /// Its seat in the round, if it has one.
-    seat: u32,
-}
-
-impl Line {
-    const EMPTY: Self = Self {
-        fresh: List::EMPTY,
-        resumed: List::EMPTY,
-        running: 0,
-        seat: NO_SEAT,
-    };
-
-    fn list(&mut self, fresh: bool) -> &mut List {
-        if fresh { &mut self.fresh } else { &mut self.resumed }
-    }
-}
-
-/// What the queue keeps of a service.
-struct Port<J: ?Sized> {
-    lines: Vec<Line>,
-    outbox: Arc<Outbox<J>>,
 }
 
 pub(crate) struct FairQueue<J: ?Sized> {
     nodes: Slab<Node<J>>,
-    ports: Slab<Port<J>>,
+    lines: Lines<J>,
     /// The connections that have something to run.
-    round: Round<LineKey>,
+    round: Round,
     /// Kept for its memory.
     posted: Vec<Arc<J>>,
     /// How many tasks of one connection may be started and not ended.
@@ -113,7 +43,7 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
     pub(crate) fn new(limit: Option<u32>) -> Self {
         Self {
             nodes: Slab::new(),
-            ports: Slab::new(),
+            lines: Lines::new(),
             round: Round::new(),
             posted: Vec::new(),
             limit,
@@ -121,15 +51,12 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
     }
 
     pub(crate) fn add_port(&mut self, outbox: Arc<Outbox<J>>) -> u32 {
-        self.ports.insert(Port {
-            lines: Vec::new(),
-            outbox,
-        }) as u32
+        self.lines.add_port(outbox)
     }
 
     /// The port's tasks are all gone: nothing that is in line names it.
     pub(crate) fn remove_port(&mut self, port: u32) {
-        self.ports.remove(port as usize);
+        self.lines.remove_port(port);
     }
 
     /// Tasks in line.
@@ -155,8 +82,8 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
     /// Moves what the services have posted into the line. What was cancelled meanwhile goes to `stale`.
     pub(crate) fn collect(&mut self, stale: &mut Vec<Arc<J>>) {
         let mut posted = std::mem::take(&mut self.posted);
-        for (_, port) in &self.ports {
-            port.outbox.take_into(&mut posted);
+        for outbox in self.lines.outboxes() {
+            outbox.take_into(&mut posted);
         }
         for job in posted.drain(..) {
             stale.extend(self.push(job));
@@ -167,27 +94,18 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
     /// Puts a job at the end of its connection's tasks. Gives it back if it has ended meanwhile.
     pub(crate) fn push(&mut self, job: Arc<J>) -> Option<Arc<J>> {
         let head = job.head();
-        let fresh = match head.state.load().phase() {
-            Phase::Queued => true,
-            Phase::Ready => false,
+        let has_started = match head.state.load().phase() {
+            Phase::Queued => false,
+            Phase::Ready => true,
             _ => return Some(job),
         };
-        let key = LineKey::unpack(head.line.load(Relaxed));
-        let index = self.nodes.vacant_key() as u32;
-        head.node.store(index, Relaxed);
-        let list = self.line(key).list(fresh);
-        let prev = std::mem::replace(&mut list.last, index);
-        if prev == NONE {
-            list.first = index;
-        } else {
-            self.nodes[prev as usize].next = index;
+        let key = head.line();
+        let line = self.lines.get(key);
+        let after = if has_started { line.last_started } else { line.last };
+        let index = self.link(key, job, after);
+        if has_started {
+            self.lines.get(key).last_started = index;
         }
-        self.nodes.insert(Node {
-            job,
-            prev,
-            next: NONE,
-            fresh,
-        });
         self.settle(key);
         None
     }
@@ -196,15 +114,15 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
     pub(crate) fn take(&mut self, max: usize, mut sink: impl FnMut(Arc<J>)) -> usize {
         let mut taken = 0;
         while taken < max
-            && let Some(key) = self.round.pop_front()
+            && let Some(key) = self.round.first()
         {
-            let line = self.line(key);
-            line.seat = NO_SEAT;
-            let fresh = line.resumed.is_empty();
-            let first = line.list(fresh).first;
+            let line = self.lines.get(key);
+            let (first, starts) = (line.first, line.last_started == NONE);
+            self.round.remove(&mut self.lines, key);
             let job = self.unlink(key, first);
-            if fresh {
-                self.count(key, &job);
+            if starts && self.limit.is_some() {
+                self.lines.get(key).running += 1;
+                job.head().counted.store(1, Relaxed);
             }
             self.settle(key);
             sink(job);
@@ -213,150 +131,134 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
         if self.nodes.is_empty() && self.nodes.capacity() > KEPT {
             // A burst is over: parked tasks should not pay for it.
             self.nodes = Slab::new();
-            self.round = Round::new();
         }
         taken
     }
 
     /// Puts a job that `take` gave back where it came from: it is its connection's next again, and so is its
     /// connection, unless that waits for another turn anyway and would have two before the next.
-    #[allow(clippy::needless_pass_by_value, reason = "it takes the job over")]
     pub(crate) fn put_back(&mut self, job: Arc<J>) -> Option<Arc<J>> {
-        let key = LineKey::unpack(job.head().line.load(Relaxed));
-        let was_in_round = self.line(key).seat != NO_SEAT;
-        self.uncount_fresh(&job);
-        if let Some(stale) = self.push(Arc::clone(&job)) {
-            return Some(stale);
+        let head = job.head();
+        let has_started = match head.state.load().phase() {
+            Phase::Queued => false,
+            Phase::Ready => true,
+            _ => {
+                self.release(head);
+                return Some(job);
+            }
+        };
+        let key = head.line();
+        if !has_started && head.counted.swap(0, Relaxed) != 0 {
+            self.lines.get(key).running -= 1;
         }
-        self.move_to_front(key, job.head().node.load(Relaxed));
-        let seat = self.line(key).seat;
-        if !was_in_round && seat != NO_SEAT {
-            self.round.remove(seat);
-            self.line(key).seat = self.round.push_front(key);
+        let line = self.lines.get(key);
+        let (last_started, was_in_round) = (line.last_started, line.is_in_round());
+        let index = self.link(key, job, if has_started { NONE } else { last_started });
+        let limit = self.limit();
+        let line = self.lines.get(key);
+        if has_started && last_started == NONE {
+            line.last_started = index;
+        }
+        if !was_in_round && line.may_run(limit) {
+            self.round.push_front(&mut self.lines, key);
         }
         None
     }
 
     /// Takes one job out, wherever it is. `None`: it is not in line (any more, or yet).
-    pub(crate) fn remove(&mut self, head: &crate::cell::Head) -> Option<Arc<J>> {
+    pub(crate) fn remove(&mut self, head: &Head) -> Option<Arc<J>> {
         let job = self.take_out(head)?;
-        self.settle(LineKey::unpack(head.line.load(Relaxed)));
+        self.settle(head.line());
         Some(job)
     }
 
     /// The same; the caller settles the connection.
-    fn take_out(&mut self, head: &crate::cell::Head) -> Option<Arc<J>> {
+    fn take_out(&mut self, head: &Head) -> Option<Arc<J>> {
         let index = head.node.load(Relaxed);
         let node = self.nodes.get(index as usize)?;
         if !std::ptr::eq(node.job.head(), head) {
             return None;
         }
-        Some(self.unlink(LineKey::unpack(head.line.load(Relaxed)), index))
+        Some(self.unlink(head.line(), index))
     }
 
     /// A task that was started has ended: its connection may start another.
-    pub(crate) fn release(&mut self, head: &crate::cell::Head) {
+    pub(crate) fn release(&mut self, head: &Head) {
         if self.limit.is_some() && head.counted.swap(0, Relaxed) != 0 {
-            let key = LineKey::unpack(head.line.load(Relaxed));
-            self.line(key).running -= 1;
+            let key = head.line();
+            self.lines.get(key).running -= 1;
             self.settle(key);
         }
     }
 
     /// The task belongs to another connection from now on.
-    pub(crate) fn relocate(&mut self, head: &crate::cell::Head, to: LineKey) -> Option<Arc<J>> {
-        if head.line.load(Relaxed) == to.pack() {
+    pub(crate) fn relocate(&mut self, head: &Head, to: LineKey) -> Option<Arc<J>> {
+        let from = head.line();
+        if from == to {
             return None;
         }
-        let from = LineKey::unpack(head.line.load(Relaxed));
         let queued = self.take_out(head);
         if head.counted.load(Relaxed) != 0 {
-            self.line(from).running -= 1;
-            self.line(to).running += 1;
+            self.lines.get(from).running -= 1;
+            self.lines.get(to).running += 1;
         }
-        head.line.store(to.pack(), Relaxed);
+        head.set_line(to);
         let stale = queued.and_then(|job| self.push(job));
         self.settle(to);
         self.settle(from);
         stale
     }
 
-    fn line(&mut self, key: LineKey) -> &mut Line {
-        let lines = &mut self.ports[key.port as usize].lines;
-        let conn = key.conn as usize;
-        if conn >= lines.len() {
-            lines.resize(conn + 1, Line::EMPTY);
-        }
-        &mut lines[conn]
+    fn limit(&self) -> u32 {
+        self.limit.unwrap_or(u32::MAX)
     }
 
-    fn may_run(&mut self, key: LineKey) -> bool {
-        let limit = self.limit.unwrap_or(u32::MAX);
-        let line = self.line(key);
-        !line.resumed.is_empty() || !line.fresh.is_empty() && line.running < limit
-    }
-
-    /// Gives a connection that has something to run a seat at the back of the round, and takes it from one that has not.
+    /// Gives a connection that has something to run a place at the back of the round, and takes it from one that has not.
     fn settle(&mut self, key: LineKey) {
-        let may_run = self.may_run(key);
-        let seat = self.line(key).seat;
-        if may_run && seat == NO_SEAT {
-            self.line(key).seat = self.round.push_back(key);
-        } else if !may_run && seat != NO_SEAT {
-            self.round.remove(seat);
-            self.line(key).seat = NO_SEAT;
+        let limit = self.limit();
+        let line = self.lines.get(key);
+        match (line.may_run(limit), line.is_in_round()) {
+            (true, false) => self.round.push_back(&mut self.lines, key),
+            (false, true) => self.round.remove(&mut self.lines, key),
+            _ => {}
         }
     }
 
-    fn count(&mut self, key: LineKey, job: &J) {
-        if self.limit.is_some() {
-            self.line(key).running += 1;
-            job.head().counted.store(1, Relaxed);
+    /// Makes a job the one after `prev` among its connection's. Gives its number.
+    fn link(&mut self, key: LineKey, job: Arc<J>, prev: u32) -> u32 {
+        let line = self.lines.get(key);
+        let index = self.nodes.vacant_key() as u32;
+        job.head().node.store(index, Relaxed);
+        let next = if prev == NONE {
+            std::mem::replace(&mut line.first, index)
+        } else {
+            std::mem::replace(&mut self.nodes[prev as usize].next, index)
+        };
+        if next == NONE {
+            line.last = index;
+        } else {
+            self.nodes[next as usize].prev = index;
         }
-    }
-
-    /// A job that goes back without having started no longer counts.
-    fn uncount_fresh(&mut self, job: &J) {
-        if job.head().state.load().phase() != Phase::Ready {
-            self.release(job.head());
-        }
+        self.nodes.insert(Node { job, prev, next });
+        index
     }
 
     fn unlink(&mut self, key: LineKey, index: u32) -> Arc<J> {
-        let Node {
-            job,
-            prev,
-            next,
-            fresh,
-        } = self.nodes.remove(index as usize);
-        if prev != NONE {
+        let Node { job, prev, next } = self.nodes.remove(index as usize);
+        let line = self.lines.get(key);
+        if prev == NONE {
+            line.first = next;
+        } else {
             self.nodes[prev as usize].next = next;
         }
-        if next != NONE {
+        if next == NONE {
+            line.last = prev;
+        } else {
             self.nodes[next as usize].prev = prev;
         }
-        let list = self.line(key).list(fresh);
-        if list.first == index {
-            list.first = next;
-        }
-        if list.last == index {
-            list.last = prev;
+        if line.last_started == index {
+            line.last_started = prev;
         }
         job
-    }
-
-    /// Moves the last of a connection's list to its front.
-    fn move_to_front(&mut self, key: LineKey, index: u32) {
-        let Node { prev, fresh, .. } = self.nodes[index as usize];
-        if prev == NONE {
-            return;
-        }
-        let list = self.line(key).list(fresh);
-        let first = std::mem::replace(&mut list.first, index);
-        list.last = prev;
-        self.nodes[prev as usize].next = NONE;
-        self.nodes[first as usize].prev = index;
-        let node = &mut self.nodes[index as usize];
-        (node.prev, node.next) = (NONE, first);
     }
 }

@@ -1,77 +1,72 @@
-//! A queue from whose middle can be taken, in O(1): who is in it knows its seat.
+//! The connections that have something to run, in the order of their turns.
+//!
+//! They are linked through their own records, so one is put at either end and taken out of the middle in O(1).
 
-use slab::Slab;
+use crate::line::{LineKey, Lines};
 
-/// No seat has this number.
-pub(crate) const NO_SEAT: u32 = u32::MAX;
-
-struct Seat<K> {
-    key: K,
-    prev: u32,
-    next: u32,
+pub(crate) struct Round {
+    first: LineKey,
+    last: LineKey,
+    len: usize,
 }
 
-pub(crate) struct Round<K> {
-    seats: Slab<Seat<K>>,
-    first: u32,
-    last: u32,
-}
-
-impl<K: Copy> Round<K> {
+impl Round {
     pub(crate) fn new() -> Self {
         Self {
-            seats: Slab::new(),
-            first: NO_SEAT,
-            last: NO_SEAT,
+            first: LineKey::NOBODY,
+            last: LineKey::NOBODY,
+            len: 0,
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.seats.len()
+        self.len
     }
 
-    /// Gives the seat, good until it is taken away.
-    pub(crate) fn push_back(&mut self, key: K) -> u32 {
-        self.insert(key, self.last, NO_SEAT)
+    pub(crate) fn first(&self) -> Option<LineKey> {
+        (self.len > 0).then_some(self.first)
     }
 
-    pub(crate) fn push_front(&mut self, key: K) -> u32 {
-        self.insert(key, NO_SEAT, self.first)
+    pub(crate) fn push_back<J: ?Sized>(&mut self, lines: &mut Lines<J>, key: LineKey) {
+        self.insert(lines, key, self.last, LineKey::NOBODY);
     }
 
-    pub(crate) fn pop_front(&mut self) -> Option<K> {
-        (self.first != NO_SEAT).then(|| self.remove(self.first))
+    pub(crate) fn push_front<J: ?Sized>(&mut self, lines: &mut Lines<J>, key: LineKey) {
+        self.insert(lines, key, LineKey::NOBODY, self.first);
     }
 
-    pub(crate) fn remove(&mut self, seat: u32) -> K {
-        let Seat { key, prev, next } = self.seats.remove(seat as usize);
-        *self.next_of(prev) = next;
-        *self.prev_of(next) = prev;
-        key
+    pub(crate) fn remove<J: ?Sized>(&mut self, lines: &mut Lines<J>, key: LineKey) {
+        let line = lines.get(key);
+        let (prev, next) = (line.prev, line.next);
+        line.prev = LineKey::AWAY;
+        *self.next_of(lines, prev) = next;
+        *self.prev_of(lines, next) = prev;
+        self.len -= 1;
     }
 
-    fn insert(&mut self, key: K, prev: u32, next: u32) -> u32 {
-        let seat = self.seats.insert(Seat { key, prev, next }) as u32;
-        *self.next_of(prev) = seat;
-        *self.prev_of(next) = seat;
-        seat
+    fn insert<J: ?Sized>(&mut self, lines: &mut Lines<J>, key: LineKey, prev: LineKey, next: LineKey) {
+        let line = lines.get(key);
+        (line.prev, line.next) = (prev, next);
+        *self.next_of(lines, prev) = key;
+        *self.prev_of(lines, next) = key;
+        self.len += 1;
     }
 
-    /// Where it stands who comes after this seat.
-    fn next_of(&mut self, seat: u32) -> &mut u32 {
-        if seat == NO_SEAT {
+    /// Where it stands who comes after this line.
+    fn next_of<'a, J: ?Sized>(&'a mut self, lines: &'a mut Lines<J>, key: LineKey) -> &'a mut LineKey {
+        if key == LineKey::NOBODY {
             &mut self.first
         } else {
-            &mut self.seats[seat as usize].next
+            &mut lines.get(key).next
         }
     }
 
-    /// Where it stands who comes before this seat.
-    fn prev_of(&mut self, seat: u32) -> &mut u32 {
-        if seat == NO_SEAT {
+    /// Where it stands who comes before this line.
+    fn prev_of<'a, J: ?Sized>(&'a mut self, lines: &'a mut Lines<J>, key: LineKey) -> &'a mut LineKey {
+        if key == LineKey::NOBODY {
             &mut self.last
         } else {
-            &mut self.seats[seat as usize].prev
+            &mut lines.get(key).prev
         }
     }
 }

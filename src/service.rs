@@ -9,8 +9,8 @@ use crate::id::{ConnId, TaskId};
 use crate::inbox::Event;
 use crate::options::TaskOptions;
 use crate::port::{Port, TaskCell};
-use crate::primitive::Mutex;
 use crate::ready::Ready;
+use crate::spares::Spares;
 use crate::state::{Cancel, Phase};
 use crate::status::{Dequeued, Resume, Status, StopReason, Timeout};
 use crate::sync_point::{Lent, SyncPoint, TaskStatus, put_in_line};
@@ -38,6 +38,7 @@ const KEPT_EVENTS: usize = 4096;
 #[doc(alias = "lws_threadpool")]
 pub struct Service<T: Task> {
     port: Arc<Port<T>>,
+    spares: Spares<T, Port<T>>,
     /// The parked task that is lent to the loop.
     lent: Option<Lent<T>>,
     /// Events not announced yet: empty between two calls, unless the loop polls and does not call `take_ready`.
@@ -50,6 +51,7 @@ impl<T: Task> Service<T> {
     pub(crate) fn new(port: Arc<Port<T>>) -> Self {
         Self {
             port,
+            spares: Spares::new(),
             lent: None,
             events: Vec::new(),
             unread: 0,
@@ -117,12 +119,8 @@ impl<T: Task> Service<T> {
         let now = port.shared.clock.now();
         let timed = extras.is_some();
         let entry = table.insert(conn, extras, |id, slot| {
-            let head = Head::new(id, conn, port.line(slot).pack(), outlives, now);
-            Arc::new(TaskCell {
-                head,
-                body: Mutex::new(Body::Task(task)),
-                port: Arc::clone(port),
-            })
+            let head = Head::new(id, conn, port.line(slot), outlives, now);
+            self.spares.fill(head, task, port)
         });
         let cell = Arc::clone(&entry.cell);
         let id = cell.head.id;
@@ -221,7 +219,8 @@ impl<T: Task> Service<T> {
                 let cell = table.remove(id)?;
                 drop(table);
                 self.note_unread();
-                match self.port.reap(&cell) {
+                self.port.shared.admission.count_reaped();
+                match self.spares.empty(cell) {
                     Body::Panicked(payload) => Some(TaskStatus::Panicked(payload)),
                     Body::Task(task) if word.phase() == Phase::Finished => Some(TaskStatus::Finished(task)),
                     Body::Task(task) => Some(TaskStatus::Stopped(word.stop()?, task)),
@@ -240,7 +239,7 @@ impl<T: Task> Service<T> {
             .table
             .lock()
             .get(id)
-            .and_then(|entry| entry.cell.head.state.load().status())
+            .map(|entry| entry.cell.head.state.load().status())
     }
 
     /// Answers a parked task. True: it was parked; it is in line now. False: it was not, and nothing has

@@ -9,8 +9,7 @@
 //! | `Ready` | nobody: has started, is in line for its next step | `start` |
 //! | `Syncing` | nobody: parked until answered | `hold`, `resume`, `cancel`, `detach` |
 //! | `Held` | the loop, through a `SyncPoint` | `resume`, `let_go` |
-//! | `Finished` `Stopped` `Panicked` | the loop, which may reap it | `reap` |
-//! | `Reaped` | nobody: the body is gone | never |
+//! | `Finished` `Stopped` `Panicked` | the loop, which may reap it | never |
 //!
 //! Beside the phase stand: the reason why it was asked to stop (the first stays), whether it is detached from its
 //! connection, whether it may outlive it, and how often it has parked, which tells an announcement of this
@@ -32,10 +31,9 @@ pub(crate) enum Phase {
     Finished,
     Stopped,
     Panicked,
-    Reaped,
 }
 
-const PHASES: [Phase; 9] = [
+const PHASES: [Phase; 8] = [
     Phase::Queued,
     Phase::Running,
     Phase::Ready,
@@ -44,7 +42,6 @@ const PHASES: [Phase; 9] = [
     Phase::Finished,
     Phase::Stopped,
     Phase::Panicked,
-    Phase::Reaped,
 ];
 
 /// `syncs: 32 | worker: 16 | outlives: 1 | detached: 1 | (unused) | stop: 4 | phase: 4`; stop is 0 or the
@@ -125,9 +122,9 @@ impl Word {
         matches!(self.phase(), Phase::Finished | Phase::Stopped | Phase::Panicked)
     }
 
-    /// What the outside world calls it; `None` once reaped.
-    pub(crate) fn status(self) -> Option<Status> {
-        Some(match self.phase() {
+    /// What the outside world calls it.
+    pub(crate) fn status(self) -> Status {
+        match self.phase() {
             Phase::Queued => Status::Queued,
             Phase::Running | Phase::Ready if self.stop().is_some() => Status::Stopping,
             Phase::Running | Phase::Ready => Status::Running,
@@ -135,8 +132,7 @@ impl Word {
             Phase::Finished => Status::Finished,
             Phase::Stopped => Status::Stopped,
             Phase::Panicked => Status::Panicked,
-            Phase::Reaped => return None,
-        })
+        }
     }
 }
 
@@ -293,7 +289,6 @@ impl State {
                 Phase::Finished | Phase::Stopped | Phase::Panicked => {
                     (flags & !word.0 != 0).then_some(Word(word.0 | flags))
                 }
-                Phase::Reaped => None,
             }
         });
         match asked {
@@ -332,10 +327,5 @@ impl State {
     /// It may outlive its connection from now on.
     pub(crate) fn set_outlives(&self) {
         let _ = self.change(|word| Some(Word(word.0 | OUTLIVES)));
-    }
-
-    /// The loop has taken the body for good.
-    pub(crate) fn reap(&self) {
-        let _ = self.change(|word| Some(word.with_phase(Phase::Reaped)));
     }
 }

@@ -36,16 +36,15 @@ pub struct TaskDump {
 }
 
 impl TaskDump {
-    /// `None` if it has been reaped meanwhile.
     pub(crate) fn new(
         head: &Head,
         name: Option<Cow<'static, str>>,
         connection: Option<ConnId>,
         service: u32,
         now: u64,
-    ) -> Option<Self> {
+    ) -> Self {
         let word = head.state.load();
-        let status = word.status()?;
+        let status = word.status();
         let mut account = head.times.account();
         let here = now.saturating_sub(account.since);
         if !word.has_ended() {
@@ -63,7 +62,7 @@ impl TaskDump {
                 part as f32 * 100.0 / alive as f32
             }
         };
-        Some(Self {
+        Self {
             id: head.id,
             name,
             connection,
@@ -75,7 +74,7 @@ impl TaskDump {
             worker: word.worker(),
             run_percent: percent(account.on_worker),
             sync_percent: percent(account.parked),
-        })
+        }
     }
 }
 
