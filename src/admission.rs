@@ -1,7 +1,7 @@
 //! Who may come in: the two limits on what a pool accepts.
 //!
-//! The counts are exact whatever the number of services, and cost a service two uncontended atomic operations per
-//! task: what workers have started is read from their own counters, and only when the queue seems full.
+//! The counts are exact whatever the number of services, and cost a service one uncontended atomic operation per task: what
+//! has started and what was reaped is read from the counters of who did it, and only when a limit seems reached.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -18,9 +18,19 @@ pub(crate) struct Admission {
     accepted: AtomicU64,
     /// Cancelled before they had started.
     never_ran: AtomicU64,
-    reaped: AtomicU64,
     /// At least so many have started.
     started_seen: AtomicU64,
+    /// At least so many were reaped.
+    reaped_seen: AtomicU64,
+}
+
+/// How far the pool has come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Progress {
+    pub(crate) started: u64,
+    pub(crate) reaped: u64,
+    /// Idle workers: one is as good as a place in the queue.
+    pub(crate) idle: u64,
 }
 
 impl Admission {
@@ -30,23 +40,23 @@ impl Admission {
             tasks_max: tasks_max as u64,
             accepted: AtomicU64::new(0),
             never_ran: AtomicU64::new(0),
-            reaped: AtomicU64::new(0),
             started_seen: AtomicU64::new(0),
+            reaped_seen: AtomicU64::new(0),
         }
     }
 
-    /// Accepts one task. `progress` tells how many tasks have started and how many workers are idle: an idle worker
-    /// is as good as a place in the queue.
-    pub(crate) fn admit(&self, progress: impl Fn() -> (u64, usize)) -> Result<(), Refused> {
+    /// Accepts one task. `progress` is asked only when a limit seems reached.
+    pub(crate) fn admit(&self, progress: impl Fn() -> Progress) -> Result<(), Refused> {
         let mut accepted = self.accepted.load(Relaxed);
         loop {
-            if accepted.saturating_sub(self.reaped.load(Relaxed)) >= self.tasks_max {
-                return Err(Refused::TooManyTasks);
-            }
-            if self.waiting(accepted) >= self.depth_max {
-                let (started, idle) = progress();
-                self.started_seen.fetch_max(started, Relaxed);
-                if self.waiting(accepted) >= self.depth_max.saturating_add(idle as u64) {
+            if self.alive(accepted) >= self.tasks_max || self.waiting(accepted) >= self.depth_max {
+                let now = progress();
+                self.started_seen.fetch_max(now.started, Relaxed);
+                self.reaped_seen.fetch_max(now.reaped, Relaxed);
+                if self.alive(accepted) >= self.tasks_max {
+                    return Err(Refused::TooManyTasks);
+                }
+                if self.waiting(accepted) >= self.depth_max.saturating_add(now.idle) {
                     return Err(Refused::QueueFull);
                 }
             }
@@ -60,6 +70,10 @@ impl Admission {
         }
     }
 
+    fn alive(&self, accepted: u64) -> u64 {
+        accepted.saturating_sub(self.reaped_seen.load(Relaxed))
+    }
+
     fn waiting(&self, accepted: u64) -> u64 {
         let gone = self.never_ran.load(Relaxed) + self.started_seen.load(Relaxed);
         accepted.saturating_sub(gone)
@@ -69,19 +83,11 @@ impl Admission {
         self.never_ran.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn count_reaped(&self) {
-        self.reaped.fetch_add(1, Relaxed);
-    }
-
     pub(crate) fn accepted(&self) -> u64 {
         self.accepted.load(Relaxed)
     }
 
     pub(crate) fn never_ran(&self) -> u64 {
         self.never_ran.load(Relaxed)
-    }
-
-    pub(crate) fn reaped(&self) -> u64 {
-        self.reaped.load(Relaxed)
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) now: Cell<u64>,
     /// What a worker has in its own deque, about.
     pub(crate) in_deque: Cell<usize>,
+    /// It watches for work: nobody need wake another worker until it has looked.
+    pub(crate) watches: Cell<bool>,
 }
 
 impl Desk<'_> {
@@ -85,6 +87,10 @@ impl Desk<'_> {
 
     /// Wakes a loop, now or, if that is soon, when the batch is done.
     pub(crate) fn ring(&self, bell: &Arc<Bell>) {
+        // The loop may answer sooner than this call returns.
+        if !self.has_more_to_do() {
+            self.start_watching();
+        }
         match &self.worker {
             Some(seat) if self.may_owe(seat) => {
                 seat.debts.add(bell, self.now());
@@ -94,6 +100,31 @@ impl Desk<'_> {
             }
             _ => self.stats.wakes.add(u64::from(bell.ring())),
         }
+    }
+
+    /// Before it sleeps a worker watches for new work, one worker at a time, and only while steps are short, since then
+    /// the loop will answer sooner than it could wake somebody. True: it watches.
+    pub(crate) fn start_watching(&self) -> bool {
+        if let Some(seat) = &self.worker
+            && !self.watches.get()
+            && self.hints.is_brisk()
+        {
+            self.watches.set(seat.sleep.start_watching());
+        }
+        self.watches.get()
+    }
+
+    /// It does not watch any more, and must look for work now.
+    pub(crate) fn stop_watching(&self) {
+        if let Some(seat) = &self.worker
+            && self.watches.take()
+        {
+            seat.sleep.stop_watching();
+        }
+    }
+
+    pub(crate) fn is_watching(&self) -> bool {
+        self.watches.get()
     }
 
     /// Whether there is more to do, in no time, and somebody who will ring if it takes long after all.

@@ -174,7 +174,7 @@ impl Counts {
             queued: size(accepted.saturating_sub(never_ran + sums.started)),
             running: size(sums.started.saturating_sub(ended_started + syncing)),
             syncing: size(syncing),
-            done: size(sums.ended().saturating_sub(admission.reaped())),
+            done: size(sums.ended().saturating_sub(sums.reaped)),
             threads: shared.workers(),
         }
     }

@@ -11,7 +11,6 @@ pub(crate) struct Hints {
     in_line: CachePadded<AtomicUsize>,
     mail: CachePadded<AtomicBool>,
     pace: CachePadded<AtomicU64>,
-    watched: AtomicBool,
 }
 
 impl Hints {
@@ -21,7 +20,6 @@ impl Hints {
             mail: CachePadded::new(AtomicBool::new(false)),
             // Unknown counts as long.
             pace: CachePadded::new(AtomicU64::new(u64::MAX)),
-            watched: AtomicBool::new(false),
         }
     }
 
@@ -65,15 +63,5 @@ impl Hints {
     /// The same for several tasks.
     pub(crate) fn are_brisk(&self, tasks: usize) -> bool {
         self.pace.load(Relaxed).saturating_mul(tasks as u64) < LONG_NANOS
-    }
-
-    /// Runs `watch` unless another worker is watching.
-    pub(crate) fn watch_alone(&self, watch: impl FnOnce() -> bool) -> bool {
-        if self.watched.swap(true, Relaxed) {
-            return false;
-        }
-        let found = watch();
-        self.watched.store(false, Relaxed);
-        found
     }
 }

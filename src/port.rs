@@ -16,6 +16,7 @@ use crate::task::Task;
 use crate::task_dump::TaskDump;
 use crate::unwind::drop_quietly;
 use crate::wake::Wake;
+use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
@@ -23,7 +24,8 @@ pub(crate) type TaskCell<T> = Cell<T, Port<T>>;
 
 pub(crate) struct Port<T: Task> {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) table: Mutex<Table<TaskCell<T>>>,
+    /// Locked for every task by the loop: on a line of its own, since workers read what is beside it.
+    pub(crate) table: CachePadded<Mutex<Table<TaskCell<T>>>>,
     pub(crate) inbox: Inbox,
     pub(crate) outbox: Arc<Outbox<dyn Job>>,
     /// What the loop counts. Written by its thread only.
@@ -42,7 +44,7 @@ impl<T: Task> Port<T> {
         let stats = Arc::new(Stats::default());
         let number = SERVICES.fetch_add(1, Relaxed);
         let port = Arc::new(Self {
-            table: Mutex::new(Table::new(number)),
+            table: CachePadded::new(Mutex::new(Table::new(number))),
             inbox: Inbox::new(shared.seats.len(), wake),
             queue_slot: shared.add_port(Arc::clone(&outbox)),
             outbox,
@@ -83,17 +85,16 @@ impl<T: Task> Port<T> {
                 self.shared.remove(&cell.head);
                 self.announce(cell, Event::end(cell.head.id), desk);
             }
-            Cancel::PutInLine => self.put_in_line(cell, desk.now(), desk.stats),
+            Cancel::PutInLine => self.put_in_line(Arc::clone(cell), desk.now(), desk.stats),
             Cancel::WillSee | Cancel::Ended => {}
         }
     }
 
     /// A task that was parked goes on; here and now if the pool has wound up meanwhile.
-    pub(crate) fn put_in_line(&self, cell: &Arc<TaskCell<T>>, now: u64, stats: &Stats) {
+    pub(crate) fn put_in_line(&self, cell: Arc<TaskCell<T>>, now: u64, stats: &Stats) {
         cell.head.times.left_parking(now);
         stats.unparked.add(1);
-        let job: Arc<dyn Job> = Arc::<TaskCell<T>>::clone(cell);
-        self.shared.post(&self.outbox, job, stats);
+        self.shared.post(&self.outbox, cell, stats);
         if self.shared.takers_are_gone() {
             self.shared.run_pending(&self.shared.guest_desk(stats));
         }
@@ -104,15 +105,15 @@ impl<T: Task> Port<T> {
         if self.inbox.add(desk.lane(&cell.head), event).is_ok() {
             desk.ring(&self.inbox.bell);
         } else if event.syncs == 0 {
-            self.discard(cell);
+            self.discard(cell, desk);
         }
     }
 
     /// Reaps a task for which nobody will ask.
-    pub(crate) fn discard(&self, cell: &TaskCell<T>) {
+    fn discard(&self, cell: &TaskCell<T>, desk: &Desk<'_>) {
         let entry = self.table.lock().remove(cell.head.id);
         if entry.is_some() {
-            self.shared.admission.count_reaped();
+            desk.stats.reaped.add(1);
             let body = cell.body.lock().take();
             drop_quietly(body);
         }
@@ -135,7 +136,7 @@ impl<T: Task> Port<T> {
             let cancel = cell.head.state.cancel(StopReason::ServiceDropped);
             self.settle(&cell, cancel, StopReason::ServiceDropped, &desk);
             if cancel == Cancel::Ended {
-                self.discard(&cell);
+                self.discard(&cell, &desk);
             }
         }
         self.shared.collect(&self.stats);

@@ -59,11 +59,6 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
         self.lines.remove_port(port);
     }
 
-    /// Tasks in line.
-    pub(crate) fn len(&self) -> usize {
-        self.nodes.len()
-    }
-
     /// Connections that have something to run.
     pub(crate) fn connections(&self) -> usize {
         self.round.len()

@@ -138,10 +138,29 @@ impl<T: Task> Service<T> {
     /// O(number of tasks announced), one lock per worker.
     #[doc(alias = "LWS_CALLBACK_SERVER_WRITEABLE")]
     pub fn take_ready(&mut self) -> Ready {
-        self.end_loan();
-        self.port.shared.collect(&self.port.stats);
-        self.stop_late();
+        self.before_events();
         self.read_events();
+        self.announce_events()
+    }
+
+    /// As [`take_ready`](Self::take_ready), for a loop that calls it until nothing is left and only then sleeps: the loop is
+    /// woken next after this has come back empty, so a busy loop costs its workers no wake-ups at all.
+    ///
+    /// A loop that sleeps although this gave something may sleep on news. One with sockets can look at them without waiting
+    /// (a poll with a timeout of zero) in between.
+    pub fn take_more(&mut self) -> Ready {
+        self.before_events();
+        self.unread = 0;
+        self.port.inbox.take_more(&mut self.events);
+        self.announce_events()
+    }
+
+    fn before_events(&mut self) {
+        self.end_loan();
+        self.stop_late();
+    }
+
+    fn announce_events(&mut self) -> Ready {
         let mut ids = Vec::with_capacity(self.events.len());
         let mut table = self.port.table.lock();
         for event in self.events.drain(..) {
@@ -162,7 +181,7 @@ impl<T: Task> Service<T> {
     /// A loop that polls and never calls `take_ready` must not let events pile up.
     fn note_unread(&mut self) {
         self.unread += 1;
-        if self.unread >= 1024 && self.unread >= 4 * self.len() {
+        if self.unread.is_multiple_of(1024) && self.unread >= 4 * self.len() {
             self.read_events();
             let table = self.port.table.lock();
             self.events.retain(|&event| table.is_news(event).is_some());
@@ -219,7 +238,7 @@ impl<T: Task> Service<T> {
                 let cell = table.remove(id)?;
                 drop(table);
                 self.note_unread();
-                self.port.shared.admission.count_reaped();
+                self.port.stats.reaped.add(1);
                 match self.spares.empty(cell) {
                     Body::Panicked(payload) => Some(TaskStatus::Panicked(payload)),
                     Body::Task(task) if word.phase() == Phase::Finished => Some(TaskStatus::Finished(task)),
@@ -257,7 +276,7 @@ impl<T: Task> Service<T> {
             }
         };
         if answered {
-            put_in_line(&self.port, &cell);
+            put_in_line(&self.port, cell);
             self.note_unread();
         }
         answered

@@ -1,6 +1,6 @@
 //! What the pool, its workers and its services have in common.
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Progress};
 use crate::bell::Debts;
 use crate::cell::Head;
 use crate::clock::Clock;
@@ -38,7 +38,8 @@ pub(crate) struct Shared {
     pub(crate) born: u64,
     time_slice: u64,
     limited: bool,
-    pub(crate) admission: Admission,
+    /// Written for every task: on a line of its own, as all that is read beside it hardly changes.
+    pub(crate) admission: CachePadded<Admission>,
     pub(crate) registry: Registry,
     pub(crate) hints: Hints,
     pub(crate) sleep: Sleep,
@@ -87,7 +88,7 @@ impl Shared {
             clock: setup.clock,
             time_slice: setup.time_slice,
             limited: setup.limit.is_some(),
-            admission: setup.admission,
+            admission: CachePadded::new(setup.admission),
             registry: Registry::new(),
             hints: Hints::new(),
             sleep: Sleep::new(workers),
@@ -124,6 +125,7 @@ impl Shared {
             limited: self.limited,
             now: Cell::new(self.clock.now()),
             in_deque: Cell::new(0),
+            watches: Cell::new(false),
         }
     }
 
@@ -175,7 +177,7 @@ impl Shared {
         }
     }
 
-    /// Takes up to `max` jobs out of the line, at most this worker's share. Gives how many were taken and how many are
+    /// Takes up to `max` jobs out of the line. Gives how many were taken and how many are
     /// left behind. Looks into the outboxes if it must (after sleep, when others rely on it) or if there is mail.
     pub(crate) fn take(&self, max: usize, must: bool, sink: impl FnMut(Arc<dyn Job>)) -> (usize, usize) {
         self.with_queue(|queue, stale| {
@@ -183,8 +185,7 @@ impl Shared {
             if self.hints.take_mail() || must {
                 queue.collect(stale);
             }
-            let share = queue.len().div_ceil(self.seats.len().max(1));
-            let taken = queue.take(max.min(share), sink);
+            let taken = queue.take(max, sink);
             (taken, queue.waiting())
         })
     }
@@ -301,15 +302,17 @@ impl Shared {
         sums
     }
 
-    /// How many tasks have started and how many workers are idle.
-    pub(crate) fn progress(&self) -> (u64, usize) {
+    /// How far the pool has come.
+    pub(crate) fn progress(&self) -> Progress {
         // In this order: who is not idle any more has counted its task as started.
-        let idle = self
-            .seats
-            .iter()
-            .filter(|seat| !seat.busy.load(Ordering::Acquire))
-            .count();
-        (self.sums().started, idle)
+        let is_idle = |seat: &&CachePadded<WorkerSeat>| !seat.busy.load(Ordering::Acquire);
+        let idle = self.seats.iter().filter(is_idle).count() as u64;
+        let Sums { started, reaped, .. } = self.sums();
+        Progress {
+            started,
+            reaped,
+            idle,
+        }
     }
 
     /// True the first time.

@@ -56,6 +56,8 @@ stats! {
     /// Times a parked task was put in line again.
     unparked,
     finished,
+    /// Tasks whose end has been seen: their loop has them back.
+    reaped,
     panicked,
     refused_queue,
     refused_tasks,

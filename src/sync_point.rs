@@ -88,13 +88,13 @@ impl<T: Task> Lent<T> {
     pub(crate) fn let_go(self, port: &Port<T>) {
         let cell = self.put_back();
         if cell.head.state.let_go() {
-            put_in_line(port, &cell);
+            put_in_line(port, cell);
         }
     }
 }
 
 /// The loop's answer: the task goes on.
-pub(crate) fn put_in_line<T: Task>(port: &Port<T>, cell: &Arc<TaskCell<T>>) {
+pub(crate) fn put_in_line<T: Task>(port: &Port<T>, cell: Arc<TaskCell<T>>) {
     port.put_in_line(cell, port.shared.clock.now(), &port.stats);
 }
 
@@ -124,7 +124,7 @@ impl<'a, T: Task> SyncPoint<'a, T> {
         if let Some(lent) = self.lent.take() {
             let cell = lent.put_back();
             cell.head.state.resume();
-            put_in_line(self.port, &cell);
+            put_in_line(self.port, cell);
         }
     }
 
@@ -134,7 +134,7 @@ impl<'a, T: Task> SyncPoint<'a, T> {
         if let Some(lent) = self.lent.take() {
             let cell = lent.put_back();
             cell.head.state.resume_stopping(StopReason::Dequeued);
-            put_in_line(self.port, &cell);
+            put_in_line(self.port, cell);
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use crate::desk::{BATCH_NANOS, Desk};
 use crate::job::Job;
-use crate::primitive::{Deque, Steal, Stealer};
+use crate::primitive::{Deque, Steal, Stealer, thread};
 use crate::shared::{Look, Shared};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,10 +15,12 @@ use std::sync::atomic::Ordering::Relaxed;
 /// When a batch is late.
 const LATE_NANOS: u64 = 2 * BATCH_NANOS;
 const BATCH_MAX: usize = 32;
-/// How often a worker looks for new work before it sleeps, and how long it waits before the first look, then twice as long
-/// each time: about 30 us in all, which is what a loop takes to wake up and answer.
-const LOOKS: u32 = 6;
+/// How often a worker looks for new work before it sleeps, and how long it spins before each look: about 30 us in all, which
+/// is what a loop takes to wake up and answer.
+const LOOKS: u32 = if cfg!(loom) { 1 } else { 20 };
 const SPINS: u32 = 32;
+/// After so many naps in vain a worker sleeps. Under loom a nap ends by itself, so one must be the last.
+const NAPS: u32 = if cfg!(loom) { 1 } else { 4 };
 
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
@@ -31,9 +33,10 @@ struct Batch {
     size: usize,
     begun: u64,
     taken: usize,
-    /// It has slept, and others rely on its looking into the outboxes too.
+    /// It has slept or watched, and others rely on its looking everywhere.
     has_slept: bool,
-    has_napped: bool,
+    /// So often it has napped and found no work.
+    vain_naps: u32,
     /// The colleague to look after next.
     neighbour: usize,
 }
@@ -61,11 +64,14 @@ impl Worker {
             begun: 0,
             taken: 0,
             has_slept: true,
-            has_napped: false,
+            vain_naps: 0,
             neighbour: self.index,
         };
         loop {
-            if let Some(job) = self.next(&desk, &mut batch) {
+            if !desk.is_watching()
+                && let Some(job) = self.next(&desk, &mut batch)
+            {
+                batch.vain_naps = 0;
                 if let Some(job) = job.run(&desk) {
                     shared.put_in_line(job);
                 }
@@ -76,6 +82,8 @@ impl Worker {
             }
             desk.pay_debts();
             if Self::watch(&desk) {
+                // Others relied on its looking.
+                batch.has_slept = true;
                 continue;
             }
             let closed = shared.sleep.enter();
@@ -90,10 +98,9 @@ impl Worker {
     }
 
     fn sleep(&self, desk: &Desk<'_>, batch: &mut Batch) {
-        // Under loom a nap ends by itself, so one must be the last.
-        let may_nap = desk.hints.is_brisk() && !(cfg!(loom) && batch.has_napped);
+        let may_nap = desk.hints.is_brisk() && batch.vain_naps < NAPS;
         if self.shared.sleep.wait(may_nap) {
-            batch.has_napped = true;
+            batch.vain_naps += 1;
             let paid = self.shared.seats.iter().map(|seat| seat.debts.pay()).sum();
             desk.stats.wakes.add(paid);
         }
@@ -106,7 +113,17 @@ impl Worker {
             return Some(job);
         }
         self.relieve(desk, batch);
-        self.take_batch(desk, batch).or_else(|| self.steal_any(desk))
+        let relied_on = std::mem::take(&mut batch.has_slept);
+        let job = self
+            .take_batch(desk, batch, relied_on)
+            .or_else(|| self.steal_any(desk));
+        if relied_on && job.is_some() {
+            // Also for what lies in a colleague's deque, who woke nobody since this worker was on its way.
+            let seats = self.shared.seats.iter();
+            let left = seats.map(|seat| seat.stealer.len()).sum();
+            self.shared.wake_worker(left, desk.stats);
+        }
+        job
     }
 
     /// Looks after a colleague, another each time: if its batch is late, puts back what is left of it.
@@ -119,13 +136,13 @@ impl Worker {
         }
     }
 
-    fn take_batch(&self, desk: &Desk<'_>, batch: &mut Batch) -> Option<Arc<dyn Job>> {
+    /// Takes a batch out of the line, of which the first job is given. Looks into the outboxes if it must.
+    fn take_batch(&self, desk: &Desk<'_>, batch: &mut Batch, must: bool) -> Option<Arc<dyn Job>> {
         if let Some(pace) = batch.adapt(desk.now()) {
             desk.hints.set_pace(pace);
         }
         let mut first = None;
-        let must_collect = std::mem::take(&mut batch.has_slept);
-        let (taken, left) = self.shared.take(batch.size, must_collect, |job| {
+        let (taken, left) = self.shared.take(batch.size, must, |job| {
             if first.is_none() {
                 first = Some(job);
             } else {
@@ -135,6 +152,7 @@ impl Worker {
         if taken > 0 {
             batch.taken = taken;
             batch.begun = desk.now();
+            desk.in_deque.set(taken - 1);
             self.shared.seats[self.index].begun.store(batch.begun, Relaxed);
             desk.stats.batches.add(1);
         }
@@ -155,19 +173,17 @@ impl Worker {
         Some(job)
     }
 
-    /// Before it sleeps a worker watches for a moment whether there is new work; one worker at a time, and only while
-    /// tasks are short, since then the loop will answer sooner than it could wake somebody. True: there is.
+    /// Before it sleeps a worker watches for a moment whether there is new work. True: there is.
     fn watch(desk: &Desk<'_>) -> bool {
-        cfg!(not(loom))
-            && desk.hints.is_brisk()
-            && desk.hints.watch_alone(|| {
-                (0..LOOKS).any(|look| {
-                    // The loop may need this core, and a batch some time to come together.
-                    std::thread::yield_now();
-                    (0..SPINS << look).for_each(|_| std::hint::spin_loop());
-                    desk.hints.somebody_waits()
-                })
-            })
+        let found = desk.start_watching()
+            && (0..LOOKS).any(|_| {
+                // The loop may need this core, and a batch some time to come together.
+                thread::yield_now();
+                (0..SPINS).for_each(|_| std::hint::spin_loop());
+                desk.hints.somebody_waits()
+            });
+        desk.stop_watching();
+        found
     }
 
     /// Puts back what is left of this worker's batch if that is late.

@@ -1,4 +1,4 @@
-//! This crate, used as its documentation says: a mio poll with a waker, `take_ready`,
+//! This crate, used as its documentation says: a mio poll with a waker, `take_more` until nothing is left,
 //! `task_status` for each, `enqueue`.
 
 use std::sync::Arc;
@@ -42,7 +42,7 @@ impl<T: Task> ServiceLoop<T> {
         let poll = Poll::new().expect("a poll");
         let waker = Waker::new(poll.registry(), Token(0)).expect("a waker");
         let mut service = workers.service(Arc::new(waker));
-        let ready = service.take_ready();
+        let ready = service.take_more();
         Self {
             poll,
             events: Events::with_capacity(64),
@@ -51,17 +51,26 @@ impl<T: Task> ServiceLoop<T> {
         }
     }
 
+    /// Takes until nothing is left before it sleeps, as the other contenders' loops do.
     pub(crate) fn next_id(&mut self) -> Option<moored::TaskId> {
+        if self.ready.is_empty() {
+            self.ready = self.service.take_more();
+        }
         self.ready.next()
     }
 
     pub(crate) fn sleep(&mut self, timeout: Option<Duration>) {
+        if self.ready.is_empty() {
+            self.ready = self.service.take_more();
+        }
+        if !self.ready.is_empty() {
+            return;
+        }
         let timeout = match (timeout, self.service.next_timeout()) {
             (Some(ours), Some(tasks)) => Some(ours.min(tasks)),
             (ours, tasks) => ours.or(tasks),
         };
         self.poll.poll(&mut self.events, timeout).expect("poll");
-        self.ready = self.service.take_ready();
     }
 }
 
