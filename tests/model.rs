@@ -13,12 +13,6 @@ mod pool;
 mod reference;
 #[path = "model/script.rs"]
 mod script;
-#[path = "model/service.rs"]
-mod service;
-#[path = "model/task.rs"]
-mod task;
-#[path = "model/turns.rs"]
-mod turns;
 
 use books::Tally;
 use calls::{CONNS, Call, Model};
@@ -26,7 +20,7 @@ use moored::{ConnId, Status};
 use pool::Real;
 use proptest::test_runner::Config;
 use proptest_state_machine::{StateMachineTest, prop_state_machine};
-use reference::Reference;
+use reference::{Reference, Task};
 use script::Seen;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -53,8 +47,8 @@ impl StateMachineTest for AgainstTheReference {
         let reference = &model.pool;
         same_statuses(pool, reference);
         same_connections(pool, reference);
-        same_steps(pool, reference);
-        same_counts(pool, reference);
+        same_steps(pool, model);
+        same_counts(pool, model);
         wakes_in_time(pool, reference);
     }
 
@@ -65,7 +59,7 @@ impl StateMachineTest for AgainstTheReference {
 
 fn same_statuses(pool: &Real, reference: &Reference) {
     for (number, &id) in pool.ids.iter().enumerate() {
-        let status = reference.look_up(number).map(task::Task::status);
+        let status = reference.find(number).map(|task| task.status);
         assert_eq!(pool.service.peek(id), status, "task {number}");
     }
     assert_eq!(
@@ -73,15 +67,17 @@ fn same_statuses(pool: &Real, reference: &Reference) {
         None,
         "a task of another service"
     );
-    let with_a_body = reference
-        .tasks
-        .iter()
-        .filter(|task| task.phase != Status::Panicked);
+    let with_a_body = alive(reference).filter(|task| task.status != Status::Panicked);
     assert_eq!(
         Arc::strong_count(&pool.alive) - 1,
         with_a_body.count(),
         "tasks in memory"
     );
+}
+
+/// Those that are not reaped.
+fn alive(reference: &Reference) -> impl Iterator<Item = &Task> {
+    reference.alive.iter().map(|&number| &reference.tasks[number])
 }
 
 fn same_connections(pool: &Real, reference: &Reference) {
@@ -91,8 +87,10 @@ fn same_connections(pool: &Real, reference: &Reference) {
         assert_eq!(tasks, reference.tasks_of(conn), "tasks of connection {conn}");
     }
     for (number, &id) in pool.ids.iter().enumerate() {
-        let attached = reference.look_up(number).filter(|task| !task.detached);
-        let conn = attached.map(|task| ConnId(task.line.0));
+        let conn = reference
+            .find(number)
+            .and_then(|_| reference.connection_of(number))
+            .map(ConnId);
         assert_eq!(
             pool.service.connection_of(id),
             conn,
@@ -102,29 +100,24 @@ fn same_connections(pool: &Real, reference: &Reference) {
 }
 
 /// FIFO within a connection, round-robin between connections, and each step is told what it should be.
-fn same_steps(pool: &Real, reference: &Reference) {
+fn same_steps(pool: &Real, model: &Model) {
     let log = pool.log.lock().unwrap().clone();
     for (id, seen) in &log {
-        assert_eq!(*id, pool.ids[seen.task], "a step was told another task's id");
+        assert_eq!(*id, pool.ids[seen.0], "a step was told another task's id");
     }
     let mut steps: Vec<&Seen> = log.iter().map(|(_, seen)| seen).collect();
-    let mut expected: Vec<&Seen> = reference.log.iter().collect();
-    if reference.finishing {
+    let mut expected: Vec<&Seen> = model.pool.log[model.steps_before..].iter().collect();
+    if model.pool.finishing {
         // Who is first after `finish` is not promised.
-        steps.sort_by_key(|seen| seen.task);
-        expected.sort_by_key(|seen| seen.task);
+        steps.sort_by_key(|seen| seen.0);
+        expected.sort_by_key(|seen| seen.0);
     }
     assert_eq!(steps, expected, "the steps of the last run");
 }
 
-fn same_counts(pool: &Real, reference: &Reference) {
-    let count = |is: &[Status]| {
-        reference
-            .tasks
-            .iter()
-            .filter(|task| is.contains(&task.status()))
-            .count()
-    };
+fn same_counts(pool: &Real, model: &Model) {
+    let reference = &model.pool;
+    let count = |is: &[Status]| alive(reference).filter(|task| is.contains(&task.status)).count();
     let counts = pool.pool.counts();
     assert_eq!(counts.queued, count(&[Status::Queued]));
     assert_eq!(counts.running, count(&[Status::Running, Status::Stopping]));
@@ -139,36 +132,36 @@ fn same_counts(pool: &Real, reference: &Reference) {
     assert_eq!(dump.counts, counts);
     assert_eq!(dump.uptime_us, reference.now / 1000);
     assert_eq!(dump.totals.stopping, count(&[Status::Stopping]));
-    assert_eq!(dump.tasks.len(), reference.tasks.len());
+    assert_eq!(dump.tasks.len(), reference.alive.len());
     for task in &dump.tasks {
         let number = pool.number(task.id);
-        let expected = reference.look_up(number).expect("a dump shows no reaped task");
-        assert_eq!(task.status, expected.status());
+        let expected = reference.find(number).expect("a dump shows no reaped task");
+        assert_eq!(task.status, expected.status);
         assert_eq!(task.connection, pool.service.connection_of(task.id));
         assert_eq!(task.name.is_some(), expected.plan.named);
     }
 
     let tally = Tally::of(&dump);
-    assert_eq!(tally, reference.tally);
-    let alive = count(&[Status::Queued, Status::Running, Status::Stopping, Status::Syncing]);
+    assert_eq!(tally, Tally::expected(model));
+    let not_ended = count(&[Status::Queued, Status::Running, Status::Stopping, Status::Syncing]);
     assert_eq!(
         tally.accepted,
-        tally.ended() + alive as u64,
+        tally.ended() + not_ended as u64,
         "accepted = ended + alive"
     );
-    assert_eq!(pool.service.len(), reference.tasks.len());
-    assert_eq!(pool.service.is_empty(), reference.tasks.is_empty());
+    assert_eq!(pool.service.len(), reference.alive.len());
+    assert_eq!(pool.service.is_empty(), reference.alive.is_empty());
 }
 
 /// The loop is woken once between two drains, and never told to sleep over a timeout.
 fn wakes_in_time(pool: &Real, reference: &Reference) {
     assert_eq!(
         pool.wakes.load(Ordering::Relaxed),
-        reference.tally.wakes,
+        reference.wakes,
         "wake-ups of the loop"
     );
     let timeout = pool.service.next_timeout();
-    if !reference.turns.is_empty() {
+    if !reference.round.is_empty() {
         assert_eq!(timeout, Some(Duration::ZERO), "steps are pending");
     } else if let Some((at, ..)) = reference.next_due() {
         let left = Duration::from_nanos(at.saturating_sub(reference.now));

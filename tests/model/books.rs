@@ -1,16 +1,8 @@
-//! What a pool is told at the start, and what it has counted at the end.
+//! What a pool has counted, and what it should have: all that happened to the reference, counted.
 
-use moored::{PoolDump, StopReason, Timeout};
+use crate::calls::Model;
+use moored::{PoolDump, Status, StopReason, Timeout};
 use std::collections::HashMap;
-
-#[derive(Clone, Default, Debug)]
-pub(crate) struct Rules {
-    pub(crate) max_queue_depth: usize,
-    pub(crate) max_tasks: usize,
-    pub(crate) max_running_per_connection: Option<usize>,
-    /// In ticks.
-    pub(crate) time_slice: u64,
-}
 
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub(crate) struct Tally {
@@ -51,6 +43,29 @@ impl Tally {
             steps: counters.steps,
             syncs: counters.syncs,
             wakes: counters.wakes,
+        }
+    }
+
+    pub(crate) fn expected(model: &Model) -> Self {
+        let (pool, tasks) = (&model.pool, &model.pool.tasks);
+        let ended = |status| tasks.iter().filter(|task| task.status == status).count() as u64;
+        let refused = |why| model.refused.get(why).copied().unwrap_or(0);
+        let mut stopped = HashMap::new();
+        for task in tasks.iter().filter(|task| task.status == Status::Stopped) {
+            let why = task.stop.expect("why it has stopped");
+            *stopped.entry(why).or_default() += 1;
+        }
+        Self {
+            accepted: tasks.len() as u64,
+            queue_full: refused("QueueFull"),
+            too_many_tasks: refused("TooManyTasks"),
+            refused_finished: refused("Finished"),
+            finished: ended(Status::Finished),
+            stopped,
+            panicked: ended(Status::Panicked),
+            steps: pool.log.len() as u64,
+            syncs: pool.syncs,
+            wakes: pool.wakes,
         }
     }
 

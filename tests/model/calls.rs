@@ -1,13 +1,12 @@
 //! Random calls: one of everything that a loop can do with its service and its pool.
 
-use crate::books::Rules;
-use crate::reference::Reference;
-use crate::script::{Act, Plan, Script, TICK};
-use crate::service::{Look, Reply};
-use moored::Dequeued;
+use crate::reference::{Reference, Task};
+use crate::script::{Act, Plan, Reply, Rules, Script, TICK};
+use moored::{Dequeued, Status, StopReason, Timeout};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest_state_machine::ReferenceStateMachine;
+use std::collections::HashMap;
 
 /// How many connections there are: few, so that they have several tasks each.
 pub(crate) const CONNS: u64 = 4;
@@ -42,11 +41,34 @@ pub(crate) enum Outcome {
     Count(usize),
 }
 
+/// What `task_status` shows: the status, why it stopped, and the task itself if it is there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Look {
+    pub(crate) status: Status,
+    pub(crate) why: Option<StopReason>,
+    pub(crate) script: Option<Script>,
+}
+
+impl Look {
+    fn at(task: Task) -> Self {
+        let is_there = matches!(task.status, Status::Syncing | Status::Finished | Status::Stopped);
+        Self {
+            status: task.status,
+            why: task.stop.filter(|_| task.status == Status::Stopped),
+            script: is_there.then_some(task.plan.script),
+        }
+    }
+}
+
 /// The reference, and what it said to the last call.
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
     pub(crate) pool: Reference,
     pub(crate) outcome: Outcome,
+    /// How often each refusal was given.
+    pub(crate) refused: HashMap<&'static str, u64>,
+    /// How many steps there were before the last run.
+    pub(crate) steps_before: usize,
 }
 
 /// A budget that is never used up. What `finish` has left is run in one go, since nobody promises an order there.
@@ -59,23 +81,26 @@ impl ReferenceStateMachine for Model {
     fn init_state() -> BoxedStrategy<Self> {
         let limit = prop_oneof![2 => Just(None), 1 => Just(Some(1)), 1 => Just(Some(2))];
         (1..12usize, 1..20usize, limit, 0..6u64)
-            .prop_map(
-                |(max_queue_depth, max_tasks, max_running_per_connection, time_slice)| Self {
-                    pool: Reference::new(Rules {
+            .prop_map(|(max_queue_depth, max_tasks, max_running, time_slice)| Self {
+                pool: Reference {
+                    rules: Rules {
                         max_queue_depth,
                         max_tasks,
-                        max_running_per_connection,
+                        max_running,
                         time_slice,
-                    }),
-                    outcome: Outcome::Nothing,
+                    },
+                    ..Reference::default()
                 },
-            )
+                outcome: Outcome::Nothing,
+                refused: HashMap::new(),
+                steps_before: 0,
+            })
             .boxed()
     }
 
     fn transitions(state: &Self) -> BoxedStrategy<Call> {
-        let accepted = state.pool.tally.accepted as usize;
-        let alive: Vec<_> = state.pool.tasks.iter().map(|task| task.number).collect();
+        let accepted = state.pool.tasks.len();
+        let alive = state.pool.alive.clone();
         let budget = prop_oneof![4 => Just(0), 3 => 1..12u64, 1 => Just(ALL)];
         let budget = budget.prop_map({
             let finishing = state.pool.finishing;
@@ -115,7 +140,7 @@ impl ReferenceStateMachine for Model {
             Call::TaskStatus(task, _)
             | Call::TaskSync(task, _)
             | Call::Dequeue(task)
-            | Call::Reattach(task, _) => (*task as u64) < state.pool.tally.accepted,
+            | Call::Reattach(task, _) => *task < state.pool.tasks.len(),
             Call::RunPending(budget) => !state.pool.finishing || *budget == ALL,
             _ => true,
         }
@@ -124,19 +149,26 @@ impl ReferenceStateMachine for Model {
     fn apply(mut state: Self, call: &Call) -> Self {
         let pool = &mut state.pool;
         state.outcome = match call {
-            Call::Enqueue(plan) => Outcome::Enqueued(pool.enqueue(plan)),
+            Call::Enqueue(plan) => {
+                let enqueued = pool.enqueue(plan);
+                if let Err(why) = enqueued {
+                    *state.refused.entry(why).or_default() += 1;
+                }
+                Outcome::Enqueued(enqueued)
+            }
             Call::TakeReady => Outcome::Ready(sorted(pool.take_ready())),
             Call::Serve(reply) => {
                 let ready = sorted(pool.take_ready());
-                let look = |task| (task, pool.task_status(task, *reply));
+                let look = |task| (task, pool.task_status(task, *reply).map(Look::at));
                 Outcome::Served(ready.into_iter().map(look).collect())
             }
-            Call::TaskStatus(task, reply) => Outcome::Looked(pool.task_status(*task, *reply)),
+            Call::TaskStatus(task, reply) => Outcome::Looked(pool.task_status(*task, *reply).map(Look::at)),
             Call::TaskSync(task, reply) => Outcome::Is(pool.task_sync(*task, *reply)),
-            Call::Dequeue(task) => Outcome::Dequeued(pool.dequeue(*task)),
+            Call::Dequeue(task) => Outcome::Dequeued(pool.cancel(*task, StopReason::Dequeued)),
             Call::ConnectionClosed(conn) => Outcome::Count(pool.connection_closed(*conn)),
             Call::Reattach(task, conn) => Outcome::Is(pool.reattach(*task, *conn)),
             Call::RunPending(budget) => {
+                state.steps_before = pool.log.len();
                 let turns = pool.run(*budget);
                 // How many turns the rest needs depends on its order.
                 Outcome::Count(if pool.finishing { 0 } else { turns })
@@ -150,7 +182,7 @@ impl ReferenceStateMachine for Model {
                 Outcome::Nothing
             }
         };
-        state.pool.turns.end_call();
+        state.pool.end_call();
         state
     }
 }
@@ -166,22 +198,22 @@ fn reply() -> impl Strategy<Value = Reply> + Clone {
 }
 
 fn plan() -> impl Strategy<Value = Plan> {
-    let timeout = || prop_oneof![3 => Just(None), 1 => (0..20u64).prop_map(Some)];
+    let timeout =
+        |kind| prop_oneof![3 => Just(None), 1 => (0..20u64).prop_map(move |ticks| Some((kind, ticks)))];
+    let timeouts = [Timeout::Deadline, Timeout::Queue, Timeout::Sync].map(timeout);
     (
         0..CONNS,
         script(),
         any::<bool>(),
         proptest::bool::weighted(0.3),
-        (timeout(), timeout(), timeout()),
+        timeouts,
     )
         .prop_map(|(conn, script, named, outlives, timeouts)| Plan {
             conn,
             script,
             named,
             outlives,
-            queue_timeout: timeouts.0,
-            sync_timeout: timeouts.1,
-            deadline: timeouts.2,
+            timeouts: timeouts.into_iter().flatten().collect(),
         })
 }
 

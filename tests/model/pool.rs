@@ -1,12 +1,10 @@
 //! The real pool, as the model calls it: tasks by number, every answer as an [`Outcome`].
 
-use crate::books::Rules;
-use crate::calls::{Call, Outcome, sorted};
-use crate::script::{Actor, Log, Plan, Script, TICK, nanos};
-use crate::service::{Look, Reply};
+use crate::calls::{Call, Look, Outcome, sorted};
+use crate::script::{Actor, Log, Plan, Reply, Rules, Script, TICK, nanos};
 use moored::{
     Clock, EnqueueError, ManualClock, Resume, Service, Status, TaskId, TaskOptions, TaskReturn, TaskStatus,
-    ThreadPool, task_fn,
+    ThreadPool, Timeout, task_fn,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,7 +33,7 @@ impl Real {
             .max_queue_depth(rules.max_queue_depth)
             .max_tasks(rules.max_tasks)
             .time_slice(Duration::from_nanos(rules.time_slice * TICK));
-        if let Some(limit) = rules.max_running_per_connection {
+        if let Some(limit) = rules.max_running {
             builder = builder.max_running_per_connection(limit);
         }
         let pool = builder.build().unwrap();
@@ -184,8 +182,7 @@ fn stranger() -> TaskId {
 
 /// `None`: the plan needs no options.
 fn options(plan: &Plan, number: usize) -> Option<TaskOptions> {
-    let timeouts = [plan.queue_timeout, plan.sync_timeout, plan.deadline];
-    if !plan.named && !plan.outlives && timeouts == [None; 3] {
+    if !plan.named && !plan.outlives && plan.timeouts.is_empty() {
         return None;
     }
     let mut options = TaskOptions::new();
@@ -195,15 +192,13 @@ fn options(plan: &Plan, number: usize) -> Option<TaskOptions> {
     if plan.outlives {
         options = options.outlive_connection();
     }
-    let duration = |ticks| Duration::from_nanos(nanos(ticks, number));
-    if let Some(ticks) = plan.queue_timeout {
-        options = options.queue_timeout(duration(ticks));
-    }
-    if let Some(ticks) = plan.sync_timeout {
-        options = options.sync_timeout(duration(ticks));
-    }
-    if let Some(ticks) = plan.deadline {
-        options = options.deadline(duration(ticks));
+    for &(timeout, ticks) in &plan.timeouts {
+        let after = Duration::from_nanos(nanos(ticks, number));
+        options = match timeout {
+            Timeout::Queue => options.queue_timeout(after),
+            Timeout::Sync => options.sync_timeout(after),
+            Timeout::Deadline => options.deadline(after),
+        };
     }
     Some(options)
 }

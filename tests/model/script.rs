@@ -1,6 +1,6 @@
 //! What a task of the model does: the pool's task and the reference's follow the same script.
 
-use moored::{Context, ManualClock, StopReason, Task, TaskId, TaskReturn};
+use moored::{Context, ManualClock, StopReason, Task, TaskId, TaskReturn, Timeout};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,6 +19,16 @@ pub(crate) enum Act {
     Panic,
 }
 
+/// What a pool is told at the start.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Rules {
+    pub(crate) max_queue_depth: usize,
+    pub(crate) max_tasks: usize,
+    pub(crate) max_running: Option<usize>,
+    /// In ticks.
+    pub(crate) time_slice: u64,
+}
+
 /// A task as it is enqueued. Times are ticks.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -26,9 +36,8 @@ pub(crate) struct Plan {
     pub(crate) script: Script,
     pub(crate) named: bool,
     pub(crate) outlives: bool,
-    pub(crate) queue_timeout: Option<u64>,
-    pub(crate) sync_timeout: Option<u64>,
-    pub(crate) deadline: Option<u64>,
+    /// At most one of each kind, the deadline first.
+    pub(crate) timeouts: Vec<(Timeout, u64)>,
 }
 
 /// What a task will do, and how far it has come.
@@ -50,13 +59,21 @@ impl Script {
     }
 }
 
-/// What one step was told.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Seen {
-    pub(crate) task: usize,
-    pub(crate) stop: Option<StopReason>,
-    pub(crate) connection: Option<u64>,
+/// What the loop does with a parked task that it has in its hands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Reply {
+    Resume,
+    Stop,
+    Leave,
 }
+
+/// What one step was told: of which task, why to stop, and its connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Seen(
+    pub(crate) usize,
+    pub(crate) Option<StopReason>,
+    pub(crate) Option<u64>,
+);
 
 pub(crate) type Log = Arc<Mutex<Vec<(TaskId, Seen)>>>;
 
@@ -80,11 +97,7 @@ impl Task for Actor {
     fn step(&mut self, cx: &mut Context<'_>) -> TaskReturn {
         assert_eq!(cx.worker(), None, "a step on a worker that does not exist");
         assert_eq!(cx.is_detached(), cx.connection().is_none());
-        let seen = Seen {
-            task: self.number,
-            stop: cx.stop_reason(),
-            connection: cx.connection().map(|conn| conn.0),
-        };
+        let seen = Seen(self.number, cx.stop_reason(), cx.connection().map(|conn| conn.0));
         self.log.lock().unwrap().push((cx.task_id(), seen));
         self.clock.advance(Duration::from_nanos(TICK));
         match self.script.next(cx.is_stopping()) {
