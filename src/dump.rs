@@ -2,7 +2,7 @@
 
 use crate::shared::Shared;
 use crate::stats::Sums;
-use crate::status::{Status, StopReason};
+use crate::status::{Status, StopReason, Timeout};
 use crate::task_dump::TaskDump;
 use std::fmt;
 
@@ -201,16 +201,7 @@ impl Totals {
 impl Counters {
     fn of(shared: &Shared) -> Self {
         let sums: Sums = shared.sums();
-        let [
-            returned,
-            dequeued,
-            connection_closed,
-            queue_timeout,
-            sync_timeout,
-            deadline,
-            pool_finished,
-            service_dropped,
-        ] = sums.stopped;
+        let stopped = |reason: StopReason| sums.stopped[reason.index()];
         Self {
             accepted: shared.admission.accepted(),
             refused: RefusedCounters {
@@ -220,14 +211,14 @@ impl Counters {
             },
             finished: sums.finished,
             stopped: StoppedCounters {
-                returned,
-                dequeued,
-                connection_closed,
-                queue_timeout,
-                sync_timeout,
-                deadline,
-                pool_finished,
-                service_dropped,
+                returned: stopped(StopReason::Returned),
+                dequeued: stopped(StopReason::Dequeued),
+                connection_closed: stopped(StopReason::ConnectionClosed),
+                queue_timeout: stopped(StopReason::TimedOut(Timeout::Queue)),
+                sync_timeout: stopped(StopReason::TimedOut(Timeout::Sync)),
+                deadline: stopped(StopReason::TimedOut(Timeout::Deadline)),
+                pool_finished: stopped(StopReason::PoolFinished),
+                service_dropped: stopped(StopReason::ServiceDropped),
             },
             panicked: sums.panicked,
             steps: sums.steps,
@@ -353,12 +344,20 @@ fn row(task: &TaskDump) -> [String; COLUMNS] {
     ]
 }
 
-/// A name as it fits into a table: its first 32 characters, none of them a control character.
+/// Whether a character would disturb the text around it: it controls, breaks lines, sets the direction, or is not seen.
+fn disturbs(c: char) -> bool {
+    let is_format = matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
+    c.is_control() || is_format
+}
+
+/// A name as it fits into a table: its first 32 characters, none of which disturbs it.
 fn on_one_line(name: &str) -> String {
     const LONGEST: usize = 32;
     let mut text: String = name
         .chars()
-        .map(|c| if c.is_control() { '?' } else { c })
+        .map(|c| if disturbs(c) { '?' } else { c })
         .take(LONGEST + 1)
         .collect();
     if text.chars().count() > LONGEST {

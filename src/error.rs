@@ -121,7 +121,7 @@ pub enum JoinError {
     /// Time is up. Names the tasks that still run: their steps do not return, or answer
     /// `Continue` although `is_stopping` says otherwise.
     StillRunning(Vec<String>),
-    /// Called from inside a step on one of the pool's own threads, which cannot wait for itself.
+    /// Called from inside a step, on whatever thread, or on one of the pool's own threads: neither can wait for itself.
     OnWorker,
 }
 
@@ -129,7 +129,9 @@ impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::StillRunning(tasks) => write!(f, "still running: {}", tasks.join(", ")),
-            Self::OnWorker => f.write_str("a worker cannot join its own pool: call this from another thread"),
+            Self::OnWorker => f.write_str(
+                "a step or worker cannot join its own pool: call this from outside or from another thread",
+            ),
         }
     }
 }

@@ -103,6 +103,7 @@ mod error;
 mod hints;
 mod id;
 mod inbox;
+mod inside;
 mod job;
 mod line;
 mod options;

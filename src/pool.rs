@@ -3,6 +3,7 @@
 use crate::clock::nanos;
 use crate::dump::{Counts, PoolDump};
 use crate::error::JoinError;
+use crate::inside::is_inside;
 use crate::port::Port;
 use crate::primitive::{Condvar, Mutex, thread, thread_local, wait_until};
 use crate::service::Service;
@@ -127,11 +128,11 @@ impl ThreadPool {
     /// # Errors
     ///
     /// The names of the tasks that still run. The workers go on; it can be called again. On one of the
-    /// pool's own workers: `OnWorker`, at once.
+    /// pool's own workers, and inside a step that a loop runs itself: `OnWorker`, at once.
     #[doc(alias = "lws_threadpool_destroy")]
     pub fn join_timeout(&self, timeout: Duration) -> Result<(), JoinError> {
         self.finish();
-        if self.is_own_worker() {
+        if self.is_own_worker() || is_inside(&*self.shared) {
             return Err(JoinError::OnWorker);
         }
         if self.shared.seats.is_empty() && !self.run_leftovers(timeout) {

@@ -44,7 +44,7 @@ mod model {
     use std::collections::VecDeque;
     use std::fmt;
     use std::ops::{Deref, DerefMut};
-    use std::sync::Arc;
+    use std::sync::{Arc, PoisonError};
 
     /// A thread of loom's is none of the system's. Its macro does not know `const` initial values.
     macro_rules! per_thread {
@@ -54,7 +54,7 @@ mod model {
     }
     pub(crate) use per_thread as thread_local;
 
-    /// parking_lot's face (no poisoning) over loom's mutex.
+    /// `parking_lot`'s face (no poisoning) over loom's mutex.
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
     impl<T> Mutex<T> {
@@ -63,7 +63,7 @@ mod model {
         }
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            MutexGuard(Some(self.0.lock().unwrap_or_else(|e| e.into_inner())), self)
+            MutexGuard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)), self)
         }
 
         pub(crate) fn get_mut(&mut self) -> &mut T {
@@ -111,7 +111,7 @@ mod model {
 
     pub(crate) fn wait<T>(condvar: &Condvar, guard: &mut MutexGuard<'_, T>) {
         let inner = guard.0.take().expect("guard is only empty inside wait");
-        guard.0 = Some(condvar.0.wait(inner).unwrap_or_else(|e| e.into_inner()));
+        guard.0 = Some(condvar.0.wait(inner).unwrap_or_else(PoisonError::into_inner));
     }
 
     /// loom has no time: a nap ends at some moment.

@@ -6,6 +6,7 @@ use crate::cell::Head;
 use crate::clock::Clock;
 use crate::desk::{Desk, Seat};
 use crate::hints::Hints;
+use crate::inside::Inside;
 use crate::job::Job;
 use crate::line::LineKey;
 use crate::outbox::Outbox;
@@ -208,6 +209,7 @@ impl Shared {
     /// Runs what is in line, on a thread that is no worker, until nothing is or the desk's time is up; at least one
     /// turn. Gives the number of turns.
     pub(crate) fn run_pending(&self, desk: &Desk<'_>) -> usize {
+        let _inside = Inside::enter(self);
         let mut turns = 0;
         loop {
             let mut next = None;

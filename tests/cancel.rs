@@ -48,22 +48,15 @@ fn a_running_task_is_asked_to_stop() {
     let mut lp = Loop::new(&pool);
     let gate = Gate::new();
     let _guard = gate.guard();
-    let step_gate = gate.clone();
-    let id = lp
-        .enqueue(
-            1,
-            Work::stubborn(move |cx, _| {
-                let before = cx.is_stopping();
-                step_gate.pass();
-                assert!(
-                    !before && cx.is_stopping(),
-                    "a step that runs can see the request"
-                );
-                assert_eq!(cx.stop_reason(), Some(StopReason::Dequeued));
-                TaskReturn::Stopped
-            }),
-        )
-        .unwrap();
+    let sees_it = Work::at_and_then(&gate, |cx| {
+        assert_eq!(
+            cx.stop_reason(),
+            Some(StopReason::Dequeued),
+            "a step that runs can see the request"
+        );
+        TaskReturn::Stopped
+    });
+    let id = lp.enqueue(1, sees_it).unwrap();
     gate.wait_for(1);
     assert_eq!(lp.dequeue(id), Dequeued::Stopping);
     gate.open();

@@ -58,17 +58,11 @@ fn closed_while_running_a_result_reaches_no_other_connection() {
     let mut lp = Loop::new(&pool);
     let gate = Gate::new();
     let _guard = gate.guard();
-    let step_gate = gate.clone();
-    let late = lp
-        .enqueue(
-            1,
-            Work::stubborn(move |cx, _| {
-                step_gate.pass();
-                assert_eq!((cx.is_detached(), cx.connection()), (true, None));
-                TaskReturn::TaskDone
-            }),
-        )
-        .unwrap();
+    let is_alone = Work::at_and_then(&gate, |cx| {
+        assert_eq!((cx.is_detached(), cx.connection()), (true, None));
+        TaskReturn::TaskDone
+    });
+    let late = lp.enqueue(1, is_alone).unwrap();
     gate.wait_for(1);
     assert_eq!(lp.connection_of(late), Some(ConnId(1)));
     assert_eq!(lp.connection_closed(1), 1);

@@ -246,6 +246,45 @@ fn the_text_lines_up() {
     }
 }
 
+/// A name comes from outside, often: it must not start a line of its own, or turn the line round.
+#[test]
+fn a_name_cannot_disturb_the_text() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let disturbing = ('\u{0}'..='\u{1f}')
+        .chain('\u{7f}'..='\u{9f}') // control characters
+        .chain(['\u{2028}', '\u{2029}']) // separators of lines and paragraphs
+        .chain(['\u{61c}', '\u{200e}', '\u{200f}']) // marks of direction
+        .chain(('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}')) // embeddings, overrides, isolates
+        .chain(['\u{ad}', '\u{200b}', '\u{2060}', '\u{feff}', '\u{e0041}']); // invisible
+    for c in disturbing {
+        let name = TaskOptions::new().name(format!("<{c}>"));
+        let id = lp.enqueue_with(1, Work::done(), name).unwrap();
+        let dump = pool.dump();
+        assert_eq!(
+            dump.tasks[0].name.as_deref(),
+            Some(format!("<{c}>").as_str()),
+            "the value is as given"
+        );
+        let text = dump.to_string();
+        assert!(
+            text.contains("<?>") && !text.contains(&format!("<{c}>")),
+            "{c:?} in {text:?}"
+        );
+        lp.dequeue(id);
+        reap(&mut lp, id);
+    }
+    // What has accents or is written from the right by itself stays as it is.
+    for name in ["Gene\u{300}ve", "שלום", "नमस्ते"] {
+        let id = lp
+            .enqueue_with(1, Work::done(), TaskOptions::new().name(name))
+            .unwrap();
+        assert!(pool.dump().to_string().contains(name));
+        lp.dequeue(id);
+        reap(&mut lp, id);
+    }
+}
+
 #[test]
 fn the_text_can_be_cut_to_some_tasks() {
     let pool = pool(0);

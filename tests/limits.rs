@@ -11,6 +11,14 @@ fn build(builder: ThreadPoolBuilder) -> ThreadPool {
     builder.build().unwrap()
 }
 
+fn queue_is_full(lp: &mut Loop<Work>) -> bool {
+    matches!(lp.enqueue(9, Work::done()), Err(EnqueueError::QueueFull(_)))
+}
+
+fn tasks_are_too_many(lp: &mut Loop<Work>) -> bool {
+    matches!(lp.enqueue(9, Work::done()), Err(EnqueueError::TooManyTasks(_)))
+}
+
 #[test]
 fn the_queue_holds_what_its_depth_says() {
     let pool = build(ThreadPool::builder().threads(0).max_queue_depth(3));
@@ -18,19 +26,13 @@ fn the_queue_holds_what_its_depth_says() {
     for conn in 0..3 {
         lp.enqueue(conn, Work::parks()).unwrap();
     }
-    assert!(matches!(
-        lp.enqueue(9, Work::done()),
-        Err(EnqueueError::QueueFull(_))
-    ));
+    assert!(queue_is_full(&mut lp));
     assert_eq!(lp.run_pending(PLENTY), 3);
     for conn in 0..3 {
         lp.enqueue(conn, Work::parks())
             .expect("those that have started do not wait");
     }
-    assert!(matches!(
-        lp.enqueue(9, Work::done()),
-        Err(EnqueueError::QueueFull(_))
-    ));
+    assert!(queue_is_full(&mut lp));
     let refused = pool.dump().counters.refused;
     assert_eq!(
         (refused.queue_full, refused.too_many_tasks, refused.finished),
@@ -88,16 +90,14 @@ fn a_task_counts_until_it_is_reaped() {
     lp.run_pending(PLENTY);
     let cancelled = lp.enqueue(4, Work::done()).unwrap();
     lp.dequeue(cancelled);
-    let full =
-        |lp: &mut Loop<Work>| matches!(lp.enqueue(9, Work::done()), Err(EnqueueError::TooManyTasks(_)));
-    assert!(full(&mut lp));
+    assert!(tasks_are_too_many(&mut lp));
     for id in [finished, panicked, cancelled] {
         reap(&mut lp, id);
         lp.enqueue(5, Work::done()).unwrap();
-        assert!(full(&mut lp));
+        assert!(tasks_are_too_many(&mut lp));
     }
     resume(&mut lp, parked);
-    assert!(full(&mut lp));
+    assert!(tasks_are_too_many(&mut lp));
     assert_eq!(pool.dump().counters.refused.too_many_tasks, 5);
 }
 
@@ -107,24 +107,12 @@ fn the_limits_hold_for_all_services_together() {
     let (mut one, mut other) = (Loop::new(&pool), Loop::new(&pool));
     one.enqueue(1, Work::parks()).unwrap();
     other.enqueue(1, Work::parks()).unwrap();
-    assert!(matches!(
-        one.enqueue(2, Work::done()),
-        Err(EnqueueError::QueueFull(_))
-    ));
-    assert!(matches!(
-        other.enqueue(2, Work::done()),
-        Err(EnqueueError::QueueFull(_))
-    ));
+    assert!(queue_is_full(&mut one));
+    assert!(queue_is_full(&mut other));
     one.run_pending(PLENTY);
     one.enqueue(2, Work::done()).unwrap();
-    assert!(matches!(
-        one.enqueue(2, Work::done()),
-        Err(EnqueueError::TooManyTasks(_))
-    ));
-    assert!(matches!(
-        other.enqueue(2, Work::done()),
-        Err(EnqueueError::TooManyTasks(_))
-    ));
+    assert!(tasks_are_too_many(&mut one));
+    assert!(tasks_are_too_many(&mut other));
     drop(one); // its parked task ends on whoever runs tasks
     other.run_pending(PLENTY);
     other

@@ -3,10 +3,10 @@
 
 mod util;
 
-use moored::{BoxTask, ConnId, Status, TaskReturn, ThreadPool, task_fn};
+use moored::{BoxTask, ConnId, JoinError, Status, TaskReturn, ThreadPool, task_fn};
 use std::sync::Arc;
 use std::time::Duration;
-use util::{Gate, Log, Loop, Work, eventually, pool, within_patience};
+use util::{Gate, Log, Loop, PATIENCE, Work, eventually, pool, within_patience};
 
 /// `tasks_of` converted its argument, which is the user's code, under the lock of the service's table.
 #[test]
@@ -159,5 +159,40 @@ fn reattach_wakes_a_worker_for_what_may_run_now() {
         eventually("the second runs", || {
             lp.peek(second).is_some_and(Status::is_ended)
         });
+    }
+}
+
+/// S26: `join_timeout` from inside a step that a loop ran itself said that all had ended, although that very step had not.
+#[test]
+fn a_step_on_the_loops_own_thread_cannot_join_its_pool() {
+    for threads in [0, 1] {
+        let pool = Arc::new(pool(threads));
+        let other = self::pool(0);
+        let mut lp = Loop::new(&pool);
+        let gate = Gate::new();
+        let _guard = gate.guard();
+        for conn in 0..threads as u64 {
+            lp.enqueue(conn, Work::at(&gate)).unwrap();
+        }
+        gate.wait_for(threads);
+        let (answers, ender) = (Log::new(), Arc::clone(&pool));
+        let log = answers.clone();
+        let joins = Work::new(move |_, _| {
+            log.add(ender.join_timeout(Duration::ZERO));
+            TaskReturn::TaskDone
+        });
+        // A step that runs another pool's tasks is inside both.
+        let mut inner = Loop::new(&other);
+        inner.enqueue(1, joins).unwrap();
+        let runs_the_other = Work::new(move |_, _| {
+            inner.run_pending(Duration::ZERO);
+            TaskReturn::TaskDone
+        });
+        lp.enqueue(9, runs_the_other).unwrap();
+        lp.run_pending(Duration::ZERO);
+        assert_eq!(answers.notes(), [Err(JoinError::OnWorker)], "{threads} threads");
+        gate.open();
+        // Outside of steps it can.
+        assert_eq!(pool.join_timeout(PATIENCE), Ok(()));
     }
 }

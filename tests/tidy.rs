@@ -20,7 +20,7 @@ use tree::{all_files, read, report, root, rust_files};
 #[rustfmt::skip]
 const FLOORS: &[&[&str]] = &[
     &["primitive", "clock", "times", "id", "status", "error", "options", "wake", "unwind", "admission", "hints"],
-    &["bell", "state", "stats", "outbox", "sleep", "ready", "conns"],
+    &["inside", "bell", "state", "stats", "outbox", "sleep", "ready", "conns"],
     &["line"],
     &["round"],
     &["cell", "timers", "inbox"],

@@ -168,19 +168,12 @@ fn a_step_that_runs_can_see_its_deadline() {
     let mut lp = Loop::new(&pool);
     let gate = Gate::new();
     let _guard = gate.guard();
-    let step_gate = gate.clone();
-    let id = lp
-        .enqueue_with(
-            1,
-            Work::stubborn(move |cx, _| {
-                assert!(!cx.is_stopping());
-                step_gate.pass();
-                assert_eq!(cx.stop_reason(), Some(timed_out(Timeout::Deadline)));
-                TaskReturn::Stopped
-            }),
-            TaskOptions::new().deadline(SECOND),
-        )
-        .unwrap();
+    let sees_it = Work::at_and_then(&gate, |cx| {
+        assert_eq!(cx.stop_reason(), Some(timed_out(Timeout::Deadline)));
+        TaskReturn::Stopped
+    });
+    let options = TaskOptions::new().deadline(SECOND);
+    let id = lp.enqueue_with(1, sees_it, options).unwrap();
     gate.wait_for(1);
     hand.advance(SECOND);
     let _ = lp.take_ready();

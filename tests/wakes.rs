@@ -2,11 +2,11 @@
 
 mod util;
 
-use moored::{Status, StopReason, Wake};
+use moored::{Clock, Status, StopReason, TaskReturn, ThreadPool, Wake};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
-use util::{Bell, Gate, Loop, PATIENCE, PLENTY, Work, eventually, pool, reap};
+use util::{Bell, Gate, Log, Loop, PATIENCE, PLENTY, Work, eventually, panic_silently, pool, reap};
 
 use mio::{Events, Poll, Token, Waker};
 
@@ -108,6 +108,51 @@ fn what_has_ended_is_told_while_its_worker_is_in_the_next_step() {
             lp.ends(round as usize);
             gate.open();
             lp.ends(threads);
+        }
+    }
+}
+
+/// The loop may look as soon as it is woken, and then an end has its status, and stands in all the books.
+#[test]
+fn an_end_is_booked_before_the_loop_is_woken_for_it() {
+    for threads in [0, 1] {
+        let (clock, hand) = Clock::manual();
+        let builder = ThreadPool::builder().threads(threads).clock(clock);
+        let pool = Arc::new(builder.build().unwrap());
+        let (looked, dumps) = (Arc::downgrade(&pool), Log::new());
+        let log = dumps.clone();
+        let mut service = pool.service(move || {
+            if let Some(pool) = looked.upgrade() {
+                log.add(pool.dump());
+            }
+        });
+        let ends = [Status::Finished, Status::Stopped, Status::Panicked];
+        for (before, end) in ends.into_iter().enumerate() {
+            let hand = hand.clone();
+            let task = Work::new(move |_, _| {
+                hand.advance(Duration::from_secs(1));
+                match end {
+                    Status::Finished => TaskReturn::TaskDone,
+                    Status::Stopped => TaskReturn::Stopped,
+                    _ => panic_silently(),
+                }
+            });
+            let id = service.enqueue(1, task).unwrap();
+            if threads == 0 {
+                service.run_pending(PLENTY);
+            }
+            eventually("the loop is woken", || dumps.len() > before);
+            let dump = dumps.notes().pop().unwrap();
+            let counted = &dump.counters;
+            let ended = [counted.finished, counted.stopped.total(), counted.panicked];
+            let so_far = [1, u64::from(before > 0), u64::from(before > 1)];
+            assert_eq!(ended, so_far, "{end} on {threads} threads");
+            assert_eq!((dump.counts.running, dump.counts.done), (0, 1));
+            let task = &dump.tasks[0];
+            assert_eq!((task.status, task.alive_us), (end, 1_000_000));
+            assert!((task.run_percent - 100.0).abs() < 0.1, "{dump}");
+            let _ = service.take_ready();
+            drop(service.task_status(id));
         }
     }
 }

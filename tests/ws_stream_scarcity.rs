@@ -161,7 +161,7 @@ fn bodies_of_a_gigabyte_are_refused_and_not_kept() {
 fn slow_requests_are_cut_off_and_the_others_are_served() {
     const SLOW: usize = 500;
     allow_many_files();
-    let server = start(&["--threads=2", "--idle-timeout=1", "--max-connections=600"]);
+    let server = start(&["--threads=2", "--idle-timeout=3", "--max-connections=600"]);
     let watcher = Watcher::open(&server);
     let begin = || {
         let mut stream = server.connect();
@@ -193,7 +193,7 @@ fn slow_requests_are_cut_off_and_the_others_are_served() {
 #[test]
 fn noise_is_answered_or_ended() {
     const NOISES: usize = 600;
-    let server = start(&["--threads=2", "--idle-timeout=1"]);
+    let server = start(&["--threads=2", "--idle-timeout=3"]);
     let before = resident_bytes(server.pid());
     let watcher = Watcher::open(&server);
     let mut seed = 0x2545_F491_4F6C_DD1D_u64;

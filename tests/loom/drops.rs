@@ -1,7 +1,7 @@
 //! The ends of the pool and of its services, in any order and on any thread: nothing hangs, nothing is left over, and
 //! what the loop still holds comes to its end.
 
-use crate::util::{Bell, FOREVER, First, Probe, explore, pool_of};
+use crate::util::{Bell, FOREVER, First, Probe, explore, parked, pool_of};
 use moored::{Context, Resume, Service, StopReason, Task, TaskId, TaskReturn, TaskStatus, ThreadPool};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -149,12 +149,7 @@ fn finish_against_the_holder_of_a_parked_task(answer: Answer) -> BTreeSet<End> {
         format!("finish while the loop holds a task, {answer:?}"),
         move || {
             let pool = Arc::new(pool_of(1).build().unwrap());
-            let bell = Bell::new();
-            let mut service = pool.service(Arc::clone(&bell));
-            let (task, seen) = Probe::new(First::Sync);
-            let id = service.enqueue(1, task).unwrap();
-            bell.wait();
-            assert_eq!(service.take_ready().next(), Some(id));
+            let (mut service, bell, id, seen) = parked(&pool);
             let finisher = loom::thread::spawn({
                 let pool = Arc::clone(&pool);
                 move || pool.finish()

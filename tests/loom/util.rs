@@ -1,7 +1,9 @@
 //! What the models share: how they are explored, what a thread can wait for, and a task that tells what happened to it.
 
 use loom::sync::{Condvar, Mutex};
-use moored::{Clock, Context, StopReason, Task, TaskReturn, ThreadPool, ThreadPoolBuilder, Wake};
+use moored::{
+    Clock, Context, Service, StopReason, Task, TaskId, TaskReturn, ThreadPool, ThreadPoolBuilder, Wake,
+};
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io::Write;
@@ -24,9 +26,27 @@ pub(crate) fn explore_deeper<R: Ord + Send + 'static>(
     name: impl Display,
     model: impl Fn() -> R + Send + Sync + 'static,
 ) -> BTreeSet<R> {
+    let wanted = loom::model::Builder::new().preemption_bound;
+    check(wanted.max(Some(preemptions)), name, model)
+}
+
+/// The same with so many preemptions and no more: for a long model, and a fault that needs no more.
+pub(crate) fn explore_within<R: Ord + Send + 'static>(
+    preemptions: usize,
+    name: impl Display,
+    model: impl Fn() -> R + Send + Sync + 'static,
+) -> BTreeSet<R> {
+    check(Some(preemptions), name, model)
+}
+
+fn check<R: Ord + Send + 'static>(
+    preemption_bound: Option<usize>,
+    name: impl Display,
+    model: impl Fn() -> R + Send + Sync + 'static,
+) -> BTreeSet<R> {
     fail_at_the_first_panic();
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.max(Some(preemptions));
+    builder.preemption_bound = preemption_bound;
     builder.max_branches = 10_000;
     let begun = Instant::now();
     let seen = Arc::new((AtomicUsize::new(0), std::sync::Mutex::new(BTreeSet::new())));
@@ -147,6 +167,17 @@ impl Probe {
         let look = Arc::clone(&seen);
         (Self { first, seen }, move || look.lock().unwrap().clone())
     }
+}
+
+/// A service with one task, which has parked: the loop has heard of it.
+pub(crate) fn parked(pool: &ThreadPool) -> (Service<Probe>, Arc<Bell>, TaskId, impl Fn() -> Seen + use<>) {
+    let bell = Bell::new();
+    let mut service = pool.service(Arc::clone(&bell));
+    let (task, seen) = Probe::new(First::Sync);
+    let id = service.enqueue(1, task).unwrap();
+    bell.wait();
+    assert_eq!(service.take_ready().next(), Some(id));
+    (service, bell, id, seen)
 }
 
 impl Task for Probe {

@@ -1,6 +1,6 @@
 //! Work against workers that go to sleep: whatever is accepted runs, with no other event to help it.
 
-use crate::util::{Bell, FOREVER, First, Probe, explore, pool_of};
+use crate::util::{Bell, FOREVER, First, Probe, explore, parked, pool_of};
 use moored::{BoxTask, Clock, ManualClock, Service, TaskReturn, TaskStatus, ThreadPool, task_fn};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -129,12 +129,7 @@ fn what_was_posted_beside_a_busy_worker_is_run_by_the_other() {
 fn an_answered_task_goes_on_when_the_only_worker_is_about_to_sleep() {
     explore("answer and sleep", || {
         let pool = pool_of(1).build().unwrap();
-        let bell = Bell::new();
-        let mut service = pool.service(Arc::clone(&bell));
-        let (task, seen) = Probe::new(First::Sync);
-        let id = service.enqueue(1, task).unwrap();
-        bell.wait();
-        assert_eq!(service.take_ready().next(), Some(id));
+        let (mut service, bell, id, seen) = parked(&pool);
         match service.task_status(id) {
             Some(TaskStatus::Syncing(point)) => point.resume(),
             other => panic!("{other:?}"),
@@ -164,6 +159,70 @@ fn what_waits_behind_a_long_step_is_stolen_by_a_worker_that_is_about_to_sleep() 
         service.dequeue(third);
         gone.wait();
         pool.join_timeout(FOREVER).unwrap();
+        pool.dump().counters.steals
+    });
+    assert_eq!(steals, BTreeSet::from([0, 1]));
+}
+
+/// A task whose step takes so many microseconds on the pool's clock, and then does `then`.
+fn lasts(micros: u64, hand: &ManualClock, then: impl Fn() + Send + 'static) -> BoxTask {
+    let hand = hand.clone();
+    task_fn(move |_| {
+        hand.advance(Duration::from_micros(micros));
+        then();
+        TaskReturn::TaskDone
+    })
+}
+
+/// S2, S16: a worker has found nothing anywhere and is about to sleep. Only then the other one is given two tasks, takes them
+/// at once, sees nobody asleep, and gets into the first, which lasts until the second has run. The last look before sleep must
+/// find the second where it is: in the other worker's deque.
+#[test]
+fn what_was_taken_behind_a_long_step_is_found_by_the_last_look_before_sleep() {
+    // With two preemptions it would take minutes; the fault needs one.
+    let steals = crate::util::explore_within(1, "taken and sleep", || {
+        let (clock, hand) = Clock::manual();
+        let [posted, wanted, awake, begun, started, gone] = [(); 6].map(|()| Bell::new());
+        let gates = [&posted, &wanted].map(Arc::clone);
+        let up = Arc::clone(&awake);
+        let starts = move |worker: usize| {
+            gates[worker].wait();
+            if worker == 1 {
+                up.ring();
+            }
+        };
+        let builder = ThreadPool::builder().threads(2).clock(clock);
+        let builder = builder.max_running_per_connection(1).on_thread_start(starts);
+        let pool = builder.build().unwrap();
+        let service = Arc::new(std::sync::Mutex::new(Some(idle_service(&pool))));
+        // Two steps of the first worker, so long that it takes two tasks next, and not so short that anybody naps.
+        let (poster, ends) = (Arc::clone(&service), Arc::clone(&gone));
+        let posts = lasts(10, &hand, move || {
+            wanted.ring();
+            awake.wait();
+            // Nobody else uses the service meanwhile.
+            let mut service = poster.lock().unwrap();
+            let service = service.as_mut().unwrap();
+            service.enqueue(2, hold(&begun, &started, &ends)).unwrap();
+            service.enqueue(3, ring(&started)).unwrap();
+            // A worker takes two of three. The third is not free to run before the second has ended.
+            service.enqueue(3, task_fn(|_| TaskReturn::TaskDone)).unwrap();
+        });
+        for task in [lasts(20, &hand, || ()), posts] {
+            service
+                .lock()
+                .unwrap()
+                .as_mut()
+                .unwrap()
+                .enqueue(1, task)
+                .unwrap();
+        }
+        posted.ring();
+        gone.wait();
+        // Not by the task that has it.
+        let service = service.lock().unwrap().take();
+        pool.join_timeout(FOREVER).unwrap();
+        drop(service);
         pool.dump().counters.steals
     });
     assert_eq!(steals, BTreeSet::from([0, 1]));

@@ -126,6 +126,19 @@ impl Work {
         })
     }
 
+    /// Asked for nothing yet, waits at the gate, then does what `then` says, also when it was asked to stop meanwhile.
+    pub(crate) fn at_and_then(
+        gate: &Gate,
+        mut then: impl FnMut(&mut Context<'_>) -> TaskReturn + Send + 'static,
+    ) -> Self {
+        let gate = gate.clone();
+        Self::stubborn(move |cx, _| {
+            assert!(!cx.is_stopping(), "nobody has asked yet");
+            gate.pass();
+            then(cx)
+        })
+    }
+
     /// Notes something in its first step, then ends.
     pub(crate) fn notes<N: Clone + Send + 'static>(log: &Log<N>, note: N) -> Self {
         let log = log.clone();
