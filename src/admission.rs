@@ -46,6 +46,7 @@ impl Admission {
     }
 
     /// Accepts one task. `progress` is asked only when a limit seems reached.
+    #[inline]
     pub(crate) fn admit(&self, progress: impl Fn() -> Progress) -> Result<(), Refused> {
         let mut accepted = self.accepted.load(Relaxed);
         loop {

@@ -48,6 +48,7 @@ impl Bell {
     }
 
     /// Wakes the loop unless that was done since it last looked. True if this call did. No lock may be held.
+    #[inline]
     pub(crate) fn ring(&self) -> bool {
         let rings =
             self.state.load(Ordering::Relaxed) != RUNG && self.state.swap(RUNG, Ordering::AcqRel) != RUNG;

@@ -25,6 +25,7 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    #[inline]
     pub(crate) fn new(id: TaskId, conn: ConnId, line: LineKey, outlives: bool, now: u64) -> Self {
         Self {
             state: State::new(outlives),
@@ -37,6 +38,7 @@ impl Head {
         }
     }
 
+    #[inline]
     pub(crate) fn line(&self) -> LineKey {
         LineKey::unpack(self.line.load(Relaxed))
     }

@@ -49,6 +49,7 @@ impl Conns {
     }
 
     /// The slot of a connection, which is opened, without tasks, if it is unknown.
+    #[inline]
     pub(crate) fn find_or_open(&mut self, id: ConnId, no_task: u32) -> u32 {
         let Self { slots, by_id } = self;
         let entry = by_id.entry(
@@ -70,6 +71,7 @@ impl Conns {
     }
 
     /// The connection cannot be found any more. It keeps its slot.
+    #[inline]
     pub(crate) fn close(&mut self, slot: u32) {
         if let Some(id) = self.slots[slot as usize].id.take()
             && let Ok(entry) = self.by_id.find_entry(hash(id), |&other| other == slot)

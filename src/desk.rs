@@ -60,6 +60,7 @@ impl Desk<'_> {
     }
 
     /// Reads the clock.
+    #[inline]
     pub(crate) fn tick(&self) -> u64 {
         self.now.set(self.clock.now());
         self.now.get()
@@ -73,6 +74,7 @@ impl Desk<'_> {
         self.now() >= self.until
     }
 
+    #[inline]
     pub(crate) fn set_busy(&self, busy: bool) {
         if let Some(seat) = &self.worker {
             seat.busy.store(busy, Release);
@@ -80,12 +82,14 @@ impl Desk<'_> {
     }
 
     /// Whether a task that has been running since `started` must let others run.
+    #[inline]
     pub(crate) fn must_yield(&self, started: u64) -> bool {
         let slice_over = self.now().saturating_sub(started) >= self.time_slice;
         self.is_time_up() || slice_over && self.has_more_to_do()
     }
 
     /// Wakes a loop, now or, if that is soon, when the batch is done.
+    #[inline]
     pub(crate) fn ring(&self, bell: &Arc<Bell>) {
         // The loop may answer sooner than this call returns.
         if !self.has_more_to_do() {
@@ -104,6 +108,7 @@ impl Desk<'_> {
 
     /// Before it sleeps a worker watches for new work, one worker at a time, and only while steps are short, since then
     /// the loop will answer sooner than it could wake somebody. True: it watches.
+    #[inline]
     pub(crate) fn start_watching(&self) -> bool {
         if let Some(seat) = &self.worker
             && !self.watches.get()
@@ -132,6 +137,7 @@ impl Desk<'_> {
         self.has_more_to_do() && self.hints.is_brisk() && seat.sleep.has_napper()
     }
 
+    #[inline]
     fn has_more_to_do(&self) -> bool {
         self.in_deque.get() > 0 || self.hints.somebody_waits()
     }
@@ -146,6 +152,7 @@ impl Desk<'_> {
     }
 
     /// Rings what was owed for as long as a batch should take. Call it after each turn.
+    #[inline]
     pub(crate) fn pay_old_debts(&self) {
         if let Some(seat) = &self.worker
             && seat.debts.are_older_than(BATCH_NANOS, self.now())
@@ -155,6 +162,7 @@ impl Desk<'_> {
     }
 
     /// The lane of a loop's inbox for news of this task.
+    #[inline]
     pub(crate) fn lane(&self, head: &Head) -> usize {
         if self.limited {
             head.line().conn as usize

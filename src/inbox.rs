@@ -61,6 +61,7 @@ impl Inbox {
     }
 
     /// Adds an event. The caller rings afterwards.
+    #[inline]
     pub(crate) fn add(&self, lane: usize, event: Event) -> Result<(), NobodyReads> {
         match &mut *self.lanes[lane % self.lanes.len()].lock() {
             Lane::Open(events) => {

@@ -102,6 +102,7 @@ impl<J: ?Sized> Lines<J> {
         self.0.iter().map(|(_, port)| &*port.outbox)
     }
 
+    #[inline]
     pub(crate) fn get(&mut self, key: LineKey) -> &mut Line {
         let lines = &mut self.0[key.port as usize].lines;
         let conn = key.conn as usize;

@@ -13,6 +13,7 @@ impl<J: ?Sized> Outbox<J> {
     }
 
     /// Adds a job; gives how many there are now.
+    #[inline]
     pub(crate) fn post(&self, job: Arc<J>) -> usize {
         let mut jobs = self.0.lock();
         jobs.push(job);

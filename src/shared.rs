@@ -141,6 +141,7 @@ impl Shared {
     }
 
     /// A service has a job for the workers. It stays in the outbox as long as nobody would run it sooner elsewhere.
+    #[inline]
     pub(crate) fn post(&self, outbox: &Outbox<dyn Job>, job: Arc<dyn Job>, stats: &Stats) {
         const BATCH: usize = 64;
         let posted = outbox.post(job);
@@ -163,6 +164,7 @@ impl Shared {
     }
 
     /// Whether a worker should be woken for so many tasks that nobody has taken.
+    #[inline]
     fn should_wake(&self, waiting: usize) -> bool {
         match self.sleep.urgency() {
             Urgency::No => false,
@@ -172,6 +174,7 @@ impl Shared {
     }
 
     /// Wakes a worker for so many tasks that nobody has taken, if one should be woken.
+    #[inline]
     pub(crate) fn wake_worker(&self, waiting: usize, stats: &Stats) {
         if self.should_wake(waiting) && self.sleep.wake_one() {
             stats.worker_wakes.add(1);
@@ -234,6 +237,7 @@ impl Shared {
     }
 
     /// Whether nobody but the caller would run what was posted, because the pool has finished.
+    #[inline]
     pub(crate) fn takers_are_gone(&self) -> bool {
         self.finishing.load(Ordering::Acquire)
             && self.with_queue(|queue, stale| {

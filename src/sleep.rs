@@ -94,6 +94,7 @@ impl Sleep {
     }
 
     /// Whether a worker should be woken. Ask after the work was put where workers look.
+    #[inline]
     pub(crate) fn urgency(&self) -> Urgency {
         match self.urgency.load(Ordering::Relaxed) {
             0 => Urgency::No,

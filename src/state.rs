@@ -172,11 +172,13 @@ impl State {
         ))
     }
 
+    #[inline]
     pub(crate) fn load(&self) -> Word {
         Word(self.0.load(Ordering::Acquire))
     }
 
     /// Changes the word by `change` unless it answers `None`. Gives the word before and after.
+    #[inline]
     fn change(&self, change: impl Fn(Word) -> Option<Word>) -> Result<(Word, Word), Word> {
         let mut before = self.load();
         loop {
@@ -194,6 +196,7 @@ impl State {
     }
 
     /// A worker takes the body. `Err`: it was cancelled while in line. `Ok` has the word before.
+    #[inline]
     pub(crate) fn start(&self, worker: u16) -> Result<Word, Word> {
         self.change(|word| {
             matches!(word.phase(), Phase::Queued | Phase::Ready)
@@ -203,6 +206,7 @@ impl State {
     }
 
     /// The step returned `Sync`.
+    #[inline]
     pub(crate) fn park(&self) -> Park {
         let parked = self.change(|word| {
             let nobody_answers = word.stop().is_some() || word.is_detached();
@@ -220,6 +224,7 @@ impl State {
     }
 
     /// The task has ended as `phase`; `reason` is what the worker has booked, whoever asks for a stop meanwhile.
+    #[inline]
     pub(crate) fn end(&self, phase: Phase, reason: Option<StopReason>) {
         let _ = self.change(|word| {
             let word = match reason {
@@ -231,6 +236,7 @@ impl State {
     }
 
     /// The loop takes the body of a parked task.
+    #[inline]
     pub(crate) fn hold(&self) -> bool {
         self.change(|word| (word.phase() == Phase::Syncing).then(|| word.with_phase(Phase::Held)))
             .is_ok()
@@ -250,6 +256,7 @@ impl State {
     }
 
     /// The loop's answer to a parked task: go on. True: it must be put in line.
+    #[inline]
     pub(crate) fn resume(&self) -> bool {
         self.change(|word| {
             matches!(word.phase(), Phase::Syncing | Phase::Held).then(|| word.with_phase(Phase::Ready))

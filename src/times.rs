@@ -24,6 +24,7 @@ pub(crate) struct Account {
 }
 
 impl Times {
+    #[inline]
     pub(crate) fn new(now: u64) -> Self {
         Self {
             since: AtomicU64::new(now),
@@ -33,20 +34,24 @@ impl Times {
         }
     }
 
+    #[inline]
     fn book(&self, account: &AtomicU64, now: u64) {
         let spent = now.saturating_sub(self.since.load(Relaxed));
         account.store(account.load(Relaxed).saturating_add(spent), Relaxed);
         self.since.store(now, Relaxed);
     }
 
+    #[inline]
     pub(crate) fn left_line(&self, now: u64) {
         self.book(&self.in_line, now);
     }
 
+    #[inline]
     pub(crate) fn left_worker(&self, now: u64) {
         self.book(&self.on_worker, now);
     }
 
+    #[inline]
     pub(crate) fn left_parking(&self, now: u64) {
         self.book(&self.parked, now);
     }
