@@ -144,3 +144,72 @@ impl Debts {
         owed.iter().map(|bell| u64::from(bell.pay())).sum()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const LATER: u64 = 100;
+
+    /// A bell, and how often it has rung.
+    fn bell() -> (Arc<Bell>, impl Fn() -> u64) {
+        let rings = Arc::new(AtomicU64::new(0));
+        let total = Arc::clone(&rings);
+        let wake = move || drop(rings.fetch_add(1, Ordering::Relaxed).to_string());
+        (Arc::new(Bell::new(Box::new(wake))), move || {
+            total.load(Ordering::Relaxed)
+        })
+    }
+
+    #[test]
+    fn a_bell_rings_once_until_the_loop_looks() {
+        let (bell, rings) = bell();
+        assert_eq!((bell.ring(), bell.ring(), rings()), (true, false, 1));
+        bell.unring();
+        assert_eq!((bell.ring(), rings()), (true, 2));
+    }
+
+    #[test]
+    fn what_is_owed_is_rung_when_it_is_paid_and_once() {
+        let debts = Debts::new();
+        let bells = [bell(), bell()];
+        for _ in 0..2 {
+            for (bell, _) in &bells {
+                debts.add(bell, 0);
+            }
+        }
+        assert_eq!([bells[0].1(), bells[1].1()], [0, 0]);
+        assert_eq!((debts.pay(), debts.pay()), (2, 0));
+        assert_eq!([bells[0].1(), bells[1].1()], [1, 1]);
+        assert!(!bells[0].0.ring(), "the loop has not looked yet");
+    }
+
+    #[test]
+    fn what_is_rung_or_was_looked_at_is_owed_no_more() {
+        let (debts, (bell, rings)) = (Debts::new(), bell());
+        bell.ring();
+        debts.add(&bell, 0);
+        assert!(!debts.are_some(), "it has rung");
+        bell.unring();
+        debts.add(&bell, 0);
+        assert!(bell.ring(), "who does not owe rings at once");
+        assert_eq!((debts.pay(), rings()), (0, 2));
+        bell.unring();
+        debts.add(&bell, 0);
+        bell.unring();
+        assert_eq!((debts.pay(), rings()), (0, 2), "the loop has looked meanwhile");
+    }
+
+    #[test]
+    fn debts_are_as_old_as_the_first_of_them() {
+        let (debts, [(first, _), (second, _)]) = (Debts::new(), [bell(), bell()]);
+        assert!(!debts.are_some() && !debts.are_older_than(0, u64::MAX - 1));
+        debts.add(&first, LATER);
+        debts.add(&second, 2 * LATER);
+        assert!(debts.are_some());
+        let old = [LATER, 2 * LATER - 1, 2 * LATER].map(|now| debts.are_older_than(LATER, now));
+        assert_eq!(old, [false, false, true]);
+        debts.pay();
+        assert!(!debts.are_some() && !debts.are_older_than(0, u64::MAX - 1));
+    }
+}

@@ -18,7 +18,7 @@ pub(crate) struct Head {
     line: AtomicU64,
     pub(crate) id: TaskId,
     conn: AtomicU64,
-    /// Its node in the fair queue, if it still is there. Written and read under the queue's lock only.
+    /// Its node in the fair queue, or the ticket with which it was taken. Written and read under the queue's lock only.
     pub(crate) node: AtomicU32,
     /// What it counts for in `max_running_per_connection`. Under the queue's lock only.
     pub(crate) counted: AtomicU32,

@@ -65,3 +65,49 @@ impl Hints {
         self.pace.load(Relaxed).saturating_mul(tasks as u64) < LONG_NANOS
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn somebody_waits_while_there_is_mail_or_a_line() {
+        let hints = Hints::new();
+        assert!(!hints.somebody_waits() && !hints.take_mail());
+        hints.set_mail();
+        assert!(hints.somebody_waits());
+        assert_eq!([hints.take_mail(), hints.take_mail()], [true, false]);
+        assert!(!hints.somebody_waits());
+        hints.set_in_line(1);
+        assert!(hints.somebody_waits());
+        hints.set_in_line(0);
+        assert!(!hints.somebody_waits());
+    }
+
+    #[test]
+    fn tasks_are_brisk_when_all_of_them_take_less_than_a_wake_up() {
+        let hints = Hints::new();
+        assert!(!hints.is_brisk(), "unknown counts as long");
+        hints.set_pace(LONG_NANOS / 4);
+        assert!(hints.is_brisk());
+        assert_eq!([3, 4].map(|tasks| hints.are_brisk(tasks)), [true, false]);
+    }
+
+    #[test]
+    fn a_pace_is_news_when_it_is_more_than_twice_as_fast_or_slow() {
+        for (before, now, is_news) in [
+            (8, 4, false),
+            (8, 3, true),
+            (8, 16, false),
+            (8, 17, true),
+            (u64::MAX, u64::MAX / 2, false),
+            (u64::MAX, 1, true),
+        ] {
+            let hints = Hints::new();
+            hints.pace.store(before, Relaxed);
+            hints.set_pace(now);
+            let expected = if is_news { now } else { before };
+            assert_eq!(hints.pace.load(Relaxed), expected, "{now} after {before}");
+        }
+    }
+}

@@ -7,6 +7,9 @@ use std::sync::Arc;
 /// No task has this number.
 pub(crate) const NONE: u32 = u32::MAX;
 
+/// No ticket has this number.
+pub(crate) const NOT_RETURNED: u32 = u32::MAX;
+
 /// Names a connection's line: the port's slot and the connection's slot in that port's table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct LineKey {
@@ -48,6 +51,8 @@ pub(crate) struct Line {
     pub(crate) last: u32,
     /// Started and not ended. Only counted when there is a limit.
     pub(crate) running: u32,
+    /// The ticket with which it was taken, if it was put back and is first in line again.
+    pub(crate) returned: u32,
     /// Its neighbours in the [`Round`](crate::round::Round).
     pub(crate) prev: LineKey,
     pub(crate) next: LineKey,
@@ -59,6 +64,7 @@ impl Line {
         last_started: NONE,
         last: NONE,
         running: 0,
+        returned: NOT_RETURNED,
         prev: LineKey::AWAY,
         next: LineKey::AWAY,
     };

@@ -28,7 +28,7 @@
 //! Fairness costs nothing: one lock per batch is as cheap as an injector's atomics per task.
 
 use crate::cell::{HasHead, Head};
-use crate::line::{LineKey, Lines, NONE};
+use crate::line::{LineKey, Lines, NONE, NOT_RETURNED};
 use crate::outbox::Outbox;
 use crate::round::Round;
 use crate::state::Phase;
@@ -50,6 +50,8 @@ pub(crate) struct FairQueue<J: ?Sized> {
     lines: Lines<J>,
     /// The connections that have something to run.
     round: Round,
+    /// The last one given: numbers turns, so that what is put back finds its place.
+    ticket: u32,
     /// Kept for its memory.
     posted: Vec<Arc<J>>,
     /// How many tasks of one connection may be started and not ended.
@@ -62,6 +64,7 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
             nodes: Slab::new(),
             lines: Lines::new(),
             round: Round::new(),
+            ticket: 0,
             posted: Vec::new(),
             limit,
         }
@@ -130,6 +133,7 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
         {
             let line = self.lines.get(key);
             let (first, starts) = (line.first, line.last_started == NONE);
+            let ticket = line.returned;
             self.round.remove(&mut self.lines, key);
             let job = self.unlink(key, first);
             if starts && self.limit.is_some() {
@@ -137,6 +141,7 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
                 job.head().counted.store(1, Relaxed);
             }
             self.settle(key);
+            job.head().node.store(self.ticket_or(ticket), Relaxed);
             sink(job);
             taken += 1;
         }
@@ -148,7 +153,8 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
     }
 
     /// Puts a job that `take` gave back where it came from: it is its connection's next again, and so is its
-    /// connection, unless that waits for another turn anyway and would have two before the next.
+    /// connection, unless that waits for another turn anyway and would have two before the next. Several that are put back
+    /// come in the order in which they were taken. Gives it back if it has ended meanwhile.
     pub(crate) fn put_back(&mut self, job: Arc<J>) -> Option<Arc<J>> {
         let head = job.head();
         let has_started = match head.state.load().phase() {
@@ -159,22 +165,64 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
                 return Some(job);
             }
         };
-        let key = head.line();
+        let (key, ticket) = (head.line(), head.node.load(Relaxed));
         if !has_started && head.counted.swap(0, Relaxed) != 0 {
             self.lines.get(key).running -= 1;
         }
-        let line = self.lines.get(key);
-        let (last_started, was_in_round) = (line.last_started, line.is_in_round());
-        let index = self.link(key, job, if has_started { NONE } else { last_started });
+        let last_started = self.lines.get(key).last_started;
+        if has_started {
+            let index = self.link(key, job, NONE);
+            if last_started == NONE {
+                self.lines.get(key).last_started = index;
+            }
+        } else {
+            let prev = self.last_before(key, head.id.serial);
+            self.link(key, job, prev);
+        }
+        self.return_line(key, ticket);
+        None
+    }
+
+    /// Gives a connection the place in the round that it had before it was taken with this ticket.
+    fn return_line(&mut self, key: LineKey, ticket: u32) {
         let limit = self.limit();
         let line = self.lines.get(key);
-        if has_started && last_started == NONE {
-            line.last_started = index;
+        let has_that_place = line.is_in_round() && (line.returned == NOT_RETURNED || line.returned <= ticket);
+        if has_that_place || !line.may_run(limit) {
+            return;
         }
-        if !was_in_round && line.may_run(limit) {
-            self.round.push_front(&mut self.lines, key);
+        if line.is_in_round() {
+            self.round.remove(&mut self.lines, key);
         }
-        None
+        self.lines.get(key).returned = ticket;
+        let mut next = self.round.first();
+        while let Some(other) = next {
+            let line = self.lines.get(other);
+            if line.returned >= ticket {
+                break; // it was not returned, or comes later
+            }
+            next = Some(line.next).filter(|&key| key != LineKey::NOBODY);
+        }
+        self.round.insert_before(&mut self.lines, key, next);
+    }
+
+    /// The last of a connection's tasks that comes before a fresh one with this serial number at their head: only what was put
+    /// back before it can stand there.
+    fn last_before(&mut self, key: LineKey, serial: u64) -> u32 {
+        let line = self.lines.get(key);
+        let (mut prev, first) = (line.last_started, line.first);
+        loop {
+            let next = if prev == NONE {
+                first
+            } else {
+                self.nodes[prev as usize].next
+            };
+            let comes_before = |node: &Node<J>| node.job.head().id.serial < serial;
+            if !self.nodes.get(next as usize).is_some_and(comes_before) {
+                return prev;
+            }
+            prev = next;
+        }
     }
 
     /// Takes one job out, wherever it is. `None`: it is not in line (any more, or yet).
@@ -219,6 +267,15 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
         self.settle(to);
         self.settle(from);
         stale
+    }
+
+    /// The ticket that a job already had, or else a new one.
+    fn ticket_or(&mut self, ticket: u32) -> u32 {
+        if ticket != NOT_RETURNED {
+            return ticket;
+        }
+        self.ticket = (self.ticket + 1) % NOT_RETURNED;
+        self.ticket
     }
 
     fn limit(&self) -> u32 {
@@ -272,5 +329,71 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
             line.last_started = prev;
         }
         job
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::id::{ConnId, TaskId};
+
+    struct Job(Head);
+
+    impl HasHead for Job {
+        fn head(&self) -> &Head {
+            &self.0
+        }
+    }
+
+    fn queue(jobs: u32, limit: Option<u32>) -> FairQueue<Job> {
+        let mut queue = FairQueue::new(limit);
+        let port = queue.add_port(Arc::new(Outbox::new()));
+        for n in 0..jobs {
+            let id = TaskId {
+                serial: n.into(),
+                service: 0,
+                slot: n,
+            };
+            let line = LineKey { port, conn: n };
+            let head = Head::new(id, ConnId(n.into()), line, false, 0);
+            assert!(queue.push(Arc::new(Job(head))).is_none());
+        }
+        queue
+    }
+
+    fn take(queue: &mut FairQueue<Job>, max: usize) -> Vec<Arc<Job>> {
+        let mut jobs = Vec::new();
+        queue.take(max, |job| jobs.push(job));
+        jobs
+    }
+
+    /// Two workers that were late put back what they had, the one with the earlier jobs first: the other's jobs, later in
+    /// line, overtook them.
+    #[test]
+    fn what_is_put_back_comes_in_the_order_in_which_it_was_taken() {
+        let mut queue = queue(6, Some(1));
+        let (early, late) = (take(&mut queue, 2), take(&mut queue, 2));
+        for job in early.into_iter().chain(late) {
+            assert!(queue.put_back(job).is_none());
+        }
+        // Once more: who was put back keeps its place.
+        let again = take(&mut queue, 1).remove(0);
+        assert!(queue.put_back(again).is_none());
+        assert_eq!(queue.waiting(), 6);
+        let order = |job: &Arc<Job>| job.head().id.serial;
+        let all: Vec<_> = take(&mut queue, 6).iter().map(order).collect();
+        assert_eq!(all, [0, 1, 2, 3, 4, 5]);
+    }
+
+    /// A cancelled job that was put back leaves the queue, and its connection may start another.
+    #[test]
+    fn what_was_put_back_can_be_taken_out() {
+        let mut queue = queue(1, Some(1));
+        let job = take(&mut queue, 1).remove(0);
+        assert!(queue.put_back(Arc::clone(&job)).is_none());
+        assert!(queue.remove(job.head()).is_some());
+        assert!(queue.remove(job.head()).is_none() && !queue.has_work());
+        assert!(queue.push(job).is_none());
+        assert_eq!(take(&mut queue, 1).len(), 1);
     }
 }

@@ -1,8 +1,8 @@
 //! The connections that have something to run, in the order of their turns.
 //!
-//! They are linked through their own records, so one is put at either end and taken out of the middle in O(1).
+//! They are linked through their own records, so one is put anywhere and taken out of anywhere in O(1).
 
-use crate::line::{LineKey, Lines};
+use crate::line::{LineKey, Lines, NOT_RETURNED};
 
 pub(crate) struct Round {
     first: LineKey,
@@ -28,28 +28,33 @@ impl Round {
     }
 
     pub(crate) fn push_back<J: ?Sized>(&mut self, lines: &mut Lines<J>, key: LineKey) {
-        self.insert(lines, key, self.last, LineKey::NOBODY);
+        self.insert_before(lines, key, None);
     }
 
-    pub(crate) fn push_front<J: ?Sized>(&mut self, lines: &mut Lines<J>, key: LineKey) {
-        self.insert(lines, key, LineKey::NOBODY, self.first);
+    /// `None`: at the end.
+    #[inline]
+    pub(crate) fn insert_before<J: ?Sized>(
+        &mut self,
+        lines: &mut Lines<J>,
+        key: LineKey,
+        next: Option<LineKey>,
+    ) {
+        let next = next.unwrap_or(LineKey::NOBODY);
+        let prev = std::mem::replace(self.prev_of(lines, next), key);
+        *self.next_of(lines, prev) = key;
+        let line = lines.get(key);
+        (line.prev, line.next) = (prev, next);
+        self.len += 1;
     }
 
     pub(crate) fn remove<J: ?Sized>(&mut self, lines: &mut Lines<J>, key: LineKey) {
         let line = lines.get(key);
         let (prev, next) = (line.prev, line.next);
         line.prev = LineKey::AWAY;
+        line.returned = NOT_RETURNED;
         *self.next_of(lines, prev) = next;
         *self.prev_of(lines, next) = prev;
         self.len -= 1;
-    }
-
-    fn insert<J: ?Sized>(&mut self, lines: &mut Lines<J>, key: LineKey, prev: LineKey, next: LineKey) {
-        let line = lines.get(key);
-        (line.prev, line.next) = (prev, next);
-        *self.next_of(lines, prev) = key;
-        *self.prev_of(lines, next) = key;
-        self.len += 1;
     }
 
     /// Where it stands who comes after this line.

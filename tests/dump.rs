@@ -3,6 +3,7 @@
 mod util;
 
 use moored::{Clock, ConnId, Status, TaskOptions, TaskReturn, ThreadPool};
+use std::sync::Arc;
 use std::time::Duration;
 use util::{Gate, Loop, PLENTY, Work, panic_silently, pool, reap, resume};
 
@@ -97,6 +98,32 @@ fn a_running_task_is_shown_on_its_worker() {
     );
     gate.open();
     lp.ends(2);
+}
+
+/// A step that the loop runs is on no worker, nor is a task that a worker has run and that is parked now.
+#[test]
+fn a_task_that_is_on_no_worker_is_shown_on_none() {
+    for threads in [0, 1] {
+        let pool = Arc::new(pool(threads));
+        let mut lp = Loop::new(&pool);
+        let own = Arc::clone(&pool);
+        let work = Work::new(move |cx, _| {
+            let task = own.dump().tasks.remove(0);
+            assert_eq!(
+                (task.status, task.worker.map(usize::from)),
+                (Status::Running, cx.worker())
+            );
+            TaskReturn::Sync
+        });
+        lp.enqueue(1, work).unwrap();
+        lp.run_pending(PLENTY);
+        lp.parked(1);
+        let task = pool.dump().tasks.remove(0);
+        assert_eq!((task.status, task.worker), (Status::Syncing, None));
+        lp.connection_closed(1);
+        lp.run_pending(PLENTY);
+        lp.end().stopped();
+    }
 }
 
 /// One task of each kind: the dump's totals, its counters and the counts all tell the same.
@@ -283,6 +310,139 @@ fn a_name_cannot_disturb_the_text() {
         lp.dequeue(id);
         reap(&mut lp, id);
     }
+}
+
+/// The columns of a text's table, after its head.
+fn rows(text: &str) -> Vec<Vec<&str>> {
+    text.lines()
+        .skip_while(|line| !line.trim_start().starts_with("id "))
+        .skip(1)
+        .map(|line| line.split_whitespace().collect())
+        .collect()
+}
+
+/// Each number under its own word.
+#[test]
+fn the_text_tells_all_that_was_counted() {
+    let pool = ThreadPool::builder()
+        .threads(0)
+        .max_queue_depth(9)
+        .build()
+        .unwrap();
+    let mut lp = Loop::new(&pool);
+    for _ in 0..4 {
+        lp.enqueue(1, Work::new(|_, _| TaskReturn::Stopped)).unwrap();
+    }
+    for _ in 0..3 {
+        lp.enqueue(2, Work::new(|_, _| panic_silently())).unwrap();
+    }
+    lp.enqueue(3, Work::parks()).unwrap();
+    lp.run_pending(PLENTY);
+    for _ in 0..9 {
+        lp.enqueue(4, Work::done()).unwrap();
+    }
+    for _ in 0..5 {
+        assert!(lp.enqueue(4, Work::done()).is_err());
+    }
+    lp.connection_closed(4);
+    let text = pool.dump().to_string();
+    let head: Vec<&str> = text.lines().take(6).skip(1).collect();
+    assert_eq!(
+        head[..4],
+        [
+            "tasks     queued 0  running 0  syncing 1  stopping 0  finished 0  stopped 13  panicked 3",
+            "since start  accepted 17  finished 0  stopped 13  panicked 3",
+            "refused   queue full 5  too many tasks 0  finished 0",
+            "stopped   stopped by itself 4  dequeued 0  connection closed 9  queue timeout 0  \
+             sync timeout 0  deadline 0  pool finished 0  service dropped 0",
+        ]
+    );
+    assert!(
+        head[4].starts_with("work      steps 8  syncs 1  wakes 1  "),
+        "{text}"
+    );
+}
+
+/// Four digits are as many as a time may have.
+#[test]
+fn the_text_gives_a_time_in_the_unit_that_fits() {
+    let us = Duration::from_micros;
+    for (time, shown) in [
+        (us(0), ["0", "us"]),
+        (us(9_999), ["9999", "us"]),
+        (us(10_000), ["10", "ms"]),
+        (us(9_999_999), ["9999", "ms"]),
+        (us(10_000_000), ["10", "s"]),
+        (us(35_999_999_999), ["35999", "s"]),
+        (us(36_000_000_000), ["10", "h"]),
+    ] {
+        let (clock, hand) = Clock::manual();
+        let pool = ThreadPool::builder().threads(0).clock(clock).build().unwrap();
+        let mut lp = Loop::new(&pool);
+        lp.enqueue(1, Work::done()).unwrap();
+        hand.advance(time);
+        let text = pool.dump().to_string();
+        assert!(
+            text.lines()
+                .next()
+                .unwrap()
+                .ends_with(&format!("up {}", shown.join(" "))),
+            "{text}"
+        );
+        let row = rows(&text).remove(0);
+        // After id, name, connection and status: in this status, alive, in line.
+        assert_eq!(row[4..10], shown.repeat(3), "{text}");
+    }
+}
+
+/// L16: a name is cut to 32 characters, and stands left in its column; numbers stand right.
+#[test]
+fn the_text_cuts_a_long_name_and_shows_what_is_missing() {
+    let (clock, hand) = Clock::manual();
+    let pool = ThreadPool::builder().threads(0).clock(clock).build().unwrap();
+    let mut lp = Loop::new(&pool);
+    for length in [31, 32, 33] {
+        let name: String = "0123456789".chars().cycle().take(length).collect();
+        lp.enqueue_with(7, Work::parks(), TaskOptions::new().name(name))
+            .unwrap();
+    }
+    lp.enqueue(1 << 40, Work::parks()).unwrap();
+    lp.run_pending(PLENTY);
+    hand.advance(ms(1));
+    let text = pool.dump().to_string();
+    let names: Vec<&str> = rows(&text).iter().map(|row| row[1]).collect();
+    let (of_31, of_32) = (
+        "0123456789012345678901234567890",
+        "01234567890123456789012345678901",
+    );
+    assert_eq!(names, [of_31, of_32, &format!("{of_31}…"), "-"], "{text}");
+    let last: Vec<_> = rows(&text).remove(3);
+    assert_eq!(
+        last[2..],
+        [
+            "1099511627776",
+            "syncing",
+            "1000",
+            "us",
+            "1000",
+            "us",
+            "0",
+            "us",
+            "-",
+            "0.0",
+            "100.0"
+        ]
+    );
+    let line = text.lines().last().unwrap();
+    assert!(
+        line.contains(&format!("  -{}  1099511627776  syncing  ", " ".repeat(31))),
+        "{text}"
+    );
+    let first = text.lines().rev().nth(3).unwrap();
+    assert!(
+        first.contains(&format!("  {of_31}   {}7  syncing  ", " ".repeat(12))),
+        "{text}"
+    );
 }
 
 #[test]

@@ -267,3 +267,79 @@ fn a_busy_task_gives_way_to_another_connection_on_a_single_thread() {
         end.finished();
     }
 }
+
+/// S16: a worker takes as many tasks at once as should take 20 us by its last batch, at most twice as many as then, and
+/// at most 32: short steps share a lock, and nobody waits behind a batch of long ones.
+#[test]
+fn a_batch_is_as_large_as_its_steps_are_short() {
+    const TASKS: usize = 100;
+    for (us_each, batches) in [
+        // 2, 4, 8, 16, 32, 32 and the last 6.
+        (0, 7),
+        // 2, then 24 times 4, and the last 2.
+        (5, 26),
+        (30, 100),
+    ] {
+        let (clock, hand) = Clock::manual();
+        let pool = ThreadPool::builder().threads(1).clock(clock).build().unwrap();
+        let mut lp = Loop::new(&pool);
+        let gate = Gate::new();
+        let _guard = gate.guard();
+        let work = |gate: Option<Gate>| {
+            let hand = hand.clone();
+            Work::new(move |_, _| {
+                gate.iter().for_each(Gate::pass);
+                hand.advance(Duration::from_micros(us_each));
+                TaskReturn::TaskDone
+            })
+        };
+        lp.enqueue(0, work(Some(gate.clone()))).unwrap();
+        gate.wait_for(1);
+        let before = pool.dump().counters.batches;
+        for conn in 1..=TASKS {
+            lp.enqueue(conn as u64, work(None)).unwrap();
+        }
+        assert!(lp.take_ready().is_empty());
+        gate.open();
+        lp.ends(TASKS + 1);
+        assert_eq!(
+            pool.dump().counters.batches - before,
+            batches,
+            "{us_each} us each"
+        );
+    }
+}
+/// A loop that enqueues and then does something else: the worker, busy with a task that never rests, finds the next one.
+#[test]
+fn a_busy_task_gives_way_although_the_loop_never_looks() {
+    let pool = ThreadPool::builder()
+        .threads(1)
+        .time_slice(Duration::ZERO)
+        .build()
+        .unwrap();
+    let mut lp = Loop::new(&pool);
+    let (begun, others) = (Gate::new(), Count::new());
+    begun.open();
+    let (first_step, seen) = (begun.clone(), Arc::clone(&others));
+    let endless = Work::new(move |_, step| {
+        if step == 1 {
+            first_step.pass();
+        }
+        if seen.get() < 3 {
+            TaskReturn::Continue
+        } else {
+            TaskReturn::TaskDone
+        }
+    });
+    lp.enqueue(0, endless).unwrap();
+    begun.wait_for(1);
+    for n in 1..=3 {
+        let ran = Arc::clone(&others);
+        let other = Work::new(move |_, _| {
+            ran.add(1);
+            TaskReturn::TaskDone
+        });
+        lp.enqueue(n, other).unwrap();
+        others.wait_for(n as usize);
+    }
+}

@@ -48,6 +48,13 @@ fn every_status_is_seen_by_the_loop() {
         .unwrap();
     lp.parked(1);
     assert_eq!(lp.peek(blocker), Some(Status::Syncing));
+    let Some(TaskStatus::Syncing(point)) = lp.task_status(blocker) else {
+        panic!("not parked")
+    };
+    assert_eq!(
+        format!("{point:?}"),
+        "SyncPoint(Work { steps: 1, told: None, .. })"
+    );
     resume(&mut lp, blocker);
     gate.wait_for(1);
     assert_eq!(lp.peek(blocker), Some(Status::Running));
@@ -194,6 +201,7 @@ fn tasks_of_several_kinds_run_on_one_service_in_boxes() {
     let mut service = pool.service::<BoxTask>(|| {});
     let alive = Alive::new();
     let token = alive.token();
+    assert_eq!(format!("{:?}", BoxTask::new(Twice(0))), "moored::boxed::BoxTask");
     let ids = [
         service.enqueue(1, BoxTask::new(Twice(0))).unwrap(),
         service

@@ -197,3 +197,16 @@ fn pools_and_services_that_come_and_go_leave_nothing() {
     assert_eq!(file_descriptors(), fds_before);
     assert_eq!(keeper.dump().counts.queued, 0);
 }
+
+/// S17: a pool that lives on, and services of one client each: what they had in the pool goes with them.
+#[test]
+fn services_that_come_and_go_leave_nothing_in_their_pool() {
+    let _alone = alone();
+    let pool = pool(0);
+    does_not_grow(6_000, |_| {
+        let mut lp = Loop::new(&pool);
+        let id = lp.enqueue(1, Work::done()).unwrap();
+        lp.run_pending(PLENTY);
+        reap(&mut lp, id).finished();
+    });
+}

@@ -1,5 +1,8 @@
 //! How the loop is woken: never too seldom, at most once between two drains, through whatever it sleeps on.
 
+#[cfg(target_os = "linux")]
+#[path = "util/process.rs"]
+mod process;
 mod util;
 
 use moored::{Clock, Status, StopReason, TaskReturn, ThreadPool, Wake};
@@ -174,9 +177,14 @@ fn an_idle_pool_wakes_nobody() {
     let mut lp = Loop::new(&pool);
     lp.enqueue(1, Work::parks()).unwrap();
     lp.parked(1);
+    // A wake-up is counted when it has been made.
+    eventually("the wake-up is counted", || {
+        pool.dump().counters.wakes == lp.bell.total() as u64
+    });
     let before = pool.dump().counters;
     for _ in 0..1_000 {
         assert!(lp.take_ready().is_empty());
+        assert_eq!(lp.run_pending(PLENTY), 0);
         let _ = (pool.counts(), lp.next_timeout(), lp.tasks_of(1));
     }
     let after = pool.dump().counters;
@@ -184,6 +192,34 @@ fn an_idle_pool_wakes_nobody() {
         (after.wakes, after.worker_wakes, after.steps),
         (before.wakes, before.worker_wakes, before.steps)
     );
+}
+
+/// Between short tasks workers watch and nap; when there is nothing more to come, all of them sleep, for good.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_idle_pool_is_still() {
+    const NAME: &str = "still";
+    for threads in [1, 3] {
+        let pool = ThreadPool::builder().name(NAME).threads(threads).build().unwrap();
+        let mut lp = Loop::new(&pool);
+        for round in 0..3 {
+            for conn in 0..100 {
+                lp.enqueue(conn, Work::parks_times(round)).unwrap();
+            }
+            lp.ends(100);
+            let (mut sleeps, mut looks) = (Vec::new(), 0);
+            eventually("every worker sleeps and stays asleep", || {
+                let now = process::sleeps_of(NAME).filter(|now| now.len() == threads);
+                looks = if now.as_ref() == Some(&sleeps) {
+                    looks + 1
+                } else {
+                    0
+                };
+                sleeps = now.unwrap_or_default();
+                looks == 20
+            });
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What this process uses of the machine, as Linux tells it.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use std::fs;
 
 /// Bytes of memory in use.
@@ -18,6 +20,27 @@ pub(crate) fn pool_threads() -> usize {
     let names = fs::read_dir("/proc/self/task").expect("Linux").flatten();
     let names = names.filter_map(|thread| fs::read_to_string(thread.path().join("comm")).ok());
     names.filter(|name| name.starts_with("moored-")).count()
+}
+
+/// How often each thread of pools with this name has gone to sleep, if all of them sleep at this moment.
+pub(crate) fn sleeps_of(pool: &str) -> Option<Vec<u64>> {
+    let threads = fs::read_dir("/proc/self/task").expect("Linux").flatten();
+    let statuses = threads.filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok());
+    let field = |status: &str, name: &str| {
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .expect("Linux");
+        line.trim().to_owned()
+    };
+    let own = statuses.filter(|status| field(status, "Name:").starts_with(pool));
+    own.map(|status| {
+        let sleeps = field(&status, "voluntary_ctxt_switches:")
+            .parse()
+            .expect("a number");
+        field(&status, "State:").starts_with('S').then_some(sleeps)
+    })
+    .collect()
 }
 
 pub(crate) fn file_descriptors() -> usize {
