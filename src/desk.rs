@@ -4,6 +4,7 @@ use crate::bell::{Bell, Debts};
 use crate::cell::Head;
 use crate::clock::Clock;
 use crate::hints::Hints;
+use crate::primitive::may_watch;
 use crate::sleep::Sleep;
 use crate::state::NO_WORKER;
 use crate::stats::Stats;
@@ -91,10 +92,6 @@ impl Desk<'_> {
     /// Wakes a loop, now or, if that is soon, when the batch is done.
     #[inline]
     pub(crate) fn ring(&self, bell: &Arc<Bell>) {
-        // The loop may answer sooner than this call returns.
-        if !self.has_more_to_do() {
-            self.start_watching();
-        }
         match &self.worker {
             Some(seat) if self.may_owe(seat) => {
                 seat.debts.add(bell, self.now());
@@ -103,6 +100,11 @@ impl Desk<'_> {
                 }
             }
             _ => self.stats.wakes.add(u64::from(bell.ring())),
+        }
+        // Not sooner: wake-ups are the user's code, and who watches must look soon.
+        if !self.has_more_to_do() {
+            self.pay_debts();
+            self.start_watching();
         }
     }
 
@@ -113,6 +115,7 @@ impl Desk<'_> {
         if let Some(seat) = &self.worker
             && !self.watches.get()
             && self.hints.is_brisk()
+            && may_watch()
         {
             self.watches.set(seat.sleep.start_watching());
         }

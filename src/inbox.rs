@@ -75,18 +75,11 @@ impl Inbox {
     /// Empties all lanes into `events`. The loop is woken for what comes later.
     pub(crate) fn take(&self, events: &mut Vec<Event>) {
         self.bell.unring();
-        self.empty_lanes(events);
+        self.take_silently(events);
     }
 
-    /// The same for a loop that does not sleep before this has found nothing: only then is it woken for what comes later.
-    pub(crate) fn take_more(&self, events: &mut Vec<Event>) {
-        self.empty_lanes(events);
-        if events.is_empty() {
-            self.take(events);
-        }
-    }
-
-    fn empty_lanes(&self, events: &mut Vec<Event>) {
+    /// Empties all lanes into `events`. Nothing changes about when the loop is woken.
+    pub(crate) fn take_silently(&self, events: &mut Vec<Event>) {
         for lane in &self.lanes {
             if let Lane::Open(lane) = &mut *lane.lock() {
                 if events.is_empty() {

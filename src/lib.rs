@@ -152,3 +152,10 @@ pub use sync_point::{SyncPoint, TaskStatus};
 pub use task::{Context, Task, TaskReturn};
 pub use task_dump::TaskDump;
 pub use wake::Wake;
+
+/// For models only.
+#[cfg(loom)]
+#[doc(hidden)]
+pub fn let_workers_watch(may: bool) {
+    primitive::let_workers_watch(may);
+}

@@ -11,6 +11,11 @@ mod real {
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
     pub(crate) use std::{thread, thread_local};
 
+    /// Whether workers may watch for work before they sleep.
+    pub(crate) const fn may_watch() -> bool {
+        true
+    }
+
     pub(crate) fn wait(condvar: &Condvar, guard: &mut MutexGuard<'_, impl Sized>) {
         condvar.wait(guard);
     }
@@ -45,6 +50,20 @@ mod model {
     use std::fmt;
     use std::ops::{Deref, DerefMut};
     use std::sync::{Arc, PoisonError};
+
+    std::thread_local! {
+        static MAY_WATCH: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    }
+
+    /// Whether workers watch in the models that run on this thread of the system: most models would have too many
+    /// schedules, and nobody may rely on it.
+    pub(crate) fn let_workers_watch(may: bool) {
+        MAY_WATCH.set(may);
+    }
+
+    pub(crate) fn may_watch() -> bool {
+        MAY_WATCH.get()
+    }
 
     /// A thread of loom's is none of the system's. Its macro does not know `const` initial values.
     macro_rules! per_thread {

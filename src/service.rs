@@ -151,7 +151,13 @@ impl<T: Task> Service<T> {
     pub fn take_more(&mut self) -> Ready {
         self.before_events();
         self.unread = 0;
-        self.port.inbox.take_more(&mut self.events);
+        self.port.inbox.take_silently(&mut self.events);
+        let ready = self.announce_events();
+        if !ready.is_empty() {
+            return ready;
+        }
+        // Also if there were events, but of tasks that have been answered or reaped since.
+        self.read_events();
         self.announce_events()
     }
 

@@ -256,7 +256,13 @@ impl Shared {
 
     /// Puts a job in line that its worker gives back after its turn.
     pub(crate) fn put_in_line(&self, job: Arc<dyn Job>) {
-        self.with_queue(|queue, stale| stale.extend(queue.push(job)));
+        self.with_queue(|queue, stale| {
+            // What was posted before comes first.
+            if self.hints.take_mail() {
+                queue.collect(stale);
+            }
+            stale.extend(queue.push(job));
+        });
     }
 
     /// Puts jobs back that were taken and not begun, the last one taken first.

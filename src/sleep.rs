@@ -24,8 +24,8 @@
 //! While steps are short, a worker that has nothing more to do *watches* for a moment before it sleeps, one worker at a time: it looks
 //! again and again, without a lock, whether there may be something, and yields in between. A loop that was just told
 //! something often answers within that time. A watcher is as good as a token: nobody else is woken meanwhile, and it
-//! stops watching *before* it looks in earnest, so the argument above holds for it word by word. It begins before it rings the
-//! loop, which may answer before that call returns.
+//! stops watching *before* it looks in earnest, so the argument above holds for it word by word. It runs no code of the user's
+//! in between, which could take any time: it begins when it has rung the loop.
 //!
 //! # Naps
 //!

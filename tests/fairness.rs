@@ -343,3 +343,34 @@ fn a_busy_task_gives_way_although_the_loop_never_looks() {
         others.wait_for(n as usize);
     }
 }
+
+/// What the loop has posted waits, whether a worker has noticed it or not: who gives way goes behind it.
+#[test]
+fn a_task_that_gives_way_goes_behind_what_was_posted() {
+    let pool = ThreadPool::builder()
+        .threads(1)
+        .time_slice(Duration::ZERO)
+        .build()
+        .unwrap();
+    let mut lp = Loop::new(&pool);
+    let (gate, log) = (Gate::new(), Log::new());
+    let _guard = gate.guard();
+    let (held, notes) = (gate.clone(), log.clone());
+    let long = Work::new(move |_, step| {
+        notes.add(1);
+        if step == 1 {
+            held.pass();
+        }
+        if step == 3 {
+            TaskReturn::TaskDone
+        } else {
+            TaskReturn::Continue
+        }
+    });
+    let id = lp.enqueue(1, long).unwrap();
+    util::eventually("it runs", || lp.service.peek(id) == Some(Status::Running));
+    lp.enqueue(2, Work::notes(&log, 2)).unwrap();
+    gate.open();
+    lp.ends(2);
+    assert_eq!(log.notes(), [1, 2, 1, 1]);
+}

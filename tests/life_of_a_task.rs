@@ -3,8 +3,8 @@
 mod util;
 
 use moored::{
-    BoxTask, ConnId, Context, Dequeued, Resume, Status, StopReason, Task, TaskId, TaskOptions, TaskReturn,
-    TaskStatus, ThreadPool, task_fn,
+    BoxTask, ConnId, Context, Dequeued, Resume, Service, Status, StopReason, Task, TaskId, TaskOptions,
+    TaskReturn, TaskStatus, ThreadPool, task_fn,
 };
 use std::collections::HashMap;
 use std::time::Duration;
@@ -78,6 +78,60 @@ fn every_status_is_seen_by_the_loop() {
     ));
     assert!(matches!(lp.task_status(queued), Some(TaskStatus::Finished(_))));
     assert!(matches!(lp.task_status(panics), Some(TaskStatus::Panicked(_))));
+}
+
+/// What a loop logs of a task need not know how to show itself.
+#[test]
+fn a_status_is_shown_without_its_task() {
+    struct NoDebug(Vec<TaskReturn>);
+    impl Task for NoDebug {
+        fn step(&mut self, cx: &mut Context<'_>) -> TaskReturn {
+            if cx.is_stopping() {
+                return TaskReturn::Stopped;
+            }
+            self.0.pop().unwrap_or_else(|| panic_silently())
+        }
+    }
+    fn shown(service: &mut Service<NoDebug>, id: TaskId) -> String {
+        format!("{:?}", service.task_status(id).expect("not reaped"))
+    }
+    let pool = pool(0);
+    let mut service = pool.service::<NoDebug>(|| {});
+    let finishes = NoDebug(vec![TaskReturn::TaskDone, TaskReturn::Sync, TaskReturn::Continue]);
+    let id = service.enqueue(1, finishes).unwrap();
+    assert_eq!(shown(&mut service, id), "Queued");
+    service.run_pending(Duration::ZERO);
+    assert_eq!(shown(&mut service, id), "Running");
+    service.run_pending(PLENTY);
+    assert_eq!(shown(&mut service, id), "Syncing(..)");
+    assert!(service.task_sync(id, Resume::Continue));
+    service.run_pending(PLENTY);
+    assert_eq!(shown(&mut service, id), "Finished(..)");
+    let id = service.enqueue(1, NoDebug(vec![TaskReturn::Sync])).unwrap();
+    service.run_pending(PLENTY);
+    service.dequeue(id);
+    assert_eq!(shown(&mut service, id), "Stopping");
+    service.run_pending(PLENTY);
+    assert_eq!(shown(&mut service, id), "Stopped(Dequeued, ..)");
+    let id = service.enqueue(1, NoDebug(Vec::new())).unwrap();
+    service.run_pending(PLENTY);
+    assert_eq!(shown(&mut service, id), "Panicked(..)");
+}
+
+/// A task that can show itself does so also in the loop's hands, when it is parked.
+#[test]
+fn a_parked_task_is_shown_as_it_is() {
+    let pool = pool(0);
+    let mut service = pool.service::<Work>(|| {});
+    let id = service.enqueue(1, Work::parks()).unwrap();
+    service.run_pending(PLENTY);
+    match service.task_status(id) {
+        Some(TaskStatus::Syncing(point)) => {
+            assert_eq!(format!("{point:?}"), format!("SyncPoint({:?})", *point));
+            assert!(format!("{point:?}").contains("steps: 1"));
+        }
+        other => panic!("not parked: {other:?}"),
+    }
 }
 
 #[test]

@@ -245,7 +245,10 @@ fn the_stack_is_as_large_as_asked() {
 #[test]
 fn a_pool_lives_by_the_clock_it_was_given() {
     let (clock, hand) = Clock::manual();
-    assert_eq!(format!("{clock:?}"), "Clock::manual()");
+    assert_eq!(
+        format!("{clock:?} {:?}", Clock::system()),
+        "Clock::manual() Clock::system()"
+    );
     hand.advance(Duration::from_secs(100));
     let pool = ThreadPool::builder()
         .threads(0)
@@ -343,6 +346,7 @@ fn what_makes_no_sense_is_refused_by_name() {
     assert!(matches!(many, BuildError::TooManyThreads(65_001)));
     let name = ThreadPool::builder().threads(1).name("a\0b").build().unwrap_err();
     assert!(matches!(name, BuildError::NameWithNul(_)));
+    assert!(many.source().is_none(), "nobody else has said so");
     let said = [BuildError::Zero("max_tasks"), many, name].map(|error| error.to_string());
     for (said, word) in said.iter().zip(["`max_tasks`", "65001", "NUL"]) {
         assert!(said.contains(word), "{said}");

@@ -3,7 +3,7 @@
 
 mod util;
 
-use moored::{BoxTask, ConnId, JoinError, Status, TaskReturn, ThreadPool, task_fn};
+use moored::{BoxTask, Clock, ConnId, JoinError, Status, TaskReturn, ThreadPool, task_fn};
 use std::sync::Arc;
 use std::time::Duration;
 use util::{Gate, Log, Loop, PATIENCE, Work, eventually, pool, within_patience};
@@ -69,6 +69,59 @@ fn a_long_step_holds_up_nobody_but_itself() {
         stuck.open();
         lp.end().finished();
     }
+}
+
+/// A worker that was late put the rest of its batch in line, then put there what a colleague was late with, in front of
+/// it, although that had come later: what came first waited for as long as what came last took.
+#[test]
+fn what_a_late_worker_gives_back_comes_before_what_a_colleague_took_after_it() {
+    let (clock, hand) = Clock::manual();
+    let pool = ThreadPool::builder().threads(3).clock(clock).build().unwrap();
+    let mut lp = Loop::new(&pool);
+    let gates: Vec<_> = (0..8).map(|_| Gate::new()).collect();
+    let _guards: Vec<_> = gates.iter().map(Gate::guard).collect();
+    let [first, second, slow, long] = [&gates[..3], &gates[3..6], &gates[6..7], &gates[7..]];
+    let mut conns = 0..;
+    let mut enqueue = |task| {
+        lp.enqueue(conns.next().expect("endless"), task).unwrap();
+    };
+    // Each worker stands at a gate of its own, and takes large batches from then on: they double while the clock stands.
+    for gate in first {
+        enqueue(Work::at(gate));
+    }
+    for gate in first {
+        gate.wait_for(1);
+    }
+    for (gate, next) in first.iter().zip(second) {
+        for _ in 0..40 {
+            enqueue(Work::done());
+        }
+        enqueue(Work::at(next));
+        gate.open();
+        next.wait_for(1);
+    }
+    // One worker takes a slow task and four others, then another takes three long ones.
+    let log = Log::new();
+    enqueue(Work::at(&slow[0]));
+    for n in 1..=4 {
+        enqueue(Work::notes(&log, n));
+    }
+    second[0].open();
+    slow[0].wait_for(1);
+    for _ in 0..3 {
+        enqueue(Work::at(&long[0]));
+    }
+    second[1].open();
+    long[0].wait_for(1);
+    // Both are late now. The first is soon done with the slow task; the other two stay where they are.
+    hand.advance(Duration::from_millis(1));
+    slow[0].open();
+    long[0].wait_for(2);
+    assert_eq!(
+        log.notes(),
+        [1, 2, 3, 4],
+        "a task was overtaken by a long one that came later"
+    );
 }
 
 /// A worker that stole one task out of another's deque did not wake the next worker for the rest: see also

@@ -2,7 +2,7 @@
 
 use crate::util::{Bell, First, Probe, explore, explore_deeper, pool_of};
 use moored::{
-    BoxTask, Clock, ManualClock, Resume, Service, TaskId, TaskReturn, TaskStatus, ThreadPool, task_fn,
+    BoxTask, Clock, ManualClock, Ready, Resume, Service, TaskId, TaskReturn, TaskStatus, ThreadPool, task_fn,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,12 @@ impl Loop {
 
     fn drain(&mut self) {
         self.drains += 1;
-        for id in self.service.take_ready() {
+        let ready = self.service.take_ready();
+        self.look_at(ready);
+    }
+
+    fn look_at(&mut self, ready: Ready) {
+        for id in ready {
             match self.service.task_status(id) {
                 Some(TaskStatus::Syncing(point)) => point.resume(),
                 Some(TaskStatus::Finished(_) | TaskStatus::Stopped(..)) => self.ended.push(id),
@@ -47,6 +52,23 @@ impl Loop {
             self.bell.wait();
             self.drain();
         }
+        self.check_wakes();
+    }
+
+    /// As a busy loop does: it sleeps only when there was no more to take.
+    fn run_taking_more(&mut self) {
+        while !self.service.is_empty() {
+            self.drains += 1;
+            let ready = self.service.take_more();
+            if ready.is_empty() {
+                self.bell.wait();
+            }
+            self.look_at(ready);
+        }
+        self.check_wakes();
+    }
+
+    fn check_wakes(&self) {
         // A drain allows one wake-up, and there is one to begin with.
         let wakes = self.bell.total();
         assert!(
@@ -93,6 +115,19 @@ fn a_drain_that_comes_too_early_loses_nothing() {
         own.drain();
         own.run();
         assert_eq!(own.ended, [id]);
+    });
+}
+
+/// S3: the loop sleeps when it has found nothing more: what a worker publishes between that look and the sleep ends it.
+#[test]
+fn a_loop_that_takes_more_before_it_sleeps_races_what_a_worker_publishes() {
+    explore("taking more", || {
+        let pool = pool_of(1).build().unwrap();
+        let mut own = Loop::new(&pool);
+        let ids = [First::Sync, First::TaskDone].map(|first| own.enqueue(1, first));
+        own.run_taking_more();
+        own.ended.sort_unstable();
+        assert_eq!(own.ended, ids, "each is announced once");
     });
 }
 

@@ -1,6 +1,6 @@
 //! Work against workers that go to sleep: whatever is accepted runs, with no other event to help it.
 
-use crate::util::{Bell, FOREVER, First, Probe, explore, parked, pool_of};
+use crate::util::{Bell, FOREVER, First, Probe, explore, explore_within, parked, pool_of};
 use moored::{BoxTask, Clock, ManualClock, Service, TaskReturn, TaskStatus, ThreadPool, task_fn};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -61,6 +61,23 @@ fn a_task_starts_when_the_only_worker_is_about_to_sleep() {
 #[test]
 fn a_task_starts_when_the_last_of_two_workers_is_about_to_sleep() {
     enqueue_against_parking_workers(2, 1);
+}
+
+/// S1, S2: a worker that watches for work is relied upon as if it had been woken, until it looks once more.
+#[test]
+fn a_task_starts_when_a_worker_has_watched_in_vain() {
+    for workers in [1, 2] {
+        explore_within(1, format!("two tasks, {workers} workers that watch"), move || {
+            moored::let_workers_watch(true);
+            let pool = pool_of(workers).build().unwrap();
+            let mut service = idle_service(&pool);
+            let started = Bell::new();
+            for conn in 0..2 {
+                service.enqueue(conn, ring(&started)).unwrap();
+                started.wait();
+            }
+        });
+    }
 }
 
 /// S2: two tasks that wait for each other need both workers: who is woken and leaves work behind wakes the next,
@@ -255,5 +272,37 @@ fn what_run_pending_leaves_behind_wakes_a_worker() {
         service.enqueue(2, ring(&other)).unwrap();
         service.run_pending(Duration::ZERO);
         ended.wait();
+    });
+}
+
+/// While a worker is inside a loop's wake-up, which is not the pool's code and may take any time, nobody relies on it.
+#[test]
+fn work_runs_while_a_worker_wakes_a_loop() {
+    explore_within(1, "a worker inside a wake-up, 2 workers", || {
+        moored::let_workers_watch(true);
+        let pool = pool_of(2).build().unwrap();
+        let (told, ran, seen) = (Bell::new(), Bell::new(), Bell::new());
+        let (tell, until) = (Arc::clone(&told), Arc::clone(&ran));
+        let mut service = pool.service(move || {
+            tell.ring();
+            if tell.total() == 2 {
+                until.wait();
+            }
+        });
+        for conn in 0..2 {
+            service.enqueue(conn, task_fn(|_| TaskReturn::TaskDone)).unwrap();
+            told.wait();
+            if conn == 0 {
+                assert_eq!(service.take_ready().count(), 1);
+            }
+        }
+        let (rings, too) = (Arc::clone(&ran), Arc::clone(&seen));
+        let last = task_fn(move |_| {
+            rings.ring();
+            too.ring();
+            TaskReturn::TaskDone
+        });
+        service.enqueue(2, last).unwrap();
+        seen.wait();
     });
 }
