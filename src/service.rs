@@ -143,8 +143,8 @@ impl<T: Task> Service<T> {
         self.announce_events()
     }
 
-    /// As [`take_ready`](Self::take_ready), for a loop that calls it until nothing is left and only then sleeps: the loop is
-    /// woken next after this has come back empty, so a busy loop costs its workers no wake-ups at all.
+    /// As [`take_ready`](Self::take_ready), for a loop that calls it until nothing is left and only then sleeps: it asks for the
+    /// next wake-up only when it finds nothing, so a busy loop costs its workers hardly any.
     ///
     /// A loop that sleeps although this gave something may sleep on news. One with sockets can look at them without waiting
     /// (a poll with a timeout of zero) in between.
