@@ -206,8 +206,8 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
         self.round.insert_before(&mut self.lines, key, next);
     }
 
-    /// The last of a connection's tasks that comes before a fresh one with this serial number at their head: only what was put
-    /// back before it can stand there.
+    /// The last of a connection's tasks that comes before a fresh one with this serial number at their head: what was put back
+    /// before it, and, after a `reattach`, tasks that are older than it.
     fn last_before(&mut self, key: LineKey, serial: u64) -> u32 {
         let line = self.lines.get(key);
         let (mut prev, first) = (line.last_started, line.first);

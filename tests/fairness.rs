@@ -309,6 +309,7 @@ fn a_batch_is_as_large_as_its_steps_are_short() {
         );
     }
 }
+
 /// A loop that enqueues and then does something else: the worker, busy with a task that never rests, finds the next one.
 #[test]
 fn a_busy_task_gives_way_although_the_loop_never_looks() {
