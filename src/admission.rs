@@ -71,10 +71,12 @@ impl Admission {
         }
     }
 
+    #[inline]
     fn alive(&self, accepted: u64) -> u64 {
         accepted.saturating_sub(self.reaped_seen.load(Relaxed))
     }
 
+    #[inline]
     fn waiting(&self, accepted: u64) -> u64 {
         let gone = self.never_ran.load(Relaxed) + self.started_seen.load(Relaxed);
         accepted.saturating_sub(gone)

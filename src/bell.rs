@@ -47,11 +47,16 @@ impl Bell {
         }
     }
 
+    /// Whether the loop has been woken and has not looked since. Ask after the event was added.
+    #[inline]
+    pub(crate) fn has_rung(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == RUNG
+    }
+
     /// Wakes the loop unless that was done since it last looked. True if this call did. No lock may be held.
     #[inline]
     pub(crate) fn ring(&self) -> bool {
-        let rings =
-            self.state.load(Ordering::Relaxed) != RUNG && self.state.swap(RUNG, Ordering::AcqRel) != RUNG;
+        let rings = !self.has_rung() && self.state.swap(RUNG, Ordering::AcqRel) != RUNG;
         if rings {
             self.wake();
         }

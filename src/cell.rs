@@ -1,64 +1,122 @@
-//! One allocation per task: its state, its times and its body.
+//! What a task consists of: a head that anybody may read, and a cell with the task's value, which has one owner.
 
-use crate::id::{ConnId, TaskId};
+use crate::id::ConnId;
 use crate::line::LineKey;
-use crate::primitive::Mutex;
 use crate::state::State;
 use crate::times::Times;
 use std::any::Any;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// Everything about a task that does not depend on its type. The first fields are the ones that change hands.
+/// The part of a task that is seen from everywhere. Heads lie side by side in the table of their service and are used
+/// again and again. Each is one cache line, which a worker and the loop hand to and fro.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(align(64))]
 pub(crate) struct Head {
     pub(crate) state: State,
-    pub(crate) times: Times,
-    /// The connection's line in the fair queue. Changed by `reattach` only, under the queue's lock.
-    line: AtomicU64,
-    pub(crate) id: TaskId,
-    conn: AtomicU64,
-    /// Its node in the fair queue, or the ticket with which it was taken. Written and read under the queue's lock only.
+    /// Its node in the fair queue. Under the queue's lock only.
     pub(crate) node: AtomicU32,
-    /// What it counts for in `max_running_per_connection`. Under the queue's lock only.
-    pub(crate) counted: AtomicU32,
+    pub(crate) times: Times,
+    /// Its connection's slot, and in the lowest bit whether it counts for `max_running_per_connection`. Changed under the queue's
+    /// lock only.
+    line: AtomicU32,
+    serial: AtomicU64,
 }
 
 impl Head {
-    #[inline]
-    pub(crate) fn new(id: TaskId, conn: ConnId, line: LineKey, outlives: bool, now: u64) -> Self {
+    pub(crate) fn vacant() -> Self {
         Self {
-            state: State::new(outlives),
-            times: Times::new(now),
-            line: AtomicU64::new(line.pack()),
-            id,
-            conn: AtomicU64::new(conn.0),
+            state: State::new(),
             node: AtomicU32::new(u32::MAX),
-            counted: AtomicU32::new(0),
+            times: Times::new(),
+            line: AtomicU32::new(0),
+            serial: AtomicU64::new(0),
+        }
+    }
+
+    /// The head of another task from now on. Nobody but the table may see it meanwhile.
+    #[inline]
+    pub(crate) fn renew(&self, serial: u64, conn_slot: u32, outlives: bool, now: u64) {
+        self.state.renew(outlives);
+        self.node.store(u32::MAX, Relaxed);
+        self.times.renew(now);
+        self.line.store(conn_slot << 1, Relaxed);
+        self.serial.store(serial, Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn serial(&self) -> u64 {
+        self.serial.load(Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn conn_slot(&self) -> u32 {
+        self.line.load(Relaxed) >> 1
+    }
+
+    pub(crate) fn set_conn_slot(&self, slot: u32) {
+        self.line.store(slot << 1 | u32::from(self.is_counted()), Relaxed);
+    }
+
+    pub(crate) fn is_counted(&self) -> bool {
+        self.line.load(Relaxed) & 1 != 0
+    }
+
+    pub(crate) fn set_counted(&self, counted: bool) {
+        self.line
+            .store(self.conn_slot() << 1 | u32::from(counted), Relaxed);
+    }
+}
+
+const _: () = assert!(cfg!(loom) || size_of::<Head>() == 64, "a head is one cache line");
+
+/// So many heads are made at once.
+pub(crate) const CHUNK: usize = if cfg!(loom) { 2 } else { 32 };
+
+/// The shared parts of some tasks.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    heads: [Head; CHUNK],
+    /// The connection of each. Hardly ever read by a worker.
+    conns: [AtomicU64; CHUNK],
+}
+
+impl Chunk {
+    pub(crate) fn new() -> Self {
+        Self {
+            heads: std::array::from_fn(|_| Head::vacant()),
+            conns: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
 
     #[inline]
-    pub(crate) fn line(&self) -> LineKey {
-        LineKey::unpack(self.line.load(Relaxed))
+    pub(crate) fn head(&self, slot: u32) -> &Head {
+        &self.heads[slot as usize % CHUNK]
     }
 
-    pub(crate) fn set_line(&self, line: LineKey) {
-        self.line.store(line.pack(), Relaxed);
+    pub(crate) fn connection(&self, slot: u32) -> ConnId {
+        ConnId(self.conns[slot as usize % CHUNK].load(Relaxed))
     }
 
-    pub(crate) fn connection(&self) -> ConnId {
-        ConnId(self.conn.load(Relaxed))
-    }
-
-    pub(crate) fn set_connection(&self, conn: ConnId) {
-        self.conn.store(conn.0, Relaxed);
+    #[inline]
+    pub(crate) fn set_connection(&self, slot: u32, conn: ConnId) {
+        self.conns[slot as usize % CHUNK].store(conn.0, Relaxed);
     }
 }
 
 /// Anything with a head: what the queue and the tables need to know of a task.
 pub(crate) trait HasHead {
     fn head(&self) -> &Head;
+    /// The number of its service in the fair queue.
+    fn port(&self) -> u32;
+
+    #[inline]
+    fn line(&self) -> LineKey {
+        LineKey {
+            port: self.port(),
+            conn: self.head().conn_slot(),
+        }
+    }
 }
 
 /// What is in the cell.
@@ -75,27 +133,48 @@ impl<T> Body<T> {
     }
 }
 
-/// A task as the pool keeps it. `P` is the port of its service.
-#[repr(C)]
+/// A task as it is handed round: in a box, which is used again when the task has been reaped. `P` is the port of
+/// its service.
 pub(crate) struct Cell<T, P> {
-    pub(crate) head: Head,
-    /// Never contended: `head.state` says who may take it.
-    pub(crate) body: Mutex<Body<T>>,
-    pub(crate) port: std::sync::Arc<P>,
+    /// Where its head is.
+    chunk: Arc<Chunk>,
+    /// Its slot in the table, and in its chunk.
+    pub(crate) slot: u32,
+    /// The number of its service in the fair queue.
+    queue_slot: u32,
+    pub(crate) port: Arc<P>,
+    pub(crate) body: Body<T>,
 }
 
 impl<T, P> Cell<T, P> {
-    pub(crate) fn new(head: Head, task: T, port: std::sync::Arc<P>) -> Self {
+    pub(crate) fn new(chunk: Arc<Chunk>, slot: u32, queue_slot: u32, port: Arc<P>) -> Self {
         Self {
-            head,
-            body: Mutex::new(Body::Task(task)),
+            chunk,
+            slot,
+            queue_slot,
             port,
+            body: Body::Taken,
         }
+    }
+
+    pub(crate) fn connection(&self) -> ConnId {
+        self.chunk.connection(self.slot)
+    }
+
+    /// What is shared of it beside its body, for a step.
+    #[inline]
+    pub(crate) fn split(&mut self) -> (&Chunk, &mut Body<T>) {
+        (&self.chunk, &mut self.body)
     }
 }
 
 impl<T, P> HasHead for Cell<T, P> {
+    #[inline]
     fn head(&self) -> &Head {
-        &self.head
+        self.chunk.head(self.slot)
+    }
+
+    fn port(&self) -> u32 {
+        self.queue_slot
     }
 }

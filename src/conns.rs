@@ -1,12 +1,19 @@
-//! The connections of a service that have tasks.
+//! The connections of a service that have tasks, or had some a moment ago.
+//!
+//! A connection that has lost its last task is kept, since it often has the next one soon, until there are more such ones than
+//! others.
 
 use crate::id::ConnId;
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 use rustc_hash::FxBuildHasher;
 use slab::Slab;
 use std::hash::BuildHasher;
 use std::ops::{Index, IndexMut};
+
+/// So many connections without tasks are nothing.
+const FEW: usize = 1024;
+/// No task.
+const NONE: u32 = u32::MAX;
 
 /// A connection: the first and the last of its tasks.
 pub(crate) struct Conn {
@@ -20,8 +27,11 @@ pub(crate) struct Conn {
 pub(crate) struct Conns {
     slots: Slab<Conn>,
     by_id: HashTable<u32>,
+    /// How many have no task.
+    idle: usize,
 }
 
+#[inline]
 fn hash(id: ConnId) -> u64 {
     FxBuildHasher.hash_one(id)
 }
@@ -38,64 +48,87 @@ impl Conns {
         Self {
             slots: Slab::new(),
             by_id: HashTable::new(),
+            idle: 0,
         }
     }
 
     /// The slot of an open connection.
+    #[inline]
     pub(crate) fn find(&self, id: ConnId) -> Option<u32> {
-        self.by_id
-            .find(hash(id), |&slot| id_in(&self.slots, slot) == id)
-            .copied()
+        let is_it = |&slot: &u32| self.slots[slot as usize].id == Some(id);
+        self.by_id.find(hash(id), is_it).copied()
     }
 
-    /// The slot of a connection, which is opened, without tasks, if it is unknown.
+    /// The slot of a connection, which is opened if it is unknown. The caller gives it a task.
     #[inline]
-    pub(crate) fn find_or_open(&mut self, id: ConnId, no_task: u32) -> u32 {
-        let Self { slots, by_id } = self;
-        let entry = by_id.entry(
-            hash(id),
-            |&slot| id_in(slots, slot) == id,
-            |&slot| hash(id_in(slots, slot)),
-        );
-        match entry {
-            Entry::Occupied(entry) => *entry.get(),
-            Entry::Vacant(entry) => {
-                let slot = slots.insert(Conn {
-                    id: Some(id),
-                    first: no_task,
-                    last: no_task,
-                }) as u32;
-                *entry.insert(slot).get()
-            }
-        }
+    pub(crate) fn find_or_open(&mut self, id: ConnId) -> u32 {
+        let Some(slot) = self.find(id) else {
+            return self.open(id);
+        };
+        self.idle -= usize::from(self.slots[slot as usize].first == NONE);
+        slot
     }
 
-    /// The connection cannot be found any more. It keeps its slot.
-    #[inline]
+    fn open(&mut self, id: ConnId) -> u32 {
+        let Self { slots, by_id, .. } = self;
+        let slot = slots.insert(Conn {
+            id: Some(id),
+            first: NONE,
+            last: NONE,
+        }) as u32;
+        by_id.insert_unique(hash(id), slot, |&slot| hash(id_in(slots, slot)));
+        slot
+    }
+
+    /// The connection cannot be found any more. It keeps its slot as long as it has tasks.
     pub(crate) fn close(&mut self, slot: u32) {
-        if let Some(id) = self.slots[slot as usize].id.take()
+        let conn = &mut self.slots[slot as usize];
+        let is_idle = conn.first == NONE;
+        if let Some(id) = conn.id.take()
             && let Ok(entry) = self.by_id.find_entry(hash(id), |&other| other == slot)
         {
             entry.remove();
         }
+        if is_idle {
+            self.slots.remove(slot as usize);
+            self.idle -= 1;
+        }
     }
 
-    /// The connection gives up its slot.
-    pub(crate) fn remove(&mut self, slot: u32) {
-        self.close(slot);
-        self.slots.remove(slot as usize);
+    /// The connection has lost its last task.
+    #[inline]
+    pub(crate) fn note_idle(&mut self, slot: u32) {
+        self.idle += 1;
+        if self.slots[slot as usize].id.is_none() {
+            self.close(slot);
+        } else if self.idle > FEW && self.idle > self.slots.len() / 2 {
+            self.close_idle();
+        }
+    }
+
+    fn close_idle(&mut self) {
+        let is_idle = |(slot, conn): (usize, &Conn)| (conn.first == NONE).then_some(slot as u32);
+        let idle: Vec<u32> = self.slots.iter().filter_map(is_idle).collect();
+        for slot in idle {
+            self.close(slot);
+        }
+        if self.slots.is_empty() {
+            *self = Self::new();
+        }
     }
 }
 
 impl Index<u32> for Conns {
     type Output = Conn;
 
+    #[inline]
     fn index(&self, slot: u32) -> &Conn {
         &self.slots[slot as usize]
     }
 }
 
 impl IndexMut<u32> for Conns {
+    #[inline]
     fn index_mut(&mut self, slot: u32) -> &mut Conn {
         &mut self.slots[slot as usize]
     }

@@ -8,7 +8,8 @@ use crate::primitive::may_watch;
 use crate::sleep::Sleep;
 use crate::state::NO_WORKER;
 use crate::stats::Stats;
-use std::cell::Cell;
+use std::any::Any;
+use std::cell::{Cell, Ref, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Release};
 
@@ -41,11 +42,36 @@ pub(crate) struct Desk<'a> {
     pub(crate) now: Cell<u64>,
     /// What a worker has in its own deque, about.
     pub(crate) in_deque: Cell<usize>,
+    /// The service whose task it runs, or ran last: what it hands over to a loop may be gone at once, and its service with it.
+    pub(crate) port: Held,
     /// It watches for work: nobody need wake another worker until it has looked.
     pub(crate) watches: Cell<bool>,
 }
 
+/// A service that stays as long as it is held.
+pub(crate) type Held = RefCell<Option<Arc<dyn Any + Send + Sync>>>;
+
 impl Desk<'_> {
+    /// Holds a service until another is held, or `let_go`. Costs nothing if it is held already.
+    #[inline]
+    pub(crate) fn hold<P: Send + Sync + 'static>(&self, port: &Arc<P>) -> Ref<'_, P> {
+        let is_held =
+            |held: &Arc<dyn Any + Send + Sync>| std::ptr::addr_eq(Arc::as_ptr(held), Arc::as_ptr(port));
+        if !self.port.borrow().as_ref().is_some_and(is_held) {
+            let before = self.port.replace(Some(Arc::clone(port) as _));
+            drop(before);
+        }
+        Ref::map(self.port.borrow(), |held| {
+            let held = held.as_ref().and_then(|held| held.downcast_ref());
+            held.expect("it is held now")
+        })
+    }
+
+    /// Holds no service any more. Call it before sleep.
+    pub(crate) fn let_go(&self) {
+        drop(self.port.take());
+    }
+
     /// For a guest: tasks give way when `budget` is used up.
     pub(crate) fn with_budget(mut self, nanos: u64) -> Self {
         self.until = self.now().saturating_add(nanos);
@@ -93,6 +119,7 @@ impl Desk<'_> {
     #[inline]
     pub(crate) fn ring(&self, bell: &Arc<Bell>) {
         match &self.worker {
+            _ if bell.has_rung() => {}
             Some(seat) if self.may_owe(seat) => {
                 seat.debts.add(bell, self.now());
                 if !seat.sleep.has_napper() {
@@ -168,7 +195,7 @@ impl Desk<'_> {
     #[inline]
     pub(crate) fn lane(&self, head: &Head) -> usize {
         if self.limited {
-            head.line().conn as usize
+            head.conn_slot() as usize
         } else {
             self.worker().map_or(0, usize::from)
         }

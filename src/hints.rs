@@ -6,11 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 /// What a wake-up of a worker costs, about: work that takes less is not worth one if somebody will look soon.
 const LONG_NANOS: u64 = 20_000;
 
+/// A worker that found so few tasks and then no more serves a loop that has few in flight.
+const FEW: u32 = if cfg!(loom) { 0 } else { 2 };
+
 #[derive(Debug)]
 pub(crate) struct Hints {
     in_line: CachePadded<AtomicUsize>,
     mail: CachePadded<AtomicBool>,
     pace: CachePadded<AtomicU64>,
+    sparse: CachePadded<AtomicBool>,
 }
 
 impl Hints {
@@ -20,6 +24,7 @@ impl Hints {
             mail: CachePadded::new(AtomicBool::new(false)),
             // Unknown counts as long.
             pace: CachePadded::new(AtomicU64::new(u64::MAX)),
+            sparse: CachePadded::new(AtomicBool::new(false)),
         }
     }
 
@@ -55,12 +60,21 @@ impl Hints {
         }
     }
 
-    /// Whether a task takes so little time that a worker is sooner back than another is woken.
-    pub(crate) fn is_brisk(&self) -> bool {
-        self.are_brisk(1)
+    /// A worker ran so many tasks before it found no more. Written only when it is news.
+    pub(crate) fn note_run(&self, tasks: u32) {
+        let is_sparse = tasks <= FEW;
+        if tasks > 0 && is_sparse != self.sparse.load(Relaxed) {
+            self.sparse.store(is_sparse, Relaxed);
+        }
     }
 
-    /// The same for several tasks.
+    /// Whether there is so much to do, and in so short pieces, that it pays to stay awake for what comes next. With one
+    /// task in flight it does not: who waits for its answer on a core keeps that from the loop.
+    pub(crate) fn is_brisk(&self) -> bool {
+        self.are_brisk(1) && !self.sparse.load(Relaxed)
+    }
+
+    /// Whether so many tasks take so little time that a worker is sooner back than another is woken.
     pub(crate) fn are_brisk(&self, tasks: usize) -> bool {
         self.pace.load(Relaxed).saturating_mul(tasks as u64) < LONG_NANOS
     }
@@ -91,6 +105,16 @@ mod tests {
         hints.set_pace(LONG_NANOS / 4);
         assert!(hints.is_brisk());
         assert_eq!([3, 4].map(|tasks| hints.are_brisk(tasks)), [true, false]);
+    }
+
+    #[test]
+    fn one_task_at_a_time_is_not_brisk() {
+        let hints = Hints::new();
+        hints.set_pace(1);
+        for (run, is_brisk) in [(0, true), (FEW, false), (0, false), (FEW + 1, true), (1, false)] {
+            hints.note_run(run);
+            assert_eq!(hints.is_brisk(), is_brisk, "after a run of {run}");
+        }
     }
 
     #[test]

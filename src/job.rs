@@ -3,12 +3,12 @@
 use crate::cell::HasHead;
 use crate::desk::Desk;
 use crate::task_dump::TaskDump;
-use std::sync::Arc;
+use std::any::Any;
 
 /// A task as workers see it.
-pub(crate) trait Job: HasHead + Send + Sync {
+pub(crate) trait Job: HasHead + Any + Send {
     /// Runs steps until the task has ended, is parked or must give way; then gives itself back, to be put in line.
-    fn run(self: Arc<Self>, desk: &Desk<'_>) -> Option<Arc<dyn Job>>;
+    fn run(self: Box<Self>, desk: &Desk<'_>) -> Option<Box<dyn Job>>;
 }
 
 /// A service as the pool sees it.

@@ -7,9 +7,6 @@ use std::sync::Arc;
 /// No task has this number.
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// No ticket has this number.
-pub(crate) const NOT_RETURNED: u32 = u32::MAX;
-
 /// Names a connection's line: the port's slot and the connection's slot in that port's table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct LineKey {
@@ -17,28 +14,32 @@ pub(crate) struct LineKey {
     pub(crate) conn: u32,
 }
 
-impl LineKey {
-    /// Nobody: before the first and after the last of the round.
-    pub(crate) const NOBODY: Self = Self {
-        port: u32::MAX,
-        conn: 0,
-    };
-    /// Stands for the neighbour of a line that is not in the round.
-    pub(crate) const AWAY: Self = Self {
-        port: u32::MAX,
-        conn: 1,
-    };
+/// The turn that a task was taken for, and its line's place in the round before that. Tickets grow; a task that is put back and
+/// taken again keeps its own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Ticket(pub(crate) u32);
 
-    pub(crate) fn pack(self) -> u64 {
-        u64::from(self.port) << 32 | u64::from(self.conn)
-    }
+impl Ticket {
+    /// Later than any: of what was never put back.
+    pub(crate) const NONE: Self = Self(u32::MAX);
 
-    pub(crate) fn unpack(packed: u64) -> Self {
-        Self {
-            port: (packed >> 32) as u32,
-            conn: packed as u32,
-        }
+    /// The next one.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Self {
+        self.0 = (self.0 + 1) % Self::NONE.0;
+        *self
     }
+}
+
+/// Whether a line is in the [`Round`](crate::round::Round), and where.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    /// It has nothing to run, or may not.
+    Away,
+    /// At the place with this number.
+    Ring(u32),
+    /// Before all those: it was taken with this ticket and put back.
+    Returned(Ticket),
 }
 
 /// One connection's tasks, by their numbers: those that have started, then those that have not. Both in the order in
@@ -51,11 +52,7 @@ pub(crate) struct Line {
     pub(crate) last: u32,
     /// Started and not ended. Only counted when there is a limit.
     pub(crate) running: u32,
-    /// The ticket with which it was taken, if it was put back and is first in line again.
-    pub(crate) returned: u32,
-    /// Its neighbours in the [`Round`](crate::round::Round).
-    pub(crate) prev: LineKey,
-    pub(crate) next: LineKey,
+    pub(crate) place: Place,
 }
 
 impl Line {
@@ -64,18 +61,13 @@ impl Line {
         last_started: NONE,
         last: NONE,
         running: 0,
-        returned: NOT_RETURNED,
-        prev: LineKey::AWAY,
-        next: LineKey::AWAY,
+        place: Place::Away,
     };
 
     /// Whether its first task may run when so many may be running at once.
+    #[inline]
     pub(crate) fn may_run(&self, limit: u32) -> bool {
         self.first != NONE && (self.last_started != NONE || self.running < limit)
-    }
-
-    pub(crate) fn is_in_round(&self) -> bool {
-        self.prev != LineKey::AWAY
     }
 }
 
@@ -106,6 +98,10 @@ impl<J: ?Sized> Lines<J> {
 
     pub(crate) fn outboxes(&self) -> impl Iterator<Item = &Outbox<J>> {
         self.0.iter().map(|(_, port)| &*port.outbox)
+    }
+
+    pub(crate) fn outbox(&self, port: u32) -> &Outbox<J> {
+        &self.0[port as usize].outbox
     }
 
     #[inline]

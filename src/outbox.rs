@@ -1,26 +1,215 @@
-//! What a loop has posted and nobody has put in line yet.
+//! What a loop has posted and no worker has taken yet.
+//!
+//! A list with a lock of its own, so that posting a task contends with nobody. As long as no connection has two tasks in it, the order
+//! in which they came is the fair order too, and workers take from it as it is; else it is emptied into the fair queue.
+//! Either is done under the queue's lock: lock order is queue, then outbox.
 
 use crate::primitive::Mutex;
-use std::sync::Arc;
+use std::collections::VecDeque;
 
-/// A list with a lock of its own, so that posting a task contends with nobody. It is emptied into the fair queue
-/// under the queue's lock: lock order is queue, then outbox.
-pub(crate) struct Outbox<J: ?Sized>(Mutex<Vec<Arc<J>>>);
+/// An empty outbox keeps the memory of so many tasks.
+const KEPT: usize = 4096;
+
+pub(crate) struct Outbox<J: ?Sized>(Mutex<Posted<J>>);
+
+struct Posted<J: ?Sized> {
+    posts: VecDeque<Post<J>>,
+    /// Those that were not taken out again.
+    len: usize,
+    /// The number of the first; they are numbered as they come.
+    begin: u32,
+    /// The number of each connection's last one, in or out.
+    marks: Vec<u32>,
+    /// Some connection has two.
+    is_mixed: bool,
+}
+
+struct Post<J: ?Sized> {
+    conn: u32,
+    /// `None` if it was taken out.
+    job: Option<Box<J>>,
+}
 
 impl<J: ?Sized> Outbox<J> {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Vec::new()))
+        Self(Mutex::new(Posted {
+            posts: VecDeque::new(),
+            len: 0,
+            begin: 0,
+            marks: Vec::new(),
+            is_mixed: false,
+        }))
     }
 
-    /// Adds a job; gives how many there are now.
+    /// Adds a job of the connection with this slot; gives how many there are now.
     #[inline]
-    pub(crate) fn post(&self, job: Arc<J>) -> usize {
-        let mut jobs = self.0.lock();
-        jobs.push(job);
-        jobs.len()
+    pub(crate) fn post(&self, conn: u32, job: Box<J>) -> usize {
+        let mut posted = self.0.lock();
+        let next = posted.posts.len();
+        if conn as usize >= posted.marks.len() {
+            let out = posted.begin.wrapping_sub(1);
+            posted.marks.resize(conn as usize + 1, out);
+        }
+        posted.is_mixed |= posted.place_of(conn) < next;
+        let number = posted.begin.wrapping_add(next as u32);
+        posted.marks[conn as usize] = number;
+        posted.posts.push_back(Post { conn, job: Some(job) });
+        posted.len += 1;
+        posted.len
     }
 
-    pub(crate) fn take_into(&self, jobs: &mut Vec<Arc<J>>) {
-        jobs.append(&mut self.0.lock());
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().len
+    }
+
+    /// Whether some connection has two.
+    pub(crate) fn is_mixed(&self) -> bool {
+        self.0.lock().is_mixed
+    }
+
+    /// Takes up to `max` jobs in the order in which they came, if that is fair. Gives how many are left.
+    pub(crate) fn take(&self, max: usize, mut sink: impl FnMut(Box<J>)) -> Option<usize> {
+        let mut posted = self.0.lock();
+        if posted.is_mixed {
+            return None;
+        }
+        let left = posted.len.saturating_sub(max);
+        while posted.len > left
+            && let Some(post) = posted.posts.pop_front()
+        {
+            posted.begin = posted.begin.wrapping_add(1);
+            if let Some(job) = post.job {
+                posted.len -= 1;
+                sink(job);
+            }
+        }
+        posted.tidy();
+        Some(left)
+    }
+
+    pub(crate) fn take_all(&self, jobs: &mut Vec<Box<J>>) {
+        let mut posted = self.0.lock();
+        jobs.extend(posted.posts.drain(..).filter_map(|post| post.job));
+        posted.len = 0;
+        posted.tidy();
+    }
+
+    /// Takes out the job of a connection, if that has one and it is the one that is meant. O(1).
+    pub(crate) fn remove(&self, conn: u32, is_meant: impl FnOnce(&J) -> bool) -> Option<Box<J>> {
+        let mut posted = self.0.lock();
+        let mark = *posted.marks.get(conn as usize)?;
+        let place = mark.wrapping_sub(posted.begin) as usize;
+        let post = posted.posts.get_mut(place)?;
+        let job = post.job.take_if(|job| is_meant(job))?;
+        posted.len -= 1;
+        posted.marks[conn as usize] = posted.begin.wrapping_sub(1);
+        posted.tidy();
+        Some(job)
+    }
+}
+
+impl<J: ?Sized> Posted<J> {
+    /// Where a connection's last job is; behind the end if it is out.
+    #[inline]
+    fn place_of(&self, conn: u32) -> usize {
+        self.marks[conn as usize].wrapping_sub(self.begin) as usize
+    }
+
+    /// Keeps no more memory than it should.
+    #[inline]
+    fn tidy(&mut self) {
+        if self.len == 0 {
+            self.begin = self.begin.wrapping_add(self.posts.len() as u32);
+            self.posts.clear();
+            self.is_mixed = false;
+            if self.posts.capacity() > KEPT {
+                self.posts = VecDeque::new();
+            }
+        } else if self.posts.len() > 2 * self.len + KEPT {
+            self.posts.retain(|post| post.job.is_some());
+            for (post, number) in self.posts.iter().zip(self.begin..) {
+                self.marks[post.conn as usize] = number;
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn take(outbox: &Outbox<u32>, max: usize) -> Option<Vec<u32>> {
+        let mut taken = Vec::new();
+        outbox.take(max, |job| taken.push(*job))?;
+        Some(taken)
+    }
+
+    #[test]
+    fn while_each_connection_has_one_job_they_are_taken_as_they_came() {
+        let outbox = Outbox::new();
+        for job in [3, 1, 2] {
+            outbox.post(job, Box::new(job));
+        }
+        assert_eq!(take(&outbox, 2), Some(vec![3, 1]));
+        assert_eq!(outbox.post(3, Box::new(3)), 2, "one is left");
+        assert_eq!(take(&outbox, 9), Some(vec![2, 3]));
+        assert_eq!(outbox.post(3, Box::new(3)), 1);
+    }
+
+    #[test]
+    fn when_a_connection_has_two_all_must_be_taken() {
+        let outbox = Outbox::new();
+        for job in [3, 1, 3] {
+            outbox.post(job, Box::new(job));
+        }
+        assert_eq!(take(&outbox, 1), None);
+        let mut all = Vec::new();
+        outbox.take_all(&mut all);
+        assert_eq!(all, [3, 1, 3].map(Box::new));
+        outbox.post(3, Box::new(3));
+        assert_eq!(take(&outbox, 1), Some(vec![3]));
+    }
+
+    #[test]
+    fn one_that_is_taken_out_leaves_the_others_as_they_are() {
+        let outbox = Outbox::new();
+        for job in 0..5 {
+            outbox.post(job, Box::new(job));
+        }
+        assert_eq!(outbox.remove(2, |_| false), None);
+        assert_eq!(outbox.remove(2, |&job| job == 2), Some(Box::new(2)));
+        assert_eq!(outbox.remove(2, |_| true), None);
+        assert_eq!(outbox.post(2, Box::new(2)), 5);
+        assert_eq!(take(&outbox, 3), Some(vec![0, 1, 3]));
+        assert_eq!(outbox.remove(4, |_| true), Some(Box::new(4)));
+        assert_eq!(take(&outbox, 9), Some(vec![2]));
+    }
+
+    /// Behind one that nobody takes, jobs come and are taken out again.
+    #[test]
+    fn holes_do_not_pile_up() {
+        let outbox = Outbox::new();
+        let conns = || (1..100).cycle().take(10 * KEPT);
+        outbox.post(0, Box::new(0));
+        outbox.post(99, Box::new(99));
+        for conn in conns() {
+            outbox.post(conn, Box::new(conn));
+            let before = if conn == 1 { 99 } else { conn - 1 };
+            assert_eq!(outbox.remove(before, |_| true), Some(Box::new(before)));
+        }
+        assert!(outbox.0.lock().posts.len() <= 2 * KEPT);
+        assert_eq!(take(&outbox, 9).map(|left| left.len()), Some(2));
+    }
+
+    #[test]
+    fn the_numbers_may_wrap() {
+        let outbox = Outbox::new();
+        outbox.0.lock().begin = u32::MAX - 1;
+        for job in 0..4 {
+            outbox.post(job, Box::new(job));
+        }
+        assert_eq!(take(&outbox, 3), Some(vec![0, 1, 2]));
+        outbox.post(3, Box::new(3));
+        assert_eq!(take(&outbox, 9), None, "the last one is still in it");
     }
 }

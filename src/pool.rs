@@ -116,7 +116,7 @@ impl ThreadPool {
         for port in self.shared.registry.ports() {
             port.finish(&desk);
         }
-        self.shared.collect(&stats);
+        self.shared.wake_for_all(&stats);
         self.shared.registry.retire(&stats);
         self.shared.sleep.close();
     }

@@ -8,7 +8,7 @@
 mod real {
     pub(crate) use crossbeam_deque::{Steal, Stealer, Worker as Deque};
     pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
     pub(crate) use std::{thread, thread_local};
 
     /// Whether workers may watch for work before they sleep.
@@ -44,7 +44,7 @@ pub(crate) use real::*;
 
 #[cfg(loom)]
 mod model {
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
     pub(crate) use loom::thread;
     use std::collections::VecDeque;
     use std::fmt;

@@ -4,11 +4,13 @@
 //! back if it has more. Within a connection, tasks that have started and want to go on come before tasks that have not
 //! started; both in the order in which they came.
 //!
-//! A task sits in a node of a slab and is linked to its neighbours, so any task is taken out in O(1), as is any
-//! connection from the round. No tombstones: a connection is in the round if and only if it has something to run.
+//! A connection is in the [`Round`] if and only if it has something to run. Any task is taken out in O(1), as is any connection.
 //!
-//! The queue is used under one lock, by batches. Jobs that it must let go are returned, never dropped here: dropping
-//! one may run code that takes the lock.
+//! As long as no connection has a second task waiting, the fair order is the order in which tasks came, and most loops have one task per
+//! connection. Then nothing is put in line at all: workers take what a service has posted from its [`Outbox`].
+//!
+//! The queue is used under one lock, by batches. It owns the tasks that are in it and gives each back; it never drops one, which
+//! could run the user's code.
 //!
 //! # Measured
 //!
@@ -28,43 +30,48 @@
 //! Fairness costs nothing: one lock per batch is as cheap as an injector's atomics per task.
 
 use crate::cell::{HasHead, Head};
-use crate::line::{LineKey, Lines, NONE, NOT_RETURNED};
+use crate::chain::Chains;
+use crate::line::{LineKey, Lines, NONE, Place, Ticket};
 use crate::outbox::Outbox;
 use crate::round::Round;
 use crate::state::Phase;
-use slab::Slab;
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// An empty queue keeps the memory of so many tasks.
-const KEPT: usize = 4096;
-
-struct Node<J: ?Sized> {
-    job: Arc<J>,
-    prev: u32,
-    next: u32,
+/// A job that was taken out of the line, and what it needs to be put back.
+pub(crate) struct Taken<J: ?Sized> {
+    pub(crate) job: Box<J>,
+    ticket: Ticket,
 }
 
 pub(crate) struct FairQueue<J: ?Sized> {
-    nodes: Slab<Node<J>>,
+    chains: Chains<J>,
     lines: Lines<J>,
     /// The connections that have something to run.
     round: Round,
     /// The last one given: numbers turns, so that what is put back finds its place.
-    ticket: u32,
+    ticket: Ticket,
+    /// So many jobs were left where their service had posted them.
+    left_posted: usize,
     /// Kept for its memory.
-    posted: Vec<Arc<J>>,
+    posted: Vec<Box<J>>,
     /// How many tasks of one connection may be started and not ended.
     limit: Option<u32>,
+}
+
+fn has_started<J: HasHead + ?Sized>(job: &J) -> bool {
+    job.head().state.phase() == Phase::Ready
 }
 
 impl<J: HasHead + ?Sized> FairQueue<J> {
     pub(crate) fn new(limit: Option<u32>) -> Self {
         Self {
-            nodes: Slab::new(),
+            chains: Chains::new(),
             lines: Lines::new(),
             round: Round::new(),
-            ticket: 0,
+            ticket: Ticket(0),
+            left_posted: 0,
             posted: Vec::new(),
             limit,
         }
@@ -79,203 +86,213 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
         self.lines.remove_port(port);
     }
 
-    /// Connections that have something to run.
-    pub(crate) fn connections(&self) -> usize {
-        self.round.len()
-    }
-
-    /// Whether `take` would give anything.
+    /// Whether `take` would give anything of what was seen.
     pub(crate) fn has_work(&self) -> bool {
-        self.round.len() > 0
+        self.round.len() > 0 || self.left_posted > 0
     }
 
     /// How many tasks could be taken, about; 0 only if none.
     pub(crate) fn waiting(&self) -> usize {
-        if self.has_work() { self.nodes.len() } else { 0 }
+        let in_line = if self.round.len() > 0 {
+            self.chains.len()
+        } else {
+            0
+        };
+        in_line + self.left_posted
     }
 
-    /// Moves what the services have posted into the line. What was cancelled meanwhile goes to `stale`.
-    pub(crate) fn collect(&mut self, stale: &mut Vec<Arc<J>>) {
+    /// Sees how much was posted.
+    pub(crate) fn look(&mut self) {
+        self.left_posted = self.lines.outboxes().map(Outbox::len).sum();
+    }
+
+    /// Moves what the services have posted into the line.
+    pub(crate) fn collect(&mut self) {
+        self.left_posted = 0;
         let mut posted = std::mem::take(&mut self.posted);
         for outbox in self.lines.outboxes() {
-            outbox.take_into(&mut posted);
+            outbox.take_all(&mut posted);
         }
-        for job in posted.drain(..) {
-            stale.extend(self.push(job));
-        }
+        posted.drain(..).for_each(|job| self.push(job));
         self.posted = posted;
     }
 
-    /// Puts a job at the end of its connection's tasks. Gives it back if it has ended meanwhile.
-    pub(crate) fn push(&mut self, job: Arc<J>) -> Option<Arc<J>> {
-        let head = job.head();
-        let has_started = match head.state.load().phase() {
-            Phase::Queued => false,
-            Phase::Ready => true,
-            _ => return Some(job),
-        };
-        let key = head.line();
+    /// Puts a job at the end of its connection's tasks.
+    #[inline]
+    pub(crate) fn push(&mut self, job: Box<J>) {
+        let key = job.line();
+        let started = has_started(&*job);
         let line = self.lines.get(key);
-        let after = if has_started { line.last_started } else { line.last };
-        let index = self.link(key, job, after);
-        if has_started {
-            self.lines.get(key).last_started = index;
-        }
-        self.settle(key);
-        None
+        let prev = if started { line.last_started } else { line.last };
+        self.link(key, job, prev, started, Ticket::NONE);
     }
 
-    /// Takes up to `max` jobs, one of each connection in turn.
-    pub(crate) fn take(&mut self, max: usize, mut sink: impl FnMut(Arc<J>)) -> usize {
-        let mut taken = 0;
-        while taken < max
-            && let Some(key) = self.round.first()
-        {
-            let line = self.lines.get(key);
-            let (first, starts) = (line.first, line.last_started == NONE);
-            let ticket = line.returned;
-            self.round.remove(&mut self.lines, key);
-            let job = self.unlink(key, first);
-            if starts && self.limit.is_some() {
-                self.lines.get(key).running += 1;
-                job.head().counted.store(1, Relaxed);
-            }
-            self.settle(key);
-            job.head().node.store(self.ticket_or(ticket), Relaxed);
-            sink(job);
-            taken += 1;
+    /// Takes up to `max` jobs, one of each connection in turn. Looks for what was posted if `must_look`, or if it knows of something.
+    pub(crate) fn take(&mut self, max: usize, must_look: bool, mut sink: impl FnMut(Taken<J>)) -> usize {
+        let looks = must_look || self.left_posted > 0;
+        // Nobody in line has a second job, so what was posted comes right after them.
+        let in_order =
+            self.limit.is_none() && self.round.all_returned() && self.chains.len() == self.round.len();
+        if looks && !in_order {
+            self.collect();
         }
-        if self.nodes.is_empty() && self.nodes.capacity() > KEPT {
-            // A burst is over: parked tasks should not pay for it.
-            self.nodes = Slab::new();
+        let mut taken = self.take_in_line(max, &mut sink);
+        if looks && in_order && taken == max {
+            self.look();
+        } else if looks && in_order {
+            taken += self.take_posted(max - taken, &mut sink).unwrap_or_else(|| {
+                self.collect();
+                self.take_in_line(max - taken, &mut sink)
+            });
+        }
+        if self.chains.forget_burst() {
+            self.round.forget_burst();
         }
         taken
     }
 
+    fn take_in_line(&mut self, max: usize, sink: &mut impl FnMut(Taken<J>)) -> usize {
+        let mut taken = 0;
+        while taken < max
+            && let Some(key) = self.round.pop_front()
+        {
+            let line = self.lines.get(key);
+            let ticket = match std::mem::replace(&mut line.place, Place::Away) {
+                Place::Returned(ticket) => ticket,
+                _ => self.ticket.next(),
+            };
+            let starts = line.last_started == NONE;
+            let job = self.chains.unlink(line, line.first);
+            if starts && self.limit.is_some() {
+                line.running += 1;
+                job.head().set_counted(true);
+            }
+            if line.may_run(self.limit.unwrap_or(u32::MAX)) {
+                line.place = self.round.push_back(key);
+            }
+            sink(Taken { job, ticket });
+            taken += 1;
+        }
+        taken
+    }
+
+    /// Takes jobs that one service has posted and nobody has put in line, if they are all that was posted, and stand in a fair
+    /// order.
+    fn take_posted(&mut self, max: usize, sink: &mut impl FnMut(Taken<J>)) -> Option<usize> {
+        let mut filled = self.lines.outboxes().filter(|outbox| outbox.len() > 0);
+        let Some(outbox) = filled.next() else {
+            self.left_posted = 0;
+            return Some(0);
+        };
+        if filled.next().is_some() {
+            return None;
+        }
+        let mut taken = 0;
+        self.left_posted = outbox.take(max, |job| {
+            let ticket = self.ticket.next();
+            sink(Taken { job, ticket });
+            taken += 1;
+        })?;
+        Some(taken)
+    }
+
     /// Puts a job that `take` gave back where it came from: it is its connection's next again, and so is its
     /// connection, unless that waits for another turn anyway and would have two before the next. Several that are put back
-    /// come in the order in which they were taken. Gives it back if it has ended meanwhile.
-    pub(crate) fn put_back(&mut self, job: Arc<J>) -> Option<Arc<J>> {
-        let head = job.head();
-        let has_started = match head.state.load().phase() {
-            Phase::Queued => false,
-            Phase::Ready => true,
-            _ => {
-                self.release(head);
-                return Some(job);
-            }
-        };
-        let (key, ticket) = (head.line(), head.node.load(Relaxed));
-        if !has_started && head.counted.swap(0, Relaxed) != 0 {
-            self.lines.get(key).running -= 1;
+    /// come in the order in which they were taken.
+    pub(crate) fn put_back(&mut self, Taken { job, ticket }: Taken<J>) {
+        let key = job.line();
+        let started = has_started(&*job);
+        if !started {
+            self.uncount(key, job.head());
         }
-        let last_started = self.lines.get(key).last_started;
-        if has_started {
-            let index = self.link(key, job, NONE);
-            if last_started == NONE {
-                self.lines.get(key).last_started = index;
+        let line = self.lines.get(key);
+        let mut prev = if started { NONE } else { line.last_started };
+        // The started ones among themselves, and so the others.
+        while !(started && prev == line.last_started) {
+            let next = self.chains.after(line, prev);
+            match self.chains.get(next) {
+                Some(node) if node.ticket < ticket => prev = next,
+                _ => break,
             }
-        } else {
-            let prev = self.last_before(key, head.id.serial);
-            self.link(key, job, prev);
         }
+        self.link(key, job, prev, started, ticket);
         self.return_line(key, ticket);
-        None
     }
 
     /// Gives a connection the place in the round that it had before it was taken with this ticket.
-    fn return_line(&mut self, key: LineKey, ticket: u32) {
+    fn return_line(&mut self, key: LineKey, ticket: Ticket) {
         let limit = self.limit();
         let line = self.lines.get(key);
-        let has_that_place = line.is_in_round() && (line.returned == NOT_RETURNED || line.returned <= ticket);
-        if has_that_place || !line.may_run(limit) {
-            return;
-        }
-        if line.is_in_round() {
+        let has_that_place = matches!(line.place, Place::Returned(earlier) if earlier <= ticket);
+        if !has_that_place && line.may_run(limit) {
             self.round.remove(&mut self.lines, key);
-        }
-        self.lines.get(key).returned = ticket;
-        let mut next = self.round.first();
-        while let Some(other) = next {
-            let line = self.lines.get(other);
-            if line.returned >= ticket {
-                break; // it was not returned, or comes later
-            }
-            next = Some(line.next).filter(|&key| key != LineKey::NOBODY);
-        }
-        self.round.insert_before(&mut self.lines, key, next);
-    }
-
-    /// The last of a connection's tasks that comes before a fresh one with this serial number at their head: what was put back
-    /// before it, and, after a `reattach`, tasks that are older than it.
-    fn last_before(&mut self, key: LineKey, serial: u64) -> u32 {
-        let line = self.lines.get(key);
-        let (mut prev, first) = (line.last_started, line.first);
-        loop {
-            let next = if prev == NONE {
-                first
-            } else {
-                self.nodes[prev as usize].next
-            };
-            let comes_before = |node: &Node<J>| node.job.head().id.serial < serial;
-            if !self.nodes.get(next as usize).is_some_and(comes_before) {
-                return prev;
-            }
-            prev = next;
+            self.lines.get(key).place = self.round.put_back(key, ticket);
         }
     }
 
-    /// Takes one job out, wherever it is. `None`: it is not in line (any more, or yet).
-    pub(crate) fn remove(&mut self, head: &Head) -> Option<Arc<J>> {
-        let job = self.take_out(head)?;
-        self.settle(head.line());
+    /// Takes one job out that has not started, wherever it is. `None`: it is not in line (any more).
+    pub(crate) fn remove(&mut self, key: LineKey, head: &Head) -> Option<Box<J>> {
+        // Who is not its owner may have seen an old phase. Under the lock it is the last one.
+        if head.state.phase() != Phase::Queued {
+            return None;
+        }
+        let outbox = self.lines.outbox(key.port);
+        let is_it = |job: &J| ptr::eq(job.head(), head);
+        if let Some(job) = outbox.remove(key.conn, is_it) {
+            self.left_posted = self.left_posted.saturating_sub(1);
+            return Some(job);
+        }
+        if outbox.is_mixed() || !self.round.all_returned() {
+            // It may be in there, or the next of its connection, which takes its place.
+            self.collect();
+        }
+        let job = self.take_out(key, head)?;
+        self.settle(key);
         Some(job)
     }
 
     /// The same; the caller settles the connection.
-    fn take_out(&mut self, head: &Head) -> Option<Arc<J>> {
+    fn take_out(&mut self, key: LineKey, head: &Head) -> Option<Box<J>> {
         let index = head.node.load(Relaxed);
-        let node = self.nodes.get(index as usize)?;
-        if !std::ptr::eq(node.job.head(), head) {
-            return None;
-        }
-        Some(self.unlink(head.line(), index))
+        let node = self.chains.get(index)?;
+        ptr::eq(node.job.head(), head).then(|| self.chains.unlink(self.lines.get(key), index))
     }
 
     /// A task that was started has ended: its connection may start another.
-    pub(crate) fn release(&mut self, head: &Head) {
-        if self.limit.is_some() && head.counted.swap(0, Relaxed) != 0 {
-            let key = head.line();
-            self.lines.get(key).running -= 1;
+    pub(crate) fn release(&mut self, key: LineKey, head: &Head) {
+        if self.uncount(key, head) {
             self.settle(key);
         }
     }
 
-    /// The task belongs to another connection from now on.
-    pub(crate) fn relocate(&mut self, head: &Head, to: LineKey) -> Option<Arc<J>> {
-        let from = head.line();
-        if from == to {
-            return None;
+    /// It counts no more among its connection's running tasks. True: it did.
+    fn uncount(&mut self, key: LineKey, head: &Head) -> bool {
+        let counted = self.limit.is_some() && head.is_counted();
+        if counted {
+            head.set_counted(false);
+            self.lines.get(key).running -= 1;
         }
-        let queued = self.take_out(head);
-        if head.counted.load(Relaxed) != 0 {
+        counted
+    }
+
+    /// The task belongs to another connection of its service from now on.
+    pub(crate) fn relocate(&mut self, port: u32, head: &Head, to: u32) {
+        let key = |conn| LineKey { port, conn };
+        let (from, to) = (key(head.conn_slot()), key(to));
+        if from == to {
+            return;
+        }
+        let queued = self.take_out(from, head);
+        if head.is_counted() {
             self.lines.get(from).running -= 1;
             self.lines.get(to).running += 1;
         }
-        head.set_line(to);
-        let stale = queued.and_then(|job| self.push(job));
+        head.set_conn_slot(to.conn);
+        if let Some(job) = queued {
+            self.push(job);
+        }
         self.settle(to);
         self.settle(from);
-        stale
-    }
-
-    /// The ticket that a job already had, or else a new one.
-    fn ticket_or(&mut self, ticket: u32) -> u32 {
-        if ticket != NOT_RETURNED {
-            return ticket;
-        }
-        self.ticket = (self.ticket + 1) % NOT_RETURNED;
-        self.ticket
     }
 
     fn limit(&self) -> u32 {
@@ -286,56 +303,29 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
     fn settle(&mut self, key: LineKey) {
         let limit = self.limit();
         let line = self.lines.get(key);
-        match (line.may_run(limit), line.is_in_round()) {
-            (true, false) => self.round.push_back(&mut self.lines, key),
-            (false, true) => self.round.remove(&mut self.lines, key),
+        match (line.may_run(limit), line.place) {
+            (true, Place::Away) => line.place = self.round.push_back(key),
+            (false, Place::Ring(_) | Place::Returned(_)) => self.round.remove(&mut self.lines, key),
             _ => {}
         }
     }
 
-    /// Makes a job the one after `prev` among its connection's. Gives its number.
-    fn link(&mut self, key: LineKey, job: Arc<J>, prev: u32) -> u32 {
+    /// Makes a job the one after `prev` among its connection's, which joins the round if it was away and may run now.
+    #[inline]
+    fn link(&mut self, key: LineKey, job: Box<J>, prev: u32, started: bool, ticket: Ticket) {
+        let limit = self.limit();
         let line = self.lines.get(key);
-        let index = self.nodes.vacant_key() as u32;
-        job.head().node.store(index, Relaxed);
-        let next = if prev == NONE {
-            std::mem::replace(&mut line.first, index)
-        } else {
-            std::mem::replace(&mut self.nodes[prev as usize].next, index)
-        };
-        if next == NONE {
-            line.last = index;
-        } else {
-            self.nodes[next as usize].prev = index;
+        let note = |job: &J, index| job.head().node.store(index, Relaxed);
+        self.chains.link(line, job, prev, started, ticket, note);
+        if line.place == Place::Away && line.may_run(limit) {
+            line.place = self.round.push_back(key);
         }
-        self.nodes.insert(Node { job, prev, next });
-        index
-    }
-
-    fn unlink(&mut self, key: LineKey, index: u32) -> Arc<J> {
-        let Node { job, prev, next } = self.nodes.remove(index as usize);
-        let line = self.lines.get(key);
-        if prev == NONE {
-            line.first = next;
-        } else {
-            self.nodes[prev as usize].next = next;
-        }
-        if next == NONE {
-            line.last = prev;
-        } else {
-            self.nodes[next as usize].prev = prev;
-        }
-        if line.last_started == index {
-            line.last_started = prev;
-        }
-        job
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::id::{ConnId, TaskId};
 
     struct Job(Head);
 
@@ -343,57 +333,143 @@ mod tests {
         fn head(&self) -> &Head {
             &self.0
         }
+
+        fn port(&self) -> u32 {
+            0
+        }
     }
 
-    fn queue(jobs: u32, limit: Option<u32>) -> FairQueue<Job> {
-        let mut queue = FairQueue::new(limit);
-        let port = queue.add_port(Arc::new(Outbox::new()));
-        for n in 0..jobs {
-            let id = TaskId {
-                serial: n.into(),
-                service: 0,
-                slot: n,
-            };
-            let line = LineKey { port, conn: n };
-            let head = Head::new(id, ConnId(n.into()), line, false, 0);
-            assert!(queue.push(Arc::new(Job(head))).is_none());
+    impl Job {
+        fn new(serial: u64, conn: u32) -> Self {
+            let head = Head::vacant();
+            head.renew(serial, conn, false, 0);
+            Self(head)
         }
+
+        fn started(serial: u64, conn: u32) -> Self {
+            let job = Self::new(serial, conn);
+            job.0.state.set_phase(Phase::Ready);
+            job
+        }
+    }
+
+    fn queue(limit: Option<u32>) -> FairQueue<Job> {
+        let mut queue = FairQueue::new(limit);
+        queue.add_port(Arc::new(Outbox::new()));
         queue
     }
 
-    fn take(queue: &mut FairQueue<Job>, max: usize) -> Vec<Arc<Job>> {
+    /// So many connections with a job each.
+    fn queue_of(jobs: u32, limit: Option<u32>) -> FairQueue<Job> {
+        let mut queue = queue(limit);
+        (0..jobs).for_each(|n| queue.push(Box::new(Job::new(n.into(), n))));
+        queue
+    }
+
+    fn take(queue: &mut FairQueue<Job>, max: usize) -> Vec<Taken<Job>> {
         let mut jobs = Vec::new();
-        queue.take(max, |job| jobs.push(job));
+        queue.take(max, false, |job| jobs.push(job));
         jobs
+    }
+
+    fn order(taken: &[Taken<Job>]) -> Vec<u64> {
+        taken.iter().map(|taken| taken.job.0.serial()).collect()
+    }
+
+    fn line(conn: u32) -> LineKey {
+        LineKey { port: 0, conn }
+    }
+
+    #[allow(clippy::unnecessary_box_returns, reason = "as it was pushed")]
+    fn take_first(queue: &mut FairQueue<Job>, key: LineKey) -> Box<Job> {
+        let line = queue.lines.get(key);
+        let job = queue.chains.unlink(line, line.first);
+        queue.settle(key);
+        job
     }
 
     /// Two workers that were late put back what they had, the one with the earlier jobs first: the other's jobs, later in
     /// line, overtook them.
     #[test]
     fn what_is_put_back_comes_in_the_order_in_which_it_was_taken() {
-        let mut queue = queue(6, Some(1));
+        let mut queue = queue_of(6, Some(1));
         let (early, late) = (take(&mut queue, 2), take(&mut queue, 2));
         for job in early.into_iter().chain(late) {
-            assert!(queue.put_back(job).is_none());
+            queue.put_back(job);
         }
         // Once more: who was put back keeps its place.
         let again = take(&mut queue, 1).remove(0);
-        assert!(queue.put_back(again).is_none());
+        queue.put_back(again);
         assert_eq!(queue.waiting(), 6);
-        let order = |job: &Arc<Job>| job.head().id.serial;
-        let all: Vec<_> = take(&mut queue, 6).iter().map(order).collect();
-        assert_eq!(all, [0, 1, 2, 3, 4, 5]);
+        assert_eq!(order(&take(&mut queue, 6)), [0, 1, 2, 3, 4, 5]);
     }
 
     /// A cancelled job that was put back leaves the queue, and its connection may start another.
     #[test]
     fn what_was_put_back_can_be_taken_out() {
-        let mut queue = queue(1, Some(1));
-        let job = take(&mut queue, 1).remove(0);
-        assert!(queue.put_back(Arc::clone(&job)).is_none());
-        assert!(queue.remove(job.head()).is_some());
-        assert!(queue.remove(job.head()).is_none() && !queue.has_work());
-        assert!(queue.push(job).is_none());
+        let mut queue = queue_of(1, Some(1));
+        let taken = take(&mut queue, 1).remove(0);
+        queue.put_back(taken);
+        let job = take_first(&mut queue, line(0));
+        assert!(!queue.has_work());
+        queue.push(job);
         assert_eq!(take(&mut queue, 1).len(), 1);
+    }
+
+    /// A worker that took only what had been put back counted nothing of what was posted, so nobody was woken for it.
+    #[test]
+    fn what_was_posted_counts_also_behind_what_was_put_back() {
+        let mut queue = queue(None);
+        let post =
+            |queue: &FairQueue<Job>, conn| queue.lines.outbox(0).post(conn, Box::new(Job::new(0, conn)));
+        post(&queue, 0);
+        let mut taken = Vec::new();
+        queue.take(1, true, |job| taken.push(job));
+        queue.put_back(taken.remove(0));
+        post(&queue, 1);
+        queue.take(1, true, |job| taken.push(job));
+        assert_eq!((taken.len(), queue.waiting()), (1, 1));
+        queue.take(1, false, |job| taken.push(job));
+        assert_eq!((taken.len(), queue.waiting()), (2, 0));
+    }
+
+    /// Jobs of one connection, put back in any order, stand as before: also where a later one has an older number, since it was
+    /// brought there.
+    #[test]
+    fn the_jobs_of_a_connection_are_put_back_in_their_order() {
+        for turned in [false, true] {
+            let mut queue = queue(None);
+            for serial in [8, 2, 5] {
+                queue.push(Box::new(Job::new(serial, 0)));
+            }
+            queue.push(Box::new(Job::started(9, 0)));
+            queue.push(Box::new(Job::started(1, 0)));
+            let mut taken: Vec<_> = (0..4).flat_map(|_| take(&mut queue, 1)).collect();
+            assert_eq!(order(&taken), [9, 1, 8, 2]);
+            if turned {
+                taken.reverse();
+            }
+            for job in taken {
+                queue.put_back(job);
+            }
+            let again: Vec<_> = (0..5).flat_map(|_| take(&mut queue, 1)).collect();
+            assert_eq!(order(&again), [9, 1, 8, 2, 5], "turned: {turned}");
+        }
+    }
+
+    /// The holes of connections that have left do not pile up, and those that stay keep their order.
+    #[test]
+    fn a_round_with_holes_is_closed_up() {
+        const CONNS: u32 = 10_000;
+        let mut queue = queue_of(CONNS, None);
+        let kept = |n: &u32| n.is_multiple_of(100);
+        let nodes: Vec<_> = (0..CONNS).filter(|n| !kept(n)).collect();
+        for conn in nodes {
+            take_first(&mut queue, line(conn));
+        }
+        assert_eq!(queue.round.len(), 100);
+        assert!(queue.round.places() <= 2 * 100 + 100, "{}", queue.round.places());
+        let left = order(&take(&mut queue, CONNS as usize));
+        assert_eq!(left, (0..CONNS).filter(kept).map(u64::from).collect::<Vec<_>>());
     }
 }

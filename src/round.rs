@@ -1,77 +1,124 @@
 //! The connections that have something to run, in the order of their turns.
 //!
-//! They are linked through their own records, so one is put anywhere and taken out of anywhere in O(1).
+//! A ring of keys; each line knows its place, so it is taken out of anywhere in O(1) and leaves a hole. Holes at the ends go at
+//! once, and the ring is closed up when most of it is holes, so it is never more than about twice as long as it must be.
+//! Before the ring come the few that were taken and put back, by their tickets.
 
-use crate::line::{LineKey, Lines, NOT_RETURNED};
+use crate::line::{LineKey, Lines, Place, Ticket};
+use std::collections::{BTreeMap, VecDeque};
+
+/// An empty ring keeps the memory of so many connections, and so many holes are nothing.
+const KEPT: usize = 4096;
+const FEW_HOLES: usize = 64;
+
+const HOLE: LineKey = LineKey {
+    port: u32::MAX,
+    conn: u32::MAX,
+};
 
 pub(crate) struct Round {
-    first: LineKey,
-    last: LineKey,
-    len: usize,
+    returned: BTreeMap<Ticket, LineKey>,
+    ring: VecDeque<LineKey>,
+    /// The number of the ring's first place.
+    begin: u32,
+    holes: usize,
 }
 
 impl Round {
     pub(crate) fn new() -> Self {
         Self {
-            first: LineKey::NOBODY,
-            last: LineKey::NOBODY,
-            len: 0,
+            returned: BTreeMap::new(),
+            ring: VecDeque::new(),
+            begin: 0,
+            holes: 0,
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    pub(crate) fn first(&self) -> Option<LineKey> {
-        (self.len > 0).then_some(self.first)
-    }
-
-    pub(crate) fn push_back<J: ?Sized>(&mut self, lines: &mut Lines<J>, key: LineKey) {
-        self.insert_before(lines, key, None);
-    }
-
-    /// `None`: at the end.
     #[inline]
-    pub(crate) fn insert_before<J: ?Sized>(
-        &mut self,
-        lines: &mut Lines<J>,
-        key: LineKey,
-        next: Option<LineKey>,
-    ) {
-        let next = next.unwrap_or(LineKey::NOBODY);
-        let prev = std::mem::replace(self.prev_of(lines, next), key);
-        *self.next_of(lines, prev) = key;
-        let line = lines.get(key);
-        (line.prev, line.next) = (prev, next);
-        self.len += 1;
+    pub(crate) fn len(&self) -> usize {
+        self.returned.len() + self.ring.len() - self.holes
     }
 
+    /// Whether all that is in it was put back.
+    #[inline]
+    pub(crate) fn all_returned(&self) -> bool {
+        self.ring.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn places(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// A line that is away joins at the end; gives its place.
+    #[inline]
+    pub(crate) fn push_back(&mut self, key: LineKey) -> Place {
+        let place = self.begin.wrapping_add(self.ring.len() as u32);
+        self.ring.push_back(key);
+        Place::Ring(place)
+    }
+
+    /// A line that is away gets the place again that it had before it was taken with this ticket.
+    pub(crate) fn put_back(&mut self, key: LineKey, ticket: Ticket) -> Place {
+        self.returned.insert(ticket, key);
+        Place::Returned(ticket)
+    }
+
+    /// Takes the line whose turn it is.
+    #[inline]
+    pub(crate) fn pop_front(&mut self) -> Option<LineKey> {
+        if !self.returned.is_empty() {
+            return self.returned.pop_first().map(|(_, key)| key);
+        }
+        let key = self.ring.pop_front()?;
+        self.begin = self.begin.wrapping_add(1);
+        if self.holes > 0 {
+            self.trim();
+        }
+        Some(key)
+    }
+
+    /// A line leaves the round.
     pub(crate) fn remove<J: ?Sized>(&mut self, lines: &mut Lines<J>, key: LineKey) {
-        let line = lines.get(key);
-        let (prev, next) = (line.prev, line.next);
-        line.prev = LineKey::AWAY;
-        line.returned = NOT_RETURNED;
-        *self.next_of(lines, prev) = next;
-        *self.prev_of(lines, next) = prev;
-        self.len -= 1;
-    }
-
-    /// Where it stands who comes after this line.
-    fn next_of<'a, J: ?Sized>(&'a mut self, lines: &'a mut Lines<J>, key: LineKey) -> &'a mut LineKey {
-        if key == LineKey::NOBODY {
-            &mut self.first
-        } else {
-            &mut lines.get(key).next
+        match std::mem::replace(&mut lines.get(key).place, Place::Away) {
+            Place::Away => {}
+            Place::Returned(ticket) => drop(self.returned.remove(&ticket)),
+            Place::Ring(place) => {
+                self.ring[place.wrapping_sub(self.begin) as usize] = HOLE;
+                self.holes += 1;
+                self.trim();
+                if self.holes > FEW_HOLES && self.holes > self.ring.len() / 2 {
+                    self.close_up(lines);
+                }
+            }
         }
     }
 
-    /// Where it stands who comes before this line.
-    fn prev_of<'a, J: ?Sized>(&'a mut self, lines: &'a mut Lines<J>, key: LineKey) -> &'a mut LineKey {
-        if key == LineKey::NOBODY {
-            &mut self.last
-        } else {
-            &mut lines.get(key).prev
+    /// No hole at either end, so that the first is the next.
+    fn trim(&mut self) {
+        while self.ring.front() == Some(&HOLE) {
+            self.ring.pop_front();
+            self.begin = self.begin.wrapping_add(1);
+            self.holes -= 1;
+        }
+        while self.ring.back() == Some(&HOLE) {
+            self.ring.pop_back();
+            self.holes -= 1;
+        }
+    }
+
+    fn close_up<J: ?Sized>(&mut self, lines: &mut Lines<J>) {
+        self.ring.retain(|&key| key != HOLE);
+        self.holes = 0;
+        for (place, key) in (0..).zip(&self.ring) {
+            lines.get(*key).place = Place::Ring(self.begin.wrapping_add(place));
+        }
+    }
+
+    /// Gives up the memory of a burst that is over.
+    pub(crate) fn forget_burst(&mut self) {
+        if self.ring.is_empty() && self.ring.capacity() > KEPT {
+            self.ring = VecDeque::new();
         }
     }
 }

@@ -1,51 +1,53 @@
 //! Running one task: from its place in line to its next rest.
 
-use crate::cell::Body;
+use crate::cell::{Body, HasHead};
 use crate::desk::Desk;
-use crate::inbox::Event;
 use crate::job::Job;
 use crate::port::TaskCell;
-use crate::state::{Park, Phase};
+use crate::state::Phase;
 use crate::status::StopReason;
 use crate::task::{Context, Task, TaskReturn};
 use crate::unwind::{contain, drop_quietly};
-use std::sync::Arc;
 
 /// How a turn on a worker ended.
 enum Turn {
     /// The task wants to go on, others may be first.
     GiveWay,
-    Parked(u32),
-    Ended,
+    /// It wants to park.
+    Park,
+    Ended(Phase),
 }
 
 impl<T: Task> Job for TaskCell<T> {
-    fn run(self: Arc<Self>, desk: &Desk<'_>) -> Option<Arc<dyn Job>> {
-        let Ok(before) = self.head.state.start(desk.number()) else {
-            // Cancelled after a worker had taken it out of the line.
-            self.port.shared.release(&self.head, desk.stats);
-            return None;
-        };
-        if before.phase() == Phase::Queued {
+    fn run(mut self: Box<Self>, desk: &Desk<'_>) -> Option<Box<dyn Job>> {
+        let state = &self.head().state;
+        if state.phase() == Phase::Queued {
+            if let Some(reason) = state.asked().stop() {
+                // Cancelled after a worker had taken it out of the line.
+                self.count_unrun(reason, desk);
+                self.tell_end(Phase::Stopped, Some(reason), desk);
+                return None;
+            }
             desk.stats.started.add(1);
         }
-        desk.set_busy(true);
-        self.head.times.left_line(desk.now());
-        match self.turn(desk) {
-            Turn::GiveWay => {
-                self.head.state.hand_back();
-                Some(self)
-            }
-            Turn::Parked(syncs) => {
-                desk.stats.parked.add(1);
-                self.port
-                    .announce(&self, Event::parked(self.head.id, syncs), desk);
-                None
-            }
-            Turn::Ended => {
-                self.port.announce(&self, Event::end(self.head.id), desk);
-                self.port.shared.release(&self.head, desk.stats);
-                None
+        let started = desk.now();
+        self.head().times.left_line(started);
+        loop {
+            desk.set_busy(true);
+            self.head().state.start(desk.number());
+            match self.turn(started, desk) {
+                Turn::GiveWay => {
+                    self.head().times.left_worker(desk.now());
+                    self.head().state.set_phase(Phase::Ready);
+                    return Some(self);
+                }
+                // If it does not park after all, it goes on.
+                Turn::Park => self = self.park(desk)?,
+                Turn::Ended(phase) => {
+                    let why = self.count_end(phase, desk);
+                    self.tell_end(phase, why, desk);
+                    return None;
+                }
             }
         }
     }
@@ -53,69 +55,94 @@ impl<T: Task> Job for TaskCell<T> {
 
 impl<T: Task> TaskCell<T> {
     /// Steps, until the task rests.
-    fn turn(&self, desk: &Desk<'_>) -> Turn {
-        let started = desk.now();
-        let mut body = self.body.lock();
+    fn turn(&mut self, started: u64, desk: &Desk<'_>) -> Turn {
         loop {
-            let Body::Task(task) = &mut *body else {
+            let id = self.id();
+            let (chunk, Body::Task(task)) = self.split() else {
                 unreachable!("a task in line has its body")
             };
-            let mut cx = Context::new(&self.head, desk.worker());
+            let mut cx = Context::new(chunk, id, desk.worker());
             let returned = contain(|| task.step(&mut cx));
-            let now = desk.tick();
+            desk.tick();
             desk.stats.steps.add(1);
             match returned {
-                Ok(TaskReturn::Continue) => {}
-                Ok(TaskReturn::Sync) => {
-                    // The loop may have the body as soon as the state says so.
-                    self.head.times.left_worker(now);
-                    drop(body);
-                    desk.set_busy(false);
-                    if let Park::Parked(syncs) = self.head.state.park() {
-                        return Turn::Parked(syncs);
-                    }
-                    desk.set_busy(true);
-                    body = self.body.lock();
-                }
-                Ok(TaskReturn::TaskDone) => {
-                    drop(body);
-                    self.end(Phase::Finished, desk);
-                    return Turn::Ended;
-                }
-                Ok(TaskReturn::Stopped) => {
-                    drop(body);
-                    self.end(Phase::Stopped, desk);
-                    return Turn::Ended;
-                }
+                Ok(TaskReturn::Sync) if !self.head().state.asked().must_go_on() => return Turn::Park,
+                // Nobody would answer a `Sync`.
+                Ok(TaskReturn::Continue | TaskReturn::Sync) => {}
+                Ok(TaskReturn::TaskDone) => return Turn::Ended(Phase::Finished),
+                Ok(TaskReturn::Stopped) => return Turn::Ended(Phase::Stopped),
                 Err(payload) => {
-                    let task = std::mem::replace(&mut *body, Body::Panicked(payload));
-                    drop(body);
-                    drop_quietly(task);
-                    self.end(Phase::Panicked, desk);
-                    return Turn::Ended;
+                    drop_quietly(std::mem::replace(&mut self.body, Body::Panicked(payload)));
+                    return Turn::Ended(Phase::Panicked);
                 }
             }
             if desk.must_yield(started) {
-                self.head.times.left_worker(now);
                 return Turn::GiveWay;
             }
         }
     }
 
-    /// Books the end before anybody can see it.
-    fn end(&self, phase: Phase, desk: &Desk<'_>) {
-        self.head.times.left_worker(desk.now());
-        let mut reason = None;
+    /// Gives the task to its loop, unless it has been asked something meanwhile: then it comes back.
+    fn park(self: Box<Self>, desk: &Desk<'_>) -> Option<Box<Self>> {
+        self.head().times.left_worker(desk.now());
+        desk.set_busy(false);
+        let lane = desk.lane(self.head());
+        let parks = |cell: &Self| {
+            let state = &cell.head().state;
+            let parks = !state.asked().must_go_on();
+            if parks {
+                state.park();
+            }
+            parks
+        };
+        let port = desk.hold(&self.port);
+        if let Err(cell) = port.inbox.add_if(lane, self, parks) {
+            return Some(cell);
+        }
+        desk.stats.parked.add(1);
+        desk.ring(&port.inbox.bell);
+        None
+    }
+
+    /// Books its end. Gives why it has stopped, if it has.
+    fn count_end(&self, phase: Phase, desk: &Desk<'_>) -> Option<StopReason> {
+        self.head().times.left_worker(desk.now());
+        desk.set_busy(false);
         match phase {
             Phase::Finished => desk.stats.finished.add(1),
             Phase::Panicked => desk.stats.panicked.add(1),
             _ => {
-                let why = self.head.state.load().stop().unwrap_or(StopReason::Returned);
+                let why = self.head().state.asked().stop().unwrap_or(StopReason::Returned);
                 desk.stats.stopped[why.index()].add(1);
-                reason = Some(why);
+                return Some(why);
             }
         }
-        desk.set_busy(false);
-        self.head.state.end(phase, reason);
+        None
+    }
+
+    /// Gives a task that has ended to its loop; if that is gone, it is dropped here.
+    fn tell_end(self: Box<Self>, phase: Phase, why: Option<StopReason>, desk: &Desk<'_>) {
+        let lane = desk.lane(self.head());
+        // Under the lane's lock, so that who sees that it has ended finds it.
+        let ends = |cell: &Self| {
+            cell.head().state.end(phase, why);
+            true
+        };
+        let port = desk.hold(&self.port);
+        let told = if desk.limited {
+            // Together, so that the connection's next task cannot be told of first.
+            let (told, waiting) = port.shared.with_queue(|queue| {
+                queue.release(self.line(), self.head());
+                (port.inbox.add_if(lane, self, ends), queue.waiting())
+            });
+            port.shared.wake_worker(waiting, desk.stats);
+            told
+        } else {
+            port.inbox.add_if(lane, self, ends)
+        };
+        match told {
+            Ok(()) => desk.ring(&port.inbox.bell),
+            Err(cell) => port.discard(cell, desk),
+        }
     }
 }

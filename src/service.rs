@@ -1,28 +1,23 @@
 //! The loop's end of the pool.
 
 use crate::admission::Refused;
-use crate::cell::{Body, Head};
+use crate::cell::Body;
 use crate::clock::nanos;
 use crate::desk::Desk;
 use crate::error::EnqueueError;
 use crate::id::{ConnId, TaskId};
-use crate::inbox::Event;
 use crate::options::TaskOptions;
-use crate::port::{Port, TaskCell};
+use crate::port::{Aftermath, Port, Stop, TaskCell, TaskTable};
 use crate::ready::Ready;
-use crate::spares::Spares;
-use crate::state::{Cancel, Phase};
+use crate::state::{Phase, Word};
 use crate::status::{Dequeued, Resume, Status, StopReason, Timeout};
-use crate::sync_point::{Lent, SyncPoint, TaskStatus, put_in_line};
-use crate::table::Extras;
+use crate::sync_point::{SyncPoint, TaskStatus};
+use crate::table::{Extras, NewTask};
 use crate::task::Task;
 use crate::timers::Timing;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A lane keeps the memory of so many events.
-const KEPT_EVENTS: usize = 4096;
 
 /// A service loop's end of the pool: it enqueues tasks for connections, is woken when they have
 /// something to tell, looks, answers and reaps.
@@ -38,24 +33,13 @@ const KEPT_EVENTS: usize = 4096;
 #[doc(alias = "lws_threadpool")]
 pub struct Service<T: Task> {
     port: Arc<Port<T>>,
-    spares: Spares<T, Port<T>>,
     /// The parked task that is lent to the loop.
-    lent: Option<Lent<T>>,
-    /// Events not announced yet: empty between two calls, unless the loop polls and does not call `take_ready`.
-    events: Vec<Event>,
-    /// Tasks reaped or resumed since events were last taken: each may have left an event.
-    unread: usize,
+    lent: Option<Box<TaskCell<T>>>,
 }
 
 impl<T: Task> Service<T> {
     pub(crate) fn new(port: Arc<Port<T>>) -> Self {
-        Self {
-            port,
-            spares: Spares::new(),
-            lent: None,
-            events: Vec::new(),
-            unread: 0,
-        }
+        Self { port, lent: None }
     }
 
     /// Gives a task to the pool, for a connection. O(1); wakes a worker if one sleeps and none is on its way.
@@ -64,8 +48,14 @@ impl<T: Task> Service<T> {
     ///
     /// The task comes back inside the error: the queue is full, too many tasks are alive, or the pool is finishing.
     #[doc(alias = "lws_threadpool_enqueue")]
+    #[inline]
     pub fn enqueue(&mut self, conn: impl Into<ConnId>, task: T) -> Result<TaskId, EnqueueError<T>> {
-        self.submit(conn.into(), task, None, false)
+        self.submit(NewTask {
+            conn: conn.into(),
+            task,
+            outlives: false,
+            extras: None,
+        })
     }
 
     /// As [`enqueue`](Self::enqueue), with a name, timeouts, or leave to outlive the connection.
@@ -81,7 +71,6 @@ impl<T: Task> Service<T> {
         options: TaskOptions,
     ) -> Result<TaskId, EnqueueError<T>> {
         let timing = Timing::new(&options, self.port.shared.clock.now());
-        let outlives = options.outlives;
         let plain = options.name.is_none() && timing.is_empty();
         let extras = (!plain).then(|| {
             Box::new(Extras {
@@ -89,45 +78,37 @@ impl<T: Task> Service<T> {
                 timing,
             })
         });
-        self.submit(conn.into(), task, extras, outlives)
+        self.submit(NewTask {
+            conn: conn.into(),
+            task,
+            outlives: options.outlives,
+            extras,
+        })
     }
 
-    fn submit(
-        &mut self,
-        conn: ConnId,
-        task: T,
-        extras: Option<Box<Extras>>,
-        outlives: bool,
-    ) -> Result<TaskId, EnqueueError<T>> {
+    #[inline]
+    fn submit(&mut self, new: NewTask<T>) -> Result<TaskId, EnqueueError<T>> {
         let port = &self.port;
         let mut table = port.table.lock();
         if table.closed {
             port.stats.refused_finished.add(1);
-            return Err(EnqueueError::Finished(task));
+            return Err(EnqueueError::Finished(new.task));
         }
         match port.shared.admission.admit(|| port.shared.progress()) {
             Err(Refused::QueueFull) => {
                 port.stats.refused_queue.add(1);
-                return Err(EnqueueError::QueueFull(task));
+                return Err(EnqueueError::QueueFull(new.task));
             }
             Err(Refused::TooManyTasks) => {
                 port.stats.refused_tasks.add(1);
-                return Err(EnqueueError::TooManyTasks(task));
+                return Err(EnqueueError::TooManyTasks(new.task));
             }
             Ok(()) => {}
         }
-        let now = port.shared.clock.now();
-        let timed = extras.is_some();
-        let entry = table.insert(conn, extras, |id, slot| {
-            let head = Head::new(id, conn, port.line(slot), outlives, now);
-            self.spares.fill(head, task, port)
+        let (id, cell) = table.insert(new, port.shared.clock.now(), |chunk, slot| {
+            Box::new(TaskCell::new(chunk, slot, port.queue_slot, Arc::clone(port)))
         });
-        let cell = Arc::clone(&entry.cell);
-        let id = cell.head.id;
-        if timed {
-            table.rearm(id.slot);
-        }
-        drop(table);
+        // Before the table is unlocked: `finish` must find it in line.
         port.shared.post(&port.outbox, cell, &port.stats);
         Ok(id)
     }
@@ -138,9 +119,9 @@ impl<T: Task> Service<T> {
     /// O(number of tasks announced), one lock per worker.
     #[doc(alias = "LWS_CALLBACK_SERVER_WRITEABLE")]
     pub fn take_ready(&mut self) -> Ready {
-        self.before_events();
-        self.read_events();
-        self.announce_events()
+        self.before_looking();
+        self.port.inbox.bell.unring();
+        self.look()
     }
 
     /// As [`take_ready`](Self::take_ready), for a loop that calls it until nothing is left and only then sleeps: it asks for the
@@ -149,73 +130,49 @@ impl<T: Task> Service<T> {
     /// A loop that sleeps although this gave something may sleep on news. One with sockets can look at them without waiting
     /// (a poll with a timeout of zero) in between.
     pub fn take_more(&mut self) -> Ready {
-        self.before_events();
-        self.unread = 0;
-        self.port.inbox.take_silently(&mut self.events);
-        let ready = self.announce_events();
+        self.before_looking();
+        let ready = self.look();
         if !ready.is_empty() {
             return ready;
         }
-        // Also if there were events, but of tasks that have been answered or reaped since.
-        self.read_events();
-        self.announce_events()
+        self.port.inbox.bell.unring();
+        self.look()
     }
 
-    fn before_events(&mut self) {
+    fn before_looking(&mut self) {
         self.end_loan();
         self.stop_late();
     }
 
-    fn announce_events(&mut self) -> Ready {
-        let mut ids = Vec::with_capacity(self.events.len());
+    fn look(&mut self) -> Ready {
         let mut table = self.port.table.lock();
-        for event in self.events.drain(..) {
-            if let Some(id) = table.announce(event) {
-                ids.push(id);
-            }
-        }
-        drop(table);
-        self.events.shrink_to(KEPT_EVENTS);
-        Ready::new(ids)
-    }
-
-    fn read_events(&mut self) {
-        self.unread = 0;
-        self.port.inbox.take(&mut self.events);
-    }
-
-    /// A loop that polls and never calls `take_ready` must not let events pile up.
-    fn note_unread(&mut self) {
-        self.unread += 1;
-        if self.unread.is_multiple_of(1024) && self.unread >= 4 * self.len() {
-            self.read_events();
-            let table = self.port.table.lock();
-            self.events.retain(|&event| table.is_news(event).is_some());
-        }
+        Ready::new(table.announce(|cells| self.port.inbox.take_into(cells)))
     }
 
     /// Asks the tasks to stop whose timeouts are due.
     fn stop_late(&mut self) {
-        let mut table = self.port.table.lock();
+        let port = &self.port;
+        let mut table = port.table.lock();
         if table.timers.next().is_none() {
             return;
         }
-        let desk = self.desk();
+        let desk = port.shared.guest_desk(&port.stats);
+        let mut after = Aftermath::new();
         while let Some((armed, slot)) = table.timers.due(desk.now()) {
-            let Some(entry) = table.at(slot) else { break };
-            let (cell, due) = (Arc::clone(&entry.cell), entry.due());
-            if let Some((_, timeout)) = due.filter(|&(at, _)| at <= armed) {
-                drop(table);
+            if let Some((_, timeout)) = table.due(slot).filter(|&(at, _)| at <= armed) {
                 let why = StopReason::TimedOut(timeout);
-                let cancel = match timeout {
-                    Timeout::Queue => cell.head.state.expire_in_line(why),
-                    Timeout::Sync | Timeout::Deadline => cell.head.state.cancel(why),
-                };
-                self.port.settle(&cell, cancel, why, &desk);
-                table = self.port.table.lock();
+                match timeout {
+                    Timeout::Queue if port.end_unrun(&mut table, slot, why, &desk, &mut after) => {}
+                    Timeout::Queue => table.note_start(slot),
+                    Timeout::Sync | Timeout::Deadline => {
+                        port.stop(&mut table, slot, why, &desk, &mut after);
+                    }
+                }
             }
             table.rearm(slot);
         }
+        drop(table);
+        port.settle(after, &desk);
     }
 
     /// How a task stands; the loop's `waitpid`. An ended task is reaped: it comes back by value and its id is
@@ -227,44 +184,48 @@ impl<T: Task> Service<T> {
     pub fn task_status(&mut self, id: TaskId) -> Option<TaskStatus<'_, T>> {
         self.end_loan();
         let mut table = self.port.table.lock();
-        let cell = &table.get(id)?.cell;
-        let word = cell.head.state.load();
-        match word.phase() {
-            Phase::Queued => Some(TaskStatus::Queued),
-            Phase::Syncing => {
-                self.lent = Lent::take(cell);
-                drop(table);
-                if self.lent.is_none() {
-                    return Some(TaskStatus::Stopping); // finish() came between
-                }
-                self.note_unread();
-                Some(TaskStatus::Syncing(SyncPoint::new(&self.port, &mut self.lent)))
-            }
-            Phase::Finished | Phase::Stopped | Phase::Panicked => {
-                let cell = table.remove(id)?;
-                drop(table);
-                self.note_unread();
-                self.port.stats.reaped.add(1);
-                match self.spares.empty(cell) {
-                    Body::Panicked(payload) => Some(TaskStatus::Panicked(payload)),
-                    Body::Task(task) if word.phase() == Phase::Finished => Some(TaskStatus::Finished(task)),
-                    Body::Task(task) => Some(TaskStatus::Stopped(word.stop()?, task)),
-                    Body::Taken => None,
-                }
-            }
-            _ if word.stop().is_some() => Some(TaskStatus::Stopping),
-            _ => Some(TaskStatus::Running),
+        let slot = table.find(id)?;
+        let word = self.see(&mut table, slot);
+        if !table.is_here(slot) {
+            return Some(match word.phase() {
+                _ if word.stop().is_some() => TaskStatus::Stopping,
+                Phase::Queued => TaskStatus::Queued,
+                _ => TaskStatus::Running,
+            });
         }
+        if !word.has_ended() {
+            self.lent = table.take(slot);
+            table.head(slot).state.set_phase(Phase::Held);
+            drop(table);
+            return Some(TaskStatus::Syncing(SyncPoint::new(&self.port, &mut self.lent)));
+        }
+        self.port.stats.reaped.add(1);
+        let body = table.reap(slot)?;
+        drop(table);
+        match body {
+            Body::Panicked(payload) => Some(TaskStatus::Panicked(payload)),
+            Body::Task(task) if word.phase() == Phase::Finished => Some(TaskStatus::Finished(task)),
+            Body::Task(task) => Some(TaskStatus::Stopped(word.stop()?, task)),
+            Body::Taken => None,
+        }
+    }
+
+    /// How a task stands. If it is parked or has ended it is in the table after that.
+    #[inline]
+    fn see(&self, table: &mut TaskTable<T>, slot: u32) -> Word {
+        let word = table.word(slot);
+        if table.is_here(slot) || !(word.has_ended() || word.phase() == Phase::Syncing) {
+            return word;
+        }
+        self.port.receive(table);
+        table.word(slot)
     }
 
     /// How a task stands, without reaping it. O(1).
     #[doc(alias = "lws_threadpool_task_status_noreap")]
     pub fn peek(&self, id: TaskId) -> Option<Status> {
-        self.port
-            .table
-            .lock()
-            .get(id)
-            .map(|entry| entry.cell.head.state.load().status())
+        let table = self.port.table.lock();
+        table.find(id).map(|slot| table.word(slot).status())
     }
 
     /// Answers a parked task. True: it was parked; it is in line now. False: it was not, and nothing has
@@ -272,20 +233,20 @@ impl<T: Task> Service<T> {
     #[doc(alias = "lws_threadpool_task_sync")]
     pub fn task_sync(&mut self, id: TaskId, resume: Resume) -> bool {
         self.end_loan();
-        let Some(cell) = self.cell(id) else { return false };
-        let state = &cell.head.state;
-        let answered = match resume {
-            Resume::Continue => state.resume(),
-            Resume::Stop => {
-                state.load().phase() == Phase::Syncing
-                    && state.cancel(StopReason::Dequeued) == Cancel::PutInLine
-            }
-        };
-        if answered {
-            put_in_line(&self.port, cell);
-            self.note_unread();
+        let mut table = self.port.table.lock();
+        let Some(slot) = table.find(id) else { return false };
+        if self.see(&mut table, slot).phase() != Phase::Syncing {
+            return false;
         }
-        answered
+        let Some(cell) = table.take(slot) else {
+            return false;
+        };
+        if resume == Resume::Stop {
+            table.head(slot).state.ask_to_stop(StopReason::Dequeued);
+        }
+        drop(table);
+        self.port.resume(cell);
+        true
     }
 
     /// Cancels a task, whatever it does: one that has not started never will, one that has is asked to stop. Its end is announced
@@ -293,16 +254,18 @@ impl<T: Task> Service<T> {
     #[doc(alias = "lws_threadpool_dequeue_task")]
     pub fn dequeue(&mut self, id: TaskId) -> Dequeued {
         self.end_loan();
-        let Some(cell) = self.cell(id) else {
+        let (port, desk, mut after) = (&self.port, self.desk(), Aftermath::new());
+        let mut table = port.table.lock();
+        let Some(slot) = table.find(id) else {
             return Dequeued::Unknown;
         };
-        let cancel = cell.head.state.cancel(StopReason::Dequeued);
-        self.port
-            .settle(&cell, cancel, StopReason::Dequeued, &self.desk());
-        match cancel {
-            Cancel::NeverRan => Dequeued::Removed,
-            Cancel::PutInLine | Cancel::WillSee => Dequeued::Stopping,
-            Cancel::Ended => Dequeued::AlreadyDone,
+        let stop = port.stop(&mut table, slot, StopReason::Dequeued, &desk, &mut after);
+        drop(table);
+        port.settle(after, &desk);
+        match stop {
+            Stop::NeverRan => Dequeued::Removed,
+            Stop::WillSee => Dequeued::Stopping,
+            Stop::Ended => Dequeued::AlreadyDone,
         }
     }
 
@@ -311,24 +274,20 @@ impl<T: Task> Service<T> {
     #[doc(alias = "lws_threadpool_dequeue")]
     pub fn connection_closed(&mut self, conn: impl Into<ConnId>) -> usize {
         self.end_loan();
-        let conn = conn.into();
-        let mut table = self.port.table.lock();
-        let cells: Vec<_> = table
-            .tasks_of(conn)
-            .map(|entry| Arc::clone(&entry.cell))
-            .collect();
+        let (conn, port, desk) = (conn.into(), &self.port, self.desk());
+        let mut after = Aftermath::new();
+        let mut table = port.table.lock();
+        let mut tasks = 0;
+        let mut next = table.tasks_of(conn).next();
+        while let Some(slot) = next {
+            port.close_connection(&mut table, slot, &desk, &mut after);
+            next = table.next_of(slot);
+            tasks += 1;
+        }
         table.close_conn(conn);
         drop(table);
-        if cells.is_empty() {
-            return 0;
-        }
-        let desk = self.desk();
-        for cell in &cells {
-            let cancel = cell.head.state.connection_closed();
-            self.port
-                .settle(cell, cancel, StopReason::ConnectionClosed, &desk);
-        }
-        cells.len()
+        port.settle(after, &desk);
+        tasks
     }
 
     /// A client that came back takes a task over: it belongs to `conn` from now on. False: no such task. O(1).
@@ -336,19 +295,13 @@ impl<T: Task> Service<T> {
     /// A task that was asked to stop stays so.
     pub fn reattach(&mut self, id: TaskId, conn: impl Into<ConnId>) -> bool {
         self.end_loan();
-        let conn = conn.into();
-        let mut table = self.port.table.lock();
-        let Some(line) = table.reattach(id, conn) else {
-            return false;
-        };
-        let cell = table.get(id).map(|entry| Arc::clone(&entry.cell));
-        drop(table);
-        if let Some(cell) = cell {
-            cell.head.set_connection(conn);
-            cell.head.state.attach();
-            let to = self.port.line(line);
-            self.port.shared.relocate(&cell.head, to, &self.port.stats);
-        }
+        let (conn, port) = (conn.into(), &self.port);
+        let mut table = port.table.lock();
+        let Some(slot) = table.find(id) else { return false };
+        let line = table.reattach(slot, conn);
+        let head = table.head(slot);
+        head.state.attach();
+        port.shared.relocate(port.queue_slot, head, line, &port.stats);
         true
     }
 
@@ -356,19 +309,17 @@ impl<T: Task> Service<T> {
     #[doc(alias = "lws_threadpool_foreach_task_wsi")]
     #[doc(alias = "lws_threadpool_get_task_wsi")]
     pub fn tasks_of(&self, conn: impl Into<ConnId>) -> Vec<TaskId> {
+        // The user's code: before the lock.
         let conn = conn.into();
-        self.port
-            .table
-            .lock()
-            .tasks_of(conn)
-            .map(|entry| entry.cell.head.id)
-            .collect()
+        let table = self.port.table.lock();
+        table.tasks_of(conn).map(|slot| table.id(slot)).collect()
     }
 
     /// The connection of a task; `None` if that has closed, or there is no such task.
     #[doc(alias = "lws_threadpool_get_wsi")]
     pub fn connection_of(&self, id: TaskId) -> Option<ConnId> {
-        self.port.table.lock().connection_of(id)
+        let table = self.port.table.lock();
+        table.find(id).and_then(|slot| table.connection_at(slot))
     }
 
     /// How long the loop may sleep before it must call [`take_ready`](Self::take_ready) for a timeout; `None`: until it
@@ -405,17 +356,9 @@ impl<T: Task> Service<T> {
 
     /// A task that was lent and not answered goes back to where it was parked.
     fn end_loan(&mut self) {
-        if let Some(lent) = self.lent.take() {
-            lent.let_go(&self.port);
+        if let Some(cell) = self.lent.take() {
+            self.port.let_go(cell);
         }
-    }
-
-    fn cell(&self, id: TaskId) -> Option<Arc<TaskCell<T>>> {
-        self.port
-            .table
-            .lock()
-            .get(id)
-            .map(|entry| Arc::clone(&entry.cell))
     }
 
     fn desk(&self) -> Desk<'_> {

@@ -10,13 +10,13 @@ use crate::inside::Inside;
 use crate::job::Job;
 use crate::line::LineKey;
 use crate::outbox::Outbox;
-use crate::primitive::{AtomicBool, Mutex, Ordering, Stealer};
-use crate::queue::FairQueue;
+use crate::primitive::{AtomicBool, Mutex, Ordering, Steal, Stealer};
+use crate::queue::{FairQueue, Taken};
 use crate::registry::Registry;
 use crate::sleep::{Sleep, Urgency};
 use crate::stats::{Stats, Sums};
 use crossbeam_utils::CachePadded;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
@@ -29,7 +29,7 @@ pub(crate) struct WorkerSeat {
     pub(crate) begun: AtomicU64,
     /// The loops that it will wake in a moment.
     pub(crate) debts: Debts,
-    pub(crate) stealer: Stealer<Arc<dyn Job>>,
+    pub(crate) stealer: Stealer<Taken<dyn Job>>,
 }
 
 pub(crate) struct Shared {
@@ -58,7 +58,18 @@ pub(crate) struct Setup {
     pub(crate) time_slice: u64,
     pub(crate) limit: Option<u32>,
     pub(crate) admission: Admission,
-    pub(crate) stealers: Vec<Stealer<Arc<dyn Job>>>,
+    pub(crate) stealers: Vec<Stealer<Taken<dyn Job>>>,
+}
+
+/// Takes the oldest of a worker's batch.
+pub(crate) fn steal(stealer: &Stealer<Taken<dyn Job>>) -> Option<Taken<dyn Job>> {
+    loop {
+        match stealer.steal() {
+            Steal::Success(taken) => return Some(taken),
+            Steal::Empty => return None,
+            Steal::Retry => {}
+        }
+    }
 }
 
 /// What a worker found when it looked once more.
@@ -126,38 +137,35 @@ impl Shared {
             limited: self.limited,
             now: Cell::new(self.clock.now()),
             in_deque: Cell::new(0),
+            port: RefCell::new(None),
             watches: Cell::new(false),
         }
     }
 
-    /// Uses the queue under its lock; the jobs that it lets go are dropped after that.
-    fn with_queue<R>(&self, use_it: impl FnOnce(&mut FairQueue<dyn Job>, &mut Vec<Arc<dyn Job>>) -> R) -> R {
-        let mut stale = Vec::new();
+    /// Uses the queue under its lock.
+    #[inline]
+    pub(crate) fn with_queue<R>(&self, use_it: impl FnOnce(&mut FairQueue<dyn Job>) -> R) -> R {
         let mut queue = self.queue.lock();
-        let result = use_it(&mut queue, &mut stale);
-        self.hints.set_in_line(queue.connections());
-        drop(queue);
+        let result = use_it(&mut queue);
+        self.hints.set_in_line(queue.waiting());
         result
     }
 
     /// A service has a job for the workers. It stays in the outbox as long as nobody would run it sooner elsewhere.
     #[inline]
-    pub(crate) fn post(&self, outbox: &Outbox<dyn Job>, job: Arc<dyn Job>, stats: &Stats) {
-        const BATCH: usize = 64;
-        let posted = outbox.post(job);
+    pub(crate) fn post(&self, outbox: &Outbox<dyn Job>, job: Box<dyn Job>, stats: &Stats) {
+        let conn = job.head().conn_slot();
+        let posted = outbox.post(conn, job);
         if posted == 1 {
             self.hints.set_mail();
         }
-        if posted >= BATCH || self.should_wake(1) {
-            self.collect(stats);
-        }
+        self.wake_worker(posted, stats);
     }
 
-    /// Moves what was posted into the line, and wakes a worker for it if one should be woken.
-    pub(crate) fn collect(&self, stats: &Stats) {
-        self.hints.take_mail();
-        let waiting = self.with_queue(|queue, stale| {
-            queue.collect(stale);
+    /// Wakes a worker for what is in line and what was posted, if one should be woken.
+    pub(crate) fn wake_for_all(&self, stats: &Stats) {
+        let waiting = self.with_queue(|queue| {
+            queue.look();
             queue.waiting()
         });
         self.wake_worker(waiting, stats);
@@ -183,21 +191,19 @@ impl Shared {
 
     /// Takes up to `max` jobs out of the line. Gives how many were taken and how many are
     /// left behind. Looks into the outboxes if it must (after sleep, when others rely on it) or if there is mail.
-    pub(crate) fn take(&self, max: usize, must: bool, sink: impl FnMut(Arc<dyn Job>)) -> (usize, usize) {
-        self.with_queue(|queue, stale| {
+    pub(crate) fn take(&self, max: usize, must: bool, sink: impl FnMut(Taken<dyn Job>)) -> (usize, usize) {
+        self.with_queue(|queue| {
             // Under the lock, so that who comes first finds what was posted first.
-            if self.hints.take_mail() || must {
-                queue.collect(stale);
-            }
-            let taken = queue.take(max, sink);
+            let must = self.hints.take_mail() || must;
+            let taken = queue.take(max, must, sink);
             (taken, queue.waiting())
         })
     }
 
     /// Whether a worker that is about to sleep should not. If it should go for good (`closed`), it takes nothing any more.
     pub(crate) fn look_before_sleep(&self, closed: bool) -> Look {
-        self.with_queue(|queue, stale| {
-            queue.collect(stale);
+        self.with_queue(|queue| {
+            queue.look();
             if queue.has_work() || self.seats.iter().any(|seat| !seat.stealer.is_empty()) {
                 Look::Work
             } else if closed {
@@ -216,7 +222,7 @@ impl Shared {
         let mut turns = 0;
         loop {
             let mut next = None;
-            self.take(1, true, |job| next = Some(job));
+            self.take(1, true, |taken| next = Some(taken.job));
             let Some(job) = next else { break };
             if let Some(job) = job.run(desk) {
                 self.put_in_line(job);
@@ -227,71 +233,69 @@ impl Shared {
                 break;
             }
         }
-        self.collect(desk.stats);
+        self.wake_for_all(desk.stats);
         turns
     }
 
     /// The owner of a pool without threads runs no tasks after those that are in line now.
     pub(crate) fn owner_goes(&self) {
-        self.with_queue(|_, _| self.takers.store(0, Relaxed));
+        self.with_queue(|_| self.takers.store(0, Relaxed));
     }
 
     /// Whether nobody but the caller would run what was posted, because the pool has finished.
     #[inline]
     pub(crate) fn takers_are_gone(&self) -> bool {
         self.finishing.load(Ordering::Acquire)
-            && self.with_queue(|queue, stale| {
-                queue.collect(stale);
+            && self.with_queue(|queue| {
+                queue.look();
                 self.takers.load(Relaxed) == 0
             })
     }
 
     /// Whether there is something in line or posted.
     pub(crate) fn has_pending(&self) -> bool {
-        self.with_queue(|queue, stale| {
-            queue.collect(stale);
+        self.with_queue(|queue| {
+            queue.look();
             queue.has_work()
         })
     }
 
     /// Puts a job in line that its worker gives back after its turn.
-    pub(crate) fn put_in_line(&self, job: Arc<dyn Job>) {
-        self.with_queue(|queue, stale| {
+    pub(crate) fn put_in_line(&self, job: Box<dyn Job>) {
+        self.with_queue(|queue| {
             // What was posted before comes first.
-            if self.hints.take_mail() {
-                queue.collect(stale);
-            }
-            stale.extend(queue.push(job));
+            queue.collect();
+            queue.push(job);
         });
     }
 
-    /// Puts jobs back that were taken and not begun, the last one taken first.
-    pub(crate) fn put_back(&self, jobs: impl Iterator<Item = Arc<dyn Job>>) {
-        self.with_queue(|queue, stale| jobs.for_each(|job| stale.extend(queue.put_back(job))));
+    /// Puts jobs back that were taken and not begun.
+    pub(crate) fn put_back(&self, jobs: impl Iterator<Item = Taken<dyn Job>>) {
+        self.with_queue(|queue| jobs.for_each(|taken| queue.put_back(taken)));
     }
 
-    /// Takes a cancelled job out of the line.
-    pub(crate) fn remove(&self, head: &Head) {
-        self.with_queue(|queue, stale| stale.extend(queue.remove(head)));
-    }
-
-    /// A task of its connection has ended, if those are counted.
-    pub(crate) fn release(&self, head: &Head, stats: &Stats) {
-        if self.limited {
-            let waiting = self.with_queue(|queue, _| {
-                queue.release(head);
-                queue.waiting()
-            });
-            self.wake_worker(waiting, stats);
-        }
+    /// Takes a task that has not started out of the line, also if it was just posted or lies in a worker's batch. `None`: a
+    /// worker is about to start it.
+    pub(crate) fn recall(&self, key: LineKey, head: &Head) -> Option<Box<dyn Job>> {
+        self.with_queue(|queue| {
+            let in_line = queue.remove(key, head);
+            if in_line.is_some() {
+                return in_line;
+            }
+            self.seats
+                .iter()
+                .flat_map(|seat| std::iter::from_fn(|| steal(&seat.stealer)))
+                .for_each(|taken| queue.put_back(taken));
+            queue.remove(key, head)
+        })
     }
 
     /// The task belongs to another connection from now on.
-    pub(crate) fn relocate(&self, head: &Head, to: LineKey, stats: &Stats) {
-        let waiting = self.with_queue(|queue, stale| {
+    pub(crate) fn relocate(&self, port: u32, head: &Head, to: u32, stats: &Stats) {
+        let waiting = self.with_queue(|queue| {
             // What was posted to that connection before comes first.
-            queue.collect(stale);
-            stale.extend(queue.relocate(head, to));
+            queue.collect();
+            queue.relocate(port, head, to);
             queue.waiting()
         });
         // With a limit, the task or those that it leaves may be free to run now.
@@ -300,11 +304,11 @@ impl Shared {
 
     /// Adds a service to the queue; gives its slot there.
     pub(crate) fn add_port(&self, outbox: Arc<Outbox<dyn Job>>) -> u32 {
-        self.with_queue(|queue, _| queue.add_port(outbox))
+        self.with_queue(|queue| queue.add_port(outbox))
     }
 
     pub(crate) fn remove_port(&self, port: u32) {
-        self.with_queue(|queue, _| queue.remove_port(port));
+        self.with_queue(|queue| queue.remove_port(port));
     }
 
     /// All counters, summed up.

@@ -1,24 +1,29 @@
-//! The one word that says who may touch a task.
+//! How a task stands, and what it has been asked.
 //!
-//! # Phases
+//! A task's value is always in exactly one place, and who has it owns it: the line, a worker, a lane of the loop's inbox,
+//! the service's table, or the loop itself. So nobody competes for a task. What can be read from anywhere at any time are two words:
 //!
-//! | phase | the body belongs to | leaves by |
-//! |---|---|---|
-//! | `Queued` | nobody: no step has run | `start`, `cancel` (to `Stopped`) |
-//! | `Running` | a worker, whose number is in the word | `park`, `hand_back`, `end` |
-//! | `Ready` | nobody: has started, is in line for its next step | `start` |
-//! | `Syncing` | nobody: parked until answered | `hold`, `resume`, `cancel`, `detach` |
-//! | `Held` | the loop, through a `SyncPoint` | `resume`, `let_go` |
-//! | `Finished` `Stopped` `Panicked` | the loop, which may reap it | never |
+//! - **what it does** (the phase), written by its owner alone;
+//! - **what it was asked** (to stop, that its connection has closed), written by anybody and never taken back but by `attach`.
 //!
-//! Beside the phase stand: the reason why it was asked to stop (the first stays), whether it is detached from its
-//! connection, whether it may outlive it, and how often it has parked, which tells an announcement of this
-//! `Sync` from one of an earlier `Sync`.
+//! | phase | where the value is |
+//! |---|---|
+//! | `Queued` | in line: no step has run |
+//! | `Running` | on a worker, whose number is in the word |
+//! | `Ready` | in line for its next step |
+//! | `Syncing` | in a lane or in the table: parked until answered |
+//! | `Held` | lent to the loop, through a `SyncPoint` |
+//! | `Finished` `Stopped` `Panicked` | in a lane or in the table, to be reaped |
 //!
-//! Every change is one compare-and-swap of the whole word, so each pair of racing calls has one winner, and the
-//! loser sees what the winner did.
+//! # Why no request is lost
+//!
+//! Who asks a task to stop: 1. takes it out of the line if no step has run, and has it; else 2. asks; 3. empties the lanes
+//! into the table, each under its lock, and if the task was parked it is there now, and is put in line. A worker that wants to park a
+//! task looks at what it was asked *under the lane's lock*, and puts it there only if that is nothing. Both hold the same lock, so one
+//! comes first: either the worker sees the request, or who asks finds the task. Who has a task otherwise looks before it
+//! lets go: the worker before each step, the loop under the table's lock when it gives back what it was lent.
 
-use crate::primitive::{AtomicU64, Ordering};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::status::{Status, StopReason};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,40 +49,41 @@ const PHASES: [Phase; 8] = [
     Phase::Panicked,
 ];
 
-/// `syncs: 32 | worker: 16 | outlives: 1 | detached: 1 | (unused) | stop: 4 | phase: 4`; stop is 0 or the
-/// reason's index plus one.
+impl Phase {
+    pub(crate) fn is_end(self) -> bool {
+        matches!(self, Self::Finished | Self::Stopped | Self::Panicked)
+    }
+}
+
+/// A reason to stop in four bits: 0 for none, or its index plus one.
+fn code_of(reason: StopReason) -> u32 {
+    reason.index() as u32 + 1
+}
+
+fn reason_of(code: u32) -> Option<StopReason> {
+    let index = (code & STOP).checked_sub(1)?;
+    Some(StopReason::ALL[index as usize])
+}
+
+/// What a task was asked: `outlives: 1 | detached: 1 | stop: 4`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Word(u64);
+pub(crate) struct Asked(u32);
 
-const PHASE: u64 = 0xf;
-const STOP_SHIFT: u32 = 4;
-const STOP: u64 = 0xf << STOP_SHIFT;
-const DETACHED: u64 = 1 << 14;
-const OUTLIVES: u64 = 1 << 15;
-const WORKER_SHIFT: u32 = 16;
-const WORKER: u64 = 0xffff << WORKER_SHIFT;
-const SYNCS_SHIFT: u32 = 32;
+const STOP: u32 = 0xf;
+const DETACHED: u32 = 1 << 4;
+const OUTLIVES: u32 = 1 << 5;
 
-impl Word {
-    pub(crate) fn phase(self) -> Phase {
-        PHASES[(self.0 & PHASE) as usize]
-    }
-
-    fn with_phase(self, phase: Phase) -> Self {
-        Self(self.0 & !PHASE | phase as u64)
-    }
-
+impl Asked {
     pub(crate) fn stop(self) -> Option<StopReason> {
-        let code = (self.0 & STOP) >> STOP_SHIFT;
-        code.checked_sub(1).map(|index| StopReason::ALL[index as usize])
+        reason_of(self.0)
     }
 
     /// The first reason stays.
     fn with_stop(self, reason: StopReason) -> Self {
-        if self.0 & STOP != 0 {
+        if self.stop().is_some() {
             self
         } else {
-            Self(self.0 | (reason.index() as u64 + 1) << STOP_SHIFT)
+            Self(self.0 | code_of(reason))
         }
     }
 
@@ -85,8 +91,55 @@ impl Word {
         self.0 & DETACHED != 0
     }
 
-    fn outlives(self) -> bool {
-        self.0 & OUTLIVES != 0
+    /// Whether a task should not park: nobody would answer it.
+    #[inline]
+    pub(crate) fn must_go_on(self) -> bool {
+        self.0 & (STOP | DETACHED) != 0
+    }
+}
+
+/// What a task does: `syncs: 32 | worker: 16 | why it stopped: 4 | phase: 4`.
+#[derive(Clone, Copy)]
+struct Doing(u64);
+
+const PHASE: u64 = 0xf;
+const WHY_SHIFT: u32 = 4;
+const WORKER_SHIFT: u32 = 16;
+const SYNCS_SHIFT: u32 = 32;
+
+impl Doing {
+    fn new(phase: Phase, syncs: u32) -> Self {
+        Self(phase as u64 | u64::from(syncs) << SYNCS_SHIFT)
+    }
+
+    fn phase(self) -> Phase {
+        PHASES[(self.0 & PHASE) as usize]
+    }
+
+    fn syncs(self) -> u32 {
+        (self.0 >> SYNCS_SHIFT) as u32
+    }
+}
+
+/// How a task stood at one moment.
+#[derive(Clone, Copy)]
+pub(crate) struct Word {
+    doing: Doing,
+    asked: Asked,
+}
+
+impl Word {
+    pub(crate) fn phase(self) -> Phase {
+        self.doing.phase()
+    }
+
+    /// Why it stopped, or is asked to.
+    pub(crate) fn stop(self) -> Option<StopReason> {
+        if self.has_ended() {
+            reason_of((self.doing.0 >> WHY_SHIFT) as u32)
+        } else {
+            self.asked.stop()
+        }
     }
 
     pub(crate) fn is_running(self) -> bool {
@@ -95,38 +148,24 @@ impl Word {
 
     /// The worker that runs it, if one does.
     pub(crate) fn worker(self) -> Option<u16> {
-        let worker = ((self.0 & WORKER) >> WORKER_SHIFT) as u16;
-        (self.phase() == Phase::Running && worker != NO_WORKER).then_some(worker)
-    }
-
-    fn with_worker(self, worker: u16) -> Self {
-        Self(self.0 & !WORKER | u64::from(worker) << WORKER_SHIFT)
+        let worker = (self.doing.0 >> WORKER_SHIFT) as u16;
+        (self.is_running() && worker != NO_WORKER).then_some(worker)
     }
 
     /// How often it has parked; past 2^32 it goes on from 1.
     pub(crate) fn syncs(self) -> u32 {
-        (self.0 >> SYNCS_SHIFT) as u32
-    }
-
-    /// Never 0, which stands for "has not parked".
-    fn with_one_more_sync(self) -> Self {
-        let next = Self(self.0.wrapping_add(1 << SYNCS_SHIFT));
-        if next.syncs() == 0 {
-            next.with_one_more_sync()
-        } else {
-            next
-        }
+        self.doing.syncs()
     }
 
     pub(crate) fn has_ended(self) -> bool {
-        matches!(self.phase(), Phase::Finished | Phase::Stopped | Phase::Panicked)
+        self.phase().is_end()
     }
 
     /// What the outside world calls it.
     pub(crate) fn status(self) -> Status {
         match self.phase() {
+            Phase::Queued | Phase::Running | Phase::Ready if self.stop().is_some() => Status::Stopping,
             Phase::Queued => Status::Queued,
-            Phase::Running | Phase::Ready if self.stop().is_some() => Status::Stopping,
             Phase::Running | Phase::Ready => Status::Running,
             Phase::Syncing | Phase::Held => Status::Syncing,
             Phase::Finished => Status::Finished,
@@ -139,200 +178,136 @@ impl Word {
 /// The worker number of a thread that is none: a loop inside `run_pending`.
 pub(crate) const NO_WORKER: u16 = u16::MAX;
 
-/// What a worker learns when a step has returned `Sync`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Park {
-    /// Parked, for the n-th time; the loop may have it already.
-    Parked(u32),
-    /// Asked to stop, or without a connection: nobody would answer, so the next step runs at once.
-    GoOn,
-}
-
-/// What is left to do for who asked a task to stop.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Cancel {
-    /// It had not started: it is `Stopped` now, by this call, which must announce it.
-    NeverRan,
-    /// It was parked: it is `Ready` now, and this call must put it in line.
-    PutInLine,
-    /// It will see the request by itself.
-    WillSee,
-    /// It had ended before.
-    Ended,
-}
-
 #[derive(Debug)]
-pub(crate) struct State(AtomicU64);
+pub(crate) struct State {
+    doing: AtomicU64,
+    asked: AtomicU32,
+}
 
 impl State {
-    pub(crate) fn new(outlives: bool) -> Self {
-        let word = Word(if outlives { OUTLIVES } else { 0 });
-        Self(AtomicU64::new(
-            word.with_phase(Phase::Queued).with_worker(NO_WORKER).0,
-        ))
+    pub(crate) fn new() -> Self {
+        Self {
+            doing: AtomicU64::new(Doing::new(Phase::Queued, 0).0),
+            asked: AtomicU32::new(0),
+        }
     }
 
     #[inline]
     pub(crate) fn load(&self) -> Word {
-        Word(self.0.load(Ordering::Acquire))
+        Word {
+            doing: self.doing(),
+            asked: self.asked(),
+        }
     }
 
-    /// Changes the word by `change` unless it answers `None`. Gives the word before and after.
     #[inline]
-    fn change(&self, change: impl Fn(Word) -> Option<Word>) -> Result<(Word, Word), Word> {
-        let mut before = self.load();
+    pub(crate) fn asked(&self) -> Asked {
+        Asked(self.asked.load(Ordering::Acquire))
+    }
+
+    /// What it does. Exact for its owner.
+    #[inline]
+    pub(crate) fn phase(&self) -> Phase {
+        self.doing().phase()
+    }
+
+    #[inline]
+    fn doing(&self) -> Doing {
+        Doing(self.doing.load(Ordering::Acquire))
+    }
+
+    #[inline]
+    fn store(&self, doing: Doing) {
+        self.doing.store(doing.0, Ordering::Release);
+    }
+}
+
+/// For the task's owner.
+impl State {
+    /// Another task from now on.
+    #[inline]
+    pub(crate) fn renew(&self, outlives: bool) {
+        self.asked
+            .store(if outlives { OUTLIVES } else { 0 }, Ordering::Relaxed);
+        self.store(Doing::new(Phase::Queued, 0));
+    }
+
+    /// A step begins on a worker.
+    #[inline]
+    pub(crate) fn start(&self, worker: u16) {
+        let Doing(running) = Doing::new(Phase::Running, self.doing().syncs());
+        self.store(Doing(running | u64::from(worker) << WORKER_SHIFT));
+    }
+
+    /// It parks; gives for which time.
+    #[inline]
+    pub(crate) fn park(&self) -> u32 {
+        // Never 0, which stands for "has not parked".
+        let syncs = self.doing().syncs().wrapping_add(1).max(1);
+        self.store(Doing::new(Phase::Syncing, syncs));
+        syncs
+    }
+
+    /// It changes hands.
+    #[inline]
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        self.store(Doing::new(phase, self.doing().syncs()));
+    }
+
+    /// It has ended; `why` if it has stopped.
+    #[inline]
+    pub(crate) fn end(&self, phase: Phase, why: Option<StopReason>) {
+        let Doing(ended) = Doing::new(phase, self.doing().syncs());
+        self.store(Doing(ended | u64::from(why.map_or(0, code_of)) << WHY_SHIFT));
+    }
+}
+
+/// For anybody. Each request is followed by a look for the task: see the head of this file.
+impl State {
+    fn change_asked(&self, change: impl Fn(Asked) -> Asked) -> Asked {
+        let mut before = self.asked();
         loop {
-            let Some(after) = change(before) else {
-                return Err(before);
-            };
+            let after = change(before);
             match self
-                .0
+                .asked
                 .compare_exchange_weak(before.0, after.0, Ordering::AcqRel, Ordering::Acquire)
             {
-                Ok(_) => return Ok((before, after)),
-                Err(now) => before = Word(now),
+                Ok(_) => return after,
+                Err(now) => before = Asked(now),
             }
         }
     }
 
-    /// A worker takes the body. `Err`: it was cancelled while in line. `Ok` has the word before.
-    #[inline]
-    pub(crate) fn start(&self, worker: u16) -> Result<Word, Word> {
-        self.change(|word| {
-            matches!(word.phase(), Phase::Queued | Phase::Ready)
-                .then(|| word.with_phase(Phase::Running).with_worker(worker))
-        })
-        .map(|(before, _)| before)
+    /// Asks it to stop. The first reason stays.
+    pub(crate) fn ask_to_stop(&self, reason: StopReason) {
+        self.change_asked(|asked| asked.with_stop(reason));
     }
 
-    /// The step returned `Sync`.
-    #[inline]
-    pub(crate) fn park(&self) -> Park {
-        let parked = self.change(|word| {
-            let nobody_answers = word.stop().is_some() || word.is_detached();
-            (!nobody_answers).then(|| word.with_phase(Phase::Syncing).with_one_more_sync())
-        });
-        match parked {
-            Ok((_, after)) => Park::Parked(after.syncs()),
-            Err(_) => Park::GoOn,
-        }
-    }
-
-    /// The worker gives the body back although the task wants to go on.
-    pub(crate) fn hand_back(&self) {
-        let _ = self.change(|word| Some(word.with_phase(Phase::Ready)));
-    }
-
-    /// The task has ended as `phase`; `reason` is what the worker has booked, whoever asks for a stop meanwhile.
-    #[inline]
-    pub(crate) fn end(&self, phase: Phase, reason: Option<StopReason>) {
-        let _ = self.change(|word| {
-            let word = match reason {
-                Some(reason) => Word(word.0 & !STOP).with_stop(reason),
-                None => word,
-            };
-            Some(word.with_phase(phase))
-        });
-    }
-
-    /// The loop takes the body of a parked task.
-    #[inline]
-    pub(crate) fn hold(&self) -> bool {
-        self.change(|word| (word.phase() == Phase::Syncing).then(|| word.with_phase(Phase::Held)))
-            .is_ok()
-    }
-
-    /// The loop gives the body back unanswered. True: it was asked to stop meanwhile and must be put in line.
-    pub(crate) fn let_go(&self) -> bool {
-        let let_go = self.change(|word| {
-            let next = if word.stop().is_some() {
-                Phase::Ready
+    /// Its connection has closed: it goes on without one if it may, else it is asked to stop. Gives what it was asked in
+    /// all.
+    pub(crate) fn close_connection(&self) -> Asked {
+        self.change_asked(|asked| {
+            let detached = Asked(asked.0 | DETACHED);
+            if asked.0 & OUTLIVES != 0 {
+                detached
             } else {
-                Phase::Syncing
-            };
-            (word.phase() == Phase::Held).then(|| word.with_phase(next))
-        });
-        matches!(let_go, Ok((_, after)) if after.phase() == Phase::Ready)
-    }
-
-    /// The loop's answer to a parked task: go on. True: it must be put in line.
-    #[inline]
-    pub(crate) fn resume(&self) -> bool {
-        self.change(|word| {
-            matches!(word.phase(), Phase::Syncing | Phase::Held).then(|| word.with_phase(Phase::Ready))
-        })
-        .is_ok()
-    }
-
-    /// The loop's answer to a task it holds: stop. It must be put in line.
-    pub(crate) fn resume_stopping(&self, reason: StopReason) {
-        let _ = self.change(|word| Some(word.with_stop(reason).with_phase(Phase::Ready)));
-    }
-
-    /// Asks it to stop.
-    pub(crate) fn cancel(&self, reason: StopReason) -> Cancel {
-        self.cancel_and(reason, 0)
-    }
-
-    /// Stops it if it has not started; else nothing happens.
-    pub(crate) fn expire_in_line(&self, reason: StopReason) -> Cancel {
-        let expired = self.change(|word| {
-            (word.phase() == Phase::Queued).then(|| word.with_stop(reason).with_phase(Phase::Stopped))
-        });
-        if expired.is_ok() {
-            Cancel::NeverRan
-        } else {
-            Cancel::WillSee
-        }
-    }
-
-    fn cancel_and(&self, reason: StopReason, flags: u64) -> Cancel {
-        let asked = self.change(|word| {
-            let asked = Word(word.with_stop(reason).0 | flags);
-            match word.phase() {
-                Phase::Queued => Some(asked.with_phase(Phase::Stopped)),
-                Phase::Syncing => Some(asked.with_phase(Phase::Ready)),
-                Phase::Running | Phase::Ready | Phase::Held => Some(asked),
-                Phase::Finished | Phase::Stopped | Phase::Panicked => {
-                    (flags & !word.0 != 0).then_some(Word(word.0 | flags))
-                }
+                detached.with_stop(StopReason::ConnectionClosed)
             }
-        });
-        match asked {
-            Ok((before, _)) => match before.phase() {
-                Phase::Queued => Cancel::NeverRan,
-                Phase::Syncing => Cancel::PutInLine,
-                Phase::Running | Phase::Ready | Phase::Held => Cancel::WillSee,
-                _ => Cancel::Ended,
-            },
-            Err(_) => Cancel::Ended,
-        }
-    }
-
-    /// Its connection has closed: stop, or go on without one if it may.
-    pub(crate) fn connection_closed(&self) -> Cancel {
-        let outlived = self.change(|word| {
-            let next = match word.phase() {
-                Phase::Syncing => Phase::Ready,
-                phase => phase,
-            };
-            word.outlives().then(|| Word(word.with_phase(next).0 | DETACHED))
-        });
-        match outlived {
-            Ok((before, _)) if before.phase() == Phase::Syncing => Cancel::PutInLine,
-            Ok((before, _)) if before.has_ended() => Cancel::Ended,
-            Ok(_) => Cancel::WillSee,
-            Err(_) => self.cancel_and(StopReason::ConnectionClosed, DETACHED),
-        }
+        })
     }
 
     /// It has a connection again.
     pub(crate) fn attach(&self) {
-        let _ = self.change(|word| Some(Word(word.0 & !DETACHED)));
+        self.change_asked(|asked| Asked(asked.0 & !DETACHED));
     }
 
     /// It may outlive its connection from now on.
     pub(crate) fn set_outlives(&self) {
-        let _ = self.change(|word| Some(Word(word.0 | OUTLIVES)));
+        self.change_asked(|asked| Asked(asked.0 | OUTLIVES));
+    }
+
+    /// Whether it may outlive its connection.
+    pub(crate) fn outlives(&self) -> bool {
+        self.asked().0 & OUTLIVES != 0
     }
 }

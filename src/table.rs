@@ -1,28 +1,35 @@
 //! A service's tasks, and which connection each belongs to.
 //!
 //! Touched by the service's loop, and by who dumps or finishes the pool; a worker comes here only when the
-//! service is gone. The tasks of a connection are linked through the slab, in the order in which they came, so that
+//! service is gone. A slot has the task's head, which is seen from everywhere, and the task itself while that is parked, or has
+//! ended and is not reaped. The tasks of a connection are linked through their slots, in the order in which they came, so that
 //! closing it costs as much as it has tasks.
 
-use crate::cell::HasHead;
+use crate::cell::{Body, CHUNK, Cell, Chunk, HasHead, Head};
 use crate::conns::Conns;
 use crate::id::{ConnId, TaskId};
-use crate::inbox::Event;
-use crate::state::Phase;
+use crate::state::{Phase, Word};
 use crate::status::Timeout;
 use crate::timers::{Timers, Timing};
-use slab::Slab;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-const NONE: u32 = u32::MAX;
+/// No slot has this number.
+pub(crate) const NONE: u32 = u32::MAX;
+/// Stands for the connection of a slot that is vacant.
+const VACANT: u32 = u32::MAX;
+/// So many vacant slots keep the box of their last task, for the next one: it costs no allocation, and its memory is
+/// warm. A table that is empty keeps no more slots than that.
+const KEPT: usize = 1024;
 
-pub(crate) struct Entry<C> {
-    pub(crate) cell: Arc<C>,
+struct Slot<T, P> {
+    /// The task, if it is here; in a vacant slot the box of its last one.
+    cell: Option<Box<Cell<T, P>>>,
     /// `None` for a task without name and timeouts.
-    pub(crate) extras: Option<Box<Extras>>,
+    extras: Option<Box<Extras>>,
     conn: u32,
     prev: u32,
+    /// The next of its connection; in a vacant slot the next vacant one.
     next: u32,
 }
 
@@ -33,95 +40,300 @@ pub(crate) struct Extras {
     pub(crate) timing: Timing,
 }
 
-impl<C: HasHead> Entry<C> {
-    /// Which of its timeouts is next, and when.
-    pub(crate) fn due(&self) -> Option<(u64, Timeout)> {
-        let head = self.cell.head();
-        self.extras
-            .as_ref()?
-            .timing
-            .next(head.state.load(), head.times.since())
-    }
+/// A task that comes in.
+pub(crate) struct NewTask<T> {
+    pub(crate) conn: ConnId,
+    pub(crate) task: T,
+    pub(crate) outlives: bool,
+    pub(crate) extras: Option<Box<Extras>>,
 }
 
-pub(crate) struct Table<C> {
-    entries: Slab<Entry<C>>,
+/// A task that has come here to be looked at. `syncs` is 0 for the end of the task, else the number of its `Sync`.
+#[derive(Clone, Copy)]
+struct Event {
+    serial: u64,
+    slot: u32,
+    syncs: u32,
+}
+
+pub(crate) struct Table<T, P> {
+    slots: Vec<Slot<T, P>>,
+    chunks: Vec<Arc<Chunk>>,
+    vacant: u32,
+    len: usize,
+    spares: usize,
     conns: Conns,
     pub(crate) timers: Timers,
+    events: Vec<Event>,
+    /// Kept for its memory.
+    arrived: Vec<Box<Cell<T, P>>>,
     service: u32,
     serial: u64,
     /// The pool is finishing.
     pub(crate) closed: bool,
+    /// The service is gone.
+    abandoned: bool,
 }
 
-impl<C: HasHead> Table<C> {
+impl<T, P> Table<T, P> {
     pub(crate) fn new(service: u32) -> Self {
         Self {
-            entries: Slab::new(),
+            slots: Vec::new(),
+            chunks: Vec::new(),
+            vacant: NONE,
+            len: 0,
+            spares: 0,
             conns: Conns::new(),
             timers: Timers::default(),
+            events: Vec::new(),
+            arrived: Vec::new(),
             service,
             serial: 0,
             closed: false,
+            abandoned: false,
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.len
     }
 
-    /// Adds the task that `make` makes from its id and the slot of its connection.
+    /// Makes room for a task: gives its id and its cell, which the caller posts.
     pub(crate) fn insert(
         &mut self,
-        conn: ConnId,
-        extras: Option<Box<Extras>>,
-        make: impl FnOnce(TaskId, u32) -> Arc<C>,
-    ) -> &Entry<C> {
-        let conn = self.conns.find_or_open(conn, NONE);
+        new: NewTask<T>,
+        now: u64,
+        make_cell: impl FnOnce(Arc<Chunk>, u32) -> Box<Cell<T, P>>,
+    ) -> (TaskId, Box<Cell<T, P>>) {
+        let conn_slot = self.conns.find_or_open(new.conn);
         self.serial += 1;
-        let slot = self.entries.vacant_key() as u32;
-        let id = TaskId {
-            serial: self.serial,
-            service: self.service,
-            slot,
+        let slot = self.occupy();
+        let own = &mut self.slots[slot as usize];
+        let chunk = &self.chunks[slot as usize / CHUNK];
+        chunk.head(slot).renew(self.serial, conn_slot, new.outlives, now);
+        chunk.set_connection(slot, new.conn);
+        let mut cell = if let Some(spare) = own.cell.take() {
+            self.spares -= 1;
+            spare
+        } else {
+            make_cell(Arc::clone(chunk), slot)
         };
-        let cell = make(id, conn);
-        self.entries.insert(Entry {
-            cell,
-            extras,
-            conn,
+        cell.body = Body::Task(new.task);
+        let timed = new.extras.is_some();
+        own.extras = new.extras;
+        self.link(slot, conn_slot);
+        if timed {
+            self.rearm(slot);
+        }
+        (self.id(slot), cell)
+    }
+
+    /// Takes a vacant slot, or makes one.
+    #[inline]
+    fn occupy(&mut self) -> u32 {
+        self.len += 1;
+        if self.vacant != NONE {
+            let slot = self.vacant;
+            self.vacant = self.slots[slot as usize].next;
+            return slot;
+        }
+        let slot = self.slots.len();
+        if slot.is_multiple_of(CHUNK) {
+            self.chunks.push(Arc::new(Chunk::new()));
+        }
+        self.slots.push(Slot {
+            cell: None,
+            extras: None,
+            conn: VACANT,
             prev: NONE,
             next: NONE,
         });
-        self.link(slot, conn);
-        &self.entries[slot as usize]
+        slot as u32
     }
 
-    pub(crate) fn get(&self, id: TaskId) -> Option<&Entry<C>> {
-        self.entries
-            .get(id.slot as usize)
-            .filter(|entry| entry.cell.head().id == id)
+    /// The slot of a task that is not reaped.
+    #[inline]
+    pub(crate) fn find(&self, id: TaskId) -> Option<u32> {
+        let own = self.slots.get(id.slot as usize)?;
+        let is_it =
+            own.conn != VACANT && id.service == self.service && self.head(id.slot).serial() == id.serial;
+        is_it.then_some(id.slot)
     }
 
-    pub(crate) fn at(&self, slot: u32) -> Option<&Entry<C>> {
-        self.entries.get(slot as usize)
+    #[inline]
+    pub(crate) fn head(&self, slot: u32) -> &Head {
+        self.chunks[slot as usize / CHUNK].head(slot)
     }
 
-    pub(crate) fn remove(&mut self, id: TaskId) -> Option<Arc<C>> {
-        self.get(id)?;
-        self.unlink(id.slot);
-        let entry = self.entries.remove(id.slot as usize);
-        if let Some(due) = entry.extras.and_then(|extras| extras.timing.armed) {
-            self.timers.disarm(due, id.slot);
+    #[inline]
+    pub(crate) fn word(&self, slot: u32) -> Word {
+        self.head(slot).state.load()
+    }
+
+    pub(crate) fn id(&self, slot: u32) -> TaskId {
+        TaskId {
+            serial: self.head(slot).serial(),
+            service: self.service,
+            slot,
         }
-        Some(entry.cell)
+    }
+
+    pub(crate) fn name(&self, slot: u32) -> Option<Cow<'static, str>> {
+        self.slots[slot as usize]
+            .extras
+            .as_ref()
+            .and_then(|extras| extras.name.clone())
+    }
+
+    /// Whether the task itself is here.
+    #[inline]
+    pub(crate) fn is_here(&self, slot: u32) -> bool {
+        self.slots[slot as usize].cell.is_some()
+    }
+
+    /// The task, to be run or lent.
+    #[inline]
+    pub(crate) fn take(&mut self, slot: u32) -> Option<Box<Cell<T, P>>> {
+        self.slots[slot as usize].cell.take()
+    }
+
+    /// Keeps a task that was lent.
+    pub(crate) fn keep(&mut self, cell: Box<Cell<T, P>>) {
+        let slot = cell.slot as usize;
+        self.slots[slot].cell = Some(cell);
+    }
+
+    /// Keeps tasks that have parked or ended, to be announced.
+    pub(crate) fn receive(&mut self, take_into: impl FnOnce(&mut Vec<Box<Cell<T, P>>>)) {
+        let mut arrived = std::mem::take(&mut self.arrived);
+        take_into(&mut arrived);
+        for cell in arrived.drain(..) {
+            self.arrive(cell);
+        }
+        arrived.shrink_to(KEPT);
+        self.arrived = arrived;
+        // A loop that looks at its tasks, but never at what is announced, must not let events pile up.
+        if self.events.len() >= KEPT && self.events.len() >= 4 * self.len {
+            let mut events = std::mem::take(&mut self.events);
+            events.retain(|&event| self.is_news(event));
+            self.events = events;
+        }
+    }
+
+    /// Keeps a task that has parked or ended, to be announced.
+    pub(crate) fn arrive(&mut self, cell: Box<Cell<T, P>>) {
+        let (head, slot) = (cell.head(), cell.slot);
+        let word = head.state.load();
+        let syncs = if word.has_ended() { 0 } else { word.syncs() };
+        self.events.push(Event {
+            serial: head.serial(),
+            slot,
+            syncs,
+        });
+        self.slots[slot as usize].cell = Some(cell);
+    }
+
+    /// The tasks that have something to tell: those that came before and those that come now. From now on a parked
+    /// task's timeout counts.
+    pub(crate) fn announce(&mut self, take_into: impl FnOnce(&mut Vec<Box<Cell<T, P>>>)) -> Vec<TaskId> {
+        let mut arrived = std::mem::take(&mut self.arrived);
+        take_into(&mut arrived);
+        let mut ids = Vec::with_capacity(self.events.len() + arrived.len());
+        for event in std::mem::take(&mut self.events) {
+            if self.is_news(event) {
+                ids.push(self.tell(event.slot));
+            }
+        }
+        for cell in arrived.drain(..) {
+            let slot = cell.slot;
+            self.slots[slot as usize].cell = Some(cell);
+            ids.push(self.tell(slot));
+        }
+        arrived.shrink_to(KEPT);
+        self.arrived = arrived;
+        ids
+    }
+
+    /// The loop hears of a task.
+    #[inline]
+    fn tell(&mut self, slot: u32) -> TaskId {
+        if self.slots[slot as usize].extras.is_some() {
+            let syncs = self.word(slot).syncs();
+            if let Some(extras) = &mut self.slots[slot as usize].extras {
+                extras.timing.announced = syncs;
+            }
+            self.rearm(slot);
+        }
+        self.id(slot)
+    }
+
+    /// Whether a task stands as when it came; else it has been reaped, answered or stopped meanwhile.
+    #[inline]
+    fn is_news(&self, event: Event) -> bool {
+        let head = self.head(event.slot);
+        let word = head.state.load();
+        let own = &self.slots[event.slot as usize];
+        own.conn != VACANT
+            && head.serial() == event.serial
+            && (event.syncs == 0 || word.phase() == Phase::Syncing && word.syncs() == event.syncs)
+    }
+
+    /// Reaps a task that is here. Gives its body.
+    #[inline]
+    pub(crate) fn reap(&mut self, slot: u32) -> Option<Body<T>> {
+        let body = self.slots[slot as usize].cell.as_mut()?.body.take();
+        if self.spares >= KEPT || self.abandoned {
+            self.slots[slot as usize].cell = None;
+        } else {
+            self.spares += 1;
+        }
+        self.vacate(slot);
+        Some(body)
+    }
+
+    /// Forgets a task that is not here.
+    pub(crate) fn vacate(&mut self, slot: u32) {
+        self.unlink(slot);
+        self.note_loss(self.slots[slot as usize].conn);
+        let own = &mut self.slots[slot as usize];
+        (own.conn, own.next) = (VACANT, self.vacant);
+        self.vacant = slot;
+        self.len -= 1;
+        if let Some(extras) = own.extras.take()
+            && let Some(due) = extras.timing.armed
+        {
+            self.timers.disarm(due, slot);
+        }
+        if self.len == 0 && self.slots.len() > KEPT {
+            self.forget_burst();
+        }
+    }
+
+    /// Gives up the memory of a burst that is over.
+    fn forget_burst(&mut self) {
+        self.slots = Vec::new();
+        self.chunks = Vec::new();
+        (self.vacant, self.spares) = (NONE, 0);
+    }
+
+    /// No task comes in or stays in a spare box any more.
+    pub(crate) fn abandon(&mut self) {
+        self.abandoned = true;
+        for own in self.slots.iter_mut().filter(|own| own.conn == VACANT) {
+            own.cell = None;
+        }
     }
 
     /// The tasks of an open connection, in the order in which they came to it.
-    pub(crate) fn tasks_of(&self, conn: ConnId) -> impl Iterator<Item = &Entry<C>> {
+    pub(crate) fn tasks_of(&self, conn: ConnId) -> impl Iterator<Item = u32> {
         let first = self.conns.find(conn).map_or(NONE, |slot| self.conns[slot].first);
-        let entry = |slot: u32| self.entries.get(slot as usize);
-        std::iter::successors(entry(first), move |last| entry(last.next))
+        let some = |slot: u32| (slot != NONE).then_some(slot);
+        std::iter::successors(some(first), move |&last| some(self.slots[last as usize].next))
+    }
+
+    /// The task of the same connection that came after this one.
+    pub(crate) fn next_of(&self, slot: u32) -> Option<u32> {
+        Some(self.slots[slot as usize].next).filter(|&next| next != NONE)
     }
 
     /// The connection is unknown from now on; its tasks stay, without one.
@@ -131,59 +343,57 @@ impl<C: HasHead> Table<C> {
         }
     }
 
-    pub(crate) fn connection_of(&self, id: TaskId) -> Option<ConnId> {
-        self.get(id).and_then(|entry| self.conns[entry.conn].id)
+    pub(crate) fn connection_at(&self, slot: u32) -> Option<ConnId> {
+        self.conns[self.slots[slot as usize].conn].id
     }
 
     /// Moves a task to another connection; gives the slot of that.
-    pub(crate) fn reattach(&mut self, id: TaskId, conn: ConnId) -> Option<u32> {
-        let from = self.get(id)?.conn;
-        let to = self.conns.find_or_open(conn, NONE);
-        if to == from {
-            return Some(to);
+    pub(crate) fn reattach(&mut self, slot: u32, conn: ConnId) -> u32 {
+        let from = self.slots[slot as usize].conn;
+        let to = self.conns.find_or_open(conn);
+        self.chunks[slot as usize / CHUNK].set_connection(slot, conn);
+        if to != from {
+            self.unlink(slot);
+            self.link(slot, to);
+            self.note_loss(from);
         }
-        self.unlink(id.slot);
-        self.link(id.slot, to);
-        Some(to)
+        to
     }
 
-    /// All tasks, in slot order, from slot `from` on.
-    pub(crate) fn from(&self, from: usize) -> impl Iterator<Item = (&Entry<C>, Option<ConnId>)> {
-        (from..self.entries.capacity()).filter_map(|slot| {
-            let entry = self.entries.get(slot)?;
-            Some((entry, self.conns[entry.conn].id))
-        })
+    /// The slots of all tasks, from one on.
+    pub(crate) fn from(&self, from: usize) -> impl Iterator<Item = u32> {
+        let slots = self.slots.get(from..).unwrap_or_default();
+        let is_occupied = |&(_, own): &(u32, &Slot<T, P>)| own.conn != VACANT;
+        (from as u32..)
+            .zip(slots)
+            .filter(is_occupied)
+            .map(|(slot, _)| slot)
     }
 
-    /// The task that an event tells of, unless it has been reaped, answered or stopped meanwhile.
-    pub(crate) fn is_news(&self, event: Event) -> Option<TaskId> {
-        let id = TaskId {
-            serial: event.serial,
-            service: self.service,
-            slot: event.slot,
-        };
-        let word = self.get(id)?.cell.head().state.load();
-        let is_news = event.syncs == 0 || word.phase() == Phase::Syncing && word.syncs() == event.syncs;
-        is_news.then_some(id)
+    /// Which of its timeouts is next, and when.
+    pub(crate) fn due(&self, slot: u32) -> Option<(u64, Timeout)> {
+        let head = self.head(slot);
+        let extras = self.slots[slot as usize].extras.as_ref()?;
+        extras.timing.next(head.state.load(), head.times.since())
     }
 
-    /// The same, for the loop's eyes: from now on a parked task's timeout counts.
-    pub(crate) fn announce(&mut self, event: Event) -> Option<TaskId> {
-        let id = self.is_news(event)?;
-        if let Some(extras) = &mut self.entries[id.slot as usize].extras {
-            extras.timing.announced = event.syncs;
-            self.rearm(id.slot);
+    /// A worker has begun with the task, or is about to, whatever can be seen of it here: its queue timeout is over.
+    pub(crate) fn note_start(&mut self, slot: u32) {
+        if let Some(extras) = &mut self.slots[slot as usize].extras {
+            extras.timing.queue = None;
         }
-        Some(id)
     }
 
     /// Sets the moment at which the timers look at a task again.
     pub(crate) fn rearm(&mut self, slot: u32) {
-        let Some(entry) = self.entries.get_mut(slot as usize) else {
+        let due = self.due(slot).map(|(at, _)| at);
+        let Some(extras) = self
+            .slots
+            .get_mut(slot as usize)
+            .and_then(|own| own.extras.as_mut())
+        else {
             return;
         };
-        let due = entry.due().map(|(at, _)| at);
-        let Some(extras) = &mut entry.extras else { return };
         let before = std::mem::replace(&mut extras.timing.armed, due);
         if before != due {
             if let Some(before) = before {
@@ -195,26 +405,28 @@ impl<C: HasHead> Table<C> {
         }
     }
 
+    #[inline]
     fn link(&mut self, slot: u32, conn: u32) {
         let list = &mut self.conns[conn];
         let prev = std::mem::replace(&mut list.last, slot);
         if prev == NONE {
             list.first = slot;
         } else {
-            self.entries[prev as usize].next = slot;
+            self.slots[prev as usize].next = slot;
         }
-        let entry = &mut self.entries[slot as usize];
-        (entry.conn, entry.prev, entry.next) = (conn, prev, NONE);
+        let own = &mut self.slots[slot as usize];
+        (own.conn, own.prev, own.next) = (conn, prev, NONE);
     }
 
-    /// Takes a task out of its connection, and forgets a connection that has none left.
+    /// Takes a task out of its connection.
+    #[inline]
     fn unlink(&mut self, slot: u32) {
-        let Entry { conn, prev, next, .. } = self.entries[slot as usize];
+        let Slot { conn, prev, next, .. } = self.slots[slot as usize];
         if prev != NONE {
-            self.entries[prev as usize].next = next;
+            self.slots[prev as usize].next = next;
         }
         if next != NONE {
-            self.entries[next as usize].prev = prev;
+            self.slots[next as usize].prev = prev;
         }
         let list = &mut self.conns[conn];
         if list.first == slot {
@@ -223,8 +435,13 @@ impl<C: HasHead> Table<C> {
         if list.last == slot {
             list.last = prev;
         }
-        if list.first == NONE {
-            self.conns.remove(conn);
+    }
+
+    /// A connection has one task less.
+    #[inline]
+    fn note_loss(&mut self, conn: u32) {
+        if self.conns[conn].first == NONE {
+            self.conns.note_idle(conn);
         }
     }
 }

@@ -1,8 +1,10 @@
 //! What a task is, and what its step is told.
 
-use crate::cell::Head;
+use crate::cell::Chunk;
 use crate::id::{ConnId, TaskId};
+use crate::state::State;
 use crate::status::StopReason;
+use std::fmt;
 
 /// A piece of work for a connection, run step by step on the pool.
 ///
@@ -40,15 +42,19 @@ pub enum TaskReturn {
 }
 
 /// What a step may ask about its task. Each call is a few nanoseconds.
-#[derive(Debug)]
 pub struct Context<'a> {
-    head: &'a Head,
+    chunk: &'a Chunk,
+    id: TaskId,
     worker: Option<u16>,
 }
 
 impl<'a> Context<'a> {
-    pub(crate) fn new(head: &'a Head, worker: Option<u16>) -> Self {
-        Self { head, worker }
+    pub(crate) fn new(chunk: &'a Chunk, id: TaskId, worker: Option<u16>) -> Self {
+        Self { chunk, id, worker }
+    }
+
+    fn state(&self) -> &State {
+        &self.chunk.head(self.id.slot).state
     }
 
     /// Whether somebody asked the task to stop. It is then called until it returns
@@ -59,34 +65,45 @@ impl<'a> Context<'a> {
 
     /// Why it is asked to stop; `None` when it is not.
     pub fn stop_reason(&self) -> Option<StopReason> {
-        self.head.state.load().stop()
+        self.state().asked().stop()
     }
 
     /// The connection it works for; `None` once that has closed.
     pub fn connection(&self) -> Option<ConnId> {
-        (!self.is_detached()).then(|| self.head.connection())
+        (!self.is_detached()).then(|| self.chunk.connection(self.id.slot))
     }
 
     /// Whether its connection has closed.
     pub fn is_detached(&self) -> bool {
-        self.head.state.load().is_detached()
+        self.state().asked().is_detached()
     }
 
     /// The task's own id.
     pub fn task_id(&self) -> TaskId {
-        self.head.id
+        self.id
     }
 
     /// Lets the task outlive its connection from now on, as
     /// [`TaskOptions::outlive_connection`](crate::TaskOptions::outlive_connection) does from the start.
     #[doc(alias = "LWS_TP_RETURN_FLAG_OUTLIVE")]
     pub fn outlive_connection(&mut self) {
-        self.head.state.set_outlives();
+        self.state().set_outlives();
     }
 
     /// The number of the worker that runs this step; `None` on a thread that is none, inside
     /// [`run_pending`](crate::Service::run_pending).
     pub fn worker(&self) -> Option<usize> {
         self.worker.map(usize::from)
+    }
+}
+
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("task_id", &self.id)
+            .field("stop_reason", &self.stop_reason())
+            .field("connection", &self.connection())
+            .field("worker", &self.worker)
+            .finish()
     }
 }

@@ -37,6 +37,7 @@ pub struct TaskDump {
 
 impl TaskDump {
     pub(crate) fn new(
+        id: TaskId,
         head: &Head,
         name: Option<Cow<'static, str>>,
         connection: Option<ConnId>,
@@ -63,7 +64,7 @@ impl TaskDump {
             }
         };
         Self {
-            id: head.id,
+            id,
             name,
             connection,
             service,

@@ -35,7 +35,7 @@ impl Timers {
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Timing {
     /// Until when its first step must have begun.
-    queue: Option<u64>,
+    pub(crate) queue: Option<u64>,
     /// Until when it must have ended.
     deadline: Option<u64>,
     /// How long it may be parked.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Nanoseconds, in three accounts, and when the present entry began.
 ///
-/// Only who has moved the task's status out of a phase books the time of that phase, so there is one writer at a time;
+/// Only the task's owner writes, so there is one writer at a time;
 /// readers (dumps) may see an entry half booked, never garbage.
 #[derive(Debug)]
 pub(crate) struct Times {
@@ -24,13 +24,21 @@ pub(crate) struct Account {
 }
 
 impl Times {
-    #[inline]
-    pub(crate) fn new(now: u64) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            since: AtomicU64::new(now),
+            since: AtomicU64::new(0),
             in_line: AtomicU64::new(0),
             on_worker: AtomicU64::new(0),
             parked: AtomicU64::new(0),
+        }
+    }
+
+    /// Those of another task, which gets in line now.
+    #[inline]
+    pub(crate) fn renew(&self, now: u64) {
+        self.since.store(now, Relaxed);
+        for account in [&self.in_line, &self.on_worker, &self.parked] {
+            account.store(0, Relaxed);
         }
     }
 

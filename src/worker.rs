@@ -7,8 +7,9 @@
 
 use crate::desk::{BATCH_NANOS, Desk};
 use crate::job::Job;
-use crate::primitive::{Deque, Steal, Stealer, thread};
-use crate::shared::{Look, Shared};
+use crate::primitive::{Deque, thread};
+use crate::queue::Taken;
+use crate::shared::{Look, Shared, steal};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -27,7 +28,7 @@ const NAPS: u32 = if cfg!(loom) { 1 } else { 4 };
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) index: usize,
-    pub(crate) deque: Deque<Arc<dyn Job>>,
+    pub(crate) deque: Deque<Taken<dyn Job>>,
 }
 
 /// How large the next batch should be.
@@ -37,6 +38,8 @@ struct Batch {
     taken: usize,
     /// It has slept or watched, and others rely on its looking everywhere.
     has_slept: bool,
+    /// So many tasks it has run since it last found none.
+    run: u32,
     /// So often it has napped and found no work.
     vain_naps: u32,
     /// The colleague to look after next.
@@ -66,6 +69,7 @@ impl Worker {
             begun: 0,
             taken: 0,
             has_slept: true,
+            run: 0,
             vain_naps: 0,
             neighbour: self.index,
         };
@@ -74,6 +78,7 @@ impl Worker {
                 && let Some(job) = self.next(&desk, &mut batch)
             {
                 batch.vain_naps = 0;
+                batch.run = batch.run.saturating_add(1);
                 if let Some(job) = job.run(&desk) {
                     shared.put_in_line(job);
                 }
@@ -83,6 +88,8 @@ impl Worker {
                 continue;
             }
             desk.pay_debts();
+            desk.let_go();
+            desk.hints.note_run(std::mem::take(&mut batch.run));
             if Self::watch(&desk) {
                 // Others relied on its looking.
                 batch.has_slept = true;
@@ -109,9 +116,9 @@ impl Worker {
     }
 
     /// The next job: of its own batch, or else of the line, or else of another's batch.
-    fn next(&self, desk: &Desk<'_>, batch: &mut Batch) -> Option<Arc<dyn Job>> {
+    fn next(&self, desk: &Desk<'_>, batch: &mut Batch) -> Option<Box<dyn Job>> {
         desk.in_deque.set(self.deque.len().saturating_sub(1));
-        if let Some(job) = self.deque.pop() {
+        if let Some(Taken { job, .. }) = self.deque.pop() {
             return Some(job);
         }
         self.relieve(desk, batch);
@@ -139,16 +146,16 @@ impl Worker {
     }
 
     /// Takes a batch out of the line, of which the first job is given. Looks into the outboxes if it must.
-    fn take_batch(&self, desk: &Desk<'_>, batch: &mut Batch, must: bool) -> Option<Arc<dyn Job>> {
+    fn take_batch(&self, desk: &Desk<'_>, batch: &mut Batch, must: bool) -> Option<Box<dyn Job>> {
         if let Some(pace) = batch.adapt(desk.now()) {
             desk.hints.set_pace(pace);
         }
         let mut first = None;
-        let (taken, left) = self.shared.take(batch.size, must, |job| {
+        let (taken, left) = self.shared.take(batch.size, must, |taken| {
             if first.is_none() {
-                first = Some(job);
+                first = Some(taken.job);
             } else {
-                self.deque.push(job);
+                self.deque.push(taken);
             }
         });
         if taken > 0 {
@@ -164,10 +171,10 @@ impl Worker {
     }
 
     /// Takes the oldest job of another worker's batch, and wakes a third if there are more.
-    fn steal_any(&self, desk: &Desk<'_>) -> Option<Arc<dyn Job>> {
+    fn steal_any(&self, desk: &Desk<'_>) -> Option<Box<dyn Job>> {
         let seats = &self.shared.seats;
         let others = (self.index + 1..seats.len()).chain(0..self.index);
-        let (job, left) = others
+        let (Taken { job, .. }, left) = others
             .map(|seat| &seats[seat].stealer)
             .find_map(|stealer| Some((steal(stealer)?, stealer.len())))?;
         desk.stats.steals.add(1);
@@ -198,23 +205,13 @@ impl Worker {
     }
 
     /// Puts jobs back to where they were in line.
-    fn put_back(&self, jobs: Vec<Arc<dyn Job>>) {
+    fn put_back(&self, jobs: Vec<Taken<dyn Job>>) {
         if !jobs.is_empty() {
-            self.shared.put_back(jobs.into_iter().rev());
+            self.shared.put_back(jobs.into_iter());
         }
     }
 }
 
 fn is_late(begun: u64, desk: &Desk<'_>) -> bool {
     desk.now().saturating_sub(begun) > LATE_NANOS
-}
-
-fn steal(stealer: &Stealer<Arc<dyn Job>>) -> Option<Arc<dyn Job>> {
-    loop {
-        match stealer.steal() {
-            Steal::Success(job) => return Some(job),
-            Steal::Empty => return None,
-            Steal::Retry => {}
-        }
-    }
 }

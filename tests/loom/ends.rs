@@ -1,7 +1,7 @@
 //! Every way in which a step can end, against everything that can happen to its task meanwhile: one end, one
 //! announcement of it, one drop, and counters that agree, whoever comes first.
 
-use crate::util::{Bell, FOREVER, First, Probe, Seen, explore};
+use crate::util::{Bell, FOREVER, First, Probe, Seen, explore, explore_deeper};
 use moored::{
     Clock, Dequeued, ManualClock, Resume, Service, StopReason, TaskId, TaskOptions, TaskStatus, ThreadPool,
     Timeout,
@@ -300,7 +300,9 @@ fn race_with_the_drop_of_the_service(step: Step, act: Act) -> Life {
 fn against_every_step(act: Act) {
     for step in STEPS {
         let name = format!("{act:?} against {step:?}");
-        let found = explore(&name, move || match act {
+        // Two preemptions do not let the worker get as far as to park before the loop answers.
+        let preemptions = if act == Act::SyncStop { 3 } else { 2 };
+        let found = explore_deeper(preemptions, &name, move || match act {
             Act::DropService => race_with_the_drop_of_the_service(step, act),
             _ => race(step, act),
         });
