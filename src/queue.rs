@@ -14,20 +14,23 @@
 //!
 //! # Measured
 //!
-//! Against a plain FIFO injector (crossbeam-deque's, workers steal batches from it, nobody has an outbox: neither fair nor
-//! cancellable) and against this queue when workers take one task at a time. Nanoseconds per task or chunk, medians of 9
-//! interleaved rounds on two cores of an AMD EPYC (virtual), 2026-11-24:
+//! Against this queue with everything put in line, against a plain FIFO injector (crossbeam-deque's, workers steal batches from it;
+//! neither fair nor cancellable), and against this queue when workers take one task at a time. Nanoseconds per task or
+//! chunk, medians of 7 interleaved rounds on two cores of an AMD EPYC (virtual), 2026-11-25, `peers --quick`:
 //!
 //! | | told-16 | told-1024 | stream-16 | stream-256 | stream-4096 |
 //! |---|---|---|---|---|---|
-//! | 2 workers: this queue, by batches | 221 | 111 | 400 | 153 | 108 |
-//! | injector | 300 | 134 | 403 | 139 | 116 |
-//! | this queue, one by one | 807 | 318 | 800 | 408 | 355 |
-//! | 8 workers: this queue, by batches | 202 | 109 | 192 | 134 | 113 |
-//! | injector | 170 | 132 | 187 | 131 | 115 |
-//! | this queue, one by one | 319 | 236 | 352 | 239 | 231 |
+//! | 2 workers: this queue, by batches | 632 | 264 | 1368 | 232 | 154 |
+//! | all in line | 660 | 328 | 1105 | 284 | 149 |
+//! | injector | 448 | 256 | 674 | 218 | 146 |
+//! | one by one | 771 | 317 | 796 | 308 | 323 |
+//! | 8 workers: this queue, by batches | 1397 | 269 | 999 | 194 | 177 |
+//! | all in line | 1288 | 264 | 802 | 233 | 169 |
+//! | injector | 1226 | 223 | 901 | 209 | 140 |
+//! | one by one | 1268 | 276 | 1390 | 299 | 313 |
 //!
-//! Fairness costs nothing: one lock per batch is as cheap as an injector's atomics per task.
+//! With 16 in flight the rounds of one row are 1:4 apart, by where the system puts three threads on two cores. Elsewhere the queue is
+//! within a sixth of an injector: fairness and cancelling cost little, batches pay twofold.
 
 use crate::cell::{HasHead, Head};
 use crate::chain::Chains;

@@ -3,7 +3,7 @@
 use crate::cell::{Body, HasHead};
 use crate::desk::Desk;
 use crate::job::Job;
-use crate::port::TaskCell;
+use crate::port::{Port, TaskCell};
 use crate::state::Phase;
 use crate::status::StopReason;
 use crate::task::{Context, Task, TaskReturn};
@@ -20,12 +20,13 @@ enum Turn {
 
 impl<T: Task> Job for TaskCell<T> {
     fn run(mut self: Box<Self>, desk: &Desk<'_>) -> Option<Box<dyn Job>> {
+        let port = desk.hold(&self.port);
         let state = &self.head().state;
         if state.phase() == Phase::Queued {
             if let Some(reason) = state.asked().stop() {
                 // Cancelled after a worker had taken it out of the line.
                 self.count_unrun(reason, desk);
-                self.tell_end(Phase::Stopped, Some(reason), desk);
+                self.tell_end(Phase::Stopped, Some(reason), &port, desk);
                 return None;
             }
             desk.stats.started.add(1);
@@ -42,10 +43,10 @@ impl<T: Task> Job for TaskCell<T> {
                     return Some(self);
                 }
                 // If it does not park after all, it goes on.
-                Turn::Park => self = self.park(desk)?,
+                Turn::Park => self = self.park(&port, desk)?,
                 Turn::Ended(phase) => {
                     let why = self.count_end(phase, desk);
-                    self.tell_end(phase, why, desk);
+                    self.tell_end(phase, why, &port, desk);
                     return None;
                 }
             }
@@ -83,7 +84,7 @@ impl<T: Task> TaskCell<T> {
     }
 
     /// Gives the task to its loop, unless it has been asked something meanwhile: then it comes back.
-    fn park(self: Box<Self>, desk: &Desk<'_>) -> Option<Box<Self>> {
+    fn park(self: Box<Self>, port: &Port<T>, desk: &Desk<'_>) -> Option<Box<Self>> {
         self.head().times.left_worker(desk.now());
         desk.set_busy(false);
         let lane = desk.lane(self.head());
@@ -95,7 +96,6 @@ impl<T: Task> TaskCell<T> {
             }
             parks
         };
-        let port = desk.hold(&self.port);
         if let Err(cell) = port.inbox.add_if(lane, self, parks) {
             return Some(cell);
         }
@@ -121,14 +121,13 @@ impl<T: Task> TaskCell<T> {
     }
 
     /// Gives a task that has ended to its loop; if that is gone, it is dropped here.
-    fn tell_end(self: Box<Self>, phase: Phase, why: Option<StopReason>, desk: &Desk<'_>) {
+    fn tell_end(self: Box<Self>, phase: Phase, why: Option<StopReason>, port: &Port<T>, desk: &Desk<'_>) {
         let lane = desk.lane(self.head());
         // Under the lane's lock, so that who sees that it has ended finds it.
         let ends = |cell: &Self| {
             cell.head().state.end(phase, why);
             true
         };
-        let port = desk.hold(&self.port);
         let told = if desk.limited {
             // Together, so that the connection's next task cannot be told of first.
             let (told, waiting) = port.shared.with_queue(|queue| {
