@@ -209,6 +209,7 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
             self.uncount(key, job.head());
         }
         let line = self.lines.get(key);
+        let place = line.place;
         let mut prev = if started { NONE } else { line.last_started };
         // The started ones among themselves, and so the others.
         while !(started && prev == line.last_started) {
@@ -219,15 +220,12 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
             }
         }
         self.link(key, job, prev, started, ticket);
-        self.return_line(key, ticket);
-    }
-
-    /// Gives a connection the place in the round that it had before it was taken with this ticket.
-    fn return_line(&mut self, key: LineKey, ticket: Ticket) {
-        let limit = self.limit();
-        let line = self.lines.get(key);
-        let has_that_place = matches!(line.place, Place::Returned(earlier) if earlier <= ticket);
-        if !has_that_place && line.may_run(limit) {
+        let has_its_turn = match place {
+            Place::Away => false,
+            Place::Ring(_) => true,
+            Place::Returned(earlier) => earlier <= ticket,
+        };
+        if !has_its_turn && self.lines.get(key).place != Place::Away {
             self.round.remove(&mut self.lines, key);
             self.lines.get(key).place = self.round.put_back(key, ticket);
         }
@@ -405,6 +403,24 @@ mod tests {
         queue.put_back(again);
         assert_eq!(queue.waiting(), 6);
         assert_eq!(order(&take(&mut queue, 6)), [0, 1, 2, 3, 4, 5]);
+    }
+
+    /// Two workers, each with a batch of one connection's flood, put them back one after the other: the connection had two turns
+    /// before another that waited.
+    #[test]
+    fn what_is_put_back_gives_no_turn_to_a_connection_that_waits_for_one() {
+        let mut queue = queue(None);
+        for serial in 0..3 {
+            queue.push(Box::new(Job::new(serial, 0)));
+        }
+        let (first, second) = (take(&mut queue, 1).remove(0), take(&mut queue, 1).remove(0));
+        queue.push(Box::new(Job::new(9, 1)));
+        assert_eq!(order(&take(&mut queue, 1)), [2]);
+        queue.put_back(first);
+        assert_eq!(order(&take(&mut queue, 1)), [0], "it was first in line");
+        queue.push(Box::new(Job::new(3, 0)));
+        queue.put_back(second);
+        assert_eq!(order(&take(&mut queue, 9)), [9, 1, 3]);
     }
 
     /// A cancelled job that was put back leaves the queue, and its connection may start another.
