@@ -71,7 +71,7 @@ impl Head {
 const _: () = assert!(cfg!(loom) || size_of::<Head>() == 64, "a head is one cache line");
 
 /// So many heads are made at once.
-pub(crate) const CHUNK: usize = if cfg!(loom) { 2 } else { 32 };
+pub(crate) const CHUNK: usize = if cfg!(loom) { 2 } else { 64 };
 
 /// The shared parts of some tasks.
 #[derive(Debug)]

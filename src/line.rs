@@ -71,9 +71,13 @@ impl Line {
     }
 }
 
+/// So many lines are made at once.
+const PAGE: usize = 64;
+
 /// What the queue keeps of a service.
 struct Port<J: ?Sized> {
-    lines: Vec<Line>,
+    /// In pages, since most connections never have a line: what is posted is mostly taken as it is.
+    lines: Vec<Option<Box<[Line; PAGE]>>>,
     outbox: Arc<Outbox<J>>,
 }
 
@@ -106,11 +110,12 @@ impl<J: ?Sized> Lines<J> {
 
     #[inline]
     pub(crate) fn get(&mut self, key: LineKey) -> &mut Line {
-        let lines = &mut self.0[key.port as usize].lines;
-        let conn = key.conn as usize;
-        if conn >= lines.len() {
-            lines.resize(conn + 1, Line::EMPTY);
+        let pages = &mut self.0[key.port as usize].lines;
+        let (page, line) = (key.conn as usize / PAGE, key.conn as usize % PAGE);
+        if page >= pages.len() {
+            pages.resize_with(page + 1, || None);
         }
-        &mut lines[conn]
+        let page = pages[page].get_or_insert_with(|| Box::new([Line::EMPTY; PAGE]));
+        &mut page[line]
     }
 }
