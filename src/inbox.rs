@@ -31,7 +31,7 @@ impl<C> Inbox<C> {
     }
 
     /// Gives a task to the loop, if `agrees` says so under the lane's lock; the caller rings afterwards. Else, or if the service is
-    /// gone, it comes back.
+    /// gone, it comes back. `agrees` is asked in any case.
     #[inline]
     pub(crate) fn add_if(
         &self,
@@ -40,8 +40,9 @@ impl<C> Inbox<C> {
         agrees: impl FnOnce(&C) -> bool,
     ) -> Result<(), Box<C>> {
         let mut lane = self.lanes[lane % self.lanes.len()].lock();
+        let agrees = agrees(&cell);
         match &mut *lane {
-            Lane::Open(cells) if agrees(&cell) => {
+            Lane::Open(cells) if agrees => {
                 cells.push(cell);
                 Ok(())
             }

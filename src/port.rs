@@ -160,8 +160,7 @@ impl<T: Task> Port<T> {
         };
         let job: Box<dyn Any> = job;
         let cell: Box<TaskCell<T>> = job.downcast().expect("a task of this service");
-        cell.count_unrun(reason, desk);
-        cell.head().state.end(Phase::Stopped, Some(reason));
+        cell.end_unrun(reason, desk);
         table.arrive(cell);
         after.has_news = true;
         true
@@ -262,11 +261,12 @@ impl<T: Task> TaskCell<T> {
         }
     }
 
-    /// It ends without having run.
-    pub(crate) fn count_unrun(&self, reason: StopReason, desk: &Desk<'_>) {
+    /// It ends without having run. Booked before anybody can see it.
+    pub(crate) fn end_unrun(&self, reason: StopReason, desk: &Desk<'_>) {
         self.head().times.left_line(desk.now());
         desk.stats.stopped[reason.index()].add(1);
         self.port.shared.admission.count_never_ran();
+        self.head().state.end(Phase::Stopped, Some(reason));
     }
 }
 

@@ -25,8 +25,7 @@ impl<T: Task> Job for TaskCell<T> {
         if state.phase() == Phase::Queued {
             if let Some(reason) = state.asked().stop() {
                 // Cancelled after a worker had taken it out of the line.
-                self.count_unrun(reason, desk);
-                self.tell_end(Phase::Stopped, Some(reason), &port, desk);
+                self.tell_end(&port, desk, |cell| cell.end_unrun(reason, desk));
                 return None;
             }
             desk.stats.started.add(1);
@@ -45,8 +44,7 @@ impl<T: Task> Job for TaskCell<T> {
                 // If it does not park after all, it goes on.
                 Turn::Park => self = self.park(&port, desk)?,
                 Turn::Ended(phase) => {
-                    let why = self.count_end(phase, desk);
-                    self.tell_end(phase, why, &port, desk);
+                    self.tell_end(&port, desk, |cell| cell.end(phase, desk));
                     return None;
                 }
             }
@@ -92,6 +90,7 @@ impl<T: Task> TaskCell<T> {
             let state = &cell.head().state;
             let parks = !state.asked().must_go_on();
             if parks {
+                desk.stats.parked.add(1);
                 state.park();
             }
             parks
@@ -99,33 +98,33 @@ impl<T: Task> TaskCell<T> {
         if let Err(cell) = port.inbox.add_if(lane, self, parks) {
             return Some(cell);
         }
-        desk.stats.parked.add(1);
         desk.ring(&port.inbox.bell);
         None
     }
 
-    /// Books its end. Gives why it has stopped, if it has.
-    fn count_end(&self, phase: Phase, desk: &Desk<'_>) -> Option<StopReason> {
+    /// It ends. Booked before anybody can see it.
+    fn end(&self, phase: Phase, desk: &Desk<'_>) {
         self.head().times.left_worker(desk.now());
         desk.set_busy(false);
+        let mut reason = None;
         match phase {
             Phase::Finished => desk.stats.finished.add(1),
             Phase::Panicked => desk.stats.panicked.add(1),
             _ => {
                 let why = self.head().state.asked().stop().unwrap_or(StopReason::Returned);
                 desk.stats.stopped[why.index()].add(1);
-                return Some(why);
+                reason = Some(why);
             }
         }
-        None
+        self.head().state.end(phase, reason);
     }
 
-    /// Gives a task that has ended to its loop; if that is gone, it is dropped here.
-    fn tell_end(self: Box<Self>, phase: Phase, why: Option<StopReason>, port: &Port<T>, desk: &Desk<'_>) {
+    /// Gives a task to its loop that `end` ends; if that is gone, it is dropped here.
+    fn tell_end(self: Box<Self>, port: &Port<T>, desk: &Desk<'_>, end: impl FnOnce(&Self)) {
         let lane = desk.lane(self.head());
-        // Under the lane's lock, so that who sees that it has ended finds it.
+        // Under the lane's lock, so that who sees that it has ended, or that it was counted, finds it.
         let ends = |cell: &Self| {
-            cell.head().state.end(phase, why);
+            end(cell);
             true
         };
         let told = if desk.limited {
