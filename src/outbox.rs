@@ -127,8 +127,8 @@ impl<J: ?Sized> Posted<J> {
             }
         } else if self.posts.len() > 2 * self.len + KEPT {
             self.posts.retain(|post| post.job.is_some());
-            for (post, number) in self.posts.iter().zip(self.begin..) {
-                self.marks[post.conn as usize] = number;
+            for (place, post) in (0..).zip(&self.posts) {
+                self.marks[post.conn as usize] = self.begin.wrapping_add(place);
             }
         }
     }

@@ -161,6 +161,10 @@ impl<T: Task> Port<T> {
         let job: Box<dyn Any> = job;
         let cell: Box<TaskCell<T>> = job.downcast().expect("a task of this service");
         cell.end_unrun(reason, desk);
+        if self.shared.is_limited() {
+            // The ends of a connection are told in their order, and one may lie in a lane.
+            self.receive(table);
+        }
         table.arrive(cell);
         after.has_news = true;
         true
@@ -274,6 +278,9 @@ impl<T: Task> AnyPort for Port<T> {
     fn finish(&self, desk: &Desk<'_>) {
         let mut after = Aftermath::new();
         let mut table = self.table.lock();
+        if table.is_abandoned() {
+            return; // everything was asked to stop, and nobody looks any more
+        }
         table.closed = true;
         for slot in table.from(0).collect::<Vec<_>>() {
             self.stop(&mut table, slot, StopReason::PoolFinished, desk, &mut after);

@@ -239,9 +239,10 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
         }
         let outbox = self.lines.outbox(key.port);
         let is_it = |job: &J| ptr::eq(job.head(), head);
-        if let Some(job) = outbox.remove(key.conn, is_it) {
-            self.left_posted = self.left_posted.saturating_sub(1);
-            return Some(job);
+        let posted = outbox.remove(key.conn, is_it);
+        if posted.is_some() {
+            // It may have come after `left_posted` was counted, which is rather too large than too small.
+            return posted;
         }
         if outbox.is_mixed() || !self.round.all_returned() {
             // It may be in there, or the next of its connection, which takes its place.

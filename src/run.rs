@@ -121,7 +121,6 @@ impl<T: Task> TaskCell<T> {
 
     /// Gives a task to its loop that `end` ends; if that is gone, it is dropped here.
     fn tell_end(self: Box<Self>, port: &Port<T>, desk: &Desk<'_>, end: impl FnOnce(&Self)) {
-        let lane = desk.lane(self.head());
         // Under the lane's lock, so that who sees that it has ended, or that it was counted, finds it.
         let ends = |cell: &Self| {
             end(cell);
@@ -131,12 +130,13 @@ impl<T: Task> TaskCell<T> {
             // Together, so that the connection's next task cannot be told of first.
             let (told, waiting) = port.shared.with_queue(|queue| {
                 queue.release(self.line(), self.head());
+                let lane = desk.lane(self.head());
                 (port.inbox.add_if(lane, self, ends), queue.waiting())
             });
             port.shared.wake_worker(waiting, desk.stats);
             told
         } else {
-            port.inbox.add_if(lane, self, ends)
+            port.inbox.add_if(desk.lane(self.head()), self, ends)
         };
         match told {
             Ok(()) => desk.ring(&port.inbox.bell),

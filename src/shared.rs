@@ -269,9 +269,10 @@ impl Shared {
         });
     }
 
-    /// Puts jobs back that were taken and not begun.
-    pub(crate) fn put_back(&self, jobs: impl Iterator<Item = Taken<dyn Job>>) {
-        self.with_queue(|queue| jobs.for_each(|taken| queue.put_back(taken)));
+    /// Puts jobs back that were taken and not begun. They are taken from where they are under the queue's lock, so that who looks for
+    /// one finds it here or there.
+    pub(crate) fn put_back(&self, next: impl FnMut() -> Option<Taken<dyn Job>>) {
+        self.with_queue(|queue| std::iter::from_fn(next).for_each(|taken| queue.put_back(taken)));
     }
 
     /// Takes a task that has not started out of the line, also if it was just posted or lies in a worker's batch. `None`: a
@@ -329,6 +330,11 @@ impl Shared {
             reaped,
             idle,
         }
+    }
+
+    /// Whether the running tasks of a connection are counted.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.limited
     }
 
     /// True the first time.

@@ -212,12 +212,6 @@ impl<T, P> Table<T, P> {
         }
         arrived.shrink_to(KEPT);
         self.arrived = arrived;
-        // A loop that looks at its tasks, but never at what is announced, must not let events pile up.
-        if self.events.len() >= KEPT && self.events.len() >= 4 * self.len {
-            let mut events = std::mem::take(&mut self.events);
-            events.retain(|&event| self.is_news(event));
-            self.events = events;
-        }
     }
 
     /// Keeps a task that has parked or ended, to be announced.
@@ -231,6 +225,12 @@ impl<T, P> Table<T, P> {
             syncs,
         });
         self.slots[slot as usize].cell = Some(cell);
+        // A loop that looks at its tasks, but never at what is announced, must not let events pile up.
+        if self.events.len() >= KEPT && self.events.len() >= 4 * self.len {
+            let mut events = std::mem::take(&mut self.events);
+            events.retain(|&event| self.is_news(event));
+            self.events = events;
+        }
     }
 
     /// The tasks that have something to tell: those that came before and those that come now. From now on a parked
@@ -314,6 +314,12 @@ impl<T, P> Table<T, P> {
         self.slots = Vec::new();
         self.chunks = Vec::new();
         (self.vacant, self.spares) = (NONE, 0);
+        // Without tasks there is no news; these name heads that are gone.
+        self.events = Vec::new();
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned
     }
 
     /// No task comes in or stays in a spare box any more.

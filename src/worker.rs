@@ -88,13 +88,14 @@ impl Worker {
                 continue;
             }
             desk.pay_debts();
-            desk.let_go();
             desk.hints.note_run(std::mem::take(&mut batch.run));
             if Self::watch(&desk) {
                 // Others relied on its looking.
                 batch.has_slept = true;
                 continue;
             }
+            // The last reference to a service runs the user's code: not while others rely on this worker's look.
+            desk.let_go();
             let closed = shared.sleep.enter();
             match shared.look_before_sleep(closed) {
                 Look::Work => shared.sleep.leave(),
@@ -140,8 +141,9 @@ impl Worker {
         let seats = &self.shared.seats;
         batch.neighbour = (batch.neighbour + 1) % seats.len();
         let seat = &seats[batch.neighbour];
-        if is_late(seat.begun.load(Relaxed), desk) && batch.neighbour != self.index {
-            self.put_back(std::iter::from_fn(|| steal(&seat.stealer)).collect());
+        let is_other = batch.neighbour != self.index;
+        if is_other && is_late(seat.begun.load(Relaxed), desk) && !seat.stealer.is_empty() {
+            self.shared.put_back(|| steal(&seat.stealer));
         }
     }
 
@@ -200,14 +202,7 @@ impl Worker {
     /// Puts back what is left of this worker's batch if that is late.
     fn return_late(&self, desk: &Desk<'_>, batch: &Batch) {
         if is_late(batch.begun, desk) && !self.deque.is_empty() {
-            self.put_back(std::iter::from_fn(|| self.deque.pop()).collect());
-        }
-    }
-
-    /// Puts jobs back to where they were in line.
-    fn put_back(&self, jobs: Vec<Taken<dyn Job>>) {
-        if !jobs.is_empty() {
-            self.shared.put_back(jobs.into_iter());
+            self.shared.put_back(|| self.deque.pop());
         }
     }
 }

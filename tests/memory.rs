@@ -36,6 +36,19 @@ fn does_not_grow(times: u64, mut act: impl FnMut(u64)) {
     );
 }
 
+/// What is cancelled before it runs leaves an event, and nothing took those away from a loop that reaps by id and never drains.
+#[test]
+fn a_loop_that_cancels_and_reaps_by_id_does_not_grow() {
+    let _alone = alone();
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    does_not_grow(300_000, |n| {
+        let id = lp.enqueue(n % 7, Work::done()).unwrap();
+        lp.dequeue(id);
+        reap(&mut lp, id);
+    });
+}
+
 /// A task of 4 KiB, beside what the pool needs for it.
 fn large(alive: &Alive) -> Work {
     let (token, ballast) = (alive.token(), vec![1_u8; 4096]);

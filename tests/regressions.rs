@@ -3,10 +3,14 @@
 
 mod util;
 
-use moored::{BoxTask, Clock, ConnId, JoinError, Status, TaskReturn, ThreadPool, task_fn};
+use moored::{
+    BoxTask, Clock, ConnId, Context, Dequeued, JoinError, Service, Status, Task, TaskId, TaskReturn,
+    ThreadPool, task_fn,
+};
 use std::sync::Arc;
-use std::time::Duration;
-use util::{Gate, Log, Loop, PATIENCE, Work, eventually, pool, within_patience};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+use util::{Alive, Gate, Log, Loop, PATIENCE, PLENTY, Token, Work, eventually, pool, reap, within_patience};
 
 /// `tasks_of` converted its argument, which is the user's code, under the lock of the service's table.
 #[test]
@@ -159,7 +163,7 @@ fn what_run_pending_leaves_behind_is_taken_over_at_once() {
     let mut lp = Loop::new(&pool);
     for _ in 0..500 {
         for conn in [1, 2] {
-            let twice = |_: &mut moored::Context<'_>, step| {
+            let twice = |_: &mut Context<'_>, step| {
                 if step == 2 {
                     TaskReturn::TaskDone
                 } else {
@@ -247,5 +251,233 @@ fn a_step_on_the_loops_own_thread_cannot_join_its_pool() {
         gate.open();
         // Outside of steps it can.
         assert_eq!(pool.join_timeout(PATIENCE), Ok(()));
+    }
+}
+
+/// The table of a burst that was over was thrown away, but not the events of its tasks: a loop that had reaped all by their ids
+/// panicked when it looked for news.
+#[test]
+fn a_burst_that_was_reaped_by_id_is_no_news() {
+    const BURST: u64 = 5_000;
+    for cancelled in [false, true] {
+        let pool = ThreadPool::builder()
+            .threads(0)
+            .max_queue_depth(BURST as usize)
+            .build()
+            .unwrap();
+        let mut lp = Loop::new(&pool);
+        let ids: Vec<_> = (0..BURST)
+            .map(|conn| lp.enqueue(conn, Work::done()).unwrap())
+            .collect();
+        if cancelled {
+            for conn in 0..BURST {
+                lp.connection_closed(conn);
+            }
+        }
+        lp.run_pending(PLENTY);
+        for id in ids {
+            reap(&mut lp, id);
+        }
+        assert_eq!(lp.take_ready().count(), 0);
+    }
+}
+
+/// With a limit, a cancelled task was announced before the one that had run before it, whose end lay in a lane.
+#[test]
+fn the_end_of_a_cancelled_task_comes_after_those_before_it() {
+    let pool = ThreadPool::builder()
+        .threads(0)
+        .max_running_per_connection(1)
+        .build()
+        .unwrap();
+    let mut lp = Loop::new(&pool);
+    let ids = [1, 1].map(|conn| lp.enqueue(conn, Work::done()).unwrap());
+    lp.run_pending(Duration::ZERO);
+    assert_eq!(lp.dequeue(ids[1]), Dequeued::Removed);
+    assert_eq!(lp.take_ready().collect::<Vec<_>>(), ids);
+}
+
+/// Tasks that were posted and cancelled behind others hid as many of those: a task that says `Continue` for ever did not give way.
+#[test]
+fn what_is_cancelled_behind_waiting_tasks_does_not_hide_them() {
+    let pool = ThreadPool::builder()
+        .threads(1)
+        .time_slice(Duration::ZERO)
+        .build()
+        .unwrap();
+    let mut lp = Loop::new(&pool);
+    let gates = [Gate::new(), Gate::new()];
+    let _guards = gates.each_ref().map(Gate::guard);
+    lp.enqueue(0, Work::at(&gates[0])).unwrap();
+    gates[0].wait_for(1);
+    // The second takes its worker, which counts three behind it, and goes on until those have run.
+    let others = Log::new();
+    let (gate, log) = (gates[1].clone(), others.clone());
+    let busy = move |_: &mut Context<'_>, step| {
+        if step == 1 {
+            gate.pass();
+        }
+        if log.notes().len() == 3 {
+            TaskReturn::TaskDone
+        } else {
+            TaskReturn::Continue
+        }
+    };
+    lp.enqueue(1, Work::new(busy)).unwrap();
+    for conn in 2..5 {
+        lp.enqueue(conn, Work::notes(&others, conn)).unwrap();
+    }
+    gates[0].open();
+    gates[1].wait_for(1);
+    for conn in 5..8 {
+        let id = lp.enqueue(conn, Work::done()).unwrap();
+        assert_eq!(lp.dequeue(id), Dequeued::Removed);
+    }
+    gates[1].open();
+    lp.ends(8);
+}
+
+fn spin(micros: u64) {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_micros(micros) {
+        std::hint::spin_loop();
+    }
+}
+
+/// Spins for so long.
+struct Spins(
+    u64,
+    #[expect(dead_code, reason = "it tells that the task is alive")] Token,
+);
+
+impl Task for Spins {
+    fn step(&mut self, _: &mut Context<'_>) -> TaskReturn {
+        spin(self.0);
+        TaskReturn::TaskDone
+    }
+}
+
+/// Short tasks with long ones among them: batches grow, are late, and are put back.
+fn enqueue_mixed(service: &mut Service<Spins>, long: impl Fn(u64) -> bool, alive: &Alive) -> Vec<TaskId> {
+    let mut enqueue = |conn| {
+        let micros = if long(conn) { 80 } else { 0 };
+        service.enqueue(conn, Spins(micros, alive.token())).unwrap()
+    };
+    (0..64).map(&mut enqueue).collect()
+}
+
+/// By a loop that does not sleep, so that workers have no time to.
+fn drain<T: Task>(service: &mut Service<T>) {
+    while !service.is_empty() {
+        for id in service.take_ready() {
+            drop(service.task_status(id));
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// A task on its way from a batch back into line was nowhere: `dequeue` said that it had started, and then that it had not.
+#[test]
+fn a_task_that_has_started_is_not_removed_afterwards() {
+    let (pool, alive) = (pool(2), Alive::new());
+    let mut service = pool.service(|| {});
+    for round in 0..1_000 {
+        let long = |conn: u64| (conn * 7 + round * 3).is_multiple_of(16);
+        let ids = enqueue_mixed(&mut service, long, &alive);
+        spin(round % 97);
+        for &id in ids.iter().rev() {
+            if service.dequeue(id) == Dequeued::Stopping {
+                let again = [(); 3].map(|()| service.dequeue(id));
+                assert!(!again.contains(&Dequeued::Removed), "in round {round}");
+            }
+        }
+        drain(&mut service);
+    }
+}
+
+/// The same with the service dropped: the task came into a table that nobody empties, and leaked with its service.
+#[test]
+fn a_task_on_its_way_back_into_line_does_not_leak() {
+    let alive = Alive::new();
+    for round in 0..200 {
+        let pool = pool(2);
+        let mut service = pool.service(|| {});
+        for _ in 0..4 {
+            enqueue_mixed(&mut service, |_| false, &alive);
+            drain(&mut service);
+        }
+        enqueue_mixed(&mut service, |conn| conn % 16 == 3, &alive);
+        spin(round % 97);
+        drop(service);
+        pool.finish();
+        drop(pool);
+        assert_eq!(alive.count(), 0, "in round {round}");
+    }
+}
+
+/// A worker that counted as on its way dropped the last reference to a service, and with it the user's wake-up, whose `Drop` may take
+/// any time: nobody else was woken meanwhile.
+#[test]
+fn workers_are_woken_while_another_drops_a_wake_up() {
+    /// Waits, when it is dropped, for what another task does meanwhile.
+    struct Waits {
+        dropping: Arc<AtomicBool>,
+        seen: Arc<AtomicBool>,
+    }
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            self.dropping.store(true, SeqCst);
+            eventually("another task runs", || self.seen.load(SeqCst));
+        }
+    }
+    for _ in 0..10 {
+        let pool = pool(2);
+        let mut other = Loop::new(&pool);
+        let flags: [Arc<AtomicBool>; 4] = std::array::from_fn(|_| Arc::default());
+        let [dropping, seen, armed, inside] = flags.each_ref().map(Arc::clone);
+        let release = Gate::new();
+        let _guard = release.guard();
+        let waits = Waits {
+            dropping: Arc::clone(&dropping),
+            seen: Arc::clone(&seen),
+        };
+        let (arm, within, gate) = (Arc::clone(&armed), Arc::clone(&inside), release.clone());
+        let mut service = pool.service::<Work>(move || {
+            let _ = &waits;
+            if arm.swap(false, SeqCst) {
+                within.store(true, SeqCst);
+                gate.pass();
+            }
+        });
+        for _ in 0..50 {
+            for conn in 0..64 {
+                service.enqueue(conn, Work::done()).unwrap();
+            }
+            drain(&mut service);
+        }
+        armed.store(true, SeqCst);
+        for conn in 0..8 {
+            service.enqueue(conn, Work::done()).unwrap();
+        }
+        while !inside.load(SeqCst) && !service.is_empty() {
+            for id in service.take_ready() {
+                drop(service.task_status(id));
+            }
+        }
+        if inside.load(SeqCst) {
+            drain(&mut service);
+        }
+        // Nothing tells that the other worker has gone to sleep. If it has not, this round shows nothing.
+        std::thread::sleep(Duration::from_millis(20));
+        drop(service);
+        release.open();
+        eventually("the wake-up is dropped", || dropping.load(SeqCst));
+        let seen = Arc::clone(&seen);
+        let see = move |_: &mut Context<'_>, _| {
+            seen.store(true, SeqCst);
+            TaskReturn::TaskDone
+        };
+        other.enqueue(1, Work::new(see)).unwrap();
+        other.ends(1);
     }
 }
