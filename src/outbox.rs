@@ -67,24 +67,23 @@ impl<J: ?Sized> Outbox<J> {
         self.0.lock().is_mixed
     }
 
-    /// Takes up to `max` jobs in the order in which they came, if that is fair. Gives how many are left.
-    pub(crate) fn take(&self, max: usize, mut sink: impl FnMut(Box<J>)) -> Option<usize> {
+    /// Takes up to `max` jobs in the order in which they came, if that is fair. Gives how many are left. Only moves them: the loop may
+    /// be waiting for the lock.
+    pub(crate) fn take(&self, max: usize, jobs: &mut Vec<Box<J>>) -> Option<usize> {
         let mut posted = self.0.lock();
         if posted.is_mixed {
             return None;
         }
-        let left = posted.len.saturating_sub(max);
-        while posted.len > left
+        let before = jobs.len();
+        while jobs.len() < before + max
             && let Some(post) = posted.posts.pop_front()
         {
             posted.begin = posted.begin.wrapping_add(1);
-            if let Some(job) = post.job {
-                posted.len -= 1;
-                sink(job);
-            }
+            jobs.extend(post.job);
         }
+        posted.len -= jobs.len() - before;
         posted.tidy();
-        Some(left)
+        Some(posted.len)
     }
 
     pub(crate) fn take_all(&self, jobs: &mut Vec<Box<J>>) {
@@ -140,8 +139,8 @@ mod tests {
 
     fn take(outbox: &Outbox<u32>, max: usize) -> Option<Vec<u32>> {
         let mut taken = Vec::new();
-        outbox.take(max, |job| taken.push(*job))?;
-        Some(taken)
+        outbox.take(max, &mut taken)?;
+        Some(taken.into_iter().map(|job| *job).collect())
     }
 
     #[test]

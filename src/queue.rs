@@ -190,12 +190,12 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
         if filled.next().is_some() {
             return None;
         }
-        let mut taken = 0;
-        self.left_posted = outbox.take(max, |job| {
+        self.left_posted = outbox.take(max, &mut self.posted)?;
+        let taken = self.posted.len();
+        for job in self.posted.drain(..) {
             let ticket = self.ticket.next();
             sink(Taken { job, ticket });
-            taken += 1;
-        })?;
+        }
         Some(taken)
     }
 
