@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 /// What a wake-up of a worker costs, about: work that takes less is not worth one if somebody will look soon.
 const LONG_NANOS: u64 = 20_000;
 
-/// A worker that found so few tasks and then no more serves a loop that has few in flight.
-const FEW: u32 = if cfg!(loom) { 0 } else { 2 };
+/// A worker that found fewer tasks than that, and then no more, serves a loop that has few in flight.
+const SOME: u32 = if cfg!(loom) { 1 } else { 3 };
 
 #[derive(Debug)]
 pub(crate) struct Hints {
@@ -28,9 +28,9 @@ impl Hints {
         }
     }
 
-    /// So many connections are in line.
-    pub(crate) fn set_in_line(&self, connections: usize) {
-        self.in_line.store(connections, Relaxed);
+    /// So many tasks are in line, or were seen in an outbox.
+    pub(crate) fn set_in_line(&self, tasks: usize) {
+        self.in_line.store(tasks, Relaxed);
     }
 
     /// Something was posted that is not in line yet, so that busy workers look at the outboxes too.
@@ -62,7 +62,7 @@ impl Hints {
 
     /// A worker ran so many tasks before it found no more. Written only when it is news.
     pub(crate) fn note_run(&self, tasks: u32) {
-        let is_sparse = tasks <= FEW;
+        let is_sparse = tasks < SOME;
         if tasks > 0 && is_sparse != self.sparse.load(Relaxed) {
             self.sparse.store(is_sparse, Relaxed);
         }
@@ -111,7 +111,7 @@ mod tests {
     fn one_task_at_a_time_is_not_brisk() {
         let hints = Hints::new();
         hints.set_pace(1);
-        for (run, is_brisk) in [(0, true), (FEW, false), (0, false), (FEW + 1, true), (1, false)] {
+        for (run, is_brisk) in [(0, true), (SOME - 1, false), (0, false), (SOME, true), (1, false)] {
             hints.note_run(run);
             assert_eq!(hints.is_brisk(), is_brisk, "after a run of {run}");
         }

@@ -151,7 +151,7 @@ impl Shared {
         result
     }
 
-    /// A service has a job for the workers. It stays in the outbox as long as nobody would run it sooner elsewhere.
+    /// A service has a job for the workers, who look into its outbox.
     #[inline]
     pub(crate) fn post(&self, outbox: &Outbox<dyn Job>, job: Box<dyn Job>, stats: &Stats) {
         let conn = job.head().conn_slot();

@@ -1,7 +1,7 @@
 //! Every way in which a step can end, against everything that can happen to its task meanwhile: one end, one
 //! announcement of it, one drop, and counters that agree, whoever comes first.
 
-use crate::util::{Bell, FOREVER, First, Probe, Seen, explore, explore_deeper};
+use crate::util::{Bell, FOREVER, First, Probe, Seen, explore_deeper};
 use moored::{
     Clock, Dequeued, ManualClock, Resume, Service, StopReason, TaskId, TaskOptions, TaskStatus, ThreadPool,
     Timeout,
