@@ -5,7 +5,7 @@ mod util;
 use moored::{Clock, Status, TaskReturn, ThreadPool};
 use std::sync::Arc;
 use std::time::Duration;
-use util::{Count, Gate, Log, Loop, PLENTY, Work, pool};
+use util::{Count, Gate, Log, Loop, PLENTY, Work, hasty_pool, pool};
 
 #[test]
 fn the_tasks_of_a_connection_start_in_order() {
@@ -225,11 +225,7 @@ fn continue_keeps_the_worker_while_nobody_waits() {
 
 #[test]
 fn a_task_that_gives_way_is_running_while_it_is_in_line() {
-    let pool = ThreadPool::builder()
-        .threads(0)
-        .time_slice(Duration::ZERO)
-        .build()
-        .unwrap();
+    let pool = hasty_pool(0);
     let mut lp = Loop::new(&pool);
     let endless = lp.enqueue(1, Work::new(|_, _| TaskReturn::Continue)).unwrap();
     lp.enqueue(2, Work::new(|_, _| TaskReturn::Continue)).unwrap();
@@ -313,11 +309,7 @@ fn a_batch_is_as_large_as_its_steps_are_short() {
 /// A loop that enqueues and then does something else: the worker, busy with a task that never rests, finds the next one.
 #[test]
 fn a_busy_task_gives_way_although_the_loop_never_looks() {
-    let pool = ThreadPool::builder()
-        .threads(1)
-        .time_slice(Duration::ZERO)
-        .build()
-        .unwrap();
+    let pool = hasty_pool(1);
     let mut lp = Loop::new(&pool);
     let (begun, others) = (Gate::new(), Count::new());
     begun.open();
@@ -348,11 +340,7 @@ fn a_busy_task_gives_way_although_the_loop_never_looks() {
 /// What the loop has posted waits, whether a worker has noticed it or not: who gives way goes behind it.
 #[test]
 fn a_task_that_gives_way_goes_behind_what_was_posted() {
-    let pool = ThreadPool::builder()
-        .threads(1)
-        .time_slice(Duration::ZERO)
-        .build()
-        .unwrap();
+    let pool = hasty_pool(1);
     let mut lp = Loop::new(&pool);
     let (gate, log) = (Gate::new(), Log::new());
     let _guard = gate.guard();

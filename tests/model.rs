@@ -13,6 +13,10 @@ mod pool;
 mod reference;
 #[path = "model/script.rs"]
 mod script;
+#[path = "model/task.rs"]
+mod task;
+#[path = "model/turns.rs"]
+mod turns;
 
 use books::Tally;
 use calls::{CONNS, Call, Model};
@@ -20,11 +24,12 @@ use moored::{ConnId, Status};
 use pool::Real;
 use proptest::test_runner::Config;
 use proptest_state_machine::{StateMachineTest, prop_state_machine};
-use reference::{Reference, Task};
+use reference::Reference;
 use script::Seen;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use task::Task;
 
 struct AgainstTheReference;
 

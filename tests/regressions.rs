@@ -10,7 +10,10 @@ use moored::{
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
-use util::{Alive, Gate, Log, Loop, PATIENCE, PLENTY, Token, Work, eventually, pool, reap, within_patience};
+use util::{
+    Alive, Gate, Log, Loop, PATIENCE, PLENTY, Token, Work, eventually, hasty_pool, pool, reap,
+    within_patience,
+};
 
 /// `tasks_of` converted its argument, which is the user's code, under the lock of the service's table.
 #[test]
@@ -155,11 +158,7 @@ fn a_burst_wakes_as_many_workers_as_it_needs() {
 /// What `run_pending` put back in line when its budget was used up woke nobody: the task waited for the next event.
 #[test]
 fn what_run_pending_leaves_behind_is_taken_over_at_once() {
-    let pool = ThreadPool::builder()
-        .threads(1)
-        .time_slice(Duration::ZERO)
-        .build()
-        .unwrap();
+    let pool = hasty_pool(1);
     let mut lp = Loop::new(&pool);
     for _ in 0..500 {
         for conn in [1, 2] {
@@ -300,11 +299,7 @@ fn the_end_of_a_cancelled_task_comes_after_those_before_it() {
 /// Tasks that were posted and cancelled behind others hid as many of those: a task that says `Continue` for ever did not give way.
 #[test]
 fn what_is_cancelled_behind_waiting_tasks_does_not_hide_them() {
-    let pool = ThreadPool::builder()
-        .threads(1)
-        .time_slice(Duration::ZERO)
-        .build()
-        .unwrap();
+    let pool = hasty_pool(1);
     let mut lp = Loop::new(&pool);
     let gates = [Gate::new(), Gate::new()];
     let _guards = gates.each_ref().map(Gate::guard);

@@ -1,7 +1,8 @@
 //! Random calls: one of everything that a loop can do with its service and its pool.
 
-use crate::reference::{Reference, Task};
+use crate::reference::Reference;
 use crate::script::{Act, Plan, Reply, Rules, Script, TICK};
+use crate::task::Task;
 use moored::{Dequeued, Status, StopReason, Timeout};
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -1,22 +1,9 @@
 //! What a pool must do: one thread, no locks, tasks by number, vectors that are searched from the front.
 
-use crate::script::{Act, Plan, Reply, Rules, Seen, TICK, nanos};
+use crate::script::{Plan, Reply, Rules, Seen};
+use crate::task::{Line, Task};
 use moored::Status::{self, Finished, Panicked, Queued, Running, Stopped, Stopping, Syncing};
 use moored::{Dequeued, StopReason, Timeout};
-
-/// A connection until its close: the same number used again is another one.
-pub(crate) type Line = (u64, usize);
-
-#[derive(Clone, Debug)]
-pub(crate) struct Task {
-    pub(crate) plan: Plan,
-    pub(crate) line: Line,
-    /// `Running` and `Stopping` from the first turn on, whether on its turn or in line.
-    pub(crate) status: Status,
-    pub(crate) stop: Option<StopReason>,
-    accepted_at: u64,
-    parked_at: u64,
-}
 
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Reference {
@@ -74,14 +61,8 @@ impl Reference {
             return Err("QueueFull");
         }
         let n = self.tasks.len();
-        self.tasks.push(Task {
-            plan: plan.clone(),
-            line: self.line_of(plan.conn),
-            status: Queued,
-            stop: None,
-            accepted_at: self.now,
-            parked_at: 0,
-        });
+        let task = Task::new(plan, self.line_of(plan.conn), self.now);
+        self.tasks.push(task);
         self.alive.push(n);
         self.entering.push(n);
         Ok(n)
@@ -95,23 +76,13 @@ impl Reference {
         std::mem::take(&mut self.news)
     }
 
-    /// The next timeout: when, of which task, and which. A park that was not announced cannot time out.
+    /// The next timeout: when, of which task, and which.
     pub(crate) fn next_due(&self) -> Option<(u64, usize, Timeout)> {
-        let mut dues = Vec::new();
-        for &n in &self.alive {
-            let task = &self.tasks[n];
-            for &(why, ticks) in &task.plan.timeouts {
-                let since = match (why, task.status) {
-                    (Timeout::Queue, Queued) | (Timeout::Deadline, Queued | Running | Syncing) => {
-                        task.accepted_at
-                    }
-                    (Timeout::Sync, Syncing) if !self.news.contains(&n) => task.parked_at,
-                    _ => continue,
-                };
-                dues.push((since + nanos(ticks, n), n, why));
-            }
-        }
-        dues.into_iter().min_by_key(|&(at, ..)| at)
+        let dues = self.alive.iter().flat_map(|&n| {
+            let dues = self.tasks[n].dues(n, !self.news.contains(&n));
+            dues.map(move |(at, why)| (at, n, why))
+        });
+        dues.min_by_key(|&(at, ..)| at)
     }
 
     /// The task as it is shown. One that has ended is reaped.
@@ -189,48 +160,8 @@ impl Reference {
         }
     }
 
-    /// Gives turns until `budget` ticks are used up, at least one; how many. A step is not interrupted.
-    pub(crate) fn run(&mut self, budget: u64) -> usize {
-        let (until, mut turns) = (self.now + budget * TICK, 0);
-        while !self.round.is_empty() && (turns == 0 || self.now < until) {
-            let line = self.round.remove(0);
-            let n = self.next_of(line).expect("it has something to run");
-            self.waiting.retain(|&other| other != n);
-            let task = &mut self.tasks[n];
-            task.status = task.stop.map_or(Running, |_| Stopping);
-            self.end_call();
-            self.turn(n, until);
-            self.end_call();
-            turns += 1;
-        }
-        turns
-    }
-
-    fn turn(&mut self, n: usize, until: u64) {
-        let slice_ends = self.now + self.rules.time_slice * TICK;
-        loop {
-            self.now += TICK;
-            let conn = self.connection_of(n);
-            let task = &mut self.tasks[n];
-            self.log.push(Seen(n, task.stop, conn));
-            let gives_way = self.now >= slice_ends && !self.round.is_empty() || self.now >= until;
-            let act = task.plan.script.next(task.stop.is_some());
-            task.plan.outlives |= act == Act::Outlive;
-            let status = match act {
-                Act::Done => Finished,
-                Act::Stop => Stopped,
-                Act::Panic => Panicked,
-                // Only if somebody will answer it.
-                Act::Sync if task.stop.is_none() && conn.is_some() => Syncing,
-                _ if gives_way => task.status,
-                _ => continue,
-            };
-            return self.put(n, status);
-        }
-    }
-
     /// Into line, or into the news.
-    fn put(&mut self, n: usize, status: Status) {
+    pub(crate) fn put(&mut self, n: usize, status: Status) {
         for list in [&mut self.entering, &mut self.waiting, &mut self.news] {
             list.retain(|&other| other != n);
         }
@@ -248,31 +179,5 @@ impl Reference {
     fn ring(&mut self) {
         self.wakes += u64::from(!self.rung);
         self.rung = true;
-    }
-
-    /// Within a connection those that have started go first. A connection is in the round if and only if it has something
-    /// to run; it joins at the back.
-    pub(crate) fn end_call(&mut self) {
-        let mut round = std::mem::take(&mut self.round);
-        round.retain(|&line| self.next_of(line).is_some());
-        self.waiting.append(&mut self.entering);
-        self.waiting.sort_by_key(|&n| self.tasks[n].status == Queued);
-        for &n in &self.waiting {
-            let line = self.tasks[n].line;
-            if self.next_of(line) == Some(n) && !round.contains(&line) {
-                round.push(line);
-            }
-        }
-        self.round = round;
-    }
-
-    fn next_of(&self, line: Line) -> Option<usize> {
-        let has_started = |task: &Task| matches!(task.status, Running | Stopping | Syncing);
-        let mine = self.tasks.iter().filter(|task| task.line == line);
-        let started = mine.filter(|task| has_started(task)).count();
-        let may_start = self.rules.max_running.is_none_or(|limit| started < limit);
-        let may_run = |task: &Task| task.line == line && (may_start || has_started(task));
-        let mut waiting = self.waiting.iter().copied();
-        waiting.find(|&n| may_run(&self.tasks[n]))
     }
 }

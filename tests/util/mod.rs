@@ -25,3 +25,9 @@ pub(crate) fn pool(threads: usize) -> ThreadPool {
         .build()
         .expect("a few threads")
 }
+
+/// A pool in which a task gives way after each step, if others wait.
+pub(crate) fn hasty_pool(threads: usize) -> ThreadPool {
+    let builder = ThreadPool::builder().threads(threads);
+    builder.time_slice(Duration::ZERO).build().expect("a thread")
+}
