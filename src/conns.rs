@@ -133,3 +133,74 @@ impl IndexMut<u32> for Conns {
         &mut self.slots[slot as usize]
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const MANY: usize = FEW + 1;
+
+    /// Connections, each with a task.
+    fn with_tasks(conns: &mut Conns, ids: std::ops::Range<usize>) -> Vec<u32> {
+        ids.map(|id| {
+            let slot = conns.find_or_open(ConnId(id as u64));
+            conns[slot].first = 0;
+            slot
+        })
+        .collect()
+    }
+
+    fn leave(conns: &mut Conns, slots: &[u32]) {
+        for &slot in slots {
+            conns[slot].first = NONE;
+            conns.note_idle(slot);
+        }
+    }
+
+    fn known(conns: &Conns, ids: std::ops::Range<usize>) -> usize {
+        ids.filter(|&id| conns.find(ConnId(id as u64)).is_some()).count()
+    }
+
+    #[test]
+    fn a_few_idle_connections_are_kept() {
+        let mut conns = Conns::new();
+        let slots = with_tasks(&mut conns, 0..MANY);
+        leave(&mut conns, &slots[1..]);
+        assert_eq!(known(&conns, 0..MANY), MANY);
+        leave(&mut conns, &slots[..1]);
+        assert_eq!((known(&conns, 0..MANY), conns.slots.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn idle_connections_are_kept_until_they_are_the_majority() {
+        let mut conns = Conns::new();
+        let slots = with_tasks(&mut conns, 0..2 * MANY);
+        leave(&mut conns, &slots[..MANY]);
+        assert_eq!(known(&conns, 0..slots.len()), slots.len());
+        leave(&mut conns, &slots[MANY..][..1]);
+        assert_eq!(known(&conns, 0..MANY + 1), 0);
+        assert_eq!(known(&conns, MANY + 1..slots.len()), FEW);
+        assert_eq!((conns.slots.len(), conns.by_id.len(), conns.idle), (FEW, FEW, 0));
+    }
+
+    #[test]
+    fn a_connection_that_has_a_task_again_is_not_idle() {
+        let mut conns = Conns::new();
+        let slots = with_tasks(&mut conns, 0..MANY);
+        leave(&mut conns, &slots[1..]);
+        assert_eq!(with_tasks(&mut conns, 1..2), slots[1..2]);
+        leave(&mut conns, &slots[..1]);
+        assert_eq!(known(&conns, 0..MANY), MANY);
+    }
+
+    #[test]
+    fn a_closed_connection_is_forgotten_with_its_last_task() {
+        let mut conns = Conns::new();
+        let slots = with_tasks(&mut conns, 0..2);
+        conns.close(slots[0]);
+        assert_eq!((known(&conns, 0..2), conns.slots.len()), (1, 2));
+        leave(&mut conns, &slots);
+        conns.close(slots[1]);
+        assert_eq!((conns.slots.len(), conns.by_id.len(), conns.idle), (0, 0, 0));
+    }
+}
