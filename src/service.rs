@@ -7,7 +7,7 @@ use crate::desk::Desk;
 use crate::error::EnqueueError;
 use crate::id::{ConnId, TaskId};
 use crate::options::TaskOptions;
-use crate::port::{Aftermath, Port, Stop, TaskCell, TaskTable};
+use crate::port::{Port, TaskCell, TaskTable};
 use crate::ready::Ready;
 use crate::state::{Phase, Word};
 use crate::status::{Dequeued, Resume, Status, StopReason, Timeout};
@@ -15,6 +15,7 @@ use crate::sync_point::{SyncPoint, TaskStatus};
 use crate::table::{Extras, NewTask};
 use crate::task::Task;
 use crate::timers::Timing;
+use crate::visit::Stop;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -151,28 +152,23 @@ impl<T: Task> Service<T> {
 
     /// Asks the tasks to stop whose timeouts are due.
     fn stop_late(&mut self) {
-        let port = &self.port;
-        let mut table = port.table.lock();
-        if table.timers.next().is_none() {
+        if self.port.table.lock().timers.next().is_none() {
             return;
         }
-        let desk = port.shared.guest_desk(&port.stats);
-        let mut after = Aftermath::new();
-        while let Some((armed, slot)) = table.timers.due(desk.now()) {
-            if let Some((_, timeout)) = table.due(slot).filter(|&(at, _)| at <= armed) {
+        let desk = self.desk();
+        let mut visit = self.port.visit(&desk);
+        while let Some((armed, slot)) = visit.table.timers.due(desk.now()) {
+            if let Some((_, timeout)) = visit.table.due(slot).filter(|&(at, _)| at <= armed) {
                 let why = StopReason::TimedOut(timeout);
                 match timeout {
-                    Timeout::Queue if port.end_unrun(&mut table, slot, why, &desk, &mut after) => {}
-                    Timeout::Queue => table.note_start(slot),
-                    Timeout::Sync | Timeout::Deadline => {
-                        port.stop(&mut table, slot, why, &desk, &mut after);
-                    }
+                    Timeout::Queue if visit.end_unrun(slot, why) => {}
+                    Timeout::Queue => visit.table.note_start(slot),
+                    Timeout::Sync | Timeout::Deadline => _ = visit.stop(slot, why),
                 }
             }
-            table.rearm(slot);
+            visit.table.rearm(slot);
         }
-        drop(table);
-        port.settle(after, &desk);
+        visit.leave();
     }
 
     /// How a task stands; the loop's `waitpid`. An ended task is reaped: it comes back by value and its id is
@@ -254,14 +250,13 @@ impl<T: Task> Service<T> {
     #[doc(alias = "lws_threadpool_dequeue_task")]
     pub fn dequeue(&mut self, id: TaskId) -> Dequeued {
         self.end_loan();
-        let (port, desk, mut after) = (&self.port, self.desk(), Aftermath::new());
-        let mut table = port.table.lock();
-        let Some(slot) = table.find(id) else {
+        let desk = self.desk();
+        let mut visit = self.port.visit(&desk);
+        let Some(slot) = visit.table.find(id) else {
             return Dequeued::Unknown;
         };
-        let stop = port.stop(&mut table, slot, StopReason::Dequeued, &desk, &mut after);
-        drop(table);
-        port.settle(after, &desk);
+        let stop = visit.stop(slot, StopReason::Dequeued);
+        visit.leave();
         match stop {
             Stop::NeverRan => Dequeued::Removed,
             Stop::WillSee => Dequeued::Stopping,
@@ -274,19 +269,17 @@ impl<T: Task> Service<T> {
     #[doc(alias = "lws_threadpool_dequeue")]
     pub fn connection_closed(&mut self, conn: impl Into<ConnId>) -> usize {
         self.end_loan();
-        let (conn, port, desk) = (conn.into(), &self.port, self.desk());
-        let mut after = Aftermath::new();
-        let mut table = port.table.lock();
+        let (conn, desk) = (conn.into(), self.desk());
+        let mut visit = self.port.visit(&desk);
         let mut tasks = 0;
-        let mut next = table.tasks_of(conn).next();
+        let mut next = visit.table.tasks_of(conn).next();
         while let Some(slot) = next {
-            port.close_connection(&mut table, slot, &desk, &mut after);
-            next = table.next_of(slot);
+            visit.close_connection(slot);
+            next = visit.table.next_of(slot);
             tasks += 1;
         }
-        table.close_conn(conn);
-        drop(table);
-        port.settle(after, &desk);
+        visit.table.close_conn(conn);
+        visit.leave();
         tasks
     }
 

@@ -322,12 +322,15 @@ impl<T, P> Table<T, P> {
         self.abandoned
     }
 
-    /// No task comes in or stays in a spare box any more.
-    pub(crate) fn abandon(&mut self) {
+    /// No task comes in or stays here any more. Gives those that are here, which keep their slots until they are vacated.
+    pub(crate) fn abandon(&mut self) -> Vec<Box<Cell<T, P>>> {
         self.abandoned = true;
-        for own in self.slots.iter_mut().filter(|own| own.conn == VACANT) {
-            own.cell = None;
+        let mut here = Vec::new();
+        for own in &mut self.slots {
+            let cell = own.cell.take();
+            here.extend(cell.filter(|_| own.conn != VACANT));
         }
+        here
     }
 
     /// The tasks of an open connection, in the order in which they came to it.

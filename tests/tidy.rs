@@ -29,7 +29,7 @@ const FLOORS: &[&[&str]] = &[
     &["registry"],
     &["shared"],
     &["port", "worker", "dump"],
-    &["run", "sync_point"],
+    &["run", "sync_point", "visit"],
     &["service"],
     &["pool"],
     &["builder"],
