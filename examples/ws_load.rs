@@ -9,6 +9,8 @@ use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +22,9 @@ use mio::{Events, Interest, Poll, Token};
 /// server's kernel wake it for each, which clients on other machines do not ask of a server.
 const TURN: Duration = Duration::from_millis(1);
 
+/// How often it looks whether it is over while nothing arrives.
+const GLANCE: Duration = Duration::from_millis(100);
+
 const HELP: &str = "\
 Reads the streams of ws_stream, checks and counts them.
 
@@ -27,7 +32,7 @@ Usage: ws_load [options]
 
   --addr ADDRESS  of the server [127.0.0.1:7681]
   --clients N     WebSockets to open [100]
-  --seconds N     how long to count [5]
+  --seconds N     how long to count; Ctrl-C ends it sooner [5]
   --size N        bytes of a message [1024]
   --help          this text
 ";
@@ -75,6 +80,9 @@ fn parse() -> Result<Option<Options>, Box<dyn Error>> {
 }
 
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+    let ended = Arc::new(AtomicBool::new(false));
+    let end = Arc::clone(&ended);
+    ctrlc::set_handler(move || end.store(true, Ordering::Relaxed))?;
     let mut poll = Poll::new()?;
     let mut clients = Vec::with_capacity(options.clients);
     for _ in 0..options.clients {
@@ -89,8 +97,8 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
             .register(&mut client.socket, Token(index), Interest::READABLE)?;
     }
     let duration = Duration::from_secs(options.seconds);
-    while start.elapsed() < duration {
-        match poll.poll(&mut events, Some(duration.saturating_sub(start.elapsed()))) {
+    while start.elapsed() < duration && !ended.load(Ordering::Relaxed) {
+        match poll.poll(&mut events, Some(GLANCE)) {
             // Stopped and continued, for one.
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
             _ => {}

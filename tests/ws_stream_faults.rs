@@ -29,14 +29,12 @@ fn start(arguments: &[&str]) -> Server {
     Server::start("ws_stream", arguments)
 }
 
-/// Clients in a process of their own.
-fn load(server: &Server, clients: usize, seconds: u64) -> Child {
+/// Clients in a process of their own, which reads until it is interrupted.
+fn load(server: &Server, clients: usize) -> Child {
     Command::new(path_of("ws_load"))
-        .args([
-            format!("--addr={}", server.address),
-            format!("--clients={clients}"),
-        ])
-        .arg(format!("--seconds={seconds}"))
+        .arg(format!("--addr={}", server.address))
+        .arg(format!("--clients={clients}"))
+        .arg("--seconds=3600")
         .stdout(Stdio::piped())
         .spawn()
         .expect("built like the server")
@@ -52,7 +50,7 @@ fn a_stopped_client_pauses_and_later_misses_nothing() {
     const CLIENTS: usize = 40;
     let server = start(&["--threads=2"]);
     let before = resident_bytes(server.pid());
-    let stopped = load(&server, CLIENTS, 8);
+    let stopped = load(&server, CLIENTS);
     until("all are connected", || {
         (websockets(&server) == CLIENTS).then_some(())
     });
@@ -68,6 +66,7 @@ fn a_stopped_client_pauses_and_later_misses_nothing() {
     until("they go on", || {
         (server.counter("/syncs") > parked_at + 100 * CLIENTS as u64).then_some(())
     });
+    signal(stopped.id(), "INT");
     let output = stopped.wait_with_output().expect("it ends");
     let text = String::from_utf8(output.stdout).expect("text");
     // It checks each number, and does not get here otherwise.
@@ -91,12 +90,12 @@ fn a_killed_client_takes_its_own_tasks_with_it() {
     let server = start(&["--threads=2"]);
     let files = open_files(server.pid());
     let mut staying: Vec<_> = (0..10).map(|_| Client::open(&server, ENDLESS)).collect();
-    let mut parked = load(&server, CLIENTS, 60);
+    let mut parked = load(&server, CLIENTS);
     until("all are connected", || {
         (websockets(&server) == CLIENTS + 10).then_some(())
     });
     signal(parked.id(), "STOP");
-    let mut running = load(&server, CLIENTS, 60);
+    let mut running = load(&server, CLIENTS);
     until("all are connected", || {
         (websockets(&server) == 2 * CLIENTS + 10).then_some(())
     });
