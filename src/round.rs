@@ -45,11 +45,6 @@ impl Round {
         self.ring.is_empty()
     }
 
-    #[cfg(test)]
-    pub(crate) fn places(&self) -> usize {
-        self.ring.len()
-    }
-
     /// A line that is away joins at the end; gives its place.
     #[inline]
     pub(crate) fn push_back(&mut self, key: LineKey) -> Place {
@@ -120,5 +115,59 @@ impl Round {
         if self.ring.is_empty() && self.ring.capacity() > KEPT {
             self.ring = VecDeque::new();
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::outbox::Outbox;
+    use std::sync::Arc;
+
+    fn key(conn: u32) -> LineKey {
+        LineKey { port: 0, conn }
+    }
+
+    /// A round of so many connections.
+    fn round_of(conns: u32) -> (Round, Lines<()>) {
+        let (mut round, mut lines) = (Round::new(), Lines::new());
+        lines.add_port(Arc::new(Outbox::new()));
+        for conn in 0..conns {
+            lines.get(key(conn)).place = round.push_back(key(conn));
+        }
+        (round, lines)
+    }
+
+    fn order(round: &mut Round) -> Vec<u32> {
+        std::iter::from_fn(|| round.pop_front().map(|key| key.conn)).collect()
+    }
+
+    #[test]
+    fn who_leaves_the_round_counts_no_more_wherever_it_was() {
+        for (leaves, left) in [(0, [1, 2]), (1, [0, 2]), (2, [0, 1])] {
+            let (mut round, mut lines) = round_of(3);
+            round.remove(&mut lines, key(leaves));
+            round.remove(&mut lines, key(leaves));
+            assert_eq!(round.len(), 2);
+            assert_eq!(order(&mut round), left);
+            assert_eq!(round.len(), 0);
+        }
+    }
+
+    /// The holes of connections that have left do not pile up, and those that stay keep their order.
+    #[test]
+    fn a_round_with_holes_is_closed_up() {
+        const CONNS: u32 = 10_000;
+        let (mut round, mut lines) = round_of(CONNS);
+        let stays = |n: &u32| n.is_multiple_of(100);
+        (0..CONNS)
+            .filter(|n| !stays(n))
+            .for_each(|conn| round.remove(&mut lines, key(conn)));
+        assert_eq!(round.len(), 100);
+        assert!(round.ring.len() <= 2 * 100 + 100, "{}", round.ring.len());
+        // They have new places now.
+        round.remove(&mut lines, key(500));
+        let left: Vec<_> = (0..CONNS).filter(|n| stays(n) && *n != 500).collect();
+        assert_eq!(order(&mut round), left);
     }
 }

@@ -54,6 +54,20 @@ fn connections_take_turns() {
     assert_eq!(log.notes(), turns);
 }
 
+/// The task behind it takes its place, although that was posted later than the connections behind were in line.
+#[test]
+fn a_connection_whose_first_task_is_cancelled_keeps_its_turn() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let log = Log::new();
+    let ids = [0, 0, 1, 2].map(|conn| lp.enqueue(conn, Work::notes(&log, conn)).unwrap());
+    lp.run_pending(Duration::ZERO);
+    lp.enqueue(1, Work::notes(&log, 10)).unwrap();
+    lp.dequeue(ids[2]);
+    lp.run_pending(PLENTY);
+    assert_eq!(log.notes(), [0, 10, 2, 0]);
+}
+
 #[test]
 fn the_connections_of_several_services_take_turns_too() {
     let pool = pool(0);
