@@ -121,7 +121,8 @@ pub enum JoinError {
     /// Time is up. Names the tasks that still run: their steps do not return, or answer
     /// `Continue` although `is_stopping` says otherwise.
     StillRunning(Vec<String>),
-    /// Called from inside a step, on whatever thread, or on one of the pool's own threads: neither can wait for itself.
+    /// Called from inside a step or a wake-up of `finish`, on whatever thread, or on one of the pool's own threads: none of
+    /// these can wait for itself.
     OnWorker,
 }
 

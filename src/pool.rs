@@ -3,7 +3,7 @@
 use crate::clock::nanos;
 use crate::dump::{Counts, PoolDump};
 use crate::error::JoinError;
-use crate::inside::is_inside;
+use crate::inside::{Inside, is_inside};
 use crate::port::Port;
 use crate::primitive::{Condvar, Mutex, thread, thread_local, wait_until};
 use crate::service::Service;
@@ -35,16 +35,16 @@ pub struct ThreadPool {
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
 
-/// Counts the workers that have ended.
+/// What must come to its end before the pool has ended: the workers, and `finish`.
 pub(crate) struct Exits {
     running: Mutex<usize>,
     changed: Condvar,
 }
 
 impl Exits {
-    pub(crate) fn new(running: usize) -> Self {
+    pub(crate) fn new(workers: usize) -> Self {
         Self {
-            running: Mutex::new(running),
+            running: Mutex::new(workers + 1),
             changed: Condvar::new(),
         }
     }
@@ -111,6 +111,8 @@ impl ThreadPool {
         if !self.shared.start_finishing() {
             return;
         }
+        // Its wake-ups must not wait for it.
+        let _inside = Inside::enter(&*self.shared);
         let stats = Stats::default();
         let desk = self.shared.guest_desk(&stats);
         for port in self.shared.registry.ports() {
@@ -119,6 +121,7 @@ impl ThreadPool {
         self.shared.wake_for_all(&stats);
         self.shared.registry.retire(&stats);
         self.shared.sleep.close();
+        self.exits.one_less();
     }
 
     /// [`finish`](Self::finish), then waits until every worker has ended, at most for `timeout`. Without threads
@@ -128,18 +131,17 @@ impl ThreadPool {
     /// # Errors
     ///
     /// The names of the tasks that still run. The workers go on; it can be called again. On one of the
-    /// pool's own workers, and inside a step that a loop runs itself: `OnWorker`, at once.
+    /// pool's own workers, inside a step that a loop runs itself, and in a wake-up that `finish` makes: `OnWorker`, at once.
     #[doc(alias = "lws_threadpool_destroy")]
     pub fn join_timeout(&self, timeout: Duration) -> Result<(), JoinError> {
         self.finish();
         if self.is_own_worker() || is_inside(&*self.shared) {
             return Err(JoinError::OnWorker);
         }
-        if self.shared.seats.is_empty() && !self.run_leftovers(timeout) {
-            return Err(JoinError::StillRunning(self.running_tasks()));
-        }
-        let deadline = Instant::now().checked_add(timeout);
-        if !self.exits.wait(deadline) {
+        let begun = Instant::now();
+        let ends = self.exits.wait(begun.checked_add(timeout))
+            && (!self.shared.seats.is_empty() || self.run_leftovers(timeout.saturating_sub(begun.elapsed())));
+        if !ends {
             return Err(JoinError::StillRunning(self.running_tasks()));
         }
         self.join();

@@ -4,8 +4,8 @@
 mod util;
 
 use moored::{
-    BoxTask, Clock, ConnId, Context, Dequeued, JoinError, Service, Status, Task, TaskId, TaskReturn,
-    ThreadPool, task_fn,
+    BoxTask, Clock, ConnId, Context, Dequeued, JoinError, Service, Status, StopReason, Task, TaskId,
+    TaskReturn, ThreadPool, task_fn,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -250,6 +250,39 @@ fn a_step_on_the_loops_own_thread_cannot_join_its_pool() {
         gate.open();
         // Outside of steps it can.
         assert_eq!(pool.join_timeout(PATIENCE), Ok(()));
+    }
+}
+
+/// Of two threads that ended a pool without workers, the second was told that all was over while the first had not yet
+/// asked every task to stop; and a wake-up of `finish` that waited for the pool waited for itself.
+#[test]
+fn nobody_has_joined_a_pool_that_somebody_still_winds_up() {
+    for threads in [0, 1] {
+        let pool = Arc::new(pool(threads));
+        let (gate, answers) = (Gate::new(), Log::new());
+        let _guard = gate.guard();
+        let (ender, log, blocks) = (Arc::downgrade(&pool), answers.clone(), gate.clone());
+        let first = pool.service::<Work>(move || {
+            if let Some(pool) = ender.upgrade() {
+                log.add(pool.join_timeout(PATIENCE));
+            }
+            blocks.pass();
+        });
+        let mut second = Loop::new(&pool);
+        let id = second.enqueue(1, Work::parks()).unwrap();
+        second.run_pending(Duration::ZERO);
+        second.parked(1);
+        std::thread::scope(|scope| {
+            scope.spawn(|| pool.finish());
+            gate.wait_for(1);
+            let early = pool.join_timeout(Duration::ZERO);
+            assert_eq!(early, Err(JoinError::StillRunning(vec![id.to_string()])));
+            gate.open();
+            assert_eq!(pool.join_timeout(PATIENCE), Ok(()));
+        });
+        assert_eq!(answers.notes()[0], Err(JoinError::OnWorker));
+        assert_eq!(reap(&mut second, id).stopped().0, StopReason::PoolFinished);
+        drop(first);
     }
 }
 
