@@ -282,7 +282,7 @@ impl<T, P> Table<T, P> {
     #[inline]
     pub(crate) fn reap(&mut self, slot: u32) -> Option<Body<T>> {
         let body = self.slots[slot as usize].cell.as_mut()?.body.take();
-        if self.spares >= KEPT || self.abandoned {
+        if self.spares >= KEPT {
             self.slots[slot as usize].cell = None;
         } else {
             self.spares += 1;
