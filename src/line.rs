@@ -14,8 +14,8 @@ pub(crate) struct LineKey {
     pub(crate) conn: u32,
 }
 
-/// The turn that a task was taken for, and its line's place in the round before that. Tickets grow; a task that is put back and
-/// taken again keeps its own.
+/// The turn that a task was taken for, and its line's place in the round before that. Tickets grow, and after four thousand
+/// million turns begin anew (what is put back at that moment may change places); a task that is put back and taken again keeps its own.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Ticket(pub(crate) u32);
 

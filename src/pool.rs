@@ -139,8 +139,12 @@ impl ThreadPool {
             return Err(JoinError::OnWorker);
         }
         let begun = Instant::now();
-        let ends = self.exits.wait(begun.checked_add(timeout))
-            && (!self.shared.seats.is_empty() || self.run_leftovers(timeout.saturating_sub(begun.elapsed())));
+        let mut ends = self.exits.wait(begun.checked_add(timeout));
+        if ends && self.shared.seats.is_empty() {
+            // What a loop still holds ends where that gives it back.
+            self.shared.owner_goes();
+            ends = self.run_leftovers(timeout.saturating_sub(begun.elapsed()));
+        }
         if !ends {
             return Err(JoinError::StillRunning(self.running_tasks()));
         }

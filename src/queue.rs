@@ -97,12 +97,8 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
 
     /// How many tasks could be taken, about; 0 only if none.
     pub(crate) fn waiting(&self) -> usize {
-        let in_line = if self.round.len() > 0 {
-            self.chains.len()
-        } else {
-            0
-        };
-        in_line + self.left_posted
+        let in_line = (self.round.len() > 0).then(|| self.chains.len());
+        in_line.unwrap_or(0) + self.left_posted
     }
 
     /// Sees how much was posted.
@@ -149,10 +145,15 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
                 self.take_in_line(max - taken, &mut sink)
             });
         }
+        self.forget_burst();
+        taken
+    }
+
+    /// Gives up the memory of a burst that is over.
+    fn forget_burst(&mut self) {
         if self.chains.forget_burst() {
             self.round.forget_burst();
         }
-        taken
     }
 
     fn take_in_line(&mut self, max: usize, sink: &mut impl FnMut(Taken<J>)) -> usize {
@@ -251,6 +252,7 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
         }
         let job = self.take_out(key, head)?;
         self.settle(key);
+        self.forget_burst();
         Some(job)
     }
 

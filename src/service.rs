@@ -14,7 +14,7 @@ use crate::status::{Dequeued, Resume, Status, StopReason, Timeout};
 use crate::sync_point::{SyncPoint, TaskStatus};
 use crate::table::{Extras, NewTask};
 use crate::task::Task;
-use crate::timers::Timing;
+use crate::timers::{Due, Timing};
 use crate::visit::Stop;
 use std::fmt;
 use std::sync::Arc;
@@ -157,7 +157,7 @@ impl<T: Task> Service<T> {
         }
         let desk = self.desk();
         let mut visit = self.port.visit(&desk);
-        while let Some((armed, slot)) = visit.table.timers.due(desk.now()) {
+        while let Some(Due { at: armed, slot, .. }) = visit.table.timers.due(desk.now()) {
             if let Some((_, timeout)) = visit.table.due(slot).filter(|&(at, _)| at <= armed) {
                 let why = StopReason::TimedOut(timeout);
                 match timeout {

@@ -14,6 +14,7 @@ use crate::primitive::{AtomicBool, Mutex, Ordering, Steal, Stealer};
 use crate::queue::{FairQueue, Taken};
 use crate::registry::Registry;
 use crate::sleep::{Sleep, Urgency};
+use crate::state::Phase;
 use crate::stats::{Stats, Sums};
 use crossbeam_utils::CachePadded;
 use std::cell::{Cell, RefCell};
@@ -215,14 +216,23 @@ impl Shared {
         })
     }
 
-    /// Runs what is in line, on a thread that is no worker, until nothing is or the desk's time is up; at least one
+    /// Takes the oldest of some worker's batch, of this one's or the next that has any; and tells how many it has left.
+    pub(crate) fn steal_any(&self, first: usize) -> Option<(Taken<dyn Job>, usize)> {
+        let (before, from) = self.seats.split_at(first.min(self.seats.len()));
+        let mut seats = from.iter().chain(before);
+        seats.find_map(|seat| Some((steal(&seat.stealer)?, seat.stealer.len())))
+    }
+
+    /// Runs what was taken and not begun, and what is in line, on a thread that is no worker, until nothing is or the desk's time is up; at least one
     /// turn. Gives the number of turns.
     pub(crate) fn run_pending(&self, desk: &Desk<'_>) -> usize {
         let _inside = Inside::enter(self);
         let mut turns = 0;
         loop {
-            let mut next = None;
-            self.take(1, true, |taken| next = Some(taken.job));
+            let mut next = self.steal_any(0).map(|(taken, _)| taken.job);
+            if next.is_none() {
+                self.take(1, true, |taken| next = Some(taken.job));
+            }
             let Some(job) = next else { break };
             if let Some(job) = job.run(desk) {
                 self.put_in_line(job);
@@ -283,12 +293,17 @@ impl Shared {
             if in_line.is_some() {
                 return in_line;
             }
-            self.seats
-                .iter()
-                .flat_map(|seat| std::iter::from_fn(|| steal(&seat.stealer)))
-                .for_each(|taken| queue.put_back(taken));
+            self.return_batches(queue);
             queue.remove(key, head)
         })
+    }
+
+    /// Puts back what lies in the workers' batches.
+    fn return_batches(&self, queue: &mut FairQueue<dyn Job>) {
+        self.seats
+            .iter()
+            .flat_map(|seat| std::iter::from_fn(|| steal(&seat.stealer)))
+            .for_each(|taken| queue.put_back(taken));
     }
 
     /// The task belongs to another connection from now on.
@@ -296,6 +311,10 @@ impl Shared {
         let waiting = self.with_queue(|queue| {
             // What was posted to that connection before comes first.
             queue.collect();
+            if self.limited && head.state.phase() == Phase::Queued {
+                // Taken for the connection that it had, it would not count for the limit of the other.
+                self.return_batches(queue);
+            }
             queue.relocate(port, head, to);
             queue.waiting()
         });

@@ -10,7 +10,7 @@ use crate::conns::Conns;
 use crate::id::{ConnId, TaskId};
 use crate::state::{Phase, Word};
 use crate::status::Timeout;
-use crate::timers::{Timers, Timing};
+use crate::timers::{Due, Timers, Timing};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -302,7 +302,7 @@ impl<T, P> Table<T, P> {
         if let Some(extras) = own.extras.take()
             && let Some(due) = extras.timing.armed
         {
-            self.timers.disarm(due, slot);
+            self.timers.disarm(due);
         }
         if self.len == 0 && self.slots.len() > KEPT {
             self.forget_burst();
@@ -395,7 +395,8 @@ impl<T, P> Table<T, P> {
 
     /// Sets the moment at which the timers look at a task again.
     pub(crate) fn rearm(&mut self, slot: u32) {
-        let due = self.due(slot).map(|(at, _)| at);
+        let serial = self.head(slot).serial();
+        let due = self.due(slot).map(|(at, _)| Due { at, serial, slot });
         let Some(extras) = self
             .slots
             .get_mut(slot as usize)
@@ -406,10 +407,10 @@ impl<T, P> Table<T, P> {
         let before = std::mem::replace(&mut extras.timing.armed, due);
         if before != due {
             if let Some(before) = before {
-                self.timers.disarm(before, slot);
+                self.timers.disarm(before);
             }
             if let Some(due) = due {
-                self.timers.arm(due, slot);
+                self.timers.arm(due);
             }
         }
     }

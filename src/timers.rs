@@ -9,25 +9,33 @@ use std::collections::BTreeSet;
 /// The moments at which a task must be looked at, at most one per task, so that it is as long as there are tasks with
 /// timeouts and no longer (a heap would keep the entries of tasks that have ended).
 #[derive(Default)]
-pub(crate) struct Timers(BTreeSet<(u64, u32)>);
+pub(crate) struct Timers(BTreeSet<Due>);
+
+/// A moment, and what must be looked at then: of one moment the task that came first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Due {
+    pub(crate) at: u64,
+    pub(crate) serial: u64,
+    pub(crate) slot: u32,
+}
 
 impl Timers {
-    pub(crate) fn arm(&mut self, due: u64, slot: u32) {
-        self.0.insert((due, slot));
+    pub(crate) fn arm(&mut self, due: Due) {
+        self.0.insert(due);
     }
 
-    pub(crate) fn disarm(&mut self, due: u64, slot: u32) {
-        self.0.remove(&(due, slot));
+    pub(crate) fn disarm(&mut self, due: Due) {
+        self.0.remove(&due);
     }
 
     /// The earliest moment.
     pub(crate) fn next(&self) -> Option<u64> {
-        self.0.first().map(|&(due, _)| due)
+        self.0.first().map(|due| due.at)
     }
 
     /// When, until `now`, which task must be looked at. The caller arms it anew, or disarms it.
-    pub(crate) fn due(&self, now: u64) -> Option<(u64, u32)> {
-        self.0.first().copied().filter(|&(due, _)| due <= now)
+    pub(crate) fn due(&self, now: u64) -> Option<Due> {
+        self.0.first().copied().filter(|due| due.at <= now)
     }
 }
 
@@ -44,7 +52,7 @@ pub(crate) struct Timing {
     /// while can answer before it gives up on anybody.
     pub(crate) announced: u32,
     /// Its entry among the timers.
-    pub(crate) armed: Option<u64>,
+    pub(crate) armed: Option<Due>,
 }
 
 impl Timing {

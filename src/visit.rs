@@ -92,7 +92,10 @@ impl<T: Task> Visit<'_, T> {
 
     /// Asks every task to stop.
     fn stop_all(&mut self, reason: StopReason) {
-        for slot in self.table.from(0).collect::<Vec<_>>() {
+        // In the order in which they came: so the ends of a connection are told in theirs.
+        let mut slots: Vec<_> = self.table.from(0).collect();
+        slots.sort_by_key(|&slot| self.table.head(slot).serial());
+        for slot in slots {
             self.stop(slot, reason);
         }
     }

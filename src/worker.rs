@@ -174,11 +174,7 @@ impl Worker {
 
     /// Takes the oldest job of another worker's batch, and wakes a third if there are more.
     fn steal_any(&self, desk: &Desk<'_>) -> Option<Box<dyn Job>> {
-        let seats = &self.shared.seats;
-        let others = (self.index + 1..seats.len()).chain(0..self.index);
-        let (Taken { job, .. }, left) = others
-            .map(|seat| &seats[seat].stealer)
-            .find_map(|stealer| Some((steal(stealer)?, stealer.len())))?;
+        let (Taken { job, .. }, left) = self.shared.steal_any(self.index + 1)?;
         desk.stats.steals.add(1);
         self.shared.wake_worker(left, desk.stats);
         Some(job)

@@ -5,7 +5,7 @@ mod util;
 
 use moored::{
     BoxTask, Clock, ConnId, Context, Dequeued, JoinError, Service, Status, StopReason, Task, TaskId,
-    TaskReturn, ThreadPool, task_fn,
+    TaskOptions, TaskReturn, TaskStatus, ThreadPool, task_fn,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -508,4 +508,102 @@ fn workers_are_woken_while_another_drops_a_wake_up() {
         other.enqueue(1, Work::new(see)).unwrap();
         other.ends(1);
     }
+}
+
+/// What lay behind a long step, taken by its worker and not begun, was no business of a loop that lent a hand: it took the
+/// second task of a connection, and left the first.
+#[test]
+fn run_pending_begins_with_what_a_busy_worker_has_taken() {
+    let (clock, _hand) = Clock::manual();
+    let pool = ThreadPool::builder().threads(1).clock(clock).build().unwrap();
+    let mut lp = Loop::new(&pool);
+    let (log, gates) = (Log::new(), [Gate::new(), Gate::new()]);
+    let _guards = gates.each_ref().map(Gate::guard);
+    let notes = |note| Work::notes(&log, note);
+    in_one_batch(&mut lp, &gates, [Work::at(&gates[1]), notes("first")]);
+    lp.enqueue(2, notes("second")).unwrap();
+    lp.run_pending(PLENTY);
+    assert_eq!(log.notes(), ["first", "second"]);
+}
+
+/// Makes the only worker take two tasks at once, of the connections 1 and 2; the first begins, and must wait for the second gate.
+fn in_one_batch(lp: &mut Loop<Work>, gates: &[Gate; 2], tasks: [Work; 2]) {
+    // A worker that has just found one task takes two the next time.
+    lp.enqueue(0, Work::at(&gates[0])).unwrap();
+    gates[0].wait_for(1);
+    for (conn, task) in (1..).zip(tasks) {
+        lp.enqueue(conn, task).unwrap();
+    }
+    gates[0].open();
+    gates[1].wait_for(1);
+}
+
+/// A task that a worker had taken and not begun kept the right to start that it had got for its old connection.
+#[test]
+fn a_task_that_moves_before_its_start_waits_for_its_new_connection() {
+    let (clock, _hand) = Clock::manual();
+    let builder = ThreadPool::builder().threads(1).clock(clock);
+    let pool = builder.max_running_per_connection(1).build().unwrap();
+    let mut lp = Loop::new(&pool);
+    let gates = [Gate::new(), Gate::new()];
+    let _guards = gates.each_ref().map(Gate::guard);
+    let gate = gates[1].clone();
+    let parks = Work::new(move |_, step| {
+        if step == 1 {
+            gate.pass();
+            TaskReturn::Sync
+        } else {
+            TaskReturn::TaskDone
+        }
+    });
+    in_one_batch(&mut lp, &gates, [parks, Work::done()]);
+    let [parks, moves] = [1, 2].map(|conn| lp.tasks_of(conn)[0]);
+    assert!(lp.reattach(moves, 1));
+    let last = lp.enqueue(3, Work::done()).unwrap();
+    gates[1].open();
+    // The worker is beyond what it had taken when it has done this.
+    eventually("the last has ended", || lp.peek(last) == Some(Status::Finished));
+    assert_eq!(lp.peek(parks), Some(Status::Syncing));
+    assert_eq!(lp.peek(moves), Some(Status::Queued));
+    lp.connection_closed(1);
+}
+
+/// The ends that a call brings about at once were told in the order of the tables' slots, which are used again from the last.
+#[test]
+fn ends_of_one_moment_are_told_in_the_order_of_the_tasks() {
+    for times_out in [false, true] {
+        let (clock, hand) = Clock::manual();
+        let builder = ThreadPool::builder().threads(0).clock(clock);
+        let pool = builder.max_running_per_connection(1).build().unwrap();
+        let mut lp = Loop::new(&pool);
+        for conn in [7, 7] {
+            lp.enqueue(conn, Work::done()).unwrap();
+        }
+        lp.run_pending(PLENTY);
+        lp.ends(2);
+        let timeout = || TaskOptions::new().queue_timeout(Duration::from_secs(1));
+        let ids = [7, 7].map(|conn| lp.enqueue_with(conn, Work::done(), timeout()).unwrap());
+        if times_out {
+            hand.advance(Duration::from_secs(1));
+        } else {
+            pool.finish();
+        }
+        assert_eq!(lp.take_ready().collect::<Vec<_>>(), ids);
+    }
+}
+
+/// With no threads it stayed in line for ever, since nobody ran what was pending any more.
+#[test]
+fn what_a_loop_holds_while_a_pool_without_threads_is_joined_ends_when_it_is_given_back() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let id = lp.enqueue(1, Work::parks()).unwrap();
+    lp.run_pending(PLENTY);
+    lp.parked(1);
+    let Some(TaskStatus::Syncing(point)) = lp.task_status(id) else {
+        panic!("it is parked")
+    };
+    assert_eq!(pool.join_timeout(PATIENCE), Ok(()));
+    point.resume();
+    assert_eq!(reap(&mut lp, id).stopped().0, StopReason::PoolFinished);
 }
