@@ -5,6 +5,7 @@ use std::io;
 
 /// Why [`Service::enqueue`](crate::Service::enqueue) refused a task, with the task.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum EnqueueError<T> {
     /// `max_queue_depth` tasks wait for their first step and no worker is idle. Answer "busy" (HTTP 503) or try
     /// again after the next wake-up.
@@ -117,9 +118,10 @@ pub(crate) const MAX_THREADS: usize = 65_000;
 
 /// Why [`ThreadPool::join_timeout`](crate::ThreadPool::join_timeout) came back before the workers had ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum JoinError {
-    /// Time is up. Names the tasks that still run: their steps do not return, or answer
-    /// `Continue` although `is_stopping` says otherwise.
+    /// Time is up. Names the tasks that keep workers: their steps do not return, or answer
+    /// `Continue` although `is_stopping` says otherwise. If there are none, those that have not ended.
     StillRunning(Vec<String>),
     /// Called from inside a step or a wake-up of `finish`, on whatever thread, or on one of the pool's own threads: none of
     /// these can wait for itself.

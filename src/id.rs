@@ -5,7 +5,7 @@ use std::fmt;
 /// Whatever the service loop calls a client.
 ///
 /// The caller chooses it and must not use it again for another client as long as tasks of the first one
-/// may be alive: a counter does, a socket's file descriptor does not.
+/// may be alive: a counter does, a socket's file descriptor does not. From a `usize`, such as a `mio::Token`'s: `token.0 as u64`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(transparent))]
 pub struct ConnId(pub u64);
@@ -33,6 +33,14 @@ pub struct TaskId {
     pub(crate) serial: u64,
     pub(crate) service: u32,
     pub(crate) slot: u32,
+}
+
+/// As its text.
+#[cfg(feature = "serde")]
+impl serde::Serialize for TaskId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 /// `<service>.<serial>`: short, and unique within the process.

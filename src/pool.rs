@@ -10,6 +10,7 @@ use crate::service::Service;
 use crate::shared::Shared;
 use crate::stats::Stats;
 use crate::task::Task;
+use crate::task_dump::TaskDump;
 use crate::wake::Wake;
 use std::cell::Cell;
 use std::fmt;
@@ -26,9 +27,10 @@ thread_local! {
 ///
 /// Build it with [`builder`](Self::builder), give each loop a [`service`](Self::service). It can be shared between threads.
 ///
-/// Dropping it is [`finish`](Self::finish) and a wait for the workers, except on one of its own
+/// Dropping it is [`finish`](Self::finish) and a wait for the workers, however long their steps take, except on one of its own
 /// workers, which cannot wait for itself. Services may be dropped before or after.
 #[doc(alias = "lws_threadpool")]
+#[must_use = "dropping it ends it"]
 pub struct ThreadPool {
     shared: Arc<Shared>,
     exits: Arc<Exits>,
@@ -84,7 +86,7 @@ impl ThreadPool {
     /// A loop's end of the pool, for tasks of type `T`. `wake` is called, on any thread, when the loop should call
     /// [`take_ready`](Service::take_ready): an `Arc<mio::Waker>`, or a closure. See [`Wake`].
     ///
-    /// After [`finish`](Self::finish) it refuses every task.
+    /// After [`finish`](Self::finish) it refuses every task. From any thread; make one for each loop, not one for each client.
     pub fn service<T: Task>(&self, wake: impl Wake) -> Service<T> {
         Service::new(Port::new(Arc::clone(&self.shared), Box::new(wake)))
     }
@@ -105,7 +107,8 @@ impl ThreadPool {
     }
 
     /// Winds the pool up, without waiting: nothing more is accepted, queued tasks end as `Stopped`, started ones are
-    /// asked to stop, outliving ones too. The ends are announced as usual. Calling it again does nothing.
+    /// asked to stop, outliving ones too. The ends are announced as usual. Calling it again does nothing. From any thread, a
+    /// step included; O(tasks).
     #[doc(alias = "lws_threadpool_finish")]
     pub fn finish(&self) {
         if !self.shared.start_finishing() {
@@ -126,11 +129,14 @@ impl ThreadPool {
 
     /// [`finish`](Self::finish), then waits until every worker has ended, at most for `timeout`. Without threads
     /// (`threads(0)`) it runs what is pending here. A parked task that a loop holds at that moment ends when that loop
-    /// gives it back, on the loop's thread.
+    /// gives it back, on the loop's thread; a step that a loop runs itself, in `run_pending`, is not waited for.
+    ///
+    /// A timeout of this call is none of the pool's: who drops the pool then waits for the steps that do not return. To leave
+    /// without them, `std::mem::forget` the pool, or end the process.
     ///
     /// # Errors
     ///
-    /// The names of the tasks that still run. The workers go on; it can be called again. On one of the
+    /// The names of the tasks whose steps have not returned. The workers go on; it can be called again. On one of the
     /// pool's own workers, inside a step that a loop runs itself, and in a wake-up that `finish` makes: `OnWorker`, at once.
     #[doc(alias = "lws_threadpool_destroy")]
     pub fn join_timeout(&self, timeout: Duration) -> Result<(), JoinError> {
@@ -141,25 +147,28 @@ impl ThreadPool {
         let begun = Instant::now();
         let mut ends = self.exits.wait(begun.checked_add(timeout));
         if ends && self.shared.seats.is_empty() {
-            // What a loop still holds ends where that gives it back.
-            self.shared.owner_goes();
             ends = self.run_leftovers(timeout.saturating_sub(begun.elapsed()));
         }
         if !ends {
             return Err(JoinError::StillRunning(self.running_tasks()));
         }
-        self.join();
+        self.close();
         Ok(())
     }
 
-    /// Names what has started and not ended.
+    /// Names what keeps workers; without any, what has not ended.
     fn running_tasks(&self) -> Vec<String> {
-        let running = self
-            .dump()
-            .tasks
-            .into_iter()
-            .filter(|task| !task.status.is_ended());
-        running
+        let tasks = self.dump().tasks;
+        let on_workers = tasks.iter().any(|task| task.worker.is_some());
+        let keeps_the_pool = |task: &&TaskDump| {
+            if on_workers {
+                task.worker.is_some()
+            } else {
+                !task.status.is_ended()
+            }
+        };
+        let named = tasks.iter().filter(keeps_the_pool);
+        named
             .map(|task| match &task.name {
                 Some(name) => format!("{} ({name})", task.id),
                 None => task.id.to_string(),
@@ -176,6 +185,16 @@ impl ThreadPool {
             self.shared.registry.retire(&stats);
         }
         !self.shared.has_pending()
+    }
+
+    /// Nothing is pending: what a loop still holds ends where that gives it back.
+    fn close(&self) {
+        if self.shared.seats.is_empty() {
+            self.shared.owner_goes();
+            self.run_leftovers(Duration::MAX);
+        } else {
+            self.join();
+        }
     }
 
     fn join(&self) {
@@ -199,11 +218,8 @@ pub(crate) fn become_worker_of(shared: &Arc<Shared>) {
 impl Drop for ThreadPool {
     fn drop(&mut self) {
         self.finish();
-        if self.shared.seats.is_empty() {
-            self.shared.owner_goes();
-            self.run_leftovers(Duration::MAX);
-        } else if !self.is_own_worker() {
-            self.join();
+        if !self.is_own_worker() {
+            self.close();
         }
     }
 }

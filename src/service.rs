@@ -36,11 +36,17 @@ pub struct Service<T: Task> {
     port: Arc<Port<T>>,
     /// The parked task that is lent to the loop.
     lent: Option<Box<TaskCell<T>>>,
+    /// Whether the next event wakes the loop: not while `take_more` finds something.
+    awaits_wake: bool,
 }
 
 impl<T: Task> Service<T> {
     pub(crate) fn new(port: Arc<Port<T>>) -> Self {
-        Self { port, lent: None }
+        Self {
+            port,
+            lent: None,
+            awaits_wake: true,
+        }
     }
 
     /// Gives a task to the pool, for a connection. O(1); wakes a worker if one sleeps and none is on its way.
@@ -121,7 +127,7 @@ impl<T: Task> Service<T> {
     #[doc(alias = "LWS_CALLBACK_SERVER_WRITEABLE")]
     pub fn take_ready(&mut self) -> Ready {
         self.before_looking();
-        self.port.inbox.bell.unring();
+        self.await_wake();
         self.look()
     }
 
@@ -129,15 +135,21 @@ impl<T: Task> Service<T> {
     /// next wake-up only when it finds nothing, so a busy loop costs its workers hardly any.
     ///
     /// A loop that sleeps although this gave something may sleep on news. One with sockets can look at them without waiting
-    /// (a poll with a timeout of zero) in between.
+    /// in between: as long as there is more, [`next_timeout`](Self::next_timeout) is zero. Costs as much as `take_ready`.
     pub fn take_more(&mut self) -> Ready {
         self.before_looking();
         let ready = self.look();
         if !ready.is_empty() {
+            self.awaits_wake = false;
             return ready;
         }
-        self.port.inbox.bell.unring();
+        self.await_wake();
         self.look()
+    }
+
+    fn await_wake(&mut self) {
+        self.port.inbox.bell.unring();
+        self.awaits_wake = true;
     }
 
     fn before_looking(&mut self) {
@@ -172,7 +184,7 @@ impl<T: Task> Service<T> {
     }
 
     /// How a task stands; the loop's `waitpid`. An ended task is reaped: it comes back by value and its id is
-    /// unknown from then on. A parked one is lent until the [`SyncPoint`] is answered or dropped.
+    /// unknown from then on (ask [`connection_of`](Self::connection_of) before, if you need to know whose it was). A parked one is lent until the [`SyncPoint`] is answered or dropped.
     ///
     /// `None`: no such task, or it was reaped. O(1).
     #[doc(alias = "lws_threadpool_task_status")]
@@ -298,7 +310,7 @@ impl<T: Task> Service<T> {
         true
     }
 
-    /// The tasks of a connection that are not reaped, in the order in which they came to it.
+    /// The tasks of a connection that are not reaped, in the order in which they came to it. O(their number).
     #[doc(alias = "lws_threadpool_foreach_task_wsi")]
     #[doc(alias = "lws_threadpool_get_task_wsi")]
     pub fn tasks_of(&self, conn: impl Into<ConnId>) -> Vec<TaskId> {
@@ -308,7 +320,7 @@ impl<T: Task> Service<T> {
         table.tasks_of(conn).map(|slot| table.id(slot)).collect()
     }
 
-    /// The connection of a task; `None` if that has closed, or there is no such task.
+    /// The connection of a task; `None` if that has closed, or there is no such task, also because it was reaped. O(1).
     #[doc(alias = "lws_threadpool_get_wsi")]
     pub fn connection_of(&self, id: TaskId) -> Option<ConnId> {
         let table = self.port.table.lock();
@@ -316,9 +328,13 @@ impl<T: Task> Service<T> {
     }
 
     /// How long the loop may sleep before it must call [`take_ready`](Self::take_ready) for a timeout; `None`: until it
-    /// is woken. Without threads (`threads(0)`) it is zero while steps are pending.
+    /// is woken. Zero after a [`take_more`](Self::take_more) that gave something, and without threads (`threads(0)`) while steps
+    /// are pending. O(1).
     pub fn next_timeout(&self) -> Option<Duration> {
         let shared = &self.port.shared;
+        if !self.awaits_wake {
+            return Some(Duration::ZERO);
+        }
         if shared.seats.is_empty() && shared.has_pending() {
             return Some(Duration::ZERO);
         }
@@ -337,7 +353,7 @@ impl<T: Task> Service<T> {
         self.port.shared.run_pending(&desk.with_budget(nanos(budget)))
     }
 
-    /// Tasks that are not reaped.
+    /// Tasks that are not reaped. O(1).
     pub fn len(&self) -> usize {
         self.port.table.lock().len()
     }

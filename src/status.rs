@@ -59,6 +59,7 @@ impl fmt::Display for Status {
 
 /// Why a task stopped, or is asked to. The first reason stays.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum StopReason {
     /// The step returned `Stopped` of its own accord.
     Returned,
@@ -76,6 +77,7 @@ pub enum StopReason {
 
 /// Which of a task's timeouts ran out. See [`TaskOptions`](crate::TaskOptions).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum Timeout {
     /// It waited too long for its first step.
     Queue,

@@ -85,7 +85,7 @@ impl<'a, T: Task> SyncPoint<'a, T> {
         }
     }
 
-    /// Asks the task to stop: its step is called with `is_stopping`, and its end announced.
+    /// Asks the task to stop: its step is called with `is_stopping`, and its end announced. O(1).
     #[doc(alias = "lws_threadpool_task_sync")]
     pub fn stop(self) {
         if let Some(cell) = self.lent.take() {

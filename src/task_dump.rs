@@ -11,7 +11,6 @@ use std::borrow::Cow;
 #[non_exhaustive]
 pub struct TaskDump {
     /// Its id; as text in JSON.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "as_text"))]
     pub id: TaskId,
     /// Its name, if it was given one.
     pub name: Option<Cow<'static, str>>,
@@ -77,9 +76,4 @@ impl TaskDump {
             sync_percent: percent(account.parked),
         }
     }
-}
-
-#[cfg(feature = "serde")]
-fn as_text<S: serde::Serializer>(id: &TaskId, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(id)
 }

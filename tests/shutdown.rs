@@ -173,6 +173,7 @@ fn join_timeout_names_what_still_runs() {
         .enqueue_with(1, Work::at(&gate), TaskOptions::new().name("the stuck one"))
         .unwrap();
     let plain = lp.enqueue(2, Work::at(&gate)).unwrap();
+    // It waits for a worker, and keeps none.
     lp.enqueue(3, Work::done()).unwrap();
     gate.wait_for(2);
     let error = pool.join_timeout(Duration::from_millis(5)).unwrap_err();

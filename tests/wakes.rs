@@ -5,7 +5,7 @@
 mod process;
 mod util;
 
-use moored::{Clock, Status, StopReason, TaskReturn, TaskStatus, ThreadPool, Wake};
+use moored::{Clock, Service, Status, StopReason, TaskReturn, TaskStatus, ThreadPool, Wake};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -416,6 +416,22 @@ fn take_more_that_comes_back_empty_asks_for_the_next_wake_up() {
     lp.run_pending(PLENTY);
     assert_eq!(lp.bell.total(), before + 1);
     assert_eq!(lp.take_more().collect::<Vec<_>>(), [id]);
+}
+
+/// A loop that sleeps for as long as it is told to does not sleep on news, although `take_more` has asked for no wake-up.
+#[test]
+fn after_take_more_that_gave_something_there_is_no_time_to_sleep() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    for looks_last in [Service::take_ready, Service::take_more] {
+        lp.enqueue(1, Work::done()).unwrap();
+        lp.run_pending(PLENTY);
+        assert_eq!(lp.next_timeout(), None);
+        assert_eq!(lp.take_more().len(), 1);
+        assert_eq!(lp.next_timeout(), Some(Duration::ZERO));
+        assert!(looks_last(&mut lp).is_empty());
+        assert_eq!(lp.next_timeout(), None);
+    }
 }
 
 /// A worker is about to look for work when it has woken the loop; but until that call returns, others must.

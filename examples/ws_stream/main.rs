@@ -61,7 +61,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let limits = Limits {
-        sockets: options.max_connections + SPARE_SOCKETS,
+        sockets: options.max_connections.saturating_add(SPARE_SOCKETS),
         idle_time: options.idle_timeout,
         request_time: options.idle_timeout.min(REQUEST_TIME),
         ..Limits::default()

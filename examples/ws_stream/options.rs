@@ -16,7 +16,8 @@ Usage: ws_stream [options]
   --threads N          worker threads of the pool [number of cores]
   --max-queue-depth N  tasks that may wait for their first step [4096]
   --max-connections N  WebSockets open at once [4096]
-  --idle-timeout N     seconds after which a silent WebSocket is closed [60]
+  --idle-timeout N     seconds after which a silent WebSocket is closed, and the most
+                       that a request may take, if less than 10 [60]
   --help               this text
 ";
 

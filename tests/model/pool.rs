@@ -84,6 +84,7 @@ impl Real {
                     EnqueueError::QueueFull(_) => "QueueFull",
                     EnqueueError::TooManyTasks(_) => "TooManyTasks",
                     EnqueueError::Finished(_) => "Finished",
+                    _ => "of a kind that the reference does not know",
                 };
                 assert_eq!(
                     refused.into_task().script,
@@ -198,6 +199,7 @@ fn options(plan: &Plan, number: usize) -> Option<TaskOptions> {
             Timeout::Queue => options.queue_timeout(after),
             Timeout::Sync => options.sync_timeout(after),
             Timeout::Deadline => options.deadline(after),
+            other => unreachable!("{other:?} is in no plan"),
         };
     }
     Some(options)

@@ -54,7 +54,7 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         let skipped = built || name.starts_with("mutants.out");
         if kind.is_dir() && !skipped {
             walk(&entry.path(), found);
-        } else if kind.is_file() {
+        } else if kind.is_file() && entry.path().extension().is_none_or(|kind| kind != "log") {
             found.push(entry.path());
         }
     }

@@ -220,7 +220,8 @@ impl Books {
             StopReason::ConnectionClosed => entry.asked.contains(&why) && !entry.outlives,
             StopReason::TimedOut(Timeout::Queue | Timeout::Sync | Timeout::Deadline) => entry.has_timeouts,
             StopReason::PoolFinished => self.finishing,
-            StopReason::ServiceDropped => false,
+            // Nobody is there to be told; and no other is known.
+            _ => false,
         }
     }
 
