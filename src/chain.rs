@@ -108,3 +108,34 @@ impl<J: ?Sized> Chains<J> {
         is_over
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::line::Place;
+
+    #[test]
+    fn the_memory_of_a_burst_is_given_up_with_its_last_job() {
+        for (jobs, is_burst) in [(KEPT, false), (KEPT + 1, true)] {
+            let mut line = Line {
+                first: NONE,
+                last_started: NONE,
+                last: NONE,
+                running: 0,
+                place: Place::Away,
+            };
+            let mut chains = Chains(Slab::with_capacity(jobs));
+            for job in 0..jobs {
+                let last = line.last;
+                chains.link(&mut line, Box::new(job), last, false, Ticket::NONE, |_, _| {});
+            }
+            for job in 0..jobs {
+                assert!(!chains.forget_burst(), "it is not over");
+                let first = line.first;
+                assert_eq!(*chains.unlink(&mut line, first), job);
+            }
+            assert_eq!(chains.forget_burst(), is_burst, "{jobs} jobs");
+            assert_eq!(chains.0.capacity(), if is_burst { 0 } else { KEPT });
+        }
+    }
+}

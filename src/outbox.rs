@@ -159,6 +159,16 @@ mod tests {
     }
 
     #[test]
+    fn the_memory_of_a_burst_is_given_up_when_it_is_over() {
+        for (jobs, is_kept) in [(8, true), (2 * KEPT as u32, false)] {
+            let outbox = Outbox::new();
+            (0..jobs).for_each(|job| _ = outbox.post(job, Box::new(job)));
+            outbox.take_all(&mut Vec::new());
+            assert_eq!(outbox.0.lock().posts.capacity() > 0, is_kept, "{jobs} jobs");
+        }
+    }
+
+    #[test]
     fn while_each_connection_has_one_job_they_are_taken_as_they_came() {
         let outbox = Outbox::new();
         for job in [3, 1, 2] {

@@ -8,7 +8,7 @@ use moored::{
 };
 use std::collections::HashMap;
 use std::time::Duration;
-use util::{Alive, Gate, Loop, PLENTY, Work, panic_silently, pool, reap, resume};
+use util::{Alive, Gate, Log, Loop, PLENTY, Work, panic_silently, pool, reap, resume};
 
 #[test]
 fn a_task_runs_step_by_step_and_comes_back_by_value() {
@@ -414,4 +414,32 @@ fn a_refused_task_comes_back_untouched() {
     assert_eq!((task.steps, alive.count()), (0, 1));
     lp.run_pending(PLENTY);
     lp.enqueue(1, task).expect("there is room again");
+}
+
+#[test]
+fn a_context_prints_what_a_step_may_know() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let said = Log::new();
+    let notes = said.clone();
+    let says = Work::stubborn(move |cx, step| {
+        notes.add(format!("{cx:?}"));
+        if step == 1 {
+            TaskReturn::Sync
+        } else {
+            TaskReturn::Stopped
+        }
+    });
+    let id = lp.enqueue(7, says).unwrap();
+    lp.run_pending(PLENTY);
+    lp.connection_closed(7);
+    lp.run_pending(Duration::ZERO);
+    let context = |stop, conn| {
+        format!("Context {{ task_id: {id:?}, stop_reason: {stop}, connection: {conn}, worker: None }}")
+    };
+    let expected = [
+        context("None", "Some(ConnId(7))"),
+        context("Some(ConnectionClosed)", "None"),
+    ];
+    assert_eq!(said.notes(), expected);
 }
