@@ -345,8 +345,8 @@ impl<T: Task> Service<T> {
     /// Runs pending steps on this thread until none is in line or `budget` is used up; gives how many turns it
     /// gave to tasks. This is how tasks run without threads (`threads(0)`); with threads, it lends the workers a hand.
     ///
-    /// The tasks are those of the whole pool, in the same fair order as on workers. A step is not interrupted,
-    /// so the budget can be exceeded by one step; with a budget of zero one task runs one step.
+    /// The tasks are those of the whole pool, in the same fair order as on workers; first come those that a worker has taken and not
+    /// begun. A step is not interrupted, so the budget can be exceeded by one step; with a budget of zero one task runs one step.
     pub fn run_pending(&mut self, budget: Duration) -> usize {
         self.end_loan();
         let desk = self.desk();
