@@ -187,3 +187,33 @@ impl Sleep {
         self.condvar.notify_all();
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// S7: a token is a state, so a second one would be lost.
+    #[test]
+    fn one_wake_up_is_under_way_at_most() {
+        let sleep = Sleep::new(2);
+        assert!(!sleep.wake_one(), "nobody sleeps");
+        assert_eq!([sleep.enter(), sleep.enter()], [false; 2]);
+        assert_eq!(sleep.urgency(), Urgency::Eager);
+        assert_eq!([sleep.wake_one(), sleep.wake_one()], [true, false]);
+        assert_eq!(sleep.urgency(), Urgency::No);
+        // Who takes the token away is awake; the other can be woken now.
+        assert!(!sleep.wait(false));
+        assert_eq!(sleep.urgency(), Urgency::Eager);
+        assert_eq!([sleep.wake_one(), sleep.wake_one()], [true, false]);
+    }
+
+    #[test]
+    fn nobody_is_woken_while_somebody_watches() {
+        let sleep = Sleep::new(2);
+        sleep.enter();
+        assert_eq!([sleep.start_watching(), sleep.start_watching()], [true, false]);
+        assert_eq!(sleep.urgency(), Urgency::No);
+        sleep.stop_watching();
+        assert_eq!(sleep.urgency(), Urgency::Eager);
+    }
+}
