@@ -244,11 +244,14 @@ fn a_server_that_was_stopped_blames_no_client() {
         "GET /page.css HTTP/1.1\r\nHo",
         "st: a\r\nConnection: close\r\n\r\n",
     ];
-    let begun = Instant::now();
+    let files = open_files(server.pid());
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| server.connect()).collect();
     for client in &mut clients {
         client.write_all(halves[0].as_bytes()).expect("sent");
     }
+    // Who is not accepted yet has no clock that runs.
+    server.until_files(files + CLIENTS);
+    let begun = Instant::now();
     server.signal("STOP");
     for client in &mut clients {
         client.write_all(halves[1].as_bytes()).expect("sent");
