@@ -29,9 +29,8 @@
 //! | injector | 1226 | 223 | 901 | 209 | 140 |
 //! | one by one | 1268 | 276 | 1390 | 299 | 313 |
 //!
-//! Other work ran beside it, and with 16 in flight the rounds of one row are 1:4 apart, by where the system puts three threads on two
-//! cores. Elsewhere the queue is 3 to 6 % behind an injector with two workers, and up to 26 % with eight, most of it noise; taking by
-//! batches is up to twice as fast as one by one.
+//! Other work ran beside it, and with 16 in flight the rounds of a row are 1:4 apart. Elsewhere the queue is 3 to 6 % behind an injector with
+//! two workers, up to 26 % with eight, most of it noise; taking by batches is up to twice as fast as one by one.
 
 use crate::cell::{HasHead, Head};
 use crate::chain::Chains;
@@ -383,6 +382,10 @@ mod tests {
         jobs
     }
 
+    fn put_back(queue: &mut FairQueue<Job>, taken: impl IntoIterator<Item = Taken<Job>>) {
+        taken.into_iter().for_each(|taken| queue.put_back(taken));
+    }
+
     fn order(taken: &[Taken<Job>]) -> Vec<u64> {
         taken.iter().map(|taken| taken.job.0.serial()).collect()
     }
@@ -393,12 +396,10 @@ mod tests {
     fn what_is_put_back_comes_in_the_order_in_which_it_was_taken() {
         let mut queue = queue_of(6, Some(1));
         let (early, late) = (take(&mut queue, 2), take(&mut queue, 2));
-        for job in early.into_iter().chain(late) {
-            queue.put_back(job);
-        }
+        put_back(&mut queue, early.into_iter().chain(late));
         // Once more: who was put back keeps its place.
-        let again = take(&mut queue, 1).remove(0);
-        queue.put_back(again);
+        let again = take(&mut queue, 1);
+        put_back(&mut queue, again);
         assert_eq!(queue.waiting(), 6);
         assert_eq!(order(&take(&mut queue, 6)), [0, 1, 2, 3, 4, 5]);
     }
@@ -408,9 +409,7 @@ mod tests {
     #[test]
     fn what_is_put_back_gives_no_turn_to_a_connection_that_waits_for_one() {
         let mut queue = queue(None);
-        for serial in 0..3 {
-            queue.push(Box::new(Job::new(serial, 0)));
-        }
+        (0..3).for_each(|serial| queue.push(Box::new(Job::new(serial, 0))));
         let (first, second) = (take(&mut queue, 1).remove(0), take(&mut queue, 1).remove(0));
         queue.push(Box::new(Job::new(9, 1)));
         assert_eq!(order(&take(&mut queue, 1)), [2]);
@@ -419,6 +418,21 @@ mod tests {
         queue.push(Box::new(Job::new(3, 0)));
         queue.put_back(second);
         assert_eq!(order(&take(&mut queue, 9)), [9, 1, 3]);
+    }
+
+    /// A cancelled job that was put back leaves the queue, and its connection may start another.
+    #[test]
+    fn what_was_put_back_can_be_taken_out() {
+        let mut queue = queue_of(1, Some(1));
+        let taken = take(&mut queue, 1).remove(0);
+        let key = taken.job.line();
+        queue.put_back(taken);
+        let line = queue.lines.get(key);
+        let job = queue.chains.unlink(line, line.first);
+        queue.settle(key);
+        assert!(!queue.has_work());
+        queue.push(job);
+        assert_eq!(take(&mut queue, 1).len(), 1);
     }
 
     /// A worker that took only what had been put back counted nothing of what was posted, so nobody was woken for it.
@@ -444,9 +458,8 @@ mod tests {
     fn the_jobs_of_a_connection_are_put_back_in_their_order() {
         for turned in [false, true] {
             let mut queue = queue(None);
-            for serial in [8, 2, 5] {
-                queue.push(Box::new(Job::new(serial, 0)));
-            }
+            let posted = [8, 2, 5].iter();
+            posted.for_each(|&serial| queue.push(Box::new(Job::new(serial, 0))));
             queue.push(Box::new(Job::started(9, 0)));
             queue.push(Box::new(Job::started(1, 0)));
             let mut taken: Vec<_> = (0..4).flat_map(|_| take(&mut queue, 1)).collect();
@@ -454,9 +467,7 @@ mod tests {
             if turned {
                 taken.reverse();
             }
-            for job in taken {
-                queue.put_back(job);
-            }
+            put_back(&mut queue, taken);
             let again: Vec<_> = (0..5).flat_map(|_| take(&mut queue, 1)).collect();
             assert_eq!(order(&again), [9, 1, 8, 2, 5], "turned: {turned}");
         }
@@ -467,26 +478,20 @@ mod tests {
     fn what_is_put_back_again_stays_before_the_others_of_its_connection() {
         let mut queue = queue(None);
         (0..3).for_each(|serial| queue.push(Box::new(Job::new(serial, 0))));
-        let two = [(); 2].map(|()| take(&mut queue, 1).remove(0));
-        for job in two {
-            queue.put_back(job);
-        }
-        let again = take(&mut queue, 1).remove(0);
-        queue.put_back(again);
-        let order: Vec<_> = (0..3).flat_map(|_| order(&take(&mut queue, 1))).collect();
-        assert_eq!(order, [0, 1, 2]);
+        let back = [(); 2].map(|()| take(&mut queue, 1).remove(0));
+        put_back(&mut queue, back);
+        let again = take(&mut queue, 1);
+        put_back(&mut queue, again);
+        assert_eq!(order(&take(&mut queue, 3)), [0, 1, 2]);
     }
 
     /// Who was put back with two jobs and got both turns before what had been posted meanwhile.
     #[test]
     fn what_was_posted_comes_before_a_second_turn_of_what_was_put_back() {
         let mut queue = queue(None);
-        for serial in [0, 1] {
-            queue.push(Box::new(Job::new(serial, 0)));
-        }
-        for job in take(&mut queue, 1).into_iter().chain(take(&mut queue, 1)) {
-            queue.put_back(job);
-        }
+        (0..2).for_each(|serial| queue.push(Box::new(Job::new(serial, 0))));
+        let back = take(&mut queue, 1).into_iter().chain(take(&mut queue, 1));
+        put_back(&mut queue, back);
         queue.lines.outbox(0).post(1, Box::new(Job::new(9, 1)));
         let mut taken = Vec::new();
         queue.take(3, true, |job| taken.push(job));
