@@ -4,6 +4,7 @@ use crate::id::ConnId;
 use crate::line::LineKey;
 use crate::state::State;
 use crate::times::Times;
+use crate::vacancies::PAGE;
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -70,15 +71,12 @@ impl Head {
 
 const _: () = assert!(cfg!(loom) || size_of::<Head>() == 64, "a head is one cache line");
 
-/// So many heads are made at once.
-pub(crate) const CHUNK: usize = if cfg!(loom) { 2 } else { 64 };
-
-/// The shared parts of some tasks.
+/// The shared parts of a page of tasks.
 #[derive(Debug)]
 pub(crate) struct Chunk {
-    heads: [Head; CHUNK],
+    heads: [Head; PAGE],
     /// The connection of each. Hardly ever read by a worker.
-    conns: [AtomicU64; CHUNK],
+    conns: [AtomicU64; PAGE],
 }
 
 impl Chunk {
@@ -91,16 +89,16 @@ impl Chunk {
 
     #[inline]
     pub(crate) fn head(&self, slot: u32) -> &Head {
-        &self.heads[slot as usize % CHUNK]
+        &self.heads[slot as usize % PAGE]
     }
 
     pub(crate) fn connection(&self, slot: u32) -> ConnId {
-        ConnId(self.conns[slot as usize % CHUNK].load(Relaxed))
+        ConnId(self.conns[slot as usize % PAGE].load(Relaxed))
     }
 
     #[inline]
     pub(crate) fn set_connection(&self, slot: u32, conn: ConnId) {
-        self.conns[slot as usize % CHUNK].store(conn.0, Relaxed);
+        self.conns[slot as usize % PAGE].store(conn.0, Relaxed);
     }
 }
 

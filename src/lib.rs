@@ -130,6 +130,7 @@ mod task_dump;
 mod timers;
 mod times;
 mod unwind;
+mod vacancies;
 mod visit;
 mod wake;
 mod worker;

@@ -5,12 +5,13 @@
 //! ended and is not reaped. The tasks of a connection are linked through their slots, in the order in which they came, so that
 //! closing it costs as much as it has tasks.
 
-use crate::cell::{Body, CHUNK, Cell, Chunk, HasHead, Head};
+use crate::cell::{Body, Cell, Chunk, HasHead, Head};
 use crate::conns::Conns;
 use crate::id::{ConnId, TaskId};
 use crate::state::{Phase, Word};
 use crate::status::Timeout;
 use crate::timers::{Due, Timers, Timing};
+use crate::vacancies::{PAGE, Vacancies};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -29,7 +30,6 @@ struct Slot<T, P> {
     extras: Option<Box<Extras>>,
     conn: u32,
     prev: u32,
-    /// The next of its connection; in a vacant slot the next vacant one.
     next: u32,
 }
 
@@ -59,7 +59,7 @@ struct Event {
 pub(crate) struct Table<T, P> {
     slots: Vec<Slot<T, P>>,
     chunks: Vec<Arc<Chunk>>,
-    vacant: u32,
+    vacant: Vacancies,
     len: usize,
     spares: usize,
     conns: Conns,
@@ -80,7 +80,7 @@ impl<T, P> Table<T, P> {
         Self {
             slots: Vec::new(),
             chunks: Vec::new(),
-            vacant: NONE,
+            vacant: Vacancies::default(),
             len: 0,
             spares: 0,
             conns: Conns::new(),
@@ -109,7 +109,7 @@ impl<T, P> Table<T, P> {
         self.serial += 1;
         let slot = self.occupy();
         let own = &mut self.slots[slot as usize];
-        let chunk = &self.chunks[slot as usize / CHUNK];
+        let chunk = &self.chunks[slot as usize / PAGE];
         chunk.head(slot).renew(self.serial, conn_slot, new.outlives, now);
         chunk.set_connection(slot, new.conn);
         let mut cell = if let Some(spare) = own.cell.take() {
@@ -132,23 +132,25 @@ impl<T, P> Table<T, P> {
     #[inline]
     fn occupy(&mut self) -> u32 {
         self.len += 1;
-        if self.vacant != NONE {
-            let slot = self.vacant;
-            self.vacant = self.slots[slot as usize].next;
-            return slot;
+        if self.vacant.are_few() {
+            self.add_page();
         }
-        let slot = self.slots.len();
-        if slot.is_multiple_of(CHUNK) {
-            self.chunks.push(Arc::new(Chunk::new()));
-        }
-        self.slots.push(Slot {
+        self.vacant.take()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn add_page(&mut self) {
+        self.vacant.add_page();
+        self.chunks.push(Arc::new(Chunk::new()));
+        let vacant = || Slot {
             cell: None,
             extras: None,
             conn: VACANT,
             prev: NONE,
             next: NONE,
-        });
-        slot as u32
+        };
+        self.slots.resize_with(self.chunks.len() * PAGE, vacant);
     }
 
     /// The slot of a task that is not reaped.
@@ -162,7 +164,7 @@ impl<T, P> Table<T, P> {
 
     #[inline]
     pub(crate) fn head(&self, slot: u32) -> &Head {
-        self.chunks[slot as usize / CHUNK].head(slot)
+        self.chunks[slot as usize / PAGE].head(slot)
     }
 
     #[inline]
@@ -296,8 +298,8 @@ impl<T, P> Table<T, P> {
         self.unlink(slot);
         self.note_loss(self.slots[slot as usize].conn);
         let own = &mut self.slots[slot as usize];
-        (own.conn, own.next) = (VACANT, self.vacant);
-        self.vacant = slot;
+        own.conn = VACANT;
+        self.vacant.put(slot);
         self.len -= 1;
         if let Some(extras) = own.extras.take()
             && let Some(due) = extras.timing.armed
@@ -313,7 +315,7 @@ impl<T, P> Table<T, P> {
     fn forget_burst(&mut self) {
         self.slots = Vec::new();
         self.chunks = Vec::new();
-        (self.vacant, self.spares) = (NONE, 0);
+        (self.vacant, self.spares) = (Vacancies::default(), 0);
         // Without tasks there is no news; these name heads that are gone.
         self.events = Vec::new();
     }
@@ -360,7 +362,7 @@ impl<T, P> Table<T, P> {
     pub(crate) fn reattach(&mut self, slot: u32, conn: ConnId) -> u32 {
         let from = self.slots[slot as usize].conn;
         let to = self.conns.find_or_open(conn);
-        self.chunks[slot as usize / CHUNK].set_connection(slot, conn);
+        self.chunks[slot as usize / PAGE].set_connection(slot, conn);
         if to != from {
             self.unlink(slot);
             self.link(slot, to);
