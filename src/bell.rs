@@ -33,6 +33,8 @@ const SILENT: usize = 0;
 const OWED: usize = 1;
 const RUNG: usize = 2;
 
+/// On cache lines of its own: workers look at it for every task.
+#[repr(align(128))]
 pub(crate) struct Bell {
     state: AtomicUsize,
     /// `None` only while it is dropped.

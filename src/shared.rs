@@ -44,9 +44,9 @@ pub(crate) struct Shared {
     pub(crate) admission: CachePadded<Admission>,
     pub(crate) registry: Registry,
     pub(crate) hints: Hints,
-    pub(crate) sleep: Sleep,
+    pub(crate) sleep: CachePadded<Sleep>,
     pub(crate) seats: Box<[CachePadded<WorkerSeat>]>,
-    queue: Mutex<FairQueue<dyn Job>>,
+    queue: CachePadded<Mutex<FairQueue<dyn Job>>>,
     finishing: AtomicBool,
     /// Who still takes work: the workers that have not gone, or the owner of a pool without threads. Written under the queue's
     /// lock.
@@ -104,9 +104,9 @@ impl Shared {
             admission: CachePadded::new(setup.admission),
             registry: Registry::new(),
             hints: Hints::new(),
-            sleep: Sleep::new(workers),
+            sleep: CachePadded::new(Sleep::new(workers)),
             seats: setup.stealers.into_iter().map(seat).collect(),
-            queue: Mutex::new(FairQueue::new(setup.limit)),
+            queue: CachePadded::new(Mutex::new(FairQueue::new(setup.limit))),
             finishing: AtomicBool::new(false),
             takers: AtomicUsize::new(workers.max(1)),
         }

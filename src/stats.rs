@@ -21,8 +21,9 @@ impl Counter {
 
 macro_rules! stats {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        /// The counters of one desk: of one worker, of one service, or of the pool's own thread.
+        /// The counters of one desk: of one worker, of one service, or of the pool's own thread. On cache lines of their own.
         #[derive(Default, Debug)]
+        #[repr(align(128))]
         pub(crate) struct Stats {
             $($(#[$doc])* pub(crate) $name: Counter,)*
             /// Ended as `Stopped`, by the reason's index.
