@@ -3,7 +3,7 @@
 use crate::bell::{Bell, Debts};
 use crate::cell::Head;
 use crate::clock::Clock;
-use crate::hints::Hints;
+use crate::hints::{BATCH_NANOS, Hints};
 use crate::primitive::may_watch;
 use crate::sleep::Sleep;
 use crate::state::NO_WORKER;
@@ -20,9 +20,6 @@ pub(crate) struct Seat<'a> {
     pub(crate) debts: &'a Debts,
     pub(crate) sleep: &'a Sleep,
 }
-
-/// What a batch should take: nobody waits longer than that for what a batch brings.
-pub(crate) const BATCH_NANOS: u64 = 20_000;
 
 /// One thread's view of the pool while it runs tasks.
 pub(crate) struct Desk<'a> {
@@ -112,7 +109,7 @@ impl Desk<'_> {
     #[inline]
     pub(crate) fn must_yield(&self, started: u64) -> bool {
         let slice_over = self.now().saturating_sub(started) >= self.time_slice;
-        self.is_time_up() || slice_over && self.has_more_to_do()
+        self.is_time_up() || slice_over && (self.in_deque.get() > 0 || self.hints.anybody_waits())
     }
 
     /// Wakes a loop, now or, if that is soon, when the batch is done.
@@ -169,7 +166,7 @@ impl Desk<'_> {
 
     #[inline]
     fn has_more_to_do(&self) -> bool {
-        self.in_deque.get() > 0 || self.hints.somebody_waits()
+        self.in_deque.get() > 0 || self.hints.is_worth_looking()
     }
 
     /// Rings what is owed. Call it before sleep.

@@ -1,55 +1,144 @@
 //! What threads tell each other without a lock: hints, from which only effort follows, never correctness.
+//!
+//! # Batches
+//!
+//! A worker that takes each task as it comes finds one at a time, and the outbox goes to and fro between its core and the loop's with
+//! each. So while a loop goes through what was announced, or posts a burst, workers are called when it has posted a batch, or the
+//! last ([`Tempo`] guesses which is the last). Nobody waits long for more to come: a worker that has nothing else to do watches for some
+//! 10 us and then looks, whatever it was told, and a task gives way after its time slice to anything that was posted.
 
 use crossbeam_utils::CachePadded;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// What a wake-up of a worker costs, about: work that takes less is not worth one if somebody will look soon.
-const LONG_NANOS: u64 = 20_000;
+/// What a batch should take: nobody waits longer than that for what a batch brings. It is also what a wake-up of a worker costs, about:
+/// work that takes less is not worth one if somebody will look soon.
+pub(crate) const BATCH_NANOS: u64 = 20_000;
+/// So many tasks at most are a batch.
+pub(crate) const BATCH_MAX: usize = 32;
 
 /// A worker that found fewer tasks than that, and then no more, serves a loop that has few in flight.
 const SOME: u32 = if cfg!(loom) { 1 } else { 3 };
 
+/// What is known to be in the outboxes.
+const NO_MAIL: u8 = 0;
+/// Something, to which more will come.
+const SOME_MAIL: u8 = 1;
+/// So much that a worker should look, or all that will come.
+const ENOUGH_MAIL: u8 = 2;
+
 #[derive(Debug)]
 pub(crate) struct Hints {
     in_line: CachePadded<AtomicUsize>,
-    mail: CachePadded<AtomicBool>,
+    mail: CachePadded<AtomicU8>,
     pace: CachePadded<AtomicU64>,
     sparse: CachePadded<AtomicBool>,
+}
+
+/// So many posts at once are a burst, of which more is to come.
+const BURST: usize = 8;
+
+/// Whether a loop that posts a task will soon post more. Written by the loop (and by who finishes the pool, which does no harm).
+#[derive(Debug)]
+pub(crate) struct Tempo {
+    /// So many of the tasks that were last announced it has not looked at.
+    unseen: AtomicUsize,
+    /// So often it has posted since then.
+    posts: AtomicUsize,
+}
+
+impl Tempo {
+    pub(crate) fn new() -> Self {
+        Self {
+            unseen: AtomicUsize::new(0),
+            posts: AtomicUsize::new(0),
+        }
+    }
+
+    /// The loop was told of so many tasks.
+    pub(crate) fn note_announced(&self, tasks: usize) {
+        self.unseen.store(tasks, Relaxed);
+        self.posts.store(0, Relaxed);
+    }
+
+    /// It has looked at one.
+    #[inline]
+    pub(crate) fn note_looked(&self) {
+        self.unseen
+            .store(self.unseen.load(Relaxed).saturating_sub(1), Relaxed);
+    }
+
+    /// It posts a task. True: it will soon post more.
+    #[inline]
+    pub(crate) fn note_posted(&self) -> bool {
+        if self.unseen.load(Relaxed) > 0 {
+            return true;
+        }
+        let posts = self.posts.load(Relaxed) + 1;
+        self.posts.store(posts, Relaxed);
+        posts > BURST
+    }
 }
 
 impl Hints {
     pub(crate) fn new() -> Self {
         Self {
             in_line: CachePadded::new(AtomicUsize::new(0)),
-            mail: CachePadded::new(AtomicBool::new(false)),
+            mail: CachePadded::new(AtomicU8::new(NO_MAIL)),
             // Unknown counts as long.
             pace: CachePadded::new(AtomicU64::new(u64::MAX)),
             sparse: CachePadded::new(AtomicBool::new(false)),
         }
     }
 
-    /// So many tasks are in line, or were seen in an outbox.
+    /// So many tasks are in line, or were seen in an outbox and make a batch.
     pub(crate) fn set_in_line(&self, tasks: usize) {
         self.in_line.store(tasks, Relaxed);
     }
 
-    /// Something was posted that is not in line yet, so that busy workers look at the outboxes too.
-    pub(crate) fn set_mail(&self) {
-        self.mail.store(true, Relaxed);
-    }
-
-    /// Whether there is mail. There is none any more: the caller collects it.
-    pub(crate) fn take_mail(&self) -> bool {
-        let mail = self.mail.load(Relaxed);
-        if mail {
-            self.mail.store(false, Relaxed);
+    /// Something was posted, and now there are so many in that outbox. Written only when it is news.
+    #[inline]
+    pub(crate) fn note_posted(&self, posted: usize, more_follow: bool) {
+        let enough = !more_follow || posted >= self.batch();
+        let mail = if enough { ENOUGH_MAIL } else { SOME_MAIL };
+        if self.mail.load(Relaxed) < mail {
+            self.mail.store(mail, Relaxed);
         }
-        mail
     }
 
-    /// Whether somebody waits for a worker.
-    pub(crate) fn somebody_waits(&self) -> bool {
-        self.in_line.load(Relaxed) > 0 || self.mail.load(Relaxed)
+    /// The caller is about to look into all outboxes.
+    pub(crate) fn clear_mail(&self) {
+        if self.mail.load(Relaxed) != NO_MAIL {
+            self.mail.store(NO_MAIL, Relaxed);
+        }
+    }
+
+    /// Something was left in the outboxes, and less than a batch.
+    pub(crate) fn note_left(&self) {
+        if self.mail.load(Relaxed) == NO_MAIL {
+            self.mail.store(SOME_MAIL, Relaxed);
+        }
+    }
+
+    /// Whether the outboxes are worth a look.
+    pub(crate) fn has_mail(&self) -> bool {
+        self.mail.load(Relaxed) == ENOUGH_MAIL
+    }
+
+    /// How many tasks of the present kind make a batch.
+    #[inline]
+    pub(crate) fn batch(&self) -> usize {
+        let fits = BATCH_NANOS / self.pace.load(Relaxed).max(1);
+        usize::try_from(fits).map_or(BATCH_MAX, |fits| fits.clamp(1, BATCH_MAX))
+    }
+
+    /// Whether there is so much for a worker that it should take it.
+    pub(crate) fn is_worth_looking(&self) -> bool {
+        self.in_line.load(Relaxed) > 0 || self.has_mail()
+    }
+
+    /// Whether anybody waits for a worker.
+    pub(crate) fn anybody_waits(&self) -> bool {
+        self.in_line.load(Relaxed) > 0 || self.mail.load(Relaxed) != NO_MAIL
     }
 
     /// A worker's last batch took so long per task. Written only when it is news, since every worker reads it.
@@ -76,7 +165,7 @@ impl Hints {
 
     /// Whether so many tasks take so little time that a worker is sooner back than another is woken.
     pub(crate) fn are_brisk(&self, tasks: usize) -> bool {
-        self.pace.load(Relaxed).saturating_mul(tasks as u64) < LONG_NANOS
+        self.pace.load(Relaxed).saturating_mul(tasks as u64) < BATCH_NANOS
     }
 }
 
@@ -84,27 +173,101 @@ impl Hints {
 mod tests {
     use super::*;
 
+    /// Whether a worker should look, and whether anybody waits.
+    fn of(hints: &Hints) -> [bool; 2] {
+        [hints.is_worth_looking(), hints.anybody_waits()]
+    }
+
     #[test]
-    fn somebody_waits_while_there_is_mail_or_a_line() {
+    fn who_posts_the_last_or_a_batch_says_so() {
         let hints = Hints::new();
-        assert!(!hints.somebody_waits() && !hints.take_mail());
-        hints.set_mail();
-        assert!(hints.somebody_waits());
-        assert_eq!([hints.take_mail(), hints.take_mail()], [true, false]);
-        assert!(!hints.somebody_waits());
+        assert_eq!(of(&hints), [false, false]);
+        hints.set_pace(BATCH_NANOS / 3);
+        for (posted, more_follow, is_worth_looking) in [
+            (1, true, false),
+            (2, true, false),
+            (3, true, true),
+            (1, false, true),
+            (2, false, true),
+        ] {
+            hints.clear_mail();
+            (1..=posted).for_each(|posted| hints.note_posted(posted, true));
+            hints.note_posted(posted, more_follow);
+            assert_eq!(of(&hints), [is_worth_looking, true], "{posted} {more_follow}");
+        }
+        hints.note_posted(1, true);
+        assert!(hints.has_mail(), "there may be more in another outbox");
+    }
+
+    #[test]
+    fn who_leaves_less_than_a_batch_says_so() {
+        let hints = Hints::new();
+        hints.note_left();
+        assert_eq!(of(&hints), [false, true]);
+        hints.note_posted(2, false);
+        hints.note_left();
+        assert_eq!(of(&hints), [true, true]);
+        hints.clear_mail();
+        assert_eq!(of(&hints), [false, false]);
+    }
+
+    #[test]
+    fn a_line_is_worth_looking() {
+        let hints = Hints::new();
         hints.set_in_line(1);
-        assert!(hints.somebody_waits());
+        assert_eq!(of(&hints), [true, true]);
         hints.set_in_line(0);
-        assert!(!hints.somebody_waits());
+        assert_eq!(of(&hints), [false, false]);
     }
 
     #[test]
     fn tasks_are_brisk_when_all_of_them_take_less_than_a_wake_up() {
         let hints = Hints::new();
         assert!(!hints.is_brisk(), "unknown counts as long");
-        hints.set_pace(LONG_NANOS / 4);
+        hints.set_pace(BATCH_NANOS / 4);
         assert!(hints.is_brisk());
         assert_eq!([3, 4].map(|tasks| hints.are_brisk(tasks)), [true, false]);
+    }
+
+    #[test]
+    fn a_batch_is_what_takes_as_long_as_one_may_wait_for_it() {
+        let hints = Hints::new();
+        assert_eq!(hints.batch(), 1, "unknown counts as long");
+        let most = BATCH_MAX as u64;
+        for (pace, batch) in [
+            (0, BATCH_MAX),
+            (BATCH_NANOS / most, BATCH_MAX),
+            (BATCH_NANOS / 3, 3),
+            (BATCH_NANOS + 1, 1),
+        ] {
+            hints.pace.store(pace, Relaxed);
+            assert_eq!(hints.batch(), batch, "{pace} ns each");
+        }
+    }
+
+    #[test]
+    fn a_loop_posts_more_until_it_has_looked_at_all_that_was_announced() {
+        let tempo = Tempo::new();
+        assert!(!tempo.note_posted(), "nothing was announced");
+        tempo.note_announced(2);
+        tempo.note_looked();
+        assert_eq!([(); BURST + 1].map(|()| tempo.note_posted()), [true; BURST + 1]);
+        tempo.note_looked();
+        assert!(
+            !tempo.note_posted(),
+            "what came before counts for what was announced"
+        );
+        tempo.note_looked();
+        assert!(!tempo.note_posted(), "it may look at others, too");
+    }
+
+    #[test]
+    fn many_posts_are_followed_by_more() {
+        let tempo = Tempo::new();
+        assert_eq!([(); BURST].map(|()| tempo.note_posted()), [false; BURST]);
+        assert!(tempo.note_posted());
+        tempo.note_announced(0);
+        assert!(!tempo.note_posted(), "it has looked in between");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::cell::{Cell, HasHead};
 use crate::desk::Desk;
+use crate::hints::Tempo;
 use crate::id::TaskId;
 use crate::inbox::Inbox;
 use crate::job::{AnyPort, Job};
@@ -33,6 +34,7 @@ pub(crate) struct Port<T: Task> {
     /// What the loop counts. Written by its thread only.
     pub(crate) stats: Arc<Stats>,
     pub(crate) queue_slot: u32,
+    pub(crate) tempo: CachePadded<Tempo>,
     number: u32,
     service_slot: AtomicUsize,
 }
@@ -51,6 +53,7 @@ impl<T: Task> Port<T> {
             queue_slot: shared.add_port(Arc::clone(&outbox)),
             outbox,
             stats: Arc::clone(&stats),
+            tempo: CachePadded::new(Tempo::new()),
             number,
             service_slot: AtomicUsize::new(0),
             shared,
@@ -70,10 +73,17 @@ impl<T: Task> Port<T> {
         table.receive(|cells| self.inbox.take_into(cells));
     }
 
+    /// Gives a task to the workers.
+    #[inline]
+    pub(crate) fn post(&self, cell: Box<TaskCell<T>>, stats: &Stats) {
+        let more_follow = self.tempo.note_posted();
+        self.shared.post(&self.outbox, cell, more_follow, stats);
+    }
+
     /// A task that was parked goes on, and is `Ready`; here and now if the pool has wound up meanwhile.
     pub(crate) fn put_in_line(&self, cell: Box<TaskCell<T>>, stats: &Stats) {
         stats.unparked.add(1);
-        self.shared.post(&self.outbox, cell, stats);
+        self.post(cell, stats);
         if self.shared.takers_are_gone() {
             self.shared.run_pending(&self.shared.guest_desk(stats));
         }

@@ -89,15 +89,16 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
         self.lines.remove_port(port);
     }
 
-    /// Whether `take` would give anything of what was seen.
-    pub(crate) fn has_work(&self) -> bool {
-        self.round.len() > 0 || self.left_posted > 0
-    }
-
     /// How many tasks could be taken, about; 0 only if none.
     pub(crate) fn waiting(&self) -> usize {
+        self.worth_taking(1)
+    }
+
+    /// The same, but what was posted counts only if it is that much.
+    pub(crate) fn worth_taking(&self, batch: usize) -> usize {
         let in_line = (self.round.len() > 0).then(|| self.chains.len());
-        in_line.unwrap_or(0) + self.left_posted
+        let posted = (self.left_posted >= batch).then_some(self.left_posted);
+        in_line.unwrap_or(0) + posted.unwrap_or(0)
     }
 
     /// Sees how much was posted.
@@ -126,9 +127,8 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
         self.link(key, job, prev, started, Ticket::NONE);
     }
 
-    /// Takes up to `max` jobs, one of each connection in turn. Looks for what was posted if `must_look`, or if it knows of something.
-    pub(crate) fn take(&mut self, max: usize, must_look: bool, mut sink: impl FnMut(Taken<J>)) -> usize {
-        let looks = must_look || self.left_posted > 0;
+    /// Takes up to `max` jobs, one of each connection in turn; of what was posted only if it `looks` there.
+    pub(crate) fn take(&mut self, max: usize, looks: bool, mut sink: impl FnMut(Taken<J>)) -> usize {
         // Nobody in line has a second job, so what was posted comes right after them.
         let in_order =
             self.limit.is_none() && self.round.all_returned() && self.chains.len() == self.round.len();
@@ -430,7 +430,7 @@ mod tests {
         let line = queue.lines.get(key);
         let job = queue.chains.unlink(line, line.first);
         queue.settle(key);
-        assert!(!queue.has_work());
+        assert_eq!(queue.waiting(), 0);
         queue.push(job);
         assert_eq!(take(&mut queue, 1).len(), 1);
     }
@@ -447,8 +447,8 @@ mod tests {
         queue.put_back(taken.remove(0));
         post(&queue, 1);
         queue.take(1, true, |job| taken.push(job));
-        assert_eq!((taken.len(), queue.waiting()), (1, 1));
-        queue.take(1, false, |job| taken.push(job));
+        assert_eq!((taken.len(), queue.waiting(), queue.worth_taking(2)), (1, 1, 0));
+        queue.take(1, true, |job| taken.push(job));
         assert_eq!((taken.len(), queue.waiting()), (2, 0));
     }
 

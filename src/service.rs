@@ -116,7 +116,7 @@ impl<T: Task> Service<T> {
             Box::new(TaskCell::new(chunk, slot, port.queue_slot, Arc::clone(port)))
         });
         // Before the table is unlocked: `finish` must find it in line.
-        port.shared.post(&port.outbox, cell, &port.stats);
+        port.post(cell, &port.stats);
         Ok(id)
     }
 
@@ -158,8 +158,12 @@ impl<T: Task> Service<T> {
     }
 
     fn look(&mut self) -> Ready {
-        let mut table = self.port.table.lock();
-        Ready::new(table.announce(|cells| self.port.inbox.take_into(cells)))
+        let ids = {
+            let mut table = self.port.table.lock();
+            table.announce(|cells| self.port.inbox.take_into(cells))
+        };
+        self.port.tempo.note_announced(ids.len());
+        Ready::new(ids)
     }
 
     /// Asks the tasks to stop whose timeouts are due.
@@ -191,6 +195,7 @@ impl<T: Task> Service<T> {
     #[doc(alias = "lws_threadpool_task_status_wsi")]
     pub fn task_status(&mut self, id: TaskId) -> Option<TaskStatus<'_, T>> {
         self.end_loan();
+        self.port.tempo.note_looked();
         let mut table = self.port.table.lock();
         let slot = table.find(id)?;
         let word = self.see(&mut table, slot);
@@ -241,6 +246,7 @@ impl<T: Task> Service<T> {
     #[doc(alias = "lws_threadpool_task_sync")]
     pub fn task_sync(&mut self, id: TaskId, resume: Resume) -> bool {
         self.end_loan();
+        self.port.tempo.note_looked();
         let mut table = self.port.table.lock();
         let Some(slot) = table.find(id) else { return false };
         if self.see(&mut table, slot).phase() != Phase::Syncing {

@@ -13,7 +13,7 @@ use crate::outbox::Outbox;
 use crate::primitive::{AtomicBool, Mutex, Ordering, Steal, Stealer};
 use crate::queue::{FairQueue, Taken};
 use crate::registry::Registry;
-use crate::sleep::{Sleep, Urgency};
+use crate::sleep::{Others, Sleep, Urgency};
 use crate::state::Phase;
 use crate::stats::{Stats, Sums};
 use crossbeam_utils::CachePadded;
@@ -148,18 +148,17 @@ impl Shared {
     pub(crate) fn with_queue<R>(&self, use_it: impl FnOnce(&mut FairQueue<dyn Job>) -> R) -> R {
         let mut queue = self.queue.lock();
         let result = use_it(&mut queue);
-        self.hints.set_in_line(queue.waiting());
+        self.hints.set_in_line(queue.worth_taking(self.hints.batch()));
         result
     }
 
-    /// A service has a job for the workers, who look into its outbox.
+    /// A service has a job for the workers, who look into its outbox. If `more_follow` at once, they look when that is a batch, or when they
+    /// have nothing else to do.
     #[inline]
-    pub(crate) fn post(&self, outbox: &Outbox<dyn Job>, job: Box<dyn Job>, stats: &Stats) {
+    pub(crate) fn post(&self, outbox: &Outbox<dyn Job>, job: Box<dyn Job>, more_follow: bool, stats: &Stats) {
         let conn = job.head().conn_slot();
         let posted = outbox.post(conn, job);
-        if posted == 1 {
-            self.hints.set_mail();
-        }
+        self.hints.note_posted(posted, more_follow);
         self.wake_worker(posted, stats);
     }
 
@@ -191,23 +190,38 @@ impl Shared {
     }
 
     /// Takes up to `max` jobs out of the line. Gives how many were taken and how many are
-    /// left behind. Looks into the outboxes if it must (after sleep, when others rely on it) or if there is mail.
+    /// left behind. Looks into the outboxes if it must (after sleep, when others rely on it), if there is mail, if a batch was left
+    /// there, or if there is a line: what was posted may be before that.
     pub(crate) fn take(&self, max: usize, must: bool, sink: impl FnMut(Taken<dyn Job>)) -> (usize, usize) {
         self.with_queue(|queue| {
             // Under the lock, so that who comes first finds what was posted first.
-            let must = self.hints.take_mail() || must;
-            let taken = queue.take(max, must, sink);
-            (taken, queue.waiting())
+            let batch = self.hints.batch();
+            let looks = must || self.hints.has_mail() || queue.worth_taking(batch) > 0;
+            if looks {
+                self.hints.clear_mail();
+            }
+            let taken = queue.take(max, looks, sink);
+            let left = queue.waiting();
+            if left > queue.worth_taking(batch) {
+                self.hints.note_left();
+            }
+            (taken, left)
         })
     }
 
-    /// Whether a worker that is about to sleep should not. If it should go for good (`closed`), it takes nothing any more.
-    pub(crate) fn look_before_sleep(&self, closed: bool) -> Look {
+    /// Whether a worker that is about to sleep should not. If it should go for good, it takes nothing any more.
+    pub(crate) fn look_before_sleep(&self, others: Others) -> Look {
+        let enough = if others == Others::Watch {
+            self.hints.batch()
+        } else {
+            1
+        };
         self.with_queue(|queue| {
             queue.look();
-            if queue.has_work() || self.seats.iter().any(|seat| !seat.stealer.is_empty()) {
+            let has_work = queue.worth_taking(enough) > 0;
+            if has_work || self.seats.iter().any(|seat| !seat.stealer.is_empty()) {
                 Look::Work
-            } else if closed {
+            } else if others == Others::Closed {
                 self.takers.fetch_sub(1, Relaxed);
                 Look::Gone
             } else {
@@ -266,7 +280,7 @@ impl Shared {
     pub(crate) fn has_pending(&self) -> bool {
         self.with_queue(|queue| {
             queue.look();
-            queue.has_work()
+            queue.waiting() > 0
         })
     }
 

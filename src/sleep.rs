@@ -27,6 +27,9 @@
 //! stops watching *before* it looks in earnest, so the argument above holds for it word by word. It runs no code of the user's
 //! in between, which could take any time: it begins when it has rung the loop.
 //!
+//! What is less than a batch is left to the watcher also by a worker that sees it in its last look before sleep: the watcher was there
+//! when that one entered, so it has still to look.
+//!
 //! # Naps
 //!
 //! A wake-up costs more (3 to 35 us) than a short step. While steps are short and a worker is awake, which will be
@@ -52,6 +55,17 @@ pub(crate) enum Urgency {
     Lazy,
     /// Nobody will look: wake one.
     Eager,
+}
+
+/// What a worker that is about to sleep must know of the others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Others {
+    /// The pool is closed: who finds nothing now may go.
+    Closed,
+    /// One watches, and will look at everything.
+    Watch,
+    /// Nobody need look after the caller.
+    MaySleep,
 }
 
 pub(crate) struct Sleep {
@@ -139,12 +153,16 @@ impl Sleep {
         self.publish(&state);
     }
 
-    /// Counts the caller as a sleeper. True: the pool is closed, so who finds nothing now may go.
-    pub(crate) fn enter(&self) -> bool {
+    /// Counts the caller as a sleeper. The caller does not watch.
+    pub(crate) fn enter(&self) -> Others {
         let mut state = self.state.lock();
         state.sleepers += 1;
         self.publish(&state);
-        state.closed
+        match &*state {
+            State { closed: true, .. } => Others::Closed,
+            State { watching: true, .. } => Others::Watch,
+            _ => Others::MaySleep,
+        }
     }
 
     /// The caller has found work after all, or goes for good.
@@ -197,7 +215,7 @@ mod tests {
     fn one_wake_up_is_under_way_at_most() {
         let sleep = Sleep::new(2);
         assert!(!sleep.wake_one(), "nobody sleeps");
-        assert_eq!([sleep.enter(), sleep.enter()], [false; 2]);
+        assert_eq!([sleep.enter(), sleep.enter()], [Others::MaySleep; 2]);
         assert_eq!(sleep.urgency(), Urgency::Eager);
         assert_eq!([sleep.wake_one(), sleep.wake_one()], [true, false]);
         assert_eq!(sleep.urgency(), Urgency::No);

@@ -5,7 +5,8 @@
 //! than that goes back to where it was in line; its worker sees to that between two steps, and should it be inside a long
 //! one, a colleague does. So nobody waits behind a batch.
 
-use crate::desk::{BATCH_NANOS, Desk};
+use crate::desk::Desk;
+use crate::hints::{BATCH_MAX, BATCH_NANOS};
 use crate::job::Job;
 use crate::primitive::{Deque, thread};
 use crate::queue::Taken;
@@ -15,7 +16,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// When a batch is late.
 const LATE_NANOS: u64 = 2 * BATCH_NANOS;
-const BATCH_MAX: usize = 32;
 /// How often a worker looks for new work before it sleeps, and how long it spins before each look: some 10 us in all, which
 /// is what a loop takes to wake up and answer.
 const LOOKS: u32 = if cfg!(loom) { 1 } else { 12 };
@@ -96,8 +96,8 @@ impl Worker {
             }
             // The last reference to a service runs the user's code: not while others rely on this worker's look.
             desk.let_go();
-            let closed = shared.sleep.enter();
-            match shared.look_before_sleep(closed) {
+            let others = shared.sleep.enter();
+            match shared.look_before_sleep(others) {
                 Look::Work => shared.sleep.leave(),
                 Look::Nothing => self.sleep(&desk, &mut batch),
                 Look::Gone => break shared.sleep.leave(),
@@ -189,7 +189,7 @@ impl Worker {
                     thread::yield_now();
                 }
                 (0..SPINS).for_each(|_| std::hint::spin_loop());
-                desk.hints.somebody_waits()
+                desk.hints.is_worth_looking()
             });
         desk.stop_watching();
         found

@@ -278,6 +278,37 @@ fn a_busy_task_gives_way_to_another_connection_on_a_single_thread() {
     }
 }
 
+/// A loop that has not looked at all that was announced will soon post more, so a busy worker is not called for the first. It gives
+/// way to that all the same.
+#[test]
+fn a_busy_task_gives_way_also_while_more_is_to_be_posted() {
+    let (clock, _) = Clock::manual();
+    let builder = ThreadPool::builder().threads(1).clock(clock);
+    let pool = builder.time_slice(Duration::ZERO).build().unwrap();
+    let mut lp = Loop::new(&pool);
+    let (begun, seen) = (Gate::new(), Gate::new());
+    begun.open();
+    seen.open();
+    lp.enqueue(0, Work::new(|_, _| TaskReturn::TaskDone)).unwrap();
+    let announced = lp.news();
+    let (begins, other_ran) = (begun.clone(), seen.clone());
+    let endless = Work::new(move |cx, step| {
+        if step == 1 {
+            begins.pass();
+        }
+        if other_ran.arrived() == 1 || cx.is_stopping() {
+            TaskReturn::TaskDone
+        } else {
+            TaskReturn::Continue
+        }
+    });
+    lp.enqueue(1, endless).unwrap();
+    begun.wait_for(1);
+    lp.enqueue(2, Work::at(&seen)).unwrap();
+    seen.wait_for(1);
+    assert_eq!(announced.len(), 1);
+}
+
 /// S16: a worker takes as many tasks at once as should take 20 us by its last batch, at most twice as many as then, and
 /// at most 32: short steps share a lock, and nobody waits behind a batch of long ones.
 #[test]

@@ -80,6 +80,30 @@ fn a_task_starts_when_a_worker_has_watched_in_vain() {
     }
 }
 
+/// S2: a loop that has not looked at all that was announced will soon post more, and until that is a batch busy workers do not look for
+/// it. Who is about to sleep leaves it to one that watches.
+#[test]
+fn less_than_a_batch_is_not_stranded() {
+    for workers in [1, 2] {
+        explore_within(
+            1,
+            format!("less than a batch, {workers} workers that watch"),
+            move || {
+                moored::let_workers_watch(true);
+                let pool = pool_of(workers).build().unwrap();
+                let (told, started) = (Bell::new(), Bell::new());
+                let tell = Arc::clone(&told);
+                let mut service = pool.service(move || tell.ring());
+                service.enqueue(0, ring(&Bell::new())).unwrap();
+                told.wait();
+                assert_eq!(service.take_ready().count(), 1);
+                service.enqueue(1, ring(&started)).unwrap();
+                started.wait();
+            },
+        );
+    }
+}
+
 /// S2: two tasks that wait for each other need both workers: who is woken and leaves work behind wakes the next,
 /// although one wake-up at most is under way.
 #[test]
