@@ -26,11 +26,18 @@ const SOME_MAIL: u8 = 1;
 /// So much that a worker should look, or all that will come.
 const ENOUGH_MAIL: u8 = 2;
 
+/// How long a task takes, and how many are a batch.
+#[derive(Debug)]
+struct Pace {
+    nanos: AtomicU64,
+    batch: AtomicUsize,
+}
+
 #[derive(Debug)]
 pub(crate) struct Hints {
     in_line: CachePadded<AtomicUsize>,
     mail: CachePadded<AtomicU8>,
-    pace: CachePadded<AtomicU64>,
+    pace: CachePadded<Pace>,
     sparse: CachePadded<AtomicBool>,
 }
 
@@ -85,7 +92,10 @@ impl Hints {
             in_line: CachePadded::new(AtomicUsize::new(0)),
             mail: CachePadded::new(AtomicU8::new(NO_MAIL)),
             // Unknown counts as long.
-            pace: CachePadded::new(AtomicU64::new(u64::MAX)),
+            pace: CachePadded::new(Pace {
+                nanos: AtomicU64::new(u64::MAX),
+                batch: AtomicUsize::new(1),
+            }),
             sparse: CachePadded::new(AtomicBool::new(false)),
         }
     }
@@ -127,8 +137,7 @@ impl Hints {
     /// How many tasks of the present kind make a batch.
     #[inline]
     pub(crate) fn batch(&self) -> usize {
-        let fits = BATCH_NANOS / self.pace.load(Relaxed).max(1);
-        usize::try_from(fits).map_or(BATCH_MAX, |fits| fits.clamp(1, BATCH_MAX))
+        self.pace.batch.load(Relaxed)
     }
 
     /// Whether there is so much for a worker that it should take it.
@@ -143,9 +152,12 @@ impl Hints {
 
     /// A worker's last batch took so long per task. Written only when it is news, since every worker reads it.
     pub(crate) fn set_pace(&self, nanos: u64) {
-        let pace = self.pace.load(Relaxed);
+        let pace = self.pace.nanos.load(Relaxed);
         if nanos > pace.saturating_mul(2) || nanos < pace / 2 {
-            self.pace.store(nanos, Relaxed);
+            self.pace.nanos.store(nanos, Relaxed);
+            let fits = BATCH_NANOS / nanos.max(1);
+            let batch = fits.clamp(1, BATCH_MAX as u64) as usize;
+            self.pace.batch.store(batch, Relaxed);
         }
     }
 
@@ -165,7 +177,7 @@ impl Hints {
 
     /// Whether so many tasks take so little time that a worker is sooner back than another is woken.
     pub(crate) fn are_brisk(&self, tasks: usize) -> bool {
-        self.pace.load(Relaxed).saturating_mul(tasks as u64) < BATCH_NANOS
+        self.pace.nanos.load(Relaxed).saturating_mul(tasks as u64) < BATCH_NANOS
     }
 }
 
@@ -240,7 +252,8 @@ mod tests {
             (BATCH_NANOS / 3, 3),
             (BATCH_NANOS + 1, 1),
         ] {
-            hints.pace.store(pace, Relaxed);
+            let hints = Hints::new();
+            hints.set_pace(pace);
             assert_eq!(hints.batch(), batch, "{pace} ns each");
         }
     }
@@ -291,10 +304,10 @@ mod tests {
             (u64::MAX, 1, true),
         ] {
             let hints = Hints::new();
-            hints.pace.store(before, Relaxed);
+            hints.pace.nanos.store(before, Relaxed);
             hints.set_pace(now);
             let expected = if is_news { now } else { before };
-            assert_eq!(hints.pace.load(Relaxed), expected, "{now} after {before}");
+            assert_eq!(hints.pace.nanos.load(Relaxed), expected, "{now} after {before}");
         }
     }
 }

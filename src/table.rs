@@ -19,9 +19,12 @@ use std::sync::Arc;
 pub(crate) const NONE: u32 = u32::MAX;
 /// Stands for the connection of a slot that is vacant.
 const VACANT: u32 = u32::MAX;
-/// So many vacant slots keep the box of their last task, for the next one: it costs no allocation, and its memory is
-/// warm. A table that is empty keeps no more slots than that.
-const KEPT: usize = 1024;
+/// A table that is empty keeps so many slots at most, and the memory of so many events.
+const KEPT: usize = 2048;
+/// So many bytes are kept in the boxes of the last tasks of vacant slots, for the next ones: that costs no allocation, and the memory is
+/// warm. Some boxes are always kept.
+const SPARE_BYTES: usize = 256 * 1024;
+const SPARES_MIN: usize = 64;
 
 struct Slot<T, P> {
     /// The task, if it is here; in a vacant slot the box of its last one.
@@ -76,6 +79,11 @@ pub(crate) struct Table<T, P> {
 }
 
 impl<T, P> Table<T, P> {
+    const SPARES_MAX: usize = {
+        let fit = SPARE_BYTES / size_of::<Cell<T, P>>();
+        if fit > SPARES_MIN { fit } else { SPARES_MIN }
+    };
+
     pub(crate) fn new(service: u32) -> Self {
         Self {
             slots: Vec::new(),
@@ -284,7 +292,7 @@ impl<T, P> Table<T, P> {
     #[inline]
     pub(crate) fn reap(&mut self, slot: u32) -> Option<Body<T>> {
         let body = self.slots[slot as usize].cell.as_mut()?.body.take();
-        if self.spares >= KEPT {
+        if self.spares >= Self::SPARES_MAX {
             self.slots[slot as usize].cell = None;
         } else {
             self.spares += 1;
