@@ -4,7 +4,7 @@
 //!
 //! A worker that takes each task as it comes finds one at a time, and the outbox goes to and fro between its core and the loop's with
 //! each. So while a loop goes through what was announced, or posts a burst, workers are called when it has posted a batch, or the
-//! last ([`Tempo`] guesses which is the last). Nobody waits long for more to come: a worker that has nothing else to do watches for some
+//! last ([`Tempo`] guesses which is the last, and whether more comes soon). Nobody waits long for more to come: a worker that has nothing else to do watches for some
 //! 10 us and then looks, whatever it was told, and a task gives way after its time slice to anything that was posted.
 
 use crossbeam_utils::CachePadded;
@@ -43,6 +43,8 @@ pub(crate) struct Hints {
 
 /// So many posts at once are a burst, of which more is to come.
 const BURST: usize = 8;
+/// A loop that takes longer from one post to the next, since it writes to a socket in between, is not worth waiting for.
+const SOON_NANOS: u64 = 1_000;
 
 /// Whether a loop that posts a task will soon post more. Written by the loop (and by who finishes the pool, which does no harm).
 #[derive(Debug)]
@@ -51,6 +53,8 @@ pub(crate) struct Tempo {
     unseen: AtomicUsize,
     /// So often it has posted since then.
     posts: AtomicUsize,
+    /// When it last posted.
+    last: AtomicU64,
 }
 
 impl Tempo {
@@ -58,6 +62,7 @@ impl Tempo {
         Self {
             unseen: AtomicUsize::new(0),
             posts: AtomicUsize::new(0),
+            last: AtomicU64::new(0),
         }
     }
 
@@ -76,7 +81,12 @@ impl Tempo {
 
     /// It posts a task. True: it will soon post more.
     #[inline]
-    pub(crate) fn note_posted(&self) -> bool {
+    pub(crate) fn note_posted(&self, now: u64) -> bool {
+        let since = now.saturating_sub(self.last.load(Relaxed));
+        self.last.store(now, Relaxed);
+        if since > SOON_NANOS {
+            return false;
+        }
         if self.unseen.load(Relaxed) > 0 {
             return true;
         }
@@ -122,11 +132,9 @@ impl Hints {
         }
     }
 
-    /// Something was left in the outboxes, and less than a batch.
+    /// Something was left in the outboxes, if less than a batch: it has waited long enough.
     pub(crate) fn note_left(&self) {
-        if self.mail.load(Relaxed) == NO_MAIL {
-            self.mail.store(SOME_MAIL, Relaxed);
-        }
+        self.mail.store(ENOUGH_MAIL, Relaxed);
     }
 
     /// Whether the outboxes are worth a look.
@@ -214,9 +222,7 @@ mod tests {
     #[test]
     fn who_leaves_less_than_a_batch_says_so() {
         let hints = Hints::new();
-        hints.note_left();
-        assert_eq!(of(&hints), [false, true]);
-        hints.note_posted(2, false);
+        hints.note_posted(1, true);
         hints.note_left();
         assert_eq!(of(&hints), [true, true]);
         hints.clear_mail();
@@ -261,26 +267,34 @@ mod tests {
     #[test]
     fn a_loop_posts_more_until_it_has_looked_at_all_that_was_announced() {
         let tempo = Tempo::new();
-        assert!(!tempo.note_posted(), "nothing was announced");
+        assert!(!tempo.note_posted(0), "nothing was announced");
         tempo.note_announced(2);
         tempo.note_looked();
-        assert_eq!([(); BURST + 1].map(|()| tempo.note_posted()), [true; BURST + 1]);
+        assert_eq!([(); BURST + 1].map(|()| tempo.note_posted(0)), [true; BURST + 1]);
         tempo.note_looked();
         assert!(
-            !tempo.note_posted(),
+            !tempo.note_posted(0),
             "what came before counts for what was announced"
         );
         tempo.note_looked();
-        assert!(!tempo.note_posted(), "it may look at others, too");
+        assert!(!tempo.note_posted(0), "it may look at others, too");
+    }
+
+    #[test]
+    fn a_loop_that_takes_its_time_is_not_waited_for() {
+        let tempo = Tempo::new();
+        tempo.note_announced(3);
+        let posts = [0, SOON_NANOS, 2 * SOON_NANOS + 1, 2 * SOON_NANOS + 2];
+        assert_eq!(posts.map(|now| tempo.note_posted(now)), [true, true, false, true]);
     }
 
     #[test]
     fn many_posts_are_followed_by_more() {
         let tempo = Tempo::new();
-        assert_eq!([(); BURST].map(|()| tempo.note_posted()), [false; BURST]);
-        assert!(tempo.note_posted());
+        assert_eq!([(); BURST].map(|()| tempo.note_posted(0)), [false; BURST]);
+        assert!(tempo.note_posted(0));
         tempo.note_announced(0);
-        assert!(!tempo.note_posted(), "it has looked in between");
+        assert!(!tempo.note_posted(0), "it has looked in between");
     }
 
     #[test]

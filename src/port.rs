@@ -76,7 +76,8 @@ impl<T: Task> Port<T> {
     /// Gives a task to the workers.
     #[inline]
     pub(crate) fn post(&self, cell: Box<TaskCell<T>>, stats: &Stats) {
-        let more_follow = self.tempo.note_posted();
+        // It gets in line now.
+        let more_follow = self.tempo.note_posted(cell.head().times.since());
         self.shared.post(&self.outbox, cell, more_follow, stats);
     }
 

@@ -211,7 +211,7 @@ impl Shared {
 
     /// Whether a worker that is about to sleep should not. If it should go for good, it takes nothing any more.
     pub(crate) fn look_before_sleep(&self, others: Others) -> Look {
-        let enough = if others == Others::Watch {
+        let enough = if others == Others::Watch && !self.hints.has_mail() {
             self.hints.batch()
         } else {
             1
