@@ -109,7 +109,7 @@ impl Desk<'_> {
     #[inline]
     pub(crate) fn must_yield(&self, started: u64) -> bool {
         let slice_over = self.now().saturating_sub(started) >= self.time_slice;
-        self.is_time_up() || slice_over && self.has_more_to_do()
+        self.is_time_up() || slice_over && (self.in_deque.get() > 0 || self.hints.anybody_waits())
     }
 
     /// Wakes a loop, now or, if that is soon, when the batch is done.
@@ -166,7 +166,7 @@ impl Desk<'_> {
 
     #[inline]
     fn has_more_to_do(&self) -> bool {
-        self.in_deque.get() > 0 || self.hints.anybody_waits()
+        self.in_deque.get() > 0 || self.hints.is_worth_looking()
     }
 
     /// Rings what is owed. Call it before sleep.

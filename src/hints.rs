@@ -70,6 +70,8 @@ impl Tempo {
     pub(crate) fn note_announced(&self, tasks: usize) {
         self.unseen.store(tasks, Relaxed);
         self.posts.store(0, Relaxed);
+        // The first post follows at once, however long the loop has slept.
+        self.last.store(u64::MAX, Relaxed);
     }
 
     /// It has looked at one.
