@@ -3,9 +3,10 @@
 //! # Batches
 //!
 //! A worker that takes each task as it comes finds one at a time, and the outbox goes to and fro between its core and the loop's with
-//! each. So while a loop goes through what was announced, or posts a burst, workers are called when it has posted a batch, or the
-//! last ([`Tempo`] guesses which is the last, and whether more comes soon). Nobody waits long for more to come: a worker that has nothing else to do watches for some
-//! 10 us and then looks, whatever it was told, and a task gives way after its time slice to anything that was posted.
+//! each. So while a loop goes through what was announced, or posts a burst, what it posts stays staged ([`crate::outbox`]) until it is a
+//! batch, or the last ([`Tempo`] guesses which is the last, and whether more comes soon). Nobody waits long for more to come: a worker that has
+//! nothing else to do watches for some 10 us and then looks, whatever it was told, and a task gives way after its time slice to anything
+//! that is staged.
 
 use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -19,12 +20,10 @@ pub(crate) const BATCH_MAX: usize = 32;
 /// A worker that found fewer tasks than that, and then no more, serves a loop that has few in flight.
 const SOME: u32 = if cfg!(loom) { 1 } else { 3 };
 
-/// What is known to be in the outboxes.
-const NO_MAIL: u8 = 0;
-/// Something, to which more will come.
-const SOME_MAIL: u8 = 1;
-/// So much that a worker should look, or all that will come.
-const ENOUGH_MAIL: u8 = 2;
+/// What may be in the outboxes: so much that a worker should look, or all that will come.
+const POSTED: u8 = 1;
+/// Something that is staged, to which more will come.
+const STAGED: u8 = 2;
 
 /// How long a task takes, and how many are a batch.
 #[derive(Debug)]
@@ -42,7 +41,7 @@ pub(crate) struct Hints {
 }
 
 /// So many posts at once are a burst, of which more is to come.
-const BURST: usize = 8;
+const BURST: usize = if cfg!(loom) { 1 } else { 8 };
 /// A loop that takes longer from one post to the next, since it writes to a socket in between, is not worth waiting for.
 const SOON_NANOS: u64 = 1_000;
 
@@ -102,7 +101,7 @@ impl Hints {
     pub(crate) fn new() -> Self {
         Self {
             in_line: CachePadded::new(AtomicUsize::new(0)),
-            mail: CachePadded::new(AtomicU8::new(NO_MAIL)),
+            mail: CachePadded::new(AtomicU8::new(0)),
             // Unknown counts as long.
             pace: CachePadded::new(Pace {
                 nanos: AtomicU64::new(u64::MAX),
@@ -117,31 +116,37 @@ impl Hints {
         self.in_line.store(tasks, Relaxed);
     }
 
-    /// Something was posted, and now there are so many in that outbox. Written only when it is news.
+    /// Something was posted or staged. Written only when it is news.
     #[inline]
-    pub(crate) fn note_posted(&self, posted: usize, more_follow: bool) {
-        let enough = !more_follow || posted >= self.batch();
-        let mail = if enough { ENOUGH_MAIL } else { SOME_MAIL };
-        if self.mail.load(Relaxed) < mail {
-            self.mail.store(mail, Relaxed);
+    pub(crate) fn note_posted(&self, is_staged: bool) {
+        let mail = if is_staged { STAGED } else { POSTED };
+        if self.mail.load(Relaxed) & mail == 0 {
+            self.mail.fetch_or(mail, Relaxed);
         }
     }
 
-    /// The caller is about to look into all outboxes.
+    /// The caller is about to look into the outboxes; something may stay staged there.
+    pub(crate) fn open_mail(&self) {
+        if self.has_mail() {
+            self.mail.fetch_and(!POSTED, Relaxed);
+        }
+    }
+
+    /// The caller is about to empty the outboxes.
     pub(crate) fn clear_mail(&self) {
-        if self.mail.load(Relaxed) != NO_MAIL {
-            self.mail.store(NO_MAIL, Relaxed);
+        if self.mail.load(Relaxed) != 0 {
+            self.mail.store(0, Relaxed);
         }
     }
 
     /// Something was left in the outboxes, if less than a batch: it has waited long enough.
     pub(crate) fn note_left(&self) {
-        self.mail.store(ENOUGH_MAIL, Relaxed);
+        self.note_posted(false);
     }
 
     /// Whether the outboxes are worth a look.
     pub(crate) fn has_mail(&self) -> bool {
-        self.mail.load(Relaxed) == ENOUGH_MAIL
+        self.mail.load(Relaxed) & POSTED != 0
     }
 
     /// How many tasks of the present kind make a batch.
@@ -157,7 +162,7 @@ impl Hints {
 
     /// Whether anybody waits for a worker.
     pub(crate) fn anybody_waits(&self) -> bool {
-        self.in_line.load(Relaxed) > 0 || self.mail.load(Relaxed) != NO_MAIL
+        self.in_line.load(Relaxed) > 0 || self.mail.load(Relaxed) != 0
     }
 
     /// A worker's last batch took so long per task. Written only when it is news, since every worker reads it.
@@ -201,30 +206,15 @@ mod tests {
     }
 
     #[test]
-    fn who_posts_the_last_or_a_batch_says_so() {
+    fn what_is_staged_waits_and_what_is_posted_is_worth_looking() {
         let hints = Hints::new();
         assert_eq!(of(&hints), [false, false]);
-        hints.set_pace(BATCH_NANOS / 3);
-        for (posted, more_follow, is_worth_looking) in [
-            (1, true, false),
-            (2, true, false),
-            (3, true, true),
-            (1, false, true),
-            (2, false, true),
-        ] {
-            hints.clear_mail();
-            (1..=posted).for_each(|posted| hints.note_posted(posted, true));
-            hints.note_posted(posted, more_follow);
-            assert_eq!(of(&hints), [is_worth_looking, true], "{posted} {more_follow}");
-        }
-        hints.note_posted(1, true);
-        assert!(hints.has_mail(), "there may be more in another outbox");
-    }
-
-    #[test]
-    fn who_leaves_less_than_a_batch_says_so() {
-        let hints = Hints::new();
-        hints.note_posted(1, true);
+        hints.note_posted(true);
+        assert_eq!(of(&hints), [false, true]);
+        hints.note_posted(false);
+        assert_eq!(of(&hints), [true, true]);
+        hints.open_mail();
+        assert_eq!(of(&hints), [false, true], "it may still be staged");
         hints.note_left();
         assert_eq!(of(&hints), [true, true]);
         hints.clear_mail();

@@ -152,14 +152,17 @@ impl Shared {
         result
     }
 
-    /// A service has a job for the workers, who look into its outbox. If `more_follow` at once, they look when that is a batch, or when they
-    /// have nothing else to do.
+    /// A service has a job for the workers, who look into its outbox. If `more_follow` at once, it is staged there until they are a batch, or
+    /// a worker has nothing else to do. Only the first that is staged is told of: somebody will look, and then sees the others.
     #[inline]
     pub(crate) fn post(&self, outbox: &Outbox<dyn Job>, job: Box<dyn Job>, more_follow: bool, stats: &Stats) {
         let conn = job.head().conn_slot();
-        let posted = outbox.post(conn, job);
-        self.hints.note_posted(posted, more_follow);
-        self.wake_worker(posted, stats);
+        let batch = if more_follow { self.hints.batch() } else { 1 };
+        let Some(waiting) = outbox.post(conn, job, batch) else {
+            return;
+        };
+        self.hints.note_posted(waiting < batch);
+        self.wake_worker(waiting, stats);
     }
 
     /// Wakes a worker for what is in line and what was posted, if one should be woken.
@@ -198,14 +201,20 @@ impl Shared {
             let batch = self.hints.batch();
             let looks = must || self.hints.has_mail() || queue.worth_taking(batch) > 0;
             if looks {
-                self.hints.clear_mail();
+                self.hints.open_mail();
+            }
+            if must {
+                queue.fill();
             }
             let taken = queue.take(max, looks, sink);
-            let left = queue.waiting();
-            if left > queue.worth_taking(batch) {
+            if queue.waiting() > queue.worth_taking(batch) {
                 self.hints.note_left();
             }
-            (taken, left)
+            if must && self.should_wake(1) {
+                // What was staged meanwhile is left behind, too.
+                queue.look();
+            }
+            (taken, queue.waiting())
         })
     }
 
@@ -288,6 +297,7 @@ impl Shared {
     pub(crate) fn put_in_line(&self, job: Box<dyn Job>) {
         self.with_queue(|queue| {
             // What was posted before comes first.
+            self.hints.clear_mail();
             queue.collect();
             queue.push(job);
         });

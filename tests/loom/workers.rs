@@ -104,6 +104,34 @@ fn less_than_a_batch_is_not_stranded() {
     }
 }
 
+/// S2: the same with two that wait for each other, and so need both workers: also what is still staged when a worker looks that others
+/// relied on counts as left behind.
+#[test]
+fn two_that_are_less_than_a_batch_reach_two_workers() {
+    for has_looked in [false, true] {
+        explore_within(
+            1,
+            format!("two, less than a batch; looked before: {has_looked}"),
+            move || {
+                let pool = pool_of(2).build().unwrap();
+                let (told, gone) = (Bell::new(), Bell::new());
+                let tell = Arc::clone(&told);
+                let mut service = pool.service(move || tell.ring());
+                service.enqueue(0, ring(&Bell::new())).unwrap();
+                told.wait();
+                for id in service.take_ready() {
+                    // Who has looked at everything posts the first of a burst at once.
+                    assert!(!has_looked || service.task_status(id).is_some());
+                }
+                let (left, right) = (Bell::new(), Bell::new());
+                service.enqueue(1, hold(&left, &right, &gone)).unwrap();
+                service.enqueue(2, hold(&right, &left, &gone)).unwrap();
+                gone.wait_for(2);
+            },
+        );
+    }
+}
+
 /// S2: two tasks that wait for each other need both workers: who is woken and leaves work behind wakes the next,
 /// although one wake-up at most is under way.
 #[test]
