@@ -25,7 +25,7 @@
 //! again and again, without a lock, whether there may be something, and yields in between. A loop that was just told
 //! something often answers within that time. A watcher is as good as a token: nobody else is woken meanwhile, and it
 //! stops watching *before* it looks in earnest, so the argument above holds for it word by word. It runs no code of the user's
-//! in between, which could take any time: it begins when it has rung the loop.
+//! in between, which could take any time: it begins when it has rung the loop. It watches for some 10 us, or 40 if all others sleep.
 //!
 //! What is less than a batch is left to the watcher also by a worker that sees it in its last look before sleep: the watcher was there
 //! when that one entered, so it has still to look.
@@ -146,6 +146,11 @@ impl Sleep {
         starts
     }
 
+    /// Whether every worker sleeps but the caller.
+    pub(crate) fn others_sleep(&self) -> bool {
+        self.state.lock().sleepers + 1 >= self.workers
+    }
+
     /// The caller does not watch any more, and must look for work now.
     pub(crate) fn stop_watching(&self) {
         let mut state = self.state.lock();
@@ -228,7 +233,9 @@ mod tests {
     #[test]
     fn nobody_is_woken_while_somebody_watches() {
         let sleep = Sleep::new(2);
+        assert!(!sleep.others_sleep());
         sleep.enter();
+        assert!(sleep.others_sleep());
         assert_eq!([sleep.start_watching(), sleep.start_watching()], [true, false]);
         assert_eq!(sleep.urgency(), Urgency::No);
         sleep.stop_watching();

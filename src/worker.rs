@@ -22,6 +22,8 @@ const LOOKS: u32 = if cfg!(loom) { 1 } else { 12 };
 const SPINS: u32 = 32;
 /// Each yield is a system call.
 const LOOKS_PER_YIELD: u32 = 3;
+/// So many times longer it looks while all others sleep: then it is in nobody's way, and the next task would have to wake somebody.
+const PATIENCE: u32 = if cfg!(loom) { 1 } else { 4 };
 /// After so many naps in vain a worker sleeps. Under loom a nap ends by itself, so one must be the last.
 const NAPS: u32 = if cfg!(loom) { 1 } else { 4 };
 
@@ -89,7 +91,7 @@ impl Worker {
             }
             desk.pay_debts();
             desk.hints.note_run(std::mem::take(&mut batch.run));
-            if Self::watch(&desk) {
+            if self.watch(&desk) {
                 // Others relied on its looking.
                 batch.has_slept = true;
                 continue;
@@ -181,11 +183,14 @@ impl Worker {
     }
 
     /// Before it sleeps a worker watches for a moment whether there is new work. True: there is.
-    fn watch(desk: &Desk<'_>) -> bool {
-        let found = desk.start_watching()
-            && (0..LOOKS).any(|look| {
+    fn watch(&self, desk: &Desk<'_>) -> bool {
+        let starts = desk.start_watching();
+        let is_last = starts && self.shared.sleep.others_sleep();
+        let patience = if is_last { PATIENCE } else { 1 };
+        let found = starts
+            && (0..LOOKS * patience).any(|look| {
                 // The loop may need this core, and a batch some time to come together.
-                if look % LOOKS_PER_YIELD == 0 {
+                if look % (LOOKS_PER_YIELD * patience) == 0 {
                     thread::yield_now();
                 }
                 (0..SPINS).for_each(|_| std::hint::spin_loop());

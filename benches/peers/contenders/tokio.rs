@@ -98,7 +98,8 @@ impl<J: Job, H: Place> Pool<J> for Tasks<J, H> {
         let sender = self.sender.clone();
         self.workers.spawn(async move {
             job.run();
-            assert!(sender.send(job).is_ok(), "the loop is there");
+            // A loop that has seen enough is gone before its last jobs.
+            _ = sender.send(job);
         });
     }
 
