@@ -4,9 +4,9 @@
 //!
 //! A worker that takes each task as it comes finds one at a time, and the outbox goes to and fro between its core and the loop's with
 //! each. So while a loop goes through what was announced, or posts a burst, what it posts stays staged ([`crate::outbox`]) until it is a
-//! batch, or the last ([`Tempo`] guesses which is the last, and whether more comes soon). Nobody waits long for more to come: a worker that has
-//! nothing else to do watches for a moment (10 us; 40 if all others sleep) and then looks, whatever it was told, and a task gives way after its time slice to anything
-//! that is staged.
+//! batch, or the last ([`Tempo`] guesses which is the last, and whether more comes soon). Nobody waits long for more to come: a worker
+//! that has nothing else to do watches for a moment (10 us; 40 if all others sleep) and then looks, whatever it was told; one that looks
+//! for what others have posted takes what is staged along; and a task gives way after its time slice to anything that was staged.
 
 use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -22,7 +22,7 @@ const SOME: u32 = if cfg!(loom) { 1 } else { 3 };
 
 /// What may be in the outboxes: so much that a worker should look, or all that will come.
 const POSTED: u8 = 1;
-/// Something that is staged, to which more will come.
+/// Something was staged, to which more will come, since a task last gave way.
 const STAGED: u8 = 2;
 
 /// How long a task takes, and how many are a batch.

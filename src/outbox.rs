@@ -2,7 +2,7 @@
 //!
 //! Two lists, each with a lock of its own on cache lines of its own, so that posting a task contends with nobody. The loop *stages* jobs in the
 //! one until they make a batch, then moves them to the other, where busy workers look: so lines go from core to core once for a batch.
-//! Workers look at what is staged only if others rely on their look.
+//! A worker that looks finds what is staged only where nothing else was posted, or when all is put in line.
 //!
 //! As long as no connection has two jobs posted, the order in which they came is the fair order too, and workers take them as they are;
 //! else the outbox is emptied into the fair queue. Either is done under the queue's lock: lock order is queue, staged, posted.
@@ -96,9 +96,9 @@ impl<J: ?Sized> Outbox<J> {
         self.posted.lock().len == 0
     }
 
-    /// Whether some connection has two.
+    /// Whether some connection has two of those that are not staged.
     pub(crate) fn is_mixed(&self) -> bool {
-        self.all().is_mixed
+        self.posted.lock().is_mixed
     }
 
     /// Takes up to `max` jobs in the order in which they came, if that is fair. Gives how many are left, not counting
@@ -302,6 +302,7 @@ mod tests {
         assert_eq!(outbox.len(), 2);
         outbox.fill();
         assert_eq!(post(&[6, 5]), [Some(1), None]);
+        assert!(!outbox.is_mixed(), "one is staged");
         assert_eq!(outbox.remove(6, |_| true), Some(Box::new(6)));
         assert!(outbox.is_mixed());
         assert_eq!(post(&[7]), [Some(1)]);

@@ -87,7 +87,7 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
         self.lines.remove_port(port);
     }
 
-    /// How many tasks could be taken, about; 0 only if none.
+    /// How many tasks could be taken, about; 0 only if none, or all are staged.
     pub(crate) fn waiting(&self) -> usize {
         self.worth_taking(1)
     }
@@ -188,8 +188,8 @@ impl<J: HasHead + ?Sized> FairQueue<J> {
         taken
     }
 
-    /// Takes jobs that one service has posted and nobody has put in line, if they are all that was posted, and stand in a fair
-    /// order.
+    /// Takes jobs that one service has posted and nobody has put in line, if they are all that is posted (not staged), and stand in a
+    /// fair order.
     fn take_posted(&mut self, max: usize, sink: &mut impl FnMut(Taken<J>)) -> Option<usize> {
         let mut filled = self.lines.outboxes().filter(|outbox| !outbox.is_empty());
         let Some(outbox) = filled.next() else {

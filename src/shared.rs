@@ -202,8 +202,6 @@ impl Shared {
             let looks = must || self.hints.has_mail() || queue.worth_taking(batch) > 0;
             if looks {
                 self.hints.open_mail();
-            }
-            if must {
                 queue.fill();
             }
             let taken = queue.take(max, looks, sink);

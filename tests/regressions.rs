@@ -607,3 +607,48 @@ fn what_a_loop_holds_while_a_pool_without_threads_is_joined_ends_when_it_is_give
     point.resume();
     assert_eq!(reap(&mut lp, id).stopped().0, StopReason::PoolFinished);
 }
+
+/// What a loop had staged was for workers that had nothing else to do. One that always found the backlog of another service never looked.
+#[test]
+fn what_is_staged_is_not_starved_by_the_backlog_of_another_service() {
+    const BACKLOG: u64 = 1_000;
+    const ENOUGH: u64 = 20 * BACKLOG;
+    // By this clock steps take no time, so batches are large; yet they take longer than the loop does, so that the backlog stays.
+    let busy_work = || {
+        Work::new(|_, _| {
+            (0..5_000).for_each(|n| _ = std::hint::black_box(n));
+            TaskReturn::TaskDone
+        })
+    };
+    let (clock, _hand) = Clock::manual();
+    let pool = ThreadPool::builder().threads(1).clock(clock).build().unwrap();
+    let mut lp = Loop::new(&pool);
+    let parked = lp.enqueue(1, Work::parks_times(1)).unwrap();
+    eventually("a task that parks", || lp.peek(parked) == Some(Status::Syncing));
+    let ended = lp.enqueue(2, Work::done()).unwrap();
+    eventually("an end", || lp.peek(ended) == Some(Status::Finished));
+    let (busy, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let backlog = scope.spawn(|| {
+            let mut other = Loop::new(&pool);
+            (0..BACKLOG).for_each(|conn| _ = other.enqueue(conn, busy_work()).unwrap());
+            let mut done = 0;
+            while done < ENOUGH && !over.load(SeqCst) {
+                for id in other.take_ready() {
+                    drop(other.task_status(id));
+                    other.enqueue(done % BACKLOG, busy_work()).unwrap();
+                    done += 1;
+                    busy.store(done > BACKLOG, SeqCst);
+                }
+            }
+            done
+        });
+        eventually("a backlog", || busy.load(SeqCst));
+        // It has not looked at the other: it may soon post more.
+        assert_eq!(lp.take_ready().collect::<Vec<_>>(), [parked, ended]);
+        assert!(lp.task_sync(parked, moored::Resume::Continue));
+        eventually("its end", || lp.peek(parked) == Some(Status::Finished));
+        over.store(true, SeqCst);
+        assert!(backlog.join().unwrap() < ENOUGH, "it came after all others");
+    });
+}
