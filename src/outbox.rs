@@ -52,9 +52,8 @@ impl<J: ?Sized> Outbox<J> {
         }
     }
 
-    /// Adds a job of the connection with this slot. It stays staged until there are as many as a batch. Gives how many there are now that
-    /// they are moved; or 1, less than a batch, if it is the first that is staged; `None` if it came to others, for which
-    /// somebody will look.
+    /// Stages a job of the connection with this slot; moves all if they are a batch now. Gives how many wait, if somebody may have to be
+    /// told: all after a move, 1 for the first that is staged. `None` for the others, since somebody will look for the first.
     #[inline]
     pub(crate) fn post(&self, conn: u32, job: Box<J>, batch: usize) -> Option<usize> {
         let mut staged = self.staged.lock();
@@ -74,6 +73,7 @@ impl<J: ?Sized> Outbox<J> {
         posted
     }
 
+    /// What was posted, with what was staged.
     fn all(&self) -> MutexGuard<'_, Posted<J>> {
         self.bring(&mut self.staged.lock())
     }

@@ -28,7 +28,7 @@
 //! | injector | 1226 | 223 | 901 | 209 | 140 |
 //! | one by one | 1268 | 276 | 1390 | 299 | 313 |
 //!
-//! Beside other work; with 16 in flight the rounds are 1:4 apart. Elsewhere an injector is 3 to 6 % faster, 26 % with eight; one by one takes twice as long.
+//! Beside other work; with 16 in flight the rounds are 1:4 apart. Elsewhere an injector is 3 to 6 % faster, with eight workers up to 26 %, most of it noise; one by one takes up to twice as long.
 
 use crate::cell::{HasHead, Head};
 use crate::chain::Chains;

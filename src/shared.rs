@@ -153,7 +153,7 @@ impl Shared {
     }
 
     /// A service has a job for the workers, who look into its outbox. If `more_follow` at once, it is staged there until they are a batch, or
-    /// a worker has nothing else to do. Only the first that is staged is told of: somebody will look, and then sees the others.
+    /// a worker has nothing else to do. Only the first that is staged is told of: see [`crate::sleep`].
     #[inline]
     pub(crate) fn post(&self, outbox: &Outbox<dyn Job>, job: Box<dyn Job>, more_follow: bool, stats: &Stats) {
         let conn = job.head().conn_slot();
@@ -209,7 +209,7 @@ impl Shared {
                 self.hints.note_left();
             }
             if must && self.should_wake(1) {
-                // What was staged meanwhile is left behind, too.
+                // What was staged meanwhile is left behind, too. To look costs the loop a cache line: only if somebody would be woken.
                 queue.look();
             }
             (taken, queue.waiting())
@@ -294,8 +294,8 @@ impl Shared {
     /// Puts a job in line that its worker gives back after its turn.
     pub(crate) fn put_in_line(&self, job: Box<dyn Job>) {
         self.with_queue(|queue| {
-            // What was posted before comes first.
             self.hints.clear_mail();
+            // What was posted before comes first.
             queue.collect();
             queue.push(job);
         });

@@ -17,6 +17,10 @@
 //! is on its way that has not looked yet, since it looks only after it has taken the token away. It will see the
 //! work, and wakes the next if there is more than it takes.
 //!
+//! What is staged in an outbox arrives under the lock of its stage, which that look takes, too. Only who stages the *first* job asks for the
+//! urgency: by the above somebody looks after that. Who looks moves the whole stage, after which the next job is a first one again; or leaves
+//! it, and then wakes the next, as for anything that is left behind. So while a stage is filled a look is still to come.
+//!
 //! A token is a state, not an event: a spurious wake-up of the condition variable finds none and waits on.
 //!
 //! # Watching
