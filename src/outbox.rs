@@ -69,7 +69,7 @@ impl<J: ?Sized> Outbox<J> {
     /// Moves what is staged to where workers look.
     fn bring(&self, staged: &mut Vec<Post<J>>) -> MutexGuard<'_, Posted<J>> {
         let mut posted = self.posted.lock();
-        staged.drain(..).for_each(|post| posted.add(post));
+        posted.add(staged);
         posted
     }
 
@@ -143,23 +143,19 @@ impl<J: ?Sized> Outbox<J> {
 }
 
 impl<J: ?Sized> Posted<J> {
-    #[inline]
-    fn add(&mut self, post: Post<J>) {
-        let (conn, next) = (post.conn, self.posts.len());
-        if conn as usize >= self.marks.len() {
-            let out = self.begin.wrapping_sub(1);
-            self.marks.resize(conn as usize + 1, out);
+    fn add(&mut self, staged: &mut Vec<Post<J>>) {
+        let before = self.posts.len() as u32;
+        for (place, post) in (before..).zip(&*staged) {
+            let conn = post.conn as usize;
+            if conn >= self.marks.len() {
+                let out = self.begin.wrapping_sub(1);
+                self.marks.resize(conn + 1, out);
+            }
+            let mark = std::mem::replace(&mut self.marks[conn], self.begin.wrapping_add(place));
+            self.is_mixed |= mark.wrapping_sub(self.begin) < place;
         }
-        self.is_mixed |= self.place_of(conn) < next;
-        self.marks[conn as usize] = self.begin.wrapping_add(next as u32);
-        self.posts.push_back(post);
-        self.len += 1;
-    }
-
-    /// Where a connection's last job is; behind the end if it is out.
-    #[inline]
-    fn place_of(&self, conn: u32) -> usize {
-        self.marks[conn as usize].wrapping_sub(self.begin) as usize
+        self.len += staged.len();
+        self.posts.extend(staged.drain(..));
     }
 
     /// Keeps no more memory than it should.

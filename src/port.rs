@@ -73,12 +73,17 @@ impl<T: Task> Port<T> {
         table.receive(|cells| self.inbox.take_into(cells));
     }
 
-    /// Gives a task to the workers.
+    /// Gives a task to the workers, who look into the outbox. If more follow at once it is staged there, until they are a batch or a
+    /// worker has nothing else to do. Only the first that is staged is told of: see [`crate::sleep`].
     #[inline]
     pub(crate) fn post(&self, cell: Box<TaskCell<T>>, stats: &Stats) {
+        let head = cell.head();
         // It gets in line now.
-        let more_follow = self.tempo.note_posted(cell.head().times.since());
-        self.shared.post(&self.outbox, cell, more_follow, stats);
+        let more_follow = self.tempo.note_posted(head.times.since());
+        let batch = if more_follow { self.shared.hints.batch() } else { 1 };
+        if let Some(waiting) = self.outbox.post(head.conn_slot(), cell, batch) {
+            self.shared.note_posted(waiting, batch, stats);
+        }
     }
 
     /// A task that was parked goes on, and is `Ready`; here and now if the pool has wound up meanwhile.

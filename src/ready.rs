@@ -15,6 +15,7 @@ impl Ready {
     }
 
     /// Whether none is left.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.0.len() == 0
     }
@@ -23,6 +24,7 @@ impl Ready {
 impl Iterator for Ready {
     type Item = TaskId;
 
+    #[inline]
     fn next(&mut self) -> Option<TaskId> {
         self.0.next()
     }

@@ -152,15 +152,8 @@ impl Shared {
         result
     }
 
-    /// A service has a job for the workers, who look into its outbox. If `more_follow` at once, it is staged there until they are a batch, or
-    /// a worker has nothing else to do. Only the first that is staged is told of: see [`crate::sleep`].
-    #[inline]
-    pub(crate) fn post(&self, outbox: &Outbox<dyn Job>, job: Box<dyn Job>, more_follow: bool, stats: &Stats) {
-        let conn = job.head().conn_slot();
-        let batch = if more_follow { self.hints.batch() } else { 1 };
-        let Some(waiting) = outbox.post(conn, job, batch) else {
-            return;
-        };
+    /// So many jobs wait in an outbox: see [`Outbox::post`].
+    pub(crate) fn note_posted(&self, waiting: usize, batch: usize, stats: &Stats) {
         self.hints.note_posted(waiting < batch);
         self.wake_worker(waiting, stats);
     }

@@ -31,6 +31,7 @@ pub(crate) struct Vacancies {
 
 impl Vacancies {
     /// Whether another page should be added first.
+    #[inline]
     pub(crate) fn are_few(&self) -> bool {
         self.len < SLACK.min(self.pages.len() * PAGE / 2).max(1)
     }
