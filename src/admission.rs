@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub(crate) enum Refused {
     QueueFull,
     TooManyTasks,
+    /// The pool is finishing.
+    Finished,
 }
 
 #[derive(Debug)]

@@ -8,11 +8,12 @@ use crate::error::EnqueueError;
 use crate::id::{ConnId, TaskId};
 use crate::options::TaskOptions;
 use crate::port::{Port, TaskCell, TaskTable};
+use crate::primitive::MutexGuard;
 use crate::ready::Ready;
 use crate::state::{Phase, Word};
 use crate::status::{Dequeued, Resume, Status, StopReason, Timeout};
 use crate::sync_point::{SyncPoint, TaskStatus};
-use crate::table::{Extras, NewTask};
+use crate::table::Extras;
 use crate::task::Task;
 use crate::timers::{Due, Timing};
 use crate::visit::Stop;
@@ -40,6 +41,16 @@ pub struct Service<T: Task> {
     awaits_wake: bool,
 }
 
+/// What most tasks do not ask for.
+#[derive(Default)]
+struct More {
+    outlives: bool,
+    extras: Option<Box<Extras>>,
+}
+
+/// The locked table, and the cell of a task that was let in.
+type Room<'a, T> = (MutexGuard<'a, TaskTable<T>>, Box<TaskCell<T>>);
+
 impl<T: Task> Service<T> {
     pub(crate) fn new(port: Arc<Port<T>>) -> Self {
         Self {
@@ -57,12 +68,7 @@ impl<T: Task> Service<T> {
     #[doc(alias = "lws_threadpool_enqueue")]
     #[inline]
     pub fn enqueue(&mut self, conn: impl Into<ConnId>, task: T) -> Result<TaskId, EnqueueError<T>> {
-        self.submit(NewTask {
-            conn: conn.into(),
-            task,
-            outlives: false,
-            extras: None,
-        })
+        self.submit(conn.into(), task, More::default())
     }
 
     /// As [`enqueue`](Self::enqueue), with a name, timeouts, or leave to outlive the connection.
@@ -85,39 +91,64 @@ impl<T: Task> Service<T> {
                 timing,
             })
         });
-        self.submit(NewTask {
-            conn: conn.into(),
-            task,
+        let more = More {
             outlives: options.outlives,
             extras,
-        })
+        };
+        self.submit(conn.into(), task, more)
     }
 
+    // Into the caller's code, so that the task is written where it stays and not moved about.
     #[inline]
-    fn submit(&mut self, new: NewTask<T>) -> Result<TaskId, EnqueueError<T>> {
-        let port = &self.port;
-        let mut table = port.table.lock();
-        if table.closed {
-            port.stats.refused_finished.add(1);
-            return Err(EnqueueError::Finished(new.task));
-        }
-        match port.shared.admission.admit(|| port.shared.progress()) {
-            Err(Refused::QueueFull) => {
-                port.stats.refused_queue.add(1);
-                return Err(EnqueueError::QueueFull(new.task));
+    fn submit(&mut self, conn: ConnId, task: T, more: More) -> Result<TaskId, EnqueueError<T>> {
+        match self.admit(conn, more) {
+            Ok((table, mut cell)) => {
+                let id = cell.id();
+                cell.body = Body::Task(task);
+                // Before the table is unlocked: `finish` must find it in line.
+                self.port.post(cell, &self.port.stats);
+                drop(table);
+                Ok(id)
             }
-            Err(Refused::TooManyTasks) => {
-                port.stats.refused_tasks.add(1);
-                return Err(EnqueueError::TooManyTasks(new.task));
-            }
-            Ok(()) => {}
+            Err(Refused::QueueFull) => Err(EnqueueError::QueueFull(task)),
+            Err(Refused::TooManyTasks) => Err(EnqueueError::TooManyTasks(task)),
+            Err(Refused::Finished) => Err(EnqueueError::Finished(task)),
         }
-        let (id, cell) = table.insert(new, port.shared.clock.now(), |chunk, slot| {
-            Box::new(TaskCell::new(chunk, slot, port.queue_slot, Arc::clone(port)))
-        });
-        // Before the table is unlocked: `finish` must find it in line.
-        port.post(cell, &port.stats);
-        Ok(id)
+    }
+
+    /// Makes room for a task: gives its cell, to be filled and posted before the table is unlocked.
+    fn admit(&self, conn: ConnId, more: More) -> Result<Room<'_, T>, Refused> {
+        let Port { shared, stats, .. } = &*self.port;
+        let mut table = self.port.table.lock();
+        let admitted = if table.closed {
+            Err(Refused::Finished)
+        } else {
+            shared.admission.admit(|| shared.progress())
+        };
+        if let Err(refused) = admitted {
+            let counter = match refused {
+                Refused::QueueFull => &stats.refused_queue,
+                Refused::TooManyTasks => &stats.refused_tasks,
+                Refused::Finished => &stats.refused_finished,
+            };
+            counter.add(1);
+            return Err(refused);
+        }
+        let cell = table.insert(
+            conn,
+            more.outlives,
+            more.extras,
+            shared.clock.now(),
+            |chunk, slot| {
+                Box::new(TaskCell::new(
+                    chunk,
+                    slot,
+                    self.port.queue_slot,
+                    Arc::clone(&self.port),
+                ))
+            },
+        );
+        Ok((table, cell))
     }
 
     /// The tasks that have parked or ended since the last call, each announced once. Also stops those whose time is

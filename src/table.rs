@@ -43,14 +43,6 @@ pub(crate) struct Extras {
     pub(crate) timing: Timing,
 }
 
-/// A task that comes in.
-pub(crate) struct NewTask<T> {
-    pub(crate) conn: ConnId,
-    pub(crate) task: T,
-    pub(crate) outlives: bool,
-    pub(crate) extras: Option<Box<Extras>>,
-}
-
 /// A task that has come here to be looked at. `syncs` is 0 for the end of the task, else the number of its `Sync`.
 #[derive(Clone, Copy)]
 struct Event {
@@ -106,34 +98,36 @@ impl<T, P> Table<T, P> {
         self.len
     }
 
-    /// Makes room for a task: gives its id and its cell, which the caller posts.
+    /// Makes room for a task of this connection: gives its cell, in which the caller puts it.
+    #[allow(clippy::unnecessary_box_returns, reason = "the box is kept and goes round")]
     pub(crate) fn insert(
         &mut self,
-        new: NewTask<T>,
+        conn: ConnId,
+        outlives: bool,
+        extras: Option<Box<Extras>>,
         now: u64,
         make_cell: impl FnOnce(Arc<Chunk>, u32) -> Box<Cell<T, P>>,
-    ) -> (TaskId, Box<Cell<T, P>>) {
-        let conn_slot = self.conns.find_or_open(new.conn);
+    ) -> Box<Cell<T, P>> {
+        let conn_slot = self.conns.find_or_open(conn);
         self.serial += 1;
         let slot = self.occupy();
         let own = &mut self.slots[slot as usize];
         let chunk = &self.chunks[slot as usize / PAGE];
-        chunk.head(slot).renew(self.serial, conn_slot, new.outlives, now);
-        chunk.set_connection(slot, new.conn);
-        let mut cell = if let Some(spare) = own.cell.take() {
+        chunk.head(slot).renew(self.serial, conn_slot, outlives, now);
+        chunk.set_connection(slot, conn);
+        let cell = if let Some(spare) = own.cell.take() {
             self.spares -= 1;
             spare
         } else {
             make_cell(Arc::clone(chunk), slot)
         };
-        cell.body = Body::Task(new.task);
-        let timed = new.extras.is_some();
-        own.extras = new.extras;
+        let timed = extras.is_some();
+        own.extras = extras;
         self.link(slot, conn_slot);
         if timed {
             self.rearm(slot);
         }
-        (self.id(slot), cell)
+        cell
     }
 
     /// Takes a vacant slot, or makes one.
