@@ -190,6 +190,11 @@ impl Hints {
         self.are_brisk(1) && !self.sparse.load(Relaxed)
     }
 
+    /// Whether steps are so short that the largest batch is through in the time that a batch may take.
+    pub(crate) fn are_tiny(&self) -> bool {
+        self.batch() >= BATCH_MAX
+    }
+
     /// Whether so many tasks take so little time that a worker is sooner back than another is woken.
     pub(crate) fn are_brisk(&self, tasks: usize) -> bool {
         self.pace.nanos.load(Relaxed).saturating_mul(tasks as u64) < BATCH_NANOS
@@ -253,6 +258,7 @@ mod tests {
             let hints = Hints::new();
             hints.set_pace(pace);
             assert_eq!(hints.batch(), batch, "{pace} ns each");
+            assert_eq!(hints.are_tiny(), batch == BATCH_MAX, "{pace} ns each");
         }
     }
 
