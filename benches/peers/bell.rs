@@ -28,8 +28,7 @@ impl Bell {
     }
 }
 
-/// The loop's poll. It sleeps at once when nothing is ready: a loop that also has sockets
-/// to serve does not spin.
+/// The loop's poll. It sleeps at once when nothing is ready.
 pub(crate) struct Sleeper {
     poll: Poll,
     events: Events,

@@ -21,6 +21,12 @@ const HOLD: Duration = Duration::from_micros(20);
 /// So many results at most are kept back by a worker.
 const BATCH: usize = 32;
 
+/// Before it sleeps the loop pauses so often, as moored's does, and looks again: half a microsecond to one and a half each time.
+const PAUSES: u32 = 2;
+const SPINS: u32 = 32;
+/// After pauses that brought nothing it does not pause so many times, so that they cost nothing where they do not pay.
+const VAIN: u32 = 16;
+
 /// What the workers have done and the loop has not yet seen.
 pub(crate) struct Done<J> {
     list: Mutex<List<J>>,
@@ -97,6 +103,10 @@ pub(crate) struct Inbox<J> {
     taken: VecDeque<J>,
     sleeper: Sleeper,
     submitted: usize,
+    /// How many came together last.
+    together: usize,
+    /// So many sleeps come without a pause before.
+    impatient: u32,
 }
 
 impl<J> Inbox<J> {
@@ -119,6 +129,8 @@ impl<J> Inbox<J> {
             taken: VecDeque::new(),
             sleeper,
             submitted: 0,
+            together: 0,
+            impatient: 0,
         }
     }
 
@@ -136,11 +148,36 @@ impl<J> Inbox<J> {
     pub(crate) fn next(&mut self) -> Option<J> {
         if self.taken.is_empty() {
             mem::swap(&mut self.taken, &mut self.done.list.lock().jobs);
+            if !self.taken.is_empty() {
+                self.together = self.taken.len();
+            }
         }
         self.taken.pop_front()
     }
 
+    /// Pauses, if more than one job is in flight and that paid lately. True: there is something.
+    fn pause(&mut self) -> bool {
+        if self.together < 2 {
+            return false;
+        }
+        if self.impatient > 0 {
+            self.impatient -= 1;
+            return false;
+        }
+        for _ in 0..PAUSES {
+            (0..SPINS).for_each(|_| std::hint::spin_loop());
+            if !self.done.list.lock().jobs.is_empty() {
+                return true;
+            }
+        }
+        self.impatient = VAIN;
+        false
+    }
+
     pub(crate) fn sleep(&mut self, timeout: Option<Duration>) {
+        if self.pause() {
+            return;
+        }
         let done = &self.done;
         self.sleeper.sleep(timeout, || !done.list.lock().jobs.is_empty());
     }
