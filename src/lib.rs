@@ -109,6 +109,7 @@ mod job;
 mod line;
 mod options;
 mod outbox;
+mod patience;
 mod pool;
 mod port;
 mod primitive;

@@ -7,8 +7,9 @@ use crate::desk::Desk;
 use crate::error::EnqueueError;
 use crate::id::{ConnId, TaskId};
 use crate::options::TaskOptions;
+use crate::patience::{LOOKS, Patience};
 use crate::port::{Port, TaskCell, TaskTable};
-use crate::primitive::{MutexGuard, may_watch};
+use crate::primitive::MutexGuard;
 use crate::ready::Ready;
 use crate::state::{Phase, Word};
 use crate::status::{Dequeued, Resume, Status, StopReason, Timeout};
@@ -39,18 +40,8 @@ pub struct Service<T: Task> {
     lent: Option<Box<TaskCell<T>>>,
     /// Whether the next event wakes the loop: not while `take_more` finds something.
     awaits_wake: bool,
-    /// The last look found something, but less than is worth the next.
-    found_few: bool,
+    patience: Patience,
 }
-
-/// While workers are at many tiny steps, a loop that looks at once again finds few tasks each time and takes the lanes' cache lines from
-/// the workers, or finds none and goes to sleep, to be woken at once. So if it has found fewer than that, and than one of so many that are
-/// alive, it pauses before the next look; and if it finds none, it pauses and looks again before it says so.
-const MANY: usize = 32;
-const ALIVE_PER_FOUND: usize = 16;
-const LOOKS: u32 = if cfg!(loom) { 2 } else { 3 };
-/// A pause: half a microsecond to one and a half.
-const SPINS: u32 = 32;
 
 /// What most tasks do not ask for.
 #[derive(Default)]
@@ -68,7 +59,7 @@ impl<T: Task> Service<T> {
             port,
             lent: None,
             awaits_wake: true,
-            found_few: false,
+            patience: Patience::default(),
         }
     }
 
@@ -110,7 +101,7 @@ impl<T: Task> Service<T> {
         self.submit(conn.into(), task, more)
     }
 
-    // Into the caller's code, so that the task is written where it stays and not moved about.
+    // Into the caller's code, so that the task goes straight into its cell.
     #[inline]
     fn submit(&mut self, conn: ConnId, task: T, more: More) -> Result<TaskId, EnqueueError<T>> {
         match self.admit(conn, more) {
@@ -178,23 +169,24 @@ impl<T: Task> Service<T> {
     /// next wake-up only when it finds nothing, so a busy loop costs its workers hardly any.
     ///
     /// A loop that sleeps although this gave something may sleep on news. One with sockets can look at them without waiting
-    /// in between: as long as there is more, [`next_timeout`](Self::next_timeout) is zero. Costs as much as `take_ready`. While steps take
-    /// less than a microsecond it may wait for one to three microseconds, in which there will be more to tell: that is less than to sleep and
-    /// be woken.
+    /// in between: as long as there is more, [`next_timeout`](Self::next_timeout) is zero.
+    ///
+    /// Each look costs as much as `take_ready`. There are up to four: while tasks of this service are away and steps take less than about half a
+    /// microsecond, it pauses for some three microseconds at most, and looks again, before it says that there is nothing. That is less
+    /// than to sleep and be woken. It never pauses where there is but one core.
     pub fn take_more(&mut self) -> Ready {
         self.before_looking();
-        if std::mem::take(&mut self.found_few) {
-            self.pause();
+        if self.patience.has_found_few() {
+            self.patience.pause(&self.port.shared);
         }
         let mut ready = self.look();
         let mut looks = 1;
-        while ready.is_empty() && looks < LOOKS && !self.is_empty() && self.pause() {
+        while ready.is_empty() && looks < LOOKS && self.patience.pause(&self.port.shared) {
             ready = self.look();
             looks += 1;
         }
         if !ready.is_empty() {
             self.awaits_wake = false;
-            self.found_few = ready.len() < MANY.min(self.len() / ALIVE_PER_FOUND);
             return ready;
         }
         self.await_wake();
@@ -206,16 +198,6 @@ impl<T: Task> Service<T> {
         self.awaits_wake = true;
     }
 
-    /// Gives the workers a moment, if their steps are so short that they will have something to tell after it. True: it did.
-    fn pause(&self) -> bool {
-        let hints = &self.port.shared.hints;
-        let pays = may_watch() && hints.is_brisk() && hints.are_tiny();
-        if pays {
-            (0..SPINS).for_each(|_| std::hint::spin_loop());
-        }
-        pays
-    }
-
     fn before_looking(&mut self) {
         self.end_loan();
         self.stop_late();
@@ -224,7 +206,9 @@ impl<T: Task> Service<T> {
     fn look(&mut self) -> Ready {
         let ids = {
             let mut table = self.port.table.lock();
-            table.announce(|cells| self.port.inbox.take_into(cells))
+            let ids = table.announce(|cells| self.port.inbox.take_into(cells));
+            self.patience.note_look(ids.len(), table.away());
+            ids
         };
         self.port.tempo.note_announced(ids.len());
         Ready::new(ids)
@@ -457,5 +441,46 @@ impl<T: Task> fmt::Debug for Service<T> {
         f.debug_struct("Service")
             .field("pool", &self.port.shared.name)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{TaskReturn, ThreadPool, task_fn};
+
+    /// Parked tasks counted as such that will soon have something to tell: with nothing but these, each look was followed by pauses.
+    #[test]
+    fn who_is_parked_or_has_ended_is_not_away() {
+        let pool = ThreadPool::builder().threads(0).build().expect("no thread");
+        let mut service = pool.service(|| {});
+        let away = |service: &mut Service<_>| {
+            let ready: Vec<_> = service.take_ready().collect();
+            (service.port.table.lock().away(), ready)
+        };
+        let parks = service.enqueue(
+            1,
+            task_fn(|cx| {
+                if cx.is_stopping() {
+                    TaskReturn::Stopped
+                } else {
+                    TaskReturn::Sync
+                }
+            }),
+        );
+        let ends = service.enqueue(2, task_fn(|_| TaskReturn::TaskDone));
+        let (parks, ends) = (parks.expect("room"), ends.expect("room"));
+        assert_eq!(away(&mut service), (2, vec![]));
+        service.run_pending(Duration::MAX);
+        assert_eq!(away(&mut service), (0, vec![parks, ends]));
+        service.task_status(ends);
+        service.task_status(parks);
+        assert_eq!(away(&mut service).0, 0, "what was lent is back");
+        assert!(service.task_sync(parks, Resume::Continue));
+        assert_eq!(away(&mut service).0, 1);
+        service.run_pending(Duration::MAX);
+        assert_eq!(away(&mut service), (0, vec![parks]));
+        service.dequeue(parks);
+        assert_eq!(away(&mut service).0, 1, "asked to stop");
     }
 }

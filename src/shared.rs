@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     /// When the pool was built, on its clock.
     pub(crate) born: u64,
+    /// How many threads can run at once.
+    pub(crate) cores: usize,
     time_slice: u64,
     limited: bool,
     /// Written for every task: on a line of its own, as all that is read beside it hardly changes.
@@ -99,6 +101,7 @@ impl Shared {
             name: setup.name,
             born: setup.clock.now(),
             clock: setup.clock,
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
             time_slice: setup.time_slice,
             limited: setup.limit.is_some(),
             admission: CachePadded::new(setup.admission),

@@ -56,6 +56,8 @@ pub(crate) struct Table<T, P> {
     chunks: Vec<Arc<Chunk>>,
     vacant: Vacancies,
     len: usize,
+    /// So many of them are here.
+    here: usize,
     spares: usize,
     conns: Conns,
     pub(crate) timers: Timers,
@@ -82,6 +84,7 @@ impl<T, P> Table<T, P> {
             chunks: Vec::new(),
             vacant: Vacancies::default(),
             len: 0,
+            here: 0,
             spares: 0,
             conns: Conns::new(),
             timers: Timers::default(),
@@ -96,6 +99,11 @@ impl<T, P> Table<T, P> {
 
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// How many are in line, on workers, lent or in lanes.
+    pub(crate) fn away(&self) -> usize {
+        self.len - self.here
     }
 
     /// Makes room for a task of this connection: gives its cell, in which the caller puts it.
@@ -198,13 +206,16 @@ impl<T, P> Table<T, P> {
     /// The task, to be run or lent.
     #[inline]
     pub(crate) fn take(&mut self, slot: u32) -> Option<Box<Cell<T, P>>> {
-        self.slots[slot as usize].cell.take()
+        let cell = self.slots[slot as usize].cell.take();
+        self.here -= usize::from(cell.is_some());
+        cell
     }
 
     /// Keeps a task that was lent.
     pub(crate) fn keep(&mut self, cell: Box<Cell<T, P>>) {
         let slot = cell.slot as usize;
         self.slots[slot].cell = Some(cell);
+        self.here += 1;
     }
 
     /// Keeps tasks that have parked or ended, to be announced.
@@ -229,6 +240,7 @@ impl<T, P> Table<T, P> {
             syncs,
         });
         self.slots[slot as usize].cell = Some(cell);
+        self.here += 1;
         // A loop that looks at its tasks, but never at what is announced, must not let events pile up.
         if self.events.len() >= KEPT && self.events.len() >= 4 * self.len {
             let mut events = std::mem::take(&mut self.events);
@@ -248,6 +260,7 @@ impl<T, P> Table<T, P> {
                 ids.push(self.tell(event.slot));
             }
         }
+        self.here += arrived.len();
         for cell in arrived.drain(..) {
             let slot = cell.slot;
             self.slots[slot as usize].cell = Some(cell);
@@ -286,6 +299,7 @@ impl<T, P> Table<T, P> {
     #[inline]
     pub(crate) fn reap(&mut self, slot: u32) -> Option<Body<T>> {
         let body = self.slots[slot as usize].cell.as_mut()?.body.take();
+        self.here -= 1;
         if self.spares >= Self::SPARES_MAX {
             self.slots[slot as usize].cell = None;
         } else {
@@ -329,6 +343,7 @@ impl<T, P> Table<T, P> {
     /// No task comes in or stays here any more. Gives those that are here, which keep their slots until they are vacated.
     pub(crate) fn abandon(&mut self) -> Vec<Box<Cell<T, P>>> {
         self.abandoned = true;
+        self.here = 0;
         let mut here = Vec::new();
         for own in &mut self.slots {
             let cell = own.cell.take();

@@ -28,7 +28,7 @@ const FLOORS: &[&[&str]] = &[
     &["boxed", "job"],
     &["registry"],
     &["shared"],
-    &["port", "worker", "dump"],
+    &["port", "worker", "dump", "patience"],
     &["run", "sync_point", "visit"],
     &["service"],
     &["pool"],
