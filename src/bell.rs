@@ -18,10 +18,13 @@
 //! that has more to do, with short steps, only *owes* the ring, and rings when that is 20 us old or when it has nothing more to do. Who finds
 //! a bell owed need do nothing: it will be rung.
 //!
-//! It may get into a long step just then, so a ring is owed only while a colleague naps ([`crate::sleep`]), who pays for
-//! everybody when it wakes, after 100 us at the latest. The debtor: 1. adds the debt, under a lock; 2. looks whether somebody naps,
-//! and pays at once if not. The napper: 1. is none any more; 2. takes the debts, under the same lock. Either the napper
-//! finds the debt, or the debtor finds no napper.
+//! It may get into a long step just then, so a ring is owed only while somebody naps who sees to it:
+//!
+//! - The loop itself ([`crate::naps`]): it is told to look again after a millisecond at the latest, and the bell says so until it
+//!   `unring`s. Who owes a ring changes the same word, so it has seen what the loop does now.
+//! - A colleague ([`crate::sleep`]), who pays for everybody when it wakes, after 100 us at the latest. The debtor: 1. adds the debt, under
+//!   a lock; 2. looks whether somebody naps, and pays at once if not. The napper: 1. is none any more; 2. takes the debts, under the
+//!   same lock. Either the napper finds the debt, or the debtor finds no napper.
 
 use crate::primitive::{AtomicUsize, Mutex, Ordering};
 use crate::unwind::{drop_quietly, quietly};
@@ -32,6 +35,8 @@ use std::sync::atomic::AtomicU64;
 const SILENT: usize = 0;
 const OWED: usize = 1;
 const RUNG: usize = 2;
+/// As `SILENT`, but the loop will look by itself in a moment.
+const NAPPING: usize = 3;
 
 /// On cache lines of its own: workers look at it for every task.
 #[repr(align(128))]
@@ -65,27 +70,50 @@ impl Bell {
         rings
     }
 
-    /// The loop is about to look.
-    pub(crate) fn unring(&self) {
+    /// The loop is about to look, and then to sleep; no longer than a nap, if it `naps`.
+    pub(crate) fn unring(&self, naps: bool) {
+        let state = if naps { NAPPING } else { SILENT };
         // A swap, not a store: it happens after every ring before it, so a late ringer cannot miss it.
-        self.state.swap(SILENT, Ordering::AcqRel);
+        self.state.swap(state, Ordering::AcqRel);
     }
 
-    /// Owes a ring. True: it was not owed or rung, so the caller must see to it.
-    fn owe(&self) -> bool {
-        let change = |new| {
-            self.state
-                .compare_exchange(SILENT, new, Ordering::AcqRel, Ordering::Relaxed)
-        };
-        self.state.load(Ordering::Relaxed) == SILENT && change(OWED).is_ok()
+    /// The loop is about to sleep, and naps if it `may`. True: it naps, so it must look again after [`NAP`](crate::naps::NAP); some worker may rely on it.
+    pub(crate) fn nap(&self, may: bool) -> bool {
+        match self.state.load(Ordering::Relaxed) {
+            SILENT if may => {
+                self.change(SILENT, NAPPING);
+                true
+            }
+            // Perhaps it was owed because the loop would nap.
+            _ => self.can_wait(),
+        }
+    }
+
+    /// Whether the loop will look by itself in a moment, or somebody owes it a ring.
+    #[inline]
+    pub(crate) fn can_wait(&self) -> bool {
+        matches!(self.state.load(Ordering::Relaxed), NAPPING | OWED)
+    }
+
+    fn change(&self, from: usize, to: usize) -> bool {
+        let change = self
+            .state
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
+        change.is_ok()
+    }
+
+    /// Owes a ring.
+    fn owe(&self) -> Owing {
+        match self.state.load(Ordering::Relaxed) {
+            NAPPING if self.change(NAPPING, OWED) => Owing::ToNapper,
+            SILENT if self.change(SILENT, OWED) => Owing::ToSleeper,
+            _ => Owing::Not,
+        }
     }
 
     /// Rings if that is still owed. True if this call did.
     fn pay(&self) -> bool {
-        let pays = self
-            .state
-            .compare_exchange(OWED, RUNG, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok();
+        let pays = self.change(OWED, RUNG);
         if pays {
             self.wake();
         }
@@ -97,6 +125,17 @@ impl Bell {
             quietly(|| wake.wake());
         }
     }
+}
+
+/// What somebody owes who puts a ring off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Owing {
+    /// It was owed or rung already.
+    Not,
+    /// The loop will look by itself, if this takes too long.
+    ToNapper,
+    /// Somebody must ring.
+    ToSleeper,
 }
 
 impl Drop for Bell {
@@ -127,14 +166,16 @@ impl Debts {
     }
 
     /// Owes this bell a ring, unless somebody does or has rung it.
-    pub(crate) fn add(&self, bell: &Arc<Bell>, now: u64) {
-        if bell.owe() {
+    pub(crate) fn add(&self, bell: &Arc<Bell>, now: u64) -> Owing {
+        let owing = bell.owe();
+        if owing != Owing::Not {
             let mut bells = self.bells.lock();
             bells.push(Arc::clone(bell));
             if bells.len() == 1 {
                 self.since.store(now, Ordering::Relaxed);
             }
         }
+        owing
     }
 
     /// Whether there are some. Exact for the worker itself.
@@ -172,7 +213,7 @@ mod tests {
     fn a_bell_rings_once_until_the_loop_looks() {
         let (bell, rings) = bell();
         assert_eq!((bell.ring(), bell.ring(), rings()), (true, false, 1));
-        bell.unring();
+        bell.unring(false);
         assert_eq!((bell.ring(), rings()), (true, 2));
     }
 
@@ -197,14 +238,30 @@ mod tests {
         bell.ring();
         debts.add(&bell, 0);
         assert!(!debts.are_some(), "it has rung");
-        bell.unring();
+        bell.unring(false);
         debts.add(&bell, 0);
         assert!(bell.ring(), "who does not owe rings at once");
         assert_eq!((debts.pay(), rings()), (0, 2));
-        bell.unring();
+        bell.unring(false);
         debts.add(&bell, 0);
-        bell.unring();
+        bell.unring(false);
         assert_eq!((debts.pay(), rings()), (0, 2), "the loop has looked meanwhile");
+    }
+
+    #[test]
+    fn a_loop_that_naps_is_rung_later_or_looks_by_itself() {
+        let (debts, (bell, rings)) = (Debts::new(), bell());
+        assert_eq!((bell.nap(false), bell.can_wait()), (false, false));
+        assert_eq!((bell.nap(true), bell.can_wait()), (true, true));
+        assert_eq!(debts.add(&bell, 0), Owing::ToNapper);
+        assert!(bell.nap(false), "somebody relies on it");
+        assert_eq!(debts.add(&bell, 0), Owing::Not);
+        assert_eq!((debts.pay(), bell.nap(true), rings()), (1, false, 1));
+        bell.unring(true);
+        assert!(bell.ring(), "who does not owe rings at once");
+        bell.unring(true);
+        bell.unring(false);
+        assert_eq!(debts.add(&bell, 0), Owing::ToSleeper);
     }
 
     #[test]

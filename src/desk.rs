@@ -1,6 +1,6 @@
 //! Where a thread runs tasks: a worker's own place, or a loop's inside `run_pending`.
 
-use crate::bell::{Bell, Debts};
+use crate::bell::{Bell, Debts, Owing};
 use crate::cell::Head;
 use crate::clock::Clock;
 use crate::hints::{BATCH_NANOS, Hints};
@@ -117,9 +117,9 @@ impl Desk<'_> {
     pub(crate) fn ring(&self, bell: &Arc<Bell>) {
         match &self.worker {
             _ if bell.has_rung() => {}
-            Some(seat) if self.may_owe(seat) => {
-                seat.debts.add(bell, self.now());
-                if !seat.sleep.has_napper() {
+            Some(seat) if self.may_owe(seat, bell) => {
+                let owing = seat.debts.add(bell, self.now());
+                if owing == Owing::ToSleeper && !seat.sleep.has_napper() {
                     self.pay_debts();
                 }
             }
@@ -159,9 +159,9 @@ impl Desk<'_> {
         self.watches.get()
     }
 
-    /// Whether there is more to do, in no time, and somebody who will ring if it takes long after all.
-    fn may_owe(&self, seat: &Seat<'_>) -> bool {
-        self.has_more_to_do() && self.hints.is_brisk() && seat.sleep.has_napper()
+    /// Whether there is more to do, in no time, and somebody who sees to it if it takes long after all.
+    fn may_owe(&self, seat: &Seat<'_>, bell: &Bell) -> bool {
+        self.has_more_to_do() && self.hints.is_brisk() && (bell.can_wait() || seat.sleep.has_napper())
     }
 
     #[inline]

@@ -107,6 +107,7 @@ mod inbox;
 mod inside;
 mod job;
 mod line;
+mod naps;
 mod options;
 mod outbox;
 mod patience;

@@ -6,6 +6,7 @@ use crate::clock::nanos;
 use crate::desk::Desk;
 use crate::error::EnqueueError;
 use crate::id::{ConnId, TaskId};
+use crate::naps::{NAP, Naps};
 use crate::options::TaskOptions;
 use crate::patience::{LOOKS, Patience};
 use crate::port::{Port, TaskCell, TaskTable};
@@ -41,6 +42,7 @@ pub struct Service<T: Task> {
     /// Whether the next event wakes the loop: not while `take_more` finds something.
     awaits_wake: bool,
     patience: Patience,
+    naps: Naps,
 }
 
 /// What most tasks do not ask for.
@@ -60,6 +62,7 @@ impl<T: Task> Service<T> {
             lent: None,
             awaits_wake: true,
             patience: Patience::default(),
+            naps: Naps::default(),
         }
     }
 
@@ -194,7 +197,8 @@ impl<T: Task> Service<T> {
     }
 
     fn await_wake(&mut self) {
-        self.port.inbox.bell.unring();
+        let naps = self.naps.rest(&self.port.shared.hints);
+        self.port.inbox.bell.unring(naps);
         self.awaits_wake = true;
     }
 
@@ -208,6 +212,7 @@ impl<T: Task> Service<T> {
             let mut table = self.port.table.lock();
             let ids = table.announce(|cells| self.port.inbox.take_into(cells));
             self.patience.note_look(ids.len(), table.away());
+            self.naps.note_look(ids.len(), table.away());
             ids
         };
         self.port.tempo.note_announced(ids.len());
@@ -381,19 +386,26 @@ impl<T: Task> Service<T> {
         table.find(id).and_then(|slot| table.connection_at(slot))
     }
 
-    /// How long the loop may sleep before it must call [`take_ready`](Self::take_ready) for a timeout; `None`: until it
-    /// is woken. Zero after a [`take_more`](Self::take_more) that gave something, and without threads (`threads(0)`) while steps
-    /// are pending. O(1).
+    /// How long the loop may sleep before it must call [`take_ready`](Self::take_ready) or [`take_more`](Self::take_more) again; `None`: until it
+    /// is woken. Ask right before it sleeps. O(1).
+    ///
+    /// It is the time until the next timeout of a task. Zero after a `take_more` that gave something, and without threads (`threads(0)`) while
+    /// steps are pending. And a millisecond at most while there is much to do in short steps: then workers do not wake the loop for each task, but
+    /// every 20 us, and rely on its looking by itself should a step take long after all. When that was in vain once or
+    /// twice the loop may sleep on, so one that has nothing to do is left alone.
     pub fn next_timeout(&self) -> Option<Duration> {
         let shared = &self.port.shared;
-        if !self.awaits_wake {
+        if !self.awaits_wake || shared.seats.is_empty() && shared.has_pending() {
             return Some(Duration::ZERO);
         }
-        if shared.seats.is_empty() && shared.has_pending() {
-            return Some(Duration::ZERO);
-        }
-        let due = self.port.table.lock().timers.next()?;
-        Some(Duration::from_nanos(due.saturating_sub(shared.clock.now())))
+        let (due, away) = {
+            let table = self.port.table.lock();
+            (table.timers.next(), table.away())
+        };
+        let due = due.map(|due| Duration::from_nanos(due.saturating_sub(shared.clock.now())));
+        let may_nap = self.naps.note_asked(away, &shared.hints);
+        let nap = self.port.inbox.bell.nap(may_nap).then_some(NAP);
+        [due, nap].into_iter().flatten().min()
     }
 
     /// Runs pending steps on this thread until none is in line or `budget` is used up; gives how many turns it

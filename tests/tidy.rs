@@ -20,7 +20,7 @@ use tree::{all_files, read, report, root, rust_files};
 #[rustfmt::skip]
 const FLOORS: &[&[&str]] = &[
     &["primitive", "clock", "times", "id", "status", "error", "options", "wake", "unwind", "admission", "hints"],
-    &["inside", "bell", "state", "stats", "outbox", "sleep", "ready", "conns", "vacancies"],
+    &["inside", "bell", "state", "stats", "outbox", "sleep", "naps", "ready", "conns", "vacancies"],
     &["line"],
     &["round", "chain"],
     &["cell", "timers", "inbox"],

@@ -434,6 +434,37 @@ fn after_take_more_that_gave_something_there_is_no_time_to_sleep() {
     }
 }
 
+/// S4: after a burst of short steps a loop that sleeps as long as it is told to may look by itself once or twice, and then sleeps until it is
+/// woken, also while a task takes long.
+#[test]
+fn a_loop_is_not_kept_awake_by_a_task_that_takes_long() {
+    let pool = pool(2);
+    let mut lp = Loop::new(&pool);
+    let gate = Gate::new();
+    let _opens = gate.guard();
+    let long = lp.enqueue(0, Work::at(&gate)).unwrap();
+    for _ in 0..20 {
+        for conn in 1..100 {
+            lp.enqueue(conn, Work::done()).unwrap();
+        }
+        let mut told = 0;
+        while told < 99 {
+            if lp.next_timeout().is_none() {
+                lp.bell.wait();
+            }
+            for id in lp.take_ready() {
+                reap(&mut lp, id);
+                told += 1;
+            }
+        }
+        let naps = (0..9).take_while(|_| lp.next_timeout().is_some() && lp.take_ready().is_empty());
+        assert!(naps.count() <= 2);
+        assert_eq!(lp.next_timeout(), None);
+    }
+    gate.open();
+    assert_eq!(lp.ends(1)[0].0, long);
+}
+
 /// A worker is about to look for work when it has woken the loop; but until that call returns, others must.
 #[test]
 fn work_runs_while_a_worker_is_inside_a_wake_up() {

@@ -215,6 +215,37 @@ fn an_end_is_told_while_its_worker_is_in_a_long_step_and_the_other_naps() {
     });
 }
 
+/// S3: the only worker puts the ring off while the loop naps, and gets into a long step: the loop looks by itself; and it naps once in
+/// vain at most, then it is woken.
+#[test]
+fn an_end_is_told_while_the_only_worker_is_in_a_long_step_and_the_loop_naps() {
+    let naps = explore("told to a napping loop", || {
+        let (clock, hand) = Clock::manual();
+        let pool = ThreadPool::builder().threads(1).clock(clock).build().unwrap();
+        let [bell, begun, heard] = [(); 3].map(|()| Bell::new());
+        let mut service = pool.service(Arc::clone(&bell));
+        // After the first short one it is known that tasks are short, and two are a batch.
+        for conn in 1..3 {
+            service.enqueue(conn, task_fn(|_| TaskReturn::TaskDone)).unwrap();
+        }
+        service.enqueue(3, long(&begun, &heard, &hand)).unwrap();
+        let (mut told, mut naps) = (0, 0);
+        while told < 2 {
+            if service.next_timeout().is_some() {
+                naps += 1;
+                loom::thread::yield_now();
+            } else {
+                bell.wait();
+            }
+            told += service.take_ready().len();
+        }
+        heard.ring();
+        drop(pool);
+        naps
+    });
+    assert!(naps.len() > 1, "{naps:?}");
+}
+
 /// S5: the loop cancels its only queued task, and is woken by itself, if not by the worker.
 #[test]
 fn a_loop_hears_of_the_task_that_it_cancelled_itself() {
