@@ -15,13 +15,13 @@
 //! # Owing
 //!
 //! A wake-up costs more than a short step, and a loop that is woken for each result finds one each time. So a worker
-//! that has more to do, with short steps, only *owes* the ring, and rings when that is 20 us old or when it has nothing more to do. Who finds
-//! a bell owed need do nothing: it will be rung.
+//! that has more to do, with short steps, only *owes* the ring, and rings after the step in which that gets 20 us old, or when it has nothing
+//! more to do. Who finds a bell owed need do nothing: somebody sees to it.
 //!
-//! It may get into a long step just then, so a ring is owed only while somebody naps who sees to it:
+//! The debtor may get into a long step just then, so a ring is owed only while somebody naps:
 //!
-//! - The loop itself ([`crate::naps`]): it is told to look again after a millisecond at the latest, and the bell says so until it
-//!   `unring`s. Who owes a ring changes the same word, so it has seen what the loop does now.
+//! - The loop itself ([`crate::naps`]): it has just been told to look again after a millisecond at the latest, and the bell says so
+//!   (`NAPPING`) until it `unring`s. Who owes a ring changes the same word, so it has seen what the loop does now.
 //! - A colleague ([`crate::sleep`]), who pays for everybody when it wakes, after 100 us at the latest. The debtor: 1. adds the debt, under
 //!   a lock; 2. looks whether somebody naps, and pays at once if not. The napper: 1. is none any more; 2. takes the debts, under the
 //!   same lock. Either the napper finds the debt, or the debtor finds no napper.
@@ -29,8 +29,8 @@
 use crate::primitive::{AtomicUsize, Mutex, Ordering};
 use crate::unwind::{drop_quietly, quietly};
 use crate::wake::Wake;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
 
 const SILENT: usize = 0;
 const OWED: usize = 1;
@@ -70,14 +70,18 @@ impl Bell {
         rings
     }
 
-    /// The loop is about to look, and then to sleep; no longer than a nap, if it `naps`.
-    pub(crate) fn unring(&self, naps: bool) {
-        let state = if naps { NAPPING } else { SILENT };
+    /// The loop is about to look.
+    pub(crate) fn unring(&self) {
         // A swap, not a store: it happens after every ring before it, so a late ringer cannot miss it.
-        self.state.swap(state, Ordering::AcqRel);
+        self.state.swap(SILENT, Ordering::AcqRel);
     }
 
-    /// The loop is about to sleep, and naps if it `may`. True: it naps, so it must look again after [`NAP`](crate::naps::NAP); some worker may rely on it.
+    /// Nobody is to be woken any more.
+    pub(crate) fn silence(&self) {
+        self.state.swap(RUNG, Ordering::AcqRel);
+    }
+
+    /// The loop is about to sleep, and naps if it `may`. True: it naps, since some worker may rely on it.
     pub(crate) fn nap(&self, may: bool) -> bool {
         match self.state.load(Ordering::Relaxed) {
             SILENT if may => {
@@ -104,10 +108,14 @@ impl Bell {
 
     /// Owes a ring.
     fn owe(&self) -> Owing {
-        match self.state.load(Ordering::Relaxed) {
-            NAPPING if self.change(NAPPING, OWED) => Owing::ToNapper,
-            SILENT if self.change(SILENT, OWED) => Owing::ToSleeper,
-            _ => Owing::Not,
+        loop {
+            match self.state.load(Ordering::Relaxed) {
+                NAPPING if self.change(NAPPING, OWED) => return Owing::ToNapper,
+                SILENT if self.change(SILENT, OWED) => return Owing::ToSleeper,
+                // The loop has changed it meanwhile.
+                NAPPING | SILENT => {}
+                _ => return Owing::Not,
+            }
         }
     }
 
@@ -147,7 +155,8 @@ impl Drop for Bell {
 
 /// The bells that one worker owes a ring.
 pub(crate) struct Debts {
-    bells: Mutex<Vec<Arc<Bell>>>,
+    /// Not kept: when a service goes, so does its wake-up.
+    bells: Mutex<Vec<Weak<Bell>>>,
     /// Since when, on the pool's clock; `u64::MAX` if there are none.
     since: AtomicU64,
 }
@@ -170,7 +179,7 @@ impl Debts {
         let owing = bell.owe();
         if owing != Owing::Not {
             let mut bells = self.bells.lock();
-            bells.push(Arc::clone(bell));
+            bells.push(Arc::downgrade(bell));
             if bells.len() == 1 {
                 self.since.store(now, Ordering::Relaxed);
             }
@@ -189,7 +198,8 @@ impl Debts {
         let owed = std::mem::take(&mut *bells);
         self.since.store(u64::MAX, Ordering::Relaxed);
         drop(bells);
-        owed.iter().map(|bell| u64::from(bell.pay())).sum()
+        let owed = owed.iter().filter_map(Weak::upgrade);
+        owed.map(|bell| u64::from(bell.pay())).sum()
     }
 }
 
@@ -213,7 +223,7 @@ mod tests {
     fn a_bell_rings_once_until_the_loop_looks() {
         let (bell, rings) = bell();
         assert_eq!((bell.ring(), bell.ring(), rings()), (true, false, 1));
-        bell.unring(false);
+        bell.unring();
         assert_eq!((bell.ring(), rings()), (true, 2));
     }
 
@@ -238,14 +248,29 @@ mod tests {
         bell.ring();
         debts.add(&bell, 0);
         assert!(!debts.are_some(), "it has rung");
-        bell.unring(false);
+        bell.unring();
         debts.add(&bell, 0);
         assert!(bell.ring(), "who does not owe rings at once");
         assert_eq!((debts.pay(), rings()), (0, 2));
-        bell.unring(false);
+        bell.unring();
         debts.add(&bell, 0);
-        bell.unring(false);
+        bell.unring();
         assert_eq!((debts.pay(), rings()), (0, 2), "the loop has looked meanwhile");
+    }
+
+    /// A service that goes while its ring is owed takes its wake-up along.
+    #[test]
+    fn what_is_owed_to_a_loop_that_has_gone_is_not_paid() {
+        let (debts, (bell, rings)) = (Debts::new(), bell());
+        debts.add(&bell, 0);
+        bell.silence();
+        assert_eq!((debts.pay(), rings()), (0, 0));
+        bell.unring();
+        debts.add(&bell, 0);
+        let gone = Arc::downgrade(&bell);
+        drop(bell);
+        assert!(gone.upgrade().is_none());
+        assert_eq!((debts.pay(), rings()), (0, 0));
     }
 
     #[test]
@@ -257,10 +282,10 @@ mod tests {
         assert!(bell.nap(false), "somebody relies on it");
         assert_eq!(debts.add(&bell, 0), Owing::Not);
         assert_eq!((debts.pay(), bell.nap(true), rings()), (1, false, 1));
-        bell.unring(true);
+        bell.unring();
         assert!(bell.ring(), "who does not owe rings at once");
-        bell.unring(true);
-        bell.unring(false);
+        bell.unring();
+        bell.unring();
         assert_eq!(debts.add(&bell, 0), Owing::ToSleeper);
     }
 

@@ -178,7 +178,7 @@ impl Desk<'_> {
         }
     }
 
-    /// Rings what was owed for as long as a batch should take. Call it after each turn.
+    /// Rings what was owed for as long as a batch should take. Call it after each step.
     #[inline]
     pub(crate) fn pay_old_debts(&self) {
         if let Some(seat) = &self.worker

@@ -63,8 +63,9 @@ impl<C> Inbox<C> {
         }
     }
 
-    /// Nobody will read: tasks are refused from now on. Gives those that are there.
+    /// Nobody will read: tasks are refused from now on, and nobody is woken. Gives those that are there.
     pub(crate) fn close(&self) -> Vec<Box<C>> {
+        self.bell.silence();
         let mut left = Vec::new();
         for lane in &self.lanes {
             if let Lane::Open(cells) = std::mem::replace(&mut *lane.lock(), Lane::Closed) {

@@ -1,49 +1,52 @@
-//! When a loop sleeps for a moment only, and then looks by itself: while it finds something each time, and more will come soon. Then
+//! When a loop sleeps for a moment only, and then looks by itself: as long as each sleep brings something, and more will come soon. Then
 //! workers can put off to wake it ([`crate::bell`]).
 
 use crate::hints::Hints;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// A loop's nap. Loops that count milliseconds cannot sleep for less.
-pub(crate) const NAP: Duration = Duration::from_millis(1);
+/// A loop's nap, in nanoseconds. Loops that count milliseconds cannot sleep for less.
+const NAP: u64 = 1_000_000;
+/// No nap has begun.
+const NEVER: u64 = u64::MAX;
 
-/// What a loop has found, and whether it can be expected to nap if it is told to.
-#[derive(Default)]
 pub(crate) struct Naps {
-    /// Something was found since the loop last asked to be woken.
+    /// Something was found since the loop last slept.
     found: bool,
-    /// Something was found before that, and the loop has not slept since then.
-    found_before: bool,
-    /// So many tasks had still to come from the workers.
-    away: usize,
-    /// The loop has asked how long it may sleep, since it last asked to be woken; and whether it ever did.
-    asked: AtomicBool,
-    asks: bool,
+    /// When it must look again. It is the loop's alone; atomic, since that asks through `&self`.
+    until: AtomicU64,
+}
+
+impl Default for Naps {
+    fn default() -> Self {
+        Self {
+            found: false,
+            until: AtomicU64::new(NEVER),
+        }
+    }
 }
 
 impl Naps {
-    pub(crate) fn note_look(&mut self, found: usize, away: usize) {
-        self.found |= found > 0;
-        self.away = away;
+    /// The loop is about to look, perhaps after sleep.
+    pub(crate) fn end(&mut self) {
+        if std::mem::replace(self.until.get_mut(), NEVER) != NEVER {
+            self.found = false;
+        }
     }
 
-    /// The loop asks to be woken. True: its next sleep is a nap.
-    pub(crate) fn rest(&mut self, hints: &Hints) -> bool {
-        let has_slept = std::mem::take(self.asked.get_mut());
-        self.asks |= has_slept;
-        self.found_before = std::mem::take(&mut self.found) || self.found_before && !has_slept;
-        self.asks && self.may_nap(self.away, hints)
+    pub(crate) fn note_found(&mut self, tasks: usize) {
+        self.found |= tasks > 0;
     }
 
-    /// The loop asks how long it may sleep. True: its next sleep may be a nap.
-    pub(crate) fn note_asked(&self, away: usize, hints: &Hints) -> bool {
-        self.asked.store(true, Relaxed);
-        self.may_nap(away, hints)
+    /// Whether the loop's next sleep may be a nap: something was found, and some of its tasks are away, in short steps.
+    pub(crate) fn may_begin(&self, away: usize, hints: &Hints) -> bool {
+        self.found && away > 0 && hints.is_brisk()
     }
 
-    fn may_nap(&self, away: usize, hints: &Hints) -> bool {
-        (self.found || self.found_before) && away > 0 && hints.is_brisk()
+    /// The loop naps. Gives for how long, from now on, however often it asks.
+    pub(crate) fn left(&self, now: u64) -> u64 {
+        let until = self.until.load(Relaxed).min(now.saturating_add(NAP));
+        self.until.store(until, Relaxed);
+        until.saturating_sub(now)
     }
 }
 
@@ -59,46 +62,51 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_naps_while_it_finds_something() {
+    fn a_loop_naps_after_it_has_found_something_and_once_in_vain() {
         let (mut naps, hints) = (Naps::default(), brisk());
-        // What `take_ready` does; and the loop asks before it sleeps.
-        let mut turn = |found| {
-            let rest = naps.rest(&hints);
-            naps.note_look(found, 9);
-            (rest, naps.note_asked(9, &hints))
-        };
-        assert_eq!(turn(1), (false, true), "it has never asked before");
-        assert_eq!(turn(1), (true, true));
-        assert_eq!(turn(0), (true, true));
-        assert_eq!(turn(0), (false, false), "twice in vain");
+        assert!(!naps.may_begin(9, &hints), "it has found nothing");
+        for found in [[1, 0], [0, 1]] {
+            naps.end();
+            for tasks in found {
+                naps.note_found(tasks);
+            }
+            assert!([(); 2].iter().all(|()| naps.may_begin(9, &hints)), "{found:?}");
+            naps.left(0);
+        }
+        naps.end();
+        naps.note_found(0);
+        assert!(!naps.may_begin(9, &hints), "it has slept and found nothing");
     }
 
     #[test]
-    fn a_loop_that_takes_more_naps_once_in_vain() {
-        let (mut naps, hints) = (Naps::default(), brisk());
-        naps.note_asked(9, &hints);
-        naps.note_look(1, 9);
-        assert_eq!(
-            [(); 2].map(|()| naps.rest(&hints)),
-            [true; 2],
-            "it has not slept meanwhile"
-        );
-        assert!(naps.note_asked(9, &hints));
-        naps.note_look(0, 9);
-        assert!(!naps.rest(&hints));
-        assert!(!naps.note_asked(9, &hints));
+    fn a_loop_that_looks_again_without_sleep_has_still_found_something() {
+        let mut naps = Naps::default();
+        for found in [1, 0] {
+            naps.end();
+            naps.note_found(found);
+        }
+        assert!(naps.may_begin(9, &brisk()));
     }
 
     #[test]
     fn a_loop_naps_only_if_more_will_come_soon() {
         let mut naps = Naps::default();
-        naps.note_look(1, 0);
-        assert!(!naps.note_asked(0, &brisk()), "nothing is away");
+        naps.note_found(1);
+        assert!(!naps.may_begin(0, &brisk()), "nothing is away");
         assert!(
-            !naps.note_asked(1, &Hints::new()),
+            !naps.may_begin(1, &Hints::new()),
             "steps are not known to be short"
         );
-        assert!(naps.note_asked(1, &brisk()), "posted since it looked");
-        assert!(!naps.rest(&brisk()), "nothing was away when it looked");
+        assert!(naps.may_begin(1, &brisk()));
+    }
+
+    /// A nap that began anew with each question never ended for a loop that asks often.
+    #[test]
+    fn a_nap_gets_shorter_while_time_goes_by() {
+        let mut naps = Naps::default();
+        let left = [10, 10, NAP, 10 + NAP, 99 + NAP].map(|now| naps.left(now));
+        assert_eq!(left, [NAP, NAP, 10, 0, 0]);
+        naps.end();
+        assert_eq!(naps.left(99 + NAP), NAP);
     }
 }

@@ -75,6 +75,7 @@ impl<T: Task> TaskCell<T> {
                     return Turn::Ended(Phase::Panicked);
                 }
             }
+            desk.pay_old_debts();
             if desk.must_yield(started) {
                 return Turn::GiveWay;
             }

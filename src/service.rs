@@ -6,7 +6,7 @@ use crate::clock::nanos;
 use crate::desk::Desk;
 use crate::error::EnqueueError;
 use crate::id::{ConnId, TaskId};
-use crate::naps::{NAP, Naps};
+use crate::naps::Naps;
 use crate::options::TaskOptions;
 use crate::patience::{LOOKS, Patience};
 use crate::port::{Port, TaskCell, TaskTable};
@@ -197,12 +197,12 @@ impl<T: Task> Service<T> {
     }
 
     fn await_wake(&mut self) {
-        let naps = self.naps.rest(&self.port.shared.hints);
-        self.port.inbox.bell.unring(naps);
+        self.port.inbox.bell.unring();
         self.awaits_wake = true;
     }
 
     fn before_looking(&mut self) {
+        self.naps.end();
         self.end_loan();
         self.stop_late();
     }
@@ -212,7 +212,7 @@ impl<T: Task> Service<T> {
             let mut table = self.port.table.lock();
             let ids = table.announce(|cells| self.port.inbox.take_into(cells));
             self.patience.note_look(ids.len(), table.away());
-            self.naps.note_look(ids.len(), table.away());
+            self.naps.note_found(ids.len());
             ids
         };
         self.port.tempo.note_announced(ids.len());
@@ -387,12 +387,12 @@ impl<T: Task> Service<T> {
     }
 
     /// How long the loop may sleep before it must call [`take_ready`](Self::take_ready) or [`take_more`](Self::take_more) again; `None`: until it
-    /// is woken. Ask right before it sleeps. O(1).
+    /// is woken. Ask right before it sleeps: who asks and then sleeps longer may hear late of what happens. O(1).
     ///
     /// It is the time until the next timeout of a task. Zero after a `take_more` that gave something, and without threads (`threads(0)`) while
-    /// steps are pending. And a millisecond at most while there is much to do in short steps: then workers do not wake the loop for each task, but
-    /// every 20 us, and rely on its looking by itself should a step take long after all. When that was in vain once or
-    /// twice the loop may sleep on, so one that has nothing to do is left alone.
+    /// steps are pending. And a millisecond at most if the last sleep brought something, steps are short, and tasks of this service are away:
+    /// then a worker that has more to do wakes the loop every 20 us instead of for each task, and relies on its looking by itself should a
+    /// step take long after all. If it looks in vain, it may sleep until it is woken.
     pub fn next_timeout(&self) -> Option<Duration> {
         let shared = &self.port.shared;
         if !self.awaits_wake || shared.seats.is_empty() && shared.has_pending() {
@@ -402,10 +402,11 @@ impl<T: Task> Service<T> {
             let table = self.port.table.lock();
             (table.timers.next(), table.away())
         };
-        let due = due.map(|due| Duration::from_nanos(due.saturating_sub(shared.clock.now())));
-        let may_nap = self.naps.note_asked(away, &shared.hints);
-        let nap = self.port.inbox.bell.nap(may_nap).then_some(NAP);
-        [due, nap].into_iter().flatten().min()
+        let naps = self.port.inbox.bell.nap(self.naps.may_begin(away, &shared.hints));
+        let now = shared.clock.now();
+        let nap = naps.then(|| self.naps.left(now));
+        let left = [due.map(|due| due.saturating_sub(now)), nap];
+        left.into_iter().flatten().min().map(Duration::from_nanos)
     }
 
     /// Runs pending steps on this thread until none is in line or `budget` is used up; gives how many turns it
