@@ -43,6 +43,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) port: Held,
     /// It watches for work: nobody need wake another worker until it has looked.
     pub(crate) watches: Cell<bool>,
+    /// Work comes again soon enough to watch for it, though there are few tasks.
+    pub(crate) expects_work: Cell<bool>,
 }
 
 /// A service that stays as long as it is held.
@@ -133,12 +135,12 @@ impl Desk<'_> {
     }
 
     /// Before it sleeps a worker watches for new work, one worker at a time, and only while steps are short, since then
-    /// the loop will answer sooner than it could wake somebody. True: it watches.
+    /// the loop will answer sooner than it could wake somebody. If there are few tasks, only while they come soon. True: it watches.
     #[inline]
     pub(crate) fn start_watching(&self) -> bool {
         if let Some(seat) = &self.worker
             && !self.watches.get()
-            && self.hints.is_brisk()
+            && (self.hints.is_brisk() || self.expects_work.get() && self.hints.are_brisk(1))
             && may_watch()
         {
             self.watches.set(seat.sleep.start_watching());

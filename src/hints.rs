@@ -5,7 +5,7 @@
 //! A worker that takes each task as it comes finds one at a time, and the outbox goes to and fro between its core and the loop's with
 //! each. So while a loop goes through what was announced, or posts a burst, what it posts stays staged ([`crate::outbox`]) until it is a
 //! batch, or the last ([`Tempo`] guesses which is the last, and whether more comes soon). Nobody waits long for more to come: a worker
-//! that has nothing else to do watches for a moment (10 us; 40 if all others sleep) and then looks, whatever it was told; one that looks
+//! that has nothing else to do watches for a moment (10 to 40 us) and then looks, whatever it was told; one that looks
 //! for what others have posted takes what is staged along; and a task gives way after its time slice to anything that was staged.
 
 use crossbeam_utils::CachePadded;
@@ -184,8 +184,8 @@ impl Hints {
         }
     }
 
-    /// Whether there is so much to do, and in so short pieces, that it pays to stay awake for what comes next. With one
-    /// task in flight it does not: who waits for its answer on a core keeps that from the loop.
+    /// Whether there is so much to do, and in so short pieces, that it pays to put off wake-ups and to stay awake for what comes next. With
+    /// one task in flight it pays at most to watch for the next.
     pub(crate) fn is_brisk(&self) -> bool {
         self.are_brisk(1) && !self.sparse.load(Relaxed)
     }

@@ -143,6 +143,7 @@ impl Shared {
             in_deque: Cell::new(0),
             port: RefCell::new(None),
             watches: Cell::new(false),
+            expects_work: Cell::new(false),
         }
     }
 

@@ -21,10 +21,14 @@ const LATE_NANOS: u64 = 2 * BATCH_NANOS;
 const LOOKS: u32 = if cfg!(loom) { 1 } else { 12 };
 const SPINS: u32 = 32;
 /// Each yield is a system call.
-const LOOKS_PER_YIELD: u32 = 3;
+const LOOKS_PER_YIELD: u32 = if cfg!(loom) { 1 } else { 3 };
 /// So many times longer it looks while all others sleep: then it is in no worker's way, and the next task would have to wake one. It
 /// yields as often as otherwise, to a loop that has no other core.
 const PATIENCE: u32 = if cfg!(loom) { 1 } else { 4 };
+/// The same if there are few tasks. A worker watches for them only while the next comes so soon after the last, which may be when the loop
+/// has been woken first; and never on a single core, which the loop needs.
+const PATIENCE_WITH_FEW: u32 = if cfg!(loom) { 1 } else { 2 };
+const SOON_NANOS: u64 = 100_000;
 /// After so many naps in vain a worker sleeps. Under loom a nap ends by itself, so one must be the last.
 const NAPS: u32 = if cfg!(loom) { 1 } else { 4 };
 
@@ -43,6 +47,8 @@ struct Batch {
     has_slept: bool,
     /// So many tasks it has run since it last found none.
     run: u32,
+    /// When it had run the last of those before.
+    ended: u64,
     /// So often it has napped and found no work.
     vain_naps: u32,
     /// The colleague to look after next.
@@ -73,6 +79,7 @@ impl Worker {
             taken: 0,
             has_slept: true,
             run: 0,
+            ended: 0,
             vain_naps: 0,
             neighbour: self.index,
         };
@@ -81,6 +88,10 @@ impl Worker {
                 && let Some(job) = self.next(&desk, &mut batch)
             {
                 batch.vain_naps = 0;
+                if batch.run == 0 {
+                    let gap = job.head().times.since().saturating_sub(batch.ended);
+                    desk.expects_work.set(gap < SOON_NANOS && shared.cores > 1);
+                }
                 batch.run = batch.run.saturating_add(1);
                 if let Some(job) = job.run(&desk) {
                     shared.put_in_line(job);
@@ -91,7 +102,10 @@ impl Worker {
                 continue;
             }
             desk.pay_debts();
-            desk.hints.note_run(std::mem::take(&mut batch.run));
+            if batch.run > 0 {
+                desk.hints.note_run(std::mem::take(&mut batch.run));
+                batch.ended = desk.now();
+            }
             if self.watch(&desk) {
                 // Others relied on its looking.
                 batch.has_slept = true;
@@ -186,12 +200,21 @@ impl Worker {
     /// Before it sleeps a worker watches for a moment whether there is new work. True: there is.
     fn watch(&self, desk: &Desk<'_>) -> bool {
         let starts = desk.start_watching();
-        let is_last = starts && self.shared.sleep.others_sleep();
-        let patience = if is_last { PATIENCE } else { 1 };
+        let patience = match starts && self.shared.sleep.others_sleep() {
+            true if desk.hints.is_brisk() => PATIENCE,
+            true => PATIENCE_WITH_FEW,
+            false => 1,
+        };
+        // On a single core at once: the loop needs it.
+        let first_yield = if self.shared.cores > 1 {
+            LOOKS_PER_YIELD * patience - 1
+        } else {
+            0
+        };
         let found = starts
             && (0..LOOKS * patience).any(|look| {
                 // The loop may need this core, and a batch some time to come together.
-                if look % (LOOKS_PER_YIELD * patience) == 0 {
+                if look % (LOOKS_PER_YIELD * patience) == first_yield {
                     thread::yield_now();
                 }
                 (0..SPINS).for_each(|_| std::hint::spin_loop());
