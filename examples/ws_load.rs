@@ -45,11 +45,16 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    match parse().and_then(|options| options.map_or(Ok(()), |options| run(&options))) {
+    let (outcome, failure) = match parse() {
+        Ok(Some(options)) => (run(&options), ExitCode::FAILURE),
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(error) => (Err(error), ExitCode::from(2)),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ws_load: {error}");
-            ExitCode::FAILURE
+            failure
         }
     }
 }
@@ -75,6 +80,9 @@ fn parse() -> Result<Option<Options>, Box<dyn Error>> {
             }
             _ => return Err(argument.unexpected().into()),
         }
+    }
+    if options.clients == 0 {
+        return Err("--clients must be 1 or more".into());
     }
     Ok(Some(options))
 }

@@ -42,19 +42,19 @@ const REQUEST_TIME: Duration = Duration::from_secs(10);
 const STOP_TIME: Duration = Duration::from_millis(400);
 
 fn main() -> ExitCode {
-    let outcome = match options::parse() {
-        Ok(Parsed::Run(options)) => run(&options),
+    let (outcome, failure) = match options::parse() {
+        Ok(Parsed::Run(options)) => (run(&options), ExitCode::FAILURE),
         Ok(Parsed::Help(help)) => {
             print!("{help}");
             return ExitCode::SUCCESS;
         }
-        Err(error) => Err(error.into()),
+        Err(error) => (Err(error.into()), ExitCode::from(2)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ws_stream: {error}");
-            ExitCode::FAILURE
+            failure
         }
     }
 }
