@@ -83,14 +83,8 @@ impl Bell {
 
     /// The loop is about to sleep, and naps if it `may`. True: it naps, since some worker may rely on it.
     pub(crate) fn nap(&self, may: bool) -> bool {
-        match self.state.load(Ordering::Relaxed) {
-            SILENT if may => {
-                self.change(SILENT, NAPPING);
-                true
-            }
-            // Perhaps it was owed because the loop would nap.
-            _ => self.can_wait(),
-        }
+        // Perhaps it is owed because the loop would nap.
+        may && self.change(SILENT, NAPPING) || self.can_wait()
     }
 
     /// Whether the loop will look by itself in a moment, or somebody owes it a ring.

@@ -38,6 +38,8 @@ pub(crate) struct Hints {
     mail: CachePadded<AtomicU8>,
     pace: CachePadded<Pace>,
     sparse: CachePadded<AtomicBool>,
+    /// When a worker last ran out of work.
+    idle_since: CachePadded<AtomicU64>,
 }
 
 /// So many posts at once are a burst, of which more is to come.
@@ -108,6 +110,7 @@ impl Hints {
                 batch: AtomicUsize::new(1),
             }),
             sparse: CachePadded::new(AtomicBool::new(false)),
+            idle_since: CachePadded::new(AtomicU64::new(0)),
         }
     }
 
@@ -176,12 +179,18 @@ impl Hints {
         }
     }
 
-    /// A worker ran so many tasks before it found no more. Written only when it is news.
-    pub(crate) fn note_run(&self, tasks: u32) {
+    /// A worker ran so many tasks, at least one, before it found no more. Written only when it is news.
+    pub(crate) fn note_run(&self, tasks: u32, now: u64) {
         let is_sparse = tasks < SOME;
-        if tasks > 0 && is_sparse != self.sparse.load(Relaxed) {
+        if is_sparse != self.sparse.load(Relaxed) {
             self.sparse.store(is_sparse, Relaxed);
         }
+        self.idle_since.store(now, Relaxed);
+    }
+
+    /// How long there had been no work before that came.
+    pub(crate) fn gap(&self, came: u64) -> u64 {
+        came.saturating_sub(self.idle_since.load(Relaxed))
     }
 
     /// Whether there is so much to do, and in so short pieces, that it pays to put off wake-ups and to stay awake for what comes next. With
@@ -299,8 +308,8 @@ mod tests {
     fn one_task_at_a_time_is_not_brisk() {
         let hints = Hints::new();
         hints.set_pace(1);
-        for (run, is_brisk) in [(0, true), (SOME - 1, false), (0, false), (SOME, true), (1, false)] {
-            hints.note_run(run);
+        for (run, is_brisk) in [(SOME - 1, false), (SOME, true), (1, false)] {
+            hints.note_run(run, 0);
             assert_eq!(hints.is_brisk(), is_brisk, "after a run of {run}");
         }
     }

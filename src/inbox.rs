@@ -63,7 +63,7 @@ impl<C> Inbox<C> {
         }
     }
 
-    /// Nobody will read: tasks are refused from now on, and nobody is woken. Gives those that are there.
+    /// Nobody will read: tasks are refused from now on, and nobody need be woken. Gives those that are there.
     pub(crate) fn close(&self) -> Vec<Box<C>> {
         self.bell.silence();
         let mut left = Vec::new();

@@ -135,6 +135,7 @@ mod unwind;
 mod vacancies;
 mod visit;
 mod wake;
+mod watches;
 mod worker;
 
 #[doc = include_str!("pairing.md")]

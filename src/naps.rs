@@ -1,5 +1,5 @@
-//! When a loop sleeps for a moment only, and then looks by itself: as long as each sleep brings something, and more will come soon. Then
-//! workers can put off to wake it ([`crate::bell`]).
+//! When a loop sleeps for a moment only, and then looks by itself: as long as it finds something after each nap, and more will come soon.
+//! Then workers can put off to wake it ([`crate::bell`]).
 
 use crate::hints::Hints;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -10,7 +10,7 @@ const NAP: u64 = 1_000_000;
 const NEVER: u64 = u64::MAX;
 
 pub(crate) struct Naps {
-    /// Something was found since the loop last slept.
+    /// Something was found since the loop last napped.
     found: bool,
     /// When it must look again. It is the loop's alone; atomic, since that asks through `&self`.
     until: AtomicU64,

@@ -390,9 +390,9 @@ impl<T: Task> Service<T> {
     /// is woken. Ask right before it sleeps: who asks and then sleeps longer may hear late of what happens. O(1).
     ///
     /// It is the time until the next timeout of a task. Zero after a `take_more` that gave something, and without threads (`threads(0)`) while
-    /// steps are pending. And a millisecond at most if the last sleep brought something, steps are short, and tasks of this service are away:
-    /// then a worker that has more to do wakes the loop every 20 us instead of for each task, and relies on its looking by itself should a
-    /// step take long after all. If it looks in vain, it may sleep until it is woken.
+    /// steps are pending. And a millisecond at most while the loop finds something each time, steps are short, and tasks of this service are
+    /// away: then a worker that has more to do wakes the loop every 20 us instead of for each task, and relies on its looking by itself
+    /// should a step take long after all. When it has looked in vain, it may sleep until it is woken.
     pub fn next_timeout(&self) -> Option<Duration> {
         let shared = &self.port.shared;
         if !self.awaits_wake || shared.seats.is_empty() && shared.has_pending() {

@@ -11,6 +11,7 @@ use crate::job::Job;
 use crate::primitive::{Deque, thread};
 use crate::queue::Taken;
 use crate::shared::{Look, Shared, steal};
+use crate::watches::Watches;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -25,10 +26,8 @@ const LOOKS_PER_YIELD: u32 = if cfg!(loom) { 1 } else { 3 };
 /// So many times longer it looks while all others sleep: then it is in no worker's way, and the next task would have to wake one. It
 /// yields as often as otherwise, to a loop that has no other core.
 const PATIENCE: u32 = if cfg!(loom) { 1 } else { 4 };
-/// The same if there are few tasks. A worker watches for them only while the next comes so soon after the last, which may be when the loop
-/// has been woken first; and never on a single core, which the loop needs.
+/// The same if there are few tasks, which it watches for if that is worth it ([`Watches`]), and not on a single core, which the loop needs.
 const PATIENCE_WITH_FEW: u32 = if cfg!(loom) { 1 } else { 2 };
-const SOON_NANOS: u64 = 100_000;
 /// After so many naps in vain a worker sleeps. Under loom a nap ends by itself, so one must be the last.
 const NAPS: u32 = if cfg!(loom) { 1 } else { 4 };
 
@@ -47,24 +46,23 @@ struct Batch {
     has_slept: bool,
     /// So many tasks it has run since it last found none.
     run: u32,
-    /// When it had run the last of those before.
-    ended: u64,
     /// So often it has napped and found no work.
     vain_naps: u32,
+    watches: Watches,
     /// The colleague to look after next.
     neighbour: usize,
 }
 
 impl Batch {
-    /// Ends one batch, and sizes the next by it: at most twice as large. Gives the nanoseconds per task.
-    fn adapt(&mut self, now: u64) -> Option<u64> {
+    /// Ends it, and sizes the next by it: at most twice as large. Does nothing if that was done.
+    fn end(&mut self, desk: &Desk<'_>) {
         let taken = std::mem::take(&mut self.taken);
-        let each = (now.saturating_sub(self.begun) / taken.max(1) as u64).max(1);
-        let fits = usize::try_from(BATCH_NANOS / each).unwrap_or(BATCH_MAX);
-        (taken > 0).then(|| {
+        if taken > 0 {
+            let each = (desk.now().saturating_sub(self.begun) / taken as u64).max(1);
+            let fits = usize::try_from(BATCH_NANOS / each).unwrap_or(BATCH_MAX);
             self.size = fits.clamp(1, BATCH_MAX.min(self.size * 2));
-            each
-        })
+            desk.hints.set_pace(each);
+        }
     }
 }
 
@@ -79,8 +77,8 @@ impl Worker {
             taken: 0,
             has_slept: true,
             run: 0,
-            ended: 0,
             vain_naps: 0,
+            watches: Watches::default(),
             neighbour: self.index,
         };
         loop {
@@ -89,8 +87,9 @@ impl Worker {
             {
                 batch.vain_naps = 0;
                 if batch.run == 0 {
-                    let gap = job.head().times.since().saturating_sub(batch.ended);
-                    desk.expects_work.set(gap < SOON_NANOS && shared.cores > 1);
+                    let gap = desk.hints.gap(job.head().times.since());
+                    desk.expects_work
+                        .set(shared.cores > 1 && batch.watches.are_worth_it(gap));
                 }
                 batch.run = batch.run.saturating_add(1);
                 if let Some(job) = job.run(&desk) {
@@ -103,10 +102,10 @@ impl Worker {
             }
             desk.pay_debts();
             if batch.run > 0 {
-                desk.hints.note_run(std::mem::take(&mut batch.run));
-                batch.ended = desk.now();
+                batch.end(&desk);
+                desk.hints.note_run(std::mem::take(&mut batch.run), desk.now());
             }
-            if self.watch(&desk) {
+            if self.watch(&desk, &mut batch) {
                 // Others relied on its looking.
                 batch.has_slept = true;
                 continue;
@@ -153,7 +152,7 @@ impl Worker {
         job
     }
 
-    /// Looks after a colleague, another each time: if its batch is late, puts back what is left of it.
+    /// Looks after a colleague, another each time: if its batch is late, puts back what is left of it, and rings for it.
     fn relieve(&self, desk: &Desk<'_>, batch: &mut Batch) {
         let seats = &self.shared.seats;
         batch.neighbour = (batch.neighbour + 1) % seats.len();
@@ -162,13 +161,14 @@ impl Worker {
         if is_other && is_late(seat.begun.load(Relaxed), desk) && !seat.stealer.is_empty() {
             self.shared.put_back(|| steal(&seat.stealer));
         }
+        if is_other && seat.debts.are_older_than(BATCH_NANOS, desk.now()) {
+            desk.stats.wakes.add(seat.debts.pay());
+        }
     }
 
     /// Takes a batch out of the line, of which the first job is given. Looks into the outboxes if it must.
     fn take_batch(&self, desk: &Desk<'_>, batch: &mut Batch, must: bool) -> Option<Box<dyn Job>> {
-        if let Some(pace) = batch.adapt(desk.now()) {
-            desk.hints.set_pace(pace);
-        }
+        batch.end(desk);
         let mut first = None;
         let (taken, left) = self.shared.take(batch.size, must, |taken| {
             if first.is_none() {
@@ -198,7 +198,7 @@ impl Worker {
     }
 
     /// Before it sleeps a worker watches for a moment whether there is new work. True: there is.
-    fn watch(&self, desk: &Desk<'_>) -> bool {
+    fn watch(&self, desk: &Desk<'_>, batch: &mut Batch) -> bool {
         let starts = desk.start_watching();
         let patience = match starts && self.shared.sleep.others_sleep() {
             true if desk.hints.is_brisk() => PATIENCE,
@@ -221,6 +221,9 @@ impl Worker {
                 desk.hints.is_worth_looking()
             });
         desk.stop_watching();
+        if starts && !desk.hints.is_brisk() {
+            batch.watches.note(found);
+        }
         found
     }
 

@@ -19,7 +19,7 @@ use tree::{all_files, read, report, root, rust_files};
 /// without `.rs`; `lib` is the roof and uses whatever it likes.
 #[rustfmt::skip]
 const FLOORS: &[&[&str]] = &[
-    &["primitive", "clock", "times", "id", "status", "error", "options", "wake", "unwind", "admission", "hints"],
+    &["primitive", "clock", "times", "id", "status", "error", "options", "wake", "unwind", "admission", "hints", "watches"],
     &["inside", "bell", "state", "stats", "outbox", "sleep", "naps", "ready", "conns", "vacancies"],
     &["line"],
     &["round", "chain"],

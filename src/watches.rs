@@ -1,0 +1,69 @@
+//! Whether a worker that is given one short task at a time watches for the next before it sleeps.
+//!
+//! To be woken costs more than such a task, so it pays if the next comes while it watches. It may come later although it would have come
+//! sooner: when the loop has slept deeply, since the worker did. So what counts is that it comes soon at all; but the more often watching is
+//! in vain, one time after the other, the longer the worker leaves it alone, as where others need its core.
+
+/// So soon after the last.
+const SOON_NANOS: u64 = 100_000;
+/// After so many times in vain, and more, it is left alone 31 times.
+const VAIN_MAX: u32 = 5;
+
+#[derive(Default)]
+pub(crate) struct Watches {
+    vain: u32,
+    skips: u32,
+}
+
+impl Watches {
+    /// A task came so long after the last. True: watch for the next one.
+    pub(crate) fn are_worth_it(&mut self, gap: u64) -> bool {
+        let is_soon = gap < SOON_NANOS;
+        let skips = is_soon && self.skips > 0;
+        self.skips -= u32::from(skips);
+        is_soon && !skips
+    }
+
+    /// It has watched for one.
+    pub(crate) fn note(&mut self, found: bool) {
+        self.vain = if found { 0 } else { (self.vain + 1).min(VAIN_MAX) };
+        self.skips = (1 << self.vain) - 1;
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// How often it watches in so many gaps, always with this outcome.
+    fn total(watches: &mut Watches, gaps: usize, found: bool) -> usize {
+        let watch = |_: &usize| {
+            watches
+                .are_worth_it(SOON_NANOS - 1)
+                .then(|| watches.note(found))
+                .is_some()
+        };
+        (0..gaps).filter(watch).count()
+    }
+
+    #[test]
+    fn a_worker_that_watches_in_vain_does_so_less_and_less() {
+        let mut watches = Watches::default();
+        assert_eq!(total(&mut watches, 100, true), 100);
+        assert_eq!(
+            total(&mut watches, 63, false),
+            6,
+            "left alone 1, 3, 7, 15, 31 times"
+        );
+        assert_eq!(total(&mut watches, 320, false), 10);
+        assert_eq!(total(&mut watches, 32, true), 1);
+        assert_eq!(total(&mut watches, 100, true), 100);
+    }
+
+    #[test]
+    fn a_task_that_comes_late_is_not_watched_for() {
+        let mut watches = Watches::default();
+        assert!(!watches.are_worth_it(SOON_NANOS));
+        assert!(watches.are_worth_it(0));
+    }
+}
