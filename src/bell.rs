@@ -16,7 +16,7 @@
 //!
 //! A wake-up costs more than a short step, and a loop that is woken for each result finds one each time. So a worker
 //! that has more to do, with short steps, only *owes* the ring, and rings after the step in which that gets 20 us old, or when it has nothing
-//! more to do. Who finds a bell owed need do nothing: somebody sees to it.
+//! more to do; or a colleague rings for it that passes by. Who finds a bell owed need do nothing: somebody sees to it.
 //!
 //! The debtor may get into a long step just then, so a ring is owed only while somebody naps:
 //!

@@ -179,7 +179,7 @@ impl Hints {
         }
     }
 
-    /// A worker ran so many tasks, at least one, before it found no more. Written only when it is news.
+    /// A worker ran so many tasks, at least one, before it found no more, which was now.
     pub(crate) fn note_run(&self, tasks: u32, now: u64) {
         let is_sparse = tasks < SOME;
         if is_sparse != self.sparse.load(Relaxed) {
@@ -188,7 +188,7 @@ impl Hints {
         self.idle_since.store(now, Relaxed);
     }
 
-    /// How long there had been no work before that came.
+    /// From when a worker last ran out of work until this came.
     pub(crate) fn gap(&self, came: u64) -> u64 {
         came.saturating_sub(self.idle_since.load(Relaxed))
     }

@@ -75,7 +75,7 @@ mod tests {
         }
         naps.end();
         naps.note_found(0);
-        assert!(!naps.may_begin(9, &hints), "it has slept and found nothing");
+        assert!(!naps.may_begin(9, &hints), "it has napped and found nothing");
     }
 
     #[test]

@@ -30,7 +30,7 @@
 //! something often answers within that time. A watcher is as good as a token: nobody else is woken meanwhile, and it
 //! stops watching *before* it looks in earnest, so the argument above holds for it word by word. It runs no code of the user's
 //! in between, which could take any time: it begins when it has rung the loop. It watches for some 10 us, or 40 if all others sleep; 20 if
-//! there are few tasks, and then only if that is worth it ([`crate::watches`]).
+//! then there are few tasks, and only if that is worth it ([`crate::watches`]).
 //!
 //! What is less than a batch is left to the watcher also by a worker that sees it in its last look before sleep: the watcher was there
 //! when that one entered, so it has still to look.

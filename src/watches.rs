@@ -4,8 +4,8 @@
 //! sooner: when the loop has slept deeply, since the worker did. So what counts is that it comes soon at all; but the more often watching is
 //! in vain, one time after the other, the longer the worker leaves it alone, as where others need its core.
 
-/// So soon after the last.
-const SOON_NANOS: u64 = 100_000;
+/// So soon after the last. A watch takes some 20 us; one that takes so long had to wait for its core.
+const SOON_NANOS: u64 = 40_000;
 /// After so many times in vain, and more, it is left alone 31 times.
 const VAIN_MAX: u32 = 5;
 
@@ -24,9 +24,10 @@ impl Watches {
         is_soon && !skips
     }
 
-    /// It has watched for one.
-    pub(crate) fn note(&mut self, found: bool) {
-        self.vain = if found { 0 } else { (self.vain + 1).min(VAIN_MAX) };
+    /// It has watched for one, for so long in all. While others have its core nobody else is woken for what it finds.
+    pub(crate) fn note(&mut self, found: bool, took: u64) {
+        let pays = found && took < SOON_NANOS;
+        self.vain = if pays { 0 } else { (self.vain + 1).min(VAIN_MAX) };
         self.skips = (1 << self.vain) - 1;
     }
 }
@@ -35,13 +36,14 @@ impl Watches {
 mod tests {
     use super::*;
 
-    /// How often it watches in so many gaps, always with this outcome.
-    fn total(watches: &mut Watches, gaps: usize, found: bool) -> usize {
+    /// How often it watches in so many gaps, each time for so long and with this outcome.
+    fn total(watches: &mut Watches, gaps: usize, found: bool, took: u64) -> usize {
         let watch = |_: &usize| {
-            watches
-                .are_worth_it(SOON_NANOS - 1)
-                .then(|| watches.note(found))
-                .is_some()
+            let watches_now = watches.are_worth_it(SOON_NANOS - 1);
+            if watches_now {
+                watches.note(found, took);
+            }
+            watches_now
         };
         (0..gaps).filter(watch).count()
     }
@@ -49,15 +51,19 @@ mod tests {
     #[test]
     fn a_worker_that_watches_in_vain_does_so_less_and_less() {
         let mut watches = Watches::default();
-        assert_eq!(total(&mut watches, 100, true), 100);
+        assert_eq!(total(&mut watches, 100, true, 0), 100);
         assert_eq!(
-            total(&mut watches, 63, false),
+            total(&mut watches, 63, false, 0),
             6,
             "left alone 1, 3, 7, 15, 31 times"
         );
-        assert_eq!(total(&mut watches, 320, false), 10);
-        assert_eq!(total(&mut watches, 32, true), 1);
-        assert_eq!(total(&mut watches, 100, true), 100);
+        assert_eq!(
+            total(&mut watches, 320, true, SOON_NANOS),
+            10,
+            "it had no core meanwhile"
+        );
+        assert_eq!(total(&mut watches, 32, true, 0), 1);
+        assert_eq!(total(&mut watches, 100, true, SOON_NANOS - 1), 100);
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl Worker {
         job
     }
 
-    /// Looks after a colleague, another each time: if its batch is late, puts back what is left of it, and rings for it.
+    /// Looks after a colleague, another each time: puts back what is left of its batch if that is late, and rings what it has owed for long.
     fn relieve(&self, desk: &Desk<'_>, batch: &mut Batch) {
         let seats = &self.shared.seats;
         batch.neighbour = (batch.neighbour + 1) % seats.len();
@@ -161,7 +161,8 @@ impl Worker {
         if is_other && is_late(seat.begun.load(Relaxed), desk) && !seat.stealer.is_empty() {
             self.shared.put_back(|| steal(&seat.stealer));
         }
-        if is_other && seat.debts.are_older_than(BATCH_NANOS, desk.now()) {
+        // Not when others rely on this worker's look: to wake is the user's code.
+        if is_other && !batch.has_slept && seat.debts.are_older_than(BATCH_NANOS, desk.now()) {
             desk.stats.wakes.add(seat.debts.pay());
         }
     }
@@ -179,7 +180,8 @@ impl Worker {
         });
         if taken > 0 {
             batch.taken = taken;
-            batch.begun = desk.now();
+            // Not when the last step ended: it may have rung and watched since then.
+            batch.begun = desk.tick();
             desk.in_deque.set(taken - 1);
             self.shared.seats[self.index].begun.store(batch.begun, Relaxed);
             desk.stats.batches.add(1);
@@ -221,8 +223,10 @@ impl Worker {
                 desk.hints.is_worth_looking()
             });
         desk.stop_watching();
+        desk.expects_work.set(false);
         if starts && !desk.hints.is_brisk() {
-            batch.watches.note(found);
+            let begun = desk.now();
+            batch.watches.note(found, desk.tick().saturating_sub(begun));
         }
         found
     }
