@@ -661,3 +661,25 @@ fn what_is_staged_is_not_starved_by_the_backlog_of_another_service() {
         assert!(backlog.join().unwrap() < ENOUGH, "all others came first");
     });
 }
+
+/// A batch was taken to have begun when the step before it had ended. What its worker did in between, waking the loop and watching
+/// for work, counted as its steps, which looked long then: no naps, small batches, and the rest of a batch was put back as late.
+#[test]
+fn the_time_that_a_wake_up_takes_is_not_that_of_steps() {
+    let (clock, hand) = Clock::manual();
+    let pool = ThreadPool::builder().threads(1).clock(clock).build().unwrap();
+    let gates = [(); 2].map(|()| Gate::new());
+    let _open = gates.each_ref().map(Gate::guard);
+    let mut service = pool.service(move || hand.advance(Duration::from_millis(1)));
+    service.enqueue(0, Work::at(&gates[0])).unwrap();
+    gates[0].wait_for(1);
+    service.enqueue(1, Work::done()).unwrap();
+    service.enqueue(2, Work::at(&gates[1])).unwrap();
+    gates[0].open();
+    gates[1].wait_for(1);
+    assert_eq!(service.take_ready().len(), 2);
+    assert!(
+        service.next_timeout().is_some(),
+        "the loop naps, since steps are short"
+    );
+}
