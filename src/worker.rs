@@ -22,7 +22,7 @@ const LATE_NANOS: u64 = 2 * BATCH_NANOS;
 const LOOKS: u32 = if cfg!(loom) { 1 } else { 12 };
 const SPINS: u32 = 32;
 /// Each yield is a system call.
-const LOOKS_PER_YIELD: u32 = if cfg!(loom) { 1 } else { 3 };
+const LOOKS_PER_YIELD: u32 = if cfg!(loom) { 1 } else { 4 };
 /// So many times longer it looks while all others sleep: then it is in no worker's way, and the next task would have to wake one. It
 /// yields as often as otherwise, to a loop that has no other core.
 const PATIENCE: u32 = if cfg!(loom) { 1 } else { 4 };
