@@ -1,8 +1,8 @@
 //! Whether a worker that is given one short task at a time watches for the next before it sleeps.
 //!
-//! To be woken costs more than such a task, so it pays if the next comes while it watches. It may come later although it would have come
-//! sooner: when the loop has slept deeply, since the worker did. So what counts is that it comes soon at all; but the more often watching is
-//! in vain, one time after the other, the longer the worker leaves it alone, as where others need its core.
+//! To be woken costs more than such a task, so watching pays if the next comes meanwhile. How soon that would be cannot be seen while the worker
+//! sleeps, since the loop then answers later, too. So it watches whenever tasks come soon; but the more often that was in vain, one time after
+//! the other, the longer it leaves it alone, as where others need its core.
 
 /// So soon after the last. A watch takes some 20 us; one that takes so long had to wait for its core.
 const SOON_NANOS: u64 = 40_000;
@@ -11,7 +11,9 @@ const VAIN_MAX: u32 = 5;
 
 #[derive(Default)]
 pub(crate) struct Watches {
+    /// So often it was in vain, one time after the other.
     vain: u32,
+    /// So many tasks more that come soon are not watched for.
     skips: u32,
 }
 
