@@ -18,13 +18,9 @@
 //! that has more to do, with short steps, only *owes* the ring, and rings after the step in which that gets 20 us old, or when it has nothing
 //! more to do; or a colleague rings for it that passes by. Who finds a bell owed need do nothing: somebody sees to it.
 //!
-//! The debtor may get into a long step just then, so a ring is owed only while somebody naps:
-//!
-//! - The loop itself ([`crate::naps`]): it has just been told to look again after a millisecond at the latest, and the bell says so
-//!   (`NAPPING`) until it `unring`s. Who owes a ring changes the same word, so it has seen what the loop does now.
-//! - A colleague ([`crate::sleep`]), who pays for everybody when it wakes, after 100 us at the latest. The debtor: 1. adds the debt, under
-//!   a lock; 2. looks whether somebody naps, and pays at once if not. The napper: 1. is none any more; 2. takes the debts, under the
-//!   same lock. Either the napper finds the debt, or the debtor finds no napper.
+//! The debtor may get into a long step just then, so a ring is owed only to a loop that *naps* ([`crate::naps`]): it has just been told to look
+//! again after a millisecond at the latest, and the bell says so (`NAPPING`) until it `unring`s. Who owes a ring changes the same word, so it
+//! has seen what the loop does now.
 
 use crate::primitive::{AtomicUsize, Mutex, Ordering};
 use crate::unwind::{drop_quietly, quietly};
@@ -83,39 +79,22 @@ impl Bell {
 
     /// The loop is about to sleep, and naps if it `may`. True: it naps, since some worker may rely on it.
     pub(crate) fn nap(&self, may: bool) -> bool {
-        // Perhaps it is owed because the loop would nap.
-        may && self.change(SILENT, NAPPING) || self.can_wait()
+        let begins = may && self.change(SILENT, NAPPING) == SILENT;
+        // Only a loop that naps is owed a ring.
+        begins || matches!(self.state.load(Ordering::Relaxed), NAPPING | OWED)
     }
 
-    /// Whether the loop will look by itself in a moment, or somebody owes it a ring.
-    #[inline]
-    pub(crate) fn can_wait(&self) -> bool {
-        matches!(self.state.load(Ordering::Relaxed), NAPPING | OWED)
-    }
-
-    fn change(&self, from: usize, to: usize) -> bool {
+    /// Changes the state if it is `from`. Gives what it was.
+    fn change(&self, from: usize, to: usize) -> usize {
         let change = self
             .state
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
-        change.is_ok()
-    }
-
-    /// Owes a ring.
-    fn owe(&self) -> Owing {
-        loop {
-            match self.state.load(Ordering::Relaxed) {
-                NAPPING if self.change(NAPPING, OWED) => return Owing::ToNapper,
-                SILENT if self.change(SILENT, OWED) => return Owing::ToSleeper,
-                // The loop has changed it meanwhile.
-                NAPPING | SILENT => {}
-                _ => return Owing::Not,
-            }
-        }
+        change.unwrap_or_else(|other| other)
     }
 
     /// Rings if that is still owed. True if this call did.
     fn pay(&self) -> bool {
-        let pays = self.change(OWED, RUNG);
+        let pays = self.change(OWED, RUNG) == OWED;
         if pays {
             self.wake();
         }
@@ -127,17 +106,6 @@ impl Bell {
             quietly(|| wake.wake());
         }
     }
-}
-
-/// What somebody owes who puts a ring off.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Owing {
-    /// It was owed or rung already.
-    Not,
-    /// The loop will look by itself, if this takes too long.
-    ToNapper,
-    /// Somebody must ring.
-    ToSleeper,
 }
 
 impl Drop for Bell {
@@ -168,17 +136,17 @@ impl Debts {
         self.since.load(Ordering::Relaxed).saturating_add(nanos) <= now
     }
 
-    /// Owes this bell a ring, unless somebody does or has rung it.
-    pub(crate) fn add(&self, bell: &Arc<Bell>, now: u64) -> Owing {
-        let owing = bell.owe();
-        if owing != Owing::Not {
+    /// Owes this bell a ring if its loop naps. True: this worker or another owes it. Ask after the event was added.
+    pub(crate) fn add(&self, bell: &Arc<Bell>, now: u64) -> bool {
+        let before = bell.change(NAPPING, OWED);
+        if before == NAPPING {
             let mut bells = self.bells.lock();
             bells.push(Arc::downgrade(bell));
             if bells.len() == 1 {
                 self.since.store(now, Ordering::Relaxed);
             }
         }
-        owing
+        matches!(before, NAPPING | OWED)
     }
 
     /// Whether there are some. Exact for the worker itself.
@@ -225,10 +193,10 @@ mod tests {
     fn what_is_owed_is_rung_when_it_is_paid_and_once() {
         let debts = Debts::new();
         let bells = [bell(), bell()];
-        for _ in 0..2 {
-            for (bell, _) in &bells {
-                debts.add(bell, 0);
-            }
+        for (bell, _) in &bells {
+            bell.nap(true);
+            assert!(debts.add(bell, 0));
+            assert!(debts.add(bell, 0), "once is enough");
         }
         assert_eq!([bells[0].1(), bells[1].1()], [0, 0]);
         assert_eq!((debts.pay(), debts.pay()), (2, 0));
@@ -239,27 +207,29 @@ mod tests {
     #[test]
     fn what_is_rung_or_was_looked_at_is_owed_no_more() {
         let (debts, (bell, rings)) = (Debts::new(), bell());
-        bell.ring();
-        debts.add(&bell, 0);
-        assert!(!debts.are_some(), "it has rung");
-        bell.unring();
-        debts.add(&bell, 0);
+        let owe = || {
+            bell.unring();
+            bell.nap(true);
+            assert!(debts.add(&bell, 0));
+        };
+        owe();
         assert!(bell.ring(), "who does not owe rings at once");
-        assert_eq!((debts.pay(), rings()), (0, 2));
+        assert_eq!((debts.pay(), rings()), (0, 1));
+        owe();
         bell.unring();
-        debts.add(&bell, 0);
-        bell.unring();
-        assert_eq!((debts.pay(), rings()), (0, 2), "the loop has looked meanwhile");
+        assert_eq!((debts.pay(), rings()), (0, 1), "the loop has looked meanwhile");
     }
 
     /// A service that goes while its ring is owed takes its wake-up along.
     #[test]
     fn what_is_owed_to_a_loop_that_has_gone_is_not_paid() {
         let (debts, (bell, rings)) = (Debts::new(), bell());
+        bell.nap(true);
         debts.add(&bell, 0);
         bell.silence();
         assert_eq!((debts.pay(), rings()), (0, 0));
         bell.unring();
+        bell.nap(true);
         debts.add(&bell, 0);
         let gone = Arc::downgrade(&bell);
         drop(bell);
@@ -270,25 +240,25 @@ mod tests {
     #[test]
     fn a_loop_that_naps_is_rung_later_or_looks_by_itself() {
         let (debts, (bell, rings)) = (Debts::new(), bell());
-        assert_eq!((bell.nap(false), bell.can_wait()), (false, false));
-        assert_eq!((bell.nap(true), bell.can_wait()), (true, true));
-        assert_eq!(debts.add(&bell, 0), Owing::ToNapper);
+        assert!(!bell.nap(false));
+        assert!(!debts.add(&bell, 0), "it does not look by itself");
+        assert!(bell.nap(true));
+        assert!(debts.add(&bell, 0));
         assert!(bell.nap(false), "somebody relies on it");
-        assert_eq!(debts.add(&bell, 0), Owing::Not);
         assert_eq!((debts.pay(), bell.nap(true), rings()), (1, false, 1));
+        assert!(!debts.add(&bell, 0), "it has rung");
         bell.unring();
-        assert!(bell.ring(), "who does not owe rings at once");
-        bell.unring();
-        bell.unring();
-        assert_eq!(debts.add(&bell, 0), Owing::ToSleeper);
+        assert!(!bell.nap(false) && !debts.add(&bell, 0), "it has looked");
     }
 
     #[test]
     fn debts_are_as_old_as_the_first_of_them() {
         let (debts, [(first, _), (second, _)]) = (Debts::new(), [bell(), bell()]);
         assert!(!debts.are_some() && !debts.are_older_than(0, u64::MAX - 1));
-        debts.add(&first, LATER);
-        debts.add(&second, 2 * LATER);
+        for (bell, now) in [(&first, LATER), (&second, 2 * LATER)] {
+            bell.nap(true);
+            debts.add(bell, now);
+        }
         assert!(debts.are_some());
         let old = [LATER, 2 * LATER - 1, 2 * LATER].map(|now| debts.are_older_than(LATER, now));
         assert_eq!(old, [false, false, true]);

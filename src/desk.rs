@@ -1,6 +1,6 @@
 //! Where a thread runs tasks: a worker's own place, or a loop's inside `run_pending`.
 
-use crate::bell::{Bell, Debts, Owing};
+use crate::bell::{Bell, Debts};
 use crate::cell::Head;
 use crate::clock::Clock;
 use crate::hints::{BATCH_NANOS, Hints};
@@ -114,18 +114,15 @@ impl Desk<'_> {
         self.is_time_up() || slice_over && (self.in_deque.get() > 0 || self.hints.anybody_waits())
     }
 
-    /// Wakes a loop, now or, if that is soon, when the batch is done.
+    /// Wakes a loop: now, or when the batch is done if that is soon and the loop naps.
     #[inline]
     pub(crate) fn ring(&self, bell: &Arc<Bell>) {
-        match &self.worker {
-            _ if bell.has_rung() => {}
-            Some(seat) if self.may_owe(seat, bell) => {
-                let owing = seat.debts.add(bell, self.now());
-                if owing == Owing::ToSleeper && !seat.sleep.has_napper() {
-                    self.pay_debts();
-                }
-            }
-            _ => self.stats.wakes.add(u64::from(bell.ring())),
+        let owes = || {
+            let seat = self.worker.as_ref().filter(|_| self.may_owe());
+            seat.is_some_and(|seat| seat.debts.add(bell, self.now()))
+        };
+        if !bell.has_rung() && !owes() {
+            self.stats.wakes.add(u64::from(bell.ring()));
         }
         // Not sooner: wake-ups are the user's code, and who watches must look soon.
         if !self.has_more_to_do() {
@@ -140,7 +137,7 @@ impl Desk<'_> {
     pub(crate) fn start_watching(&self) -> bool {
         if let Some(seat) = &self.worker
             && !self.watches.get()
-            && (self.hints.is_brisk() || self.expects_work.get() && self.hints.are_brisk(1))
+            && (self.hints.is_brisk() || self.expects_work.get() && self.hints.are_short())
             && may_watch()
         {
             self.watches.set(seat.sleep.start_watching());
@@ -161,9 +158,9 @@ impl Desk<'_> {
         self.watches.get()
     }
 
-    /// Whether there is more to do, in no time, and somebody who sees to it if it takes long after all.
-    fn may_owe(&self, seat: &Seat<'_>, bell: &Bell) -> bool {
-        self.has_more_to_do() && self.hints.is_brisk() && (bell.can_wait() || seat.sleep.has_napper())
+    /// Whether there is more to do, in no time.
+    fn may_owe(&self) -> bool {
+        self.has_more_to_do() && self.hints.is_brisk()
     }
 
     #[inline]

@@ -196,7 +196,7 @@ impl Hints {
     /// Whether there is so much to do, and in so short pieces, that it pays to put off wake-ups and to stay awake for what comes next. With
     /// one task in flight it pays at most to watch for the next.
     pub(crate) fn is_brisk(&self) -> bool {
-        self.are_brisk(1) && !self.sparse.load(Relaxed)
+        self.are_short() && !self.sparse.load(Relaxed)
     }
 
     /// Whether steps are so short that the largest batch is through in the time that a batch may take.
@@ -204,9 +204,9 @@ impl Hints {
         self.batch() >= BATCH_MAX
     }
 
-    /// Whether so many tasks take so little time that a worker is sooner back than another is woken.
-    pub(crate) fn are_brisk(&self, tasks: usize) -> bool {
-        self.pace.nanos.load(Relaxed).saturating_mul(tasks as u64) < BATCH_NANOS
+    /// Whether a step takes less than a wake-up.
+    pub(crate) fn are_short(&self) -> bool {
+        self.pace.nanos.load(Relaxed) < BATCH_NANOS
     }
 }
 
@@ -245,12 +245,14 @@ mod tests {
     }
 
     #[test]
-    fn tasks_are_brisk_when_all_of_them_take_less_than_a_wake_up() {
-        let hints = Hints::new();
-        assert!(!hints.is_brisk(), "unknown counts as long");
-        hints.set_pace(BATCH_NANOS / 4);
-        assert!(hints.is_brisk());
-        assert_eq!([3, 4].map(|tasks| hints.are_brisk(tasks)), [true, false]);
+    fn steps_are_short_when_they_take_less_than_a_wake_up() {
+        assert!(!Hints::new().are_short(), "unknown counts as long");
+        let are_short = [BATCH_NANOS - 1, BATCH_NANOS].map(|pace| {
+            let hints = Hints::new();
+            hints.set_pace(pace);
+            [hints.are_short(), hints.is_brisk()]
+        });
+        assert_eq!(are_short, [[true; 2], [false; 2]]);
     }
 
     #[test]

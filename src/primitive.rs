@@ -20,15 +20,6 @@ mod real {
         condvar.wait(guard);
     }
 
-    /// Waits until notified or for so long.
-    pub(crate) fn nap(
-        condvar: &Condvar,
-        guard: &mut MutexGuard<'_, impl Sized>,
-        duration: std::time::Duration,
-    ) {
-        condvar.wait_for(guard, duration);
-    }
-
     /// Waits until notified or until `deadline`.
     pub(crate) fn wait_until(
         condvar: &Condvar,
@@ -127,12 +118,6 @@ mod model {
     pub(crate) fn wait<T>(condvar: &Condvar, guard: &mut MutexGuard<'_, T>) {
         let inner = guard.0.take().expect("guard is only empty inside wait");
         guard.0 = Some(condvar.0.wait(inner).unwrap_or_else(PoisonError::into_inner));
-    }
-
-    /// loom has no time: a nap ends at some moment.
-    pub(crate) fn nap<T>(_: &Condvar, guard: &mut MutexGuard<'_, T>, _: std::time::Duration) {
-        drop(guard.0.take());
-        *guard = guard.1.lock();
     }
 
     /// loom has no time: a timed wait never times out.

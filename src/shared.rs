@@ -13,7 +13,7 @@ use crate::outbox::Outbox;
 use crate::primitive::{AtomicBool, Mutex, Ordering, Steal, Stealer};
 use crate::queue::{FairQueue, Taken};
 use crate::registry::Registry;
-use crate::sleep::{Others, Sleep, Urgency};
+use crate::sleep::{Others, Sleep};
 use crate::state::Phase;
 use crate::stats::{Stats, Sums};
 use crossbeam_utils::CachePadded;
@@ -171,20 +171,10 @@ impl Shared {
         self.wake_worker(waiting, stats);
     }
 
-    /// Whether a worker should be woken for so many tasks that nobody has taken.
-    #[inline]
-    fn should_wake(&self, waiting: usize) -> bool {
-        match self.sleep.urgency() {
-            Urgency::No => false,
-            Urgency::Eager => waiting > 0,
-            Urgency::Lazy => waiting > 0 && !self.hints.are_brisk(waiting),
-        }
-    }
-
     /// Wakes a worker for so many tasks that nobody has taken, if one should be woken.
     #[inline]
     pub(crate) fn wake_worker(&self, waiting: usize, stats: &Stats) {
-        if self.should_wake(waiting) && self.sleep.wake_one() {
+        if waiting > 0 && self.sleep.should_wake() && self.sleep.wake_one() {
             stats.worker_wakes.add(1);
         }
     }
@@ -205,7 +195,7 @@ impl Shared {
             if queue.waiting() > queue.worth_taking(batch) {
                 self.hints.note_left();
             }
-            if must && self.should_wake(1) {
+            if must && self.sleep.should_wake() {
                 // What was staged meanwhile is left behind, too. To look costs the loop a cache line: only if somebody would be woken.
                 queue.look();
             }

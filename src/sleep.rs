@@ -5,20 +5,20 @@
 //! A worker that finds nothing: 1. `enter` (it counts as a sleeper); 2. looks again at everything that could hold work,
 //! each under its lock; 3. `wait`, or `leave` if it found something.
 //!
-//! Who has made work available: 1. puts it there, under that place's lock; 2. asks for the `urgency`;
-//! 3. if it is worth it, `wake_one`, which leaves one token. While the token lies there no other wake-up is made. A woken
+//! Who has made work available: 1. puts it there, under that place's lock; 2. asks whether it `should_wake` somebody;
+//! 3. if so, `wake_one`, which leaves one token. While the token lies there no other wake-up is made. A woken
 //! worker takes the token away *before* it looks for work, and if it leaves work behind it wakes the next.
 //!
 //! # Why nobody sleeps on work
 //!
 //! The worker's look (2) and the work's arrival (1) hold the same lock, so one comes first. If the work
 //! came first, the worker sees it. If the look came first, then `enter`, which precedes the look, happened before the
-//! arrival, and so `urgency` sees the sleeper, or a token that was left after `enter`. In the latter case a worker
+//! arrival, and so `should_wake` sees the sleeper, or a token that was left after `enter`. In the latter case a worker
 //! is on its way that has not looked yet, since it looks only after it has taken the token away. It will see the
 //! work, and wakes the next if there is more than it takes.
 //!
-//! What is staged in an outbox arrives under the lock of its stage, which that look takes, too. Only who stages the *first* job asks for the
-//! urgency: by the above somebody looks after that. Who looks moves the whole stage, after which the next job is a first one again; or leaves
+//! What is staged in an outbox arrives under the lock of its stage, which that look takes, too. Only who stages the *first* job asks whether
+//! to wake somebody: by the above somebody looks after that. Who looks moves the whole stage, after which the next job is a first one again; or leaves
 //! it, and then wakes the next, as for anything that is left behind. So while a stage is filled a look is still to come.
 //!
 //! A token is a state, not an event: a spurious wake-up of the condition variable finds none and waits on.
@@ -34,33 +34,8 @@
 //!
 //! What is less than a batch is left to the watcher also by a worker that sees it in its last look before sleep: the watcher was there
 //! when that one entered, so it has still to look.
-//!
-//! # Naps
-//!
-//! A wake-up costs more (3 to 35 us) than a short step. While steps are short and a worker is awake, which will be
-//! back in a moment, one of the sleepers *naps*: it waits with a time limit of `NAP`, then looks for itself. As long as it does,
-//! urgency is `Lazy`: who leaves a little work need wake nobody. Should the worker that is awake get into a long step
-//! just then, the work waits for at most one nap. When everybody sleeps nobody naps, and nobody naps long in vain, so an idle
-//! pool is still.
-//!
-//! The napper's end as such precedes its look, as a token's removal does, so that who sees `Lazy` has put the work where that look
-//! finds it. loom has no time: under loom a nap ends by itself at some moment, and each worker naps once.
 
-use crate::primitive::{AtomicUsize, Condvar, Mutex, Ordering, nap, wait};
-use std::time::Duration;
-
-const NAP: Duration = Duration::from_micros(100);
-
-/// What it takes to wake somebody.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Urgency {
-    /// Nobody sleeps, or somebody watches or is being woken already.
-    No,
-    /// Somebody will look soon: wake another if there is much to do.
-    Lazy,
-    /// Nobody will look: wake one.
-    Eager,
-}
+use crate::primitive::{AtomicBool, Condvar, Mutex, Ordering, wait};
 
 /// What a worker that is about to sleep must know of the others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,16 +51,14 @@ pub(crate) enum Others {
 pub(crate) struct Sleep {
     state: Mutex<State>,
     condvar: Condvar,
-    /// The urgency as a number. Written under the lock.
-    urgency: AtomicUsize,
+    /// Written under the lock.
+    should_wake: AtomicBool,
     workers: usize,
 }
 
 #[derive(Default)]
-#[allow(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 struct State {
     sleepers: usize,
-    napping: bool,
     watching: bool,
     token: bool,
     closed: bool,
@@ -96,35 +69,20 @@ impl Sleep {
         Self {
             state: Mutex::new(State::default()),
             condvar: Condvar::new(),
-            urgency: AtomicUsize::new(Urgency::No as usize),
+            should_wake: AtomicBool::new(false),
             workers,
         }
     }
 
     fn publish(&self, state: &State) {
-        let urgency = if state.token || state.watching || state.sleepers == 0 {
-            Urgency::No
-        } else if state.napping && state.sleepers < self.workers {
-            Urgency::Lazy
-        } else {
-            Urgency::Eager
-        };
-        self.urgency.store(urgency as usize, Ordering::Relaxed);
+        let should_wake = state.sleepers > 0 && !state.token && !state.watching;
+        self.should_wake.store(should_wake, Ordering::Relaxed);
     }
 
-    /// Whether a worker should be woken. Ask after the work was put where workers look.
+    /// Whether a worker should be woken: one sleeps, and none watches or is being woken. Ask after the work was put where workers look.
     #[inline]
-    pub(crate) fn urgency(&self) -> Urgency {
-        match self.urgency.load(Ordering::Relaxed) {
-            0 => Urgency::No,
-            1 => Urgency::Lazy,
-            _ => Urgency::Eager,
-        }
-    }
-
-    /// Whether somebody naps, who will look for work and pay debts when it wakes.
-    pub(crate) fn has_napper(&self) -> bool {
-        self.urgency() == Urgency::Lazy
+    pub(crate) fn should_wake(&self) -> bool {
+        self.should_wake.load(Ordering::Relaxed)
     }
 
     /// Wakes one worker, unless none sleeps or one is being woken. True if it did.
@@ -188,25 +146,14 @@ impl Sleep {
         self.publish(state);
     }
 
-    /// Sleeps until there is a token or the pool is closed, or for a nap if `may_nap` and there is need of one. The caller
-    /// is then no sleeper any more. True: it has napped, and others rely on it.
-    pub(crate) fn wait(&self, may_nap: bool) -> bool {
+    /// Sleeps until there is a token or the pool is closed. The caller is then no sleeper any more.
+    pub(crate) fn wait(&self) {
         let mut state = self.state.lock();
-        let mut naps = false;
-        while !state.token && !state.closed && !naps {
-            naps = may_nap && !state.napping && state.sleepers < self.workers;
-            if naps {
-                state.napping = true;
-                self.publish(&state);
-                nap(&self.condvar, &mut state, NAP);
-                state.napping = false;
-            } else {
-                wait(&self.condvar, &mut state);
-            }
+        while !state.token && !state.closed {
+            wait(&self.condvar, &mut state);
         }
         state.token = false;
         self.leave_locked(&mut state);
-        naps
     }
 
     /// Nobody sleeps from now on.
@@ -226,12 +173,12 @@ mod tests {
         let sleep = Sleep::new(2);
         assert!(!sleep.wake_one(), "nobody sleeps");
         assert_eq!([sleep.enter(), sleep.enter()], [Others::MaySleep; 2]);
-        assert_eq!(sleep.urgency(), Urgency::Eager);
+        assert!(sleep.should_wake());
         assert_eq!([sleep.wake_one(), sleep.wake_one()], [true, false]);
-        assert_eq!(sleep.urgency(), Urgency::No);
+        assert!(!sleep.should_wake());
         // Who takes the token away is awake; the other can be woken now.
-        assert!(!sleep.wait(false));
-        assert_eq!(sleep.urgency(), Urgency::Eager);
+        sleep.wait();
+        assert!(sleep.should_wake());
         assert_eq!([sleep.wake_one(), sleep.wake_one()], [true, false]);
     }
 
@@ -242,8 +189,8 @@ mod tests {
         sleep.enter();
         assert!(sleep.others_sleep());
         assert_eq!([sleep.start_watching(), sleep.start_watching()], [true, false]);
-        assert_eq!(sleep.urgency(), Urgency::No);
+        assert!(!sleep.should_wake());
         sleep.stop_watching();
-        assert_eq!(sleep.urgency(), Urgency::Eager);
+        assert!(sleep.should_wake());
     }
 }

@@ -28,8 +28,6 @@ const LOOKS_PER_YIELD: u32 = if cfg!(loom) { 1 } else { 4 };
 const PATIENCE: u32 = if cfg!(loom) { 1 } else { 4 };
 /// The same if there are few tasks, which it watches for if that is worth it ([`Watches`]), and not on a single core, which the loop needs.
 const PATIENCE_WITH_FEW: u32 = if cfg!(loom) { 1 } else { 2 };
-/// After so many naps in vain a worker sleeps. Under loom a nap ends by itself, so one must be the last.
-const NAPS: u32 = if cfg!(loom) { 1 } else { 4 };
 
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
@@ -46,8 +44,6 @@ struct Batch {
     has_slept: bool,
     /// So many tasks it has run since it last found none.
     run: u32,
-    /// So often it has napped and found no work.
-    vain_naps: u32,
     watches: Watches,
     /// The colleague to look after next.
     neighbour: usize,
@@ -77,7 +73,6 @@ impl Worker {
             taken: 0,
             has_slept: true,
             run: 0,
-            vain_naps: 0,
             watches: Watches::default(),
             neighbour: self.index,
         };
@@ -85,7 +80,6 @@ impl Worker {
             if !desk.is_watching()
                 && let Some(job) = self.next(&desk, &mut batch)
             {
-                batch.vain_naps = 0;
                 if batch.run == 0 {
                     let gap = desk.hints.gap(job.head().times.since());
                     desk.expects_work
@@ -115,20 +109,11 @@ impl Worker {
             let others = shared.sleep.enter();
             match shared.look_before_sleep(others) {
                 Look::Work => shared.sleep.leave(),
-                Look::Nothing => self.sleep(&desk, &mut batch),
+                Look::Nothing => shared.sleep.wait(),
                 Look::Gone => break shared.sleep.leave(),
             }
             batch.has_slept = true;
             desk.tick();
-        }
-    }
-
-    fn sleep(&self, desk: &Desk<'_>, batch: &mut Batch) {
-        let may_nap = desk.hints.is_brisk() && batch.vain_naps < NAPS;
-        if self.shared.sleep.wait(may_nap) {
-            batch.vain_naps += 1;
-            let paid = self.shared.seats.iter().map(|seat| seat.debts.pay()).sum();
-            desk.stats.wakes.add(paid);
         }
     }
 

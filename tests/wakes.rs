@@ -269,7 +269,7 @@ fn an_idle_pool_wakes_nobody() {
     );
 }
 
-/// Between short tasks workers watch and nap; when there is nothing more to come, all of them sleep, for good.
+/// Between short tasks workers watch; when there is nothing more to come, all of them sleep, for good.
 #[cfg(target_os = "linux")]
 #[test]
 fn an_idle_pool_is_still() {

@@ -192,29 +192,6 @@ fn an_end_is_told_while_every_worker_is_in_a_long_step() {
     });
 }
 
-/// S3: one worker puts the ring off while the other naps, and gets into a long step: the other rings.
-#[test]
-fn an_end_is_told_while_its_worker_is_in_a_long_step_and_the_other_naps() {
-    explore("told by a colleague", || {
-        let (clock, hand) = Clock::manual();
-        let pool = ThreadPool::builder().threads(2).clock(clock).build().unwrap();
-        let [bell, begun, heard] = [(); 3].map(|()| Bell::new());
-        let mut service = pool.service(Arc::clone(&bell));
-        let short = || task_fn(|_| TaskReturn::TaskDone);
-        // After the first short one it is known that tasks are short.
-        service.enqueue(1, short()).unwrap();
-        service.enqueue(2, short()).unwrap();
-        service.enqueue(3, long(&begun, &heard, &hand)).unwrap();
-        let mut told = 0;
-        while told < 2 {
-            bell.wait();
-            told += service.take_ready().len();
-        }
-        heard.ring();
-        drop(pool);
-    });
-}
-
 /// S3: the only worker puts the ring off while the loop naps, and gets into a long step: the loop looks by itself; and it naps once in
 /// vain at most, then it is woken.
 #[test]
