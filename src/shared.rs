@@ -13,7 +13,7 @@ use crate::outbox::Outbox;
 use crate::primitive::{AtomicBool, Mutex, Ordering, Steal, Stealer};
 use crate::queue::{FairQueue, Taken};
 use crate::registry::Registry;
-use crate::sleep::{Others, Sleep};
+use crate::sleep::Sleep;
 use crate::state::Phase;
 use crate::stats::{Stats, Sums};
 use crossbeam_utils::CachePadded;
@@ -203,19 +203,13 @@ impl Shared {
         })
     }
 
-    /// Whether a worker that is about to sleep should not. If it should go for good, it takes nothing any more.
-    pub(crate) fn look_before_sleep(&self, others: Others) -> Look {
-        let enough = if others == Others::Watch && !self.hints.has_mail() {
-            self.hints.batch()
-        } else {
-            1
-        };
+    /// Whether a worker that is about to sleep should not. If the pool is closed and it should go for good, it takes nothing any more.
+    pub(crate) fn look_before_sleep(&self, is_closed: bool) -> Look {
         self.with_queue(|queue| {
             queue.look();
-            let has_work = queue.worth_taking(enough) > 0;
-            if has_work || self.seats.iter().any(|seat| !seat.stealer.is_empty()) {
+            if queue.waiting() > 0 || self.seats.iter().any(|seat| !seat.stealer.is_empty()) {
                 Look::Work
-            } else if others == Others::Closed {
+            } else if is_closed {
                 self.takers.fetch_sub(1, Relaxed);
                 Look::Gone
             } else {

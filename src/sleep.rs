@@ -32,21 +32,8 @@
 //! in between, which could take any time: it begins when it has rung the loop. It watches for some 10 us, or 40 if all others sleep; 20 if
 //! then there are few tasks, and only if that is worth it ([`crate::watches`]).
 //!
-//! What is less than a batch is left to the watcher also by a worker that sees it in its last look before sleep: the watcher was there
-//! when that one entered, so it has still to look.
 
 use crate::primitive::{AtomicBool, Condvar, Mutex, Ordering, wait};
-
-/// What a worker that is about to sleep must know of the others.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Others {
-    /// The pool is closed: who finds nothing now may go.
-    Closed,
-    /// One watches, and will look at everything.
-    Watch,
-    /// Nobody need look after the caller.
-    MaySleep,
-}
 
 pub(crate) struct Sleep {
     state: Mutex<State>,
@@ -121,16 +108,12 @@ impl Sleep {
         self.publish(&state);
     }
 
-    /// Counts the caller as a sleeper. The caller does not watch.
-    pub(crate) fn enter(&self) -> Others {
+    /// Counts the caller as a sleeper. The caller does not watch. True: the pool is closed, and who finds nothing now may go.
+    pub(crate) fn enter(&self) -> bool {
         let mut state = self.state.lock();
         state.sleepers += 1;
         self.publish(&state);
-        match &*state {
-            State { closed: true, .. } => Others::Closed,
-            State { watching: true, .. } => Others::Watch,
-            _ => Others::MaySleep,
-        }
+        state.closed
     }
 
     /// The caller has found work after all, or goes for good.
@@ -172,7 +155,7 @@ mod tests {
     fn one_wake_up_is_under_way_at_most() {
         let sleep = Sleep::new(2);
         assert!(!sleep.wake_one(), "nobody sleeps");
-        assert_eq!([sleep.enter(), sleep.enter()], [Others::MaySleep; 2]);
+        assert_eq!([sleep.enter(), sleep.enter()], [false; 2], "not closed");
         assert!(sleep.should_wake());
         assert_eq!([sleep.wake_one(), sleep.wake_one()], [true, false]);
         assert!(!sleep.should_wake());

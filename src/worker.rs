@@ -106,8 +106,8 @@ impl Worker {
             }
             // The last reference to a service runs the user's code: not while others rely on this worker's look.
             desk.let_go();
-            let others = shared.sleep.enter();
-            match shared.look_before_sleep(others) {
+            let is_closed = shared.sleep.enter();
+            match shared.look_before_sleep(is_closed) {
                 Look::Work => shared.sleep.leave(),
                 Look::Nothing => shared.sleep.wait(),
                 Look::Gone => break shared.sleep.leave(),
