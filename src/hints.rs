@@ -5,7 +5,7 @@
 //! A worker that takes each task as it comes finds one at a time, and the outbox goes to and fro between its core and the loop's with
 //! each. So while a loop goes through what was announced, or posts a burst, what it posts stays staged ([`crate::outbox`]) until it is a
 //! batch, or the last ([`Tempo`] guesses which is the last, and whether more comes soon). Nobody waits long for more to come: a worker
-//! that has nothing else to do watches for a moment (10 to 40 us) and then looks, whatever it was told; one that looks
+//! that has nothing else to do watches for a moment (10 to 20 us) and then looks, whatever it was told; one that looks
 //! for what others have posted takes what is staged along; and a task gives way after its time slice to anything that was staged.
 
 use crossbeam_utils::CachePadded;

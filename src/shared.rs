@@ -107,7 +107,7 @@ impl Shared {
             admission: CachePadded::new(setup.admission),
             registry: Registry::new(),
             hints: Hints::new(),
-            sleep: CachePadded::new(Sleep::new(workers)),
+            sleep: CachePadded::new(Sleep::new()),
             seats: setup.stealers.into_iter().map(seat).collect(),
             queue: CachePadded::new(Mutex::new(FairQueue::new(setup.limit))),
             finishing: AtomicBool::new(false),

@@ -29,8 +29,8 @@
 //! again and again, without a lock, whether there may be something, and yields in between. A loop that was just told
 //! something often answers within that time. A watcher is as good as a token: nobody else is woken meanwhile, and it
 //! stops watching *before* it looks in earnest, so the argument above holds for it word by word. It runs no code of the user's
-//! in between, which could take any time: it begins when it has rung the loop. It watches for some 10 us, or 40 if all others sleep; 20 if
-//! then there are few tasks, and only if that is worth it ([`crate::watches`]).
+//! in between, which could take any time: it begins when it has rung the loop. It watches for some 10 us; 20 if
+//! there are few tasks, and then only if that is worth it ([`crate::watches`]).
 //!
 
 use crate::primitive::{AtomicBool, Condvar, Mutex, Ordering, wait};
@@ -40,7 +40,6 @@ pub(crate) struct Sleep {
     condvar: Condvar,
     /// Written under the lock.
     should_wake: AtomicBool,
-    workers: usize,
 }
 
 #[derive(Default)]
@@ -52,12 +51,11 @@ struct State {
 }
 
 impl Sleep {
-    pub(crate) fn new(workers: usize) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             state: Mutex::new(State::default()),
             condvar: Condvar::new(),
             should_wake: AtomicBool::new(false),
-            workers,
         }
     }
 
@@ -94,11 +92,6 @@ impl Sleep {
         state.watching = true;
         self.publish(&state);
         starts
-    }
-
-    /// Whether every worker sleeps but the caller.
-    pub(crate) fn others_sleep(&self) -> bool {
-        self.state.lock().sleepers + 1 >= self.workers
     }
 
     /// The caller does not watch any more, and must look for work now.
@@ -153,7 +146,7 @@ mod tests {
     /// S7: a token is a state, so a second one would be lost.
     #[test]
     fn one_wake_up_is_under_way_at_most() {
-        let sleep = Sleep::new(2);
+        let sleep = Sleep::new();
         assert!(!sleep.wake_one(), "nobody sleeps");
         assert_eq!([sleep.enter(), sleep.enter()], [false; 2], "not closed");
         assert!(sleep.should_wake());
@@ -167,10 +160,8 @@ mod tests {
 
     #[test]
     fn nobody_is_woken_while_somebody_watches() {
-        let sleep = Sleep::new(2);
-        assert!(!sleep.others_sleep());
+        let sleep = Sleep::new();
         sleep.enter();
-        assert!(sleep.others_sleep());
         assert_eq!([sleep.start_watching(), sleep.start_watching()], [true, false]);
         assert!(!sleep.should_wake());
         sleep.stop_watching();

@@ -23,10 +23,8 @@ const LOOKS: u32 = if cfg!(loom) { 1 } else { 12 };
 const SPINS: u32 = 32;
 /// Each yield is a system call.
 const LOOKS_PER_YIELD: u32 = if cfg!(loom) { 1 } else { 4 };
-/// So many times longer it looks while all others sleep: then it is in no worker's way, and the next task would have to wake one. It
-/// yields as often as otherwise, to a loop that has no other core.
-const PATIENCE: u32 = if cfg!(loom) { 1 } else { 4 };
-/// The same if there are few tasks, which it watches for if that is worth it ([`Watches`]), and not on a single core, which the loop needs.
+/// So many times longer it looks, and yields as often, if there are few tasks: then it is in no other worker's way. It does so only if that is
+/// worth it ([`Watches`]), and not on a single core, which the loop needs.
 const PATIENCE_WITH_FEW: u32 = if cfg!(loom) { 1 } else { 2 };
 
 pub(crate) struct Worker {
@@ -187,11 +185,8 @@ impl Worker {
     /// Before it sleeps a worker watches for a moment whether there is new work. True: there is.
     fn watch(&self, desk: &Desk<'_>, batch: &mut Batch) -> bool {
         let starts = desk.start_watching();
-        let patience = match starts && self.shared.sleep.others_sleep() {
-            true if desk.hints.is_brisk() => PATIENCE,
-            true => PATIENCE_WITH_FEW,
-            false => 1,
-        };
+        let is_brisk = desk.hints.is_brisk();
+        let patience = if is_brisk { 1 } else { PATIENCE_WITH_FEW };
         // On a single core at once: the loop needs it.
         let first_yield = if self.shared.cores > 1 {
             LOOKS_PER_YIELD * patience - 1
@@ -209,7 +204,7 @@ impl Worker {
             });
         desk.stop_watching();
         desk.expects_work.set(false);
-        if starts && !desk.hints.is_brisk() {
+        if starts && !is_brisk {
             let begun = desk.now();
             batch.watches.note(found, desk.tick().saturating_sub(begun));
         }
