@@ -203,8 +203,9 @@ impl Shared {
         })
     }
 
-    /// Whether a worker that is about to sleep should not. If the pool is closed and it should go for good, it takes nothing any more.
-    pub(crate) fn look_before_sleep(&self, is_closed: bool) -> Look {
+    /// A worker counts as a sleeper from now on, and looks once more. If it should go for good, it takes nothing any more.
+    pub(crate) fn enter_sleep(&self) -> Look {
+        let is_closed = self.sleep.enter();
         self.with_queue(|queue| {
             queue.look();
             if queue.waiting() > 0 || self.seats.iter().any(|seat| !seat.stealer.is_empty()) {

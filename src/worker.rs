@@ -104,8 +104,7 @@ impl Worker {
             }
             // The last reference to a service runs the user's code: not while others rely on this worker's look.
             desk.let_go();
-            let is_closed = shared.sleep.enter();
-            match shared.look_before_sleep(is_closed) {
+            match shared.enter_sleep() {
                 Look::Work => shared.sleep.leave(),
                 Look::Nothing => shared.sleep.wait(),
                 Look::Gone => break shared.sleep.leave(),
@@ -187,16 +186,12 @@ impl Worker {
         let starts = desk.start_watching();
         let is_brisk = desk.hints.is_brisk();
         let patience = if is_brisk { 1 } else { PATIENCE_WITH_FEW };
-        // On a single core at once: the loop needs it.
-        let first_yield = if self.shared.cores > 1 {
-            LOOKS_PER_YIELD * patience - 1
-        } else {
-            0
-        };
+        let period = LOOKS_PER_YIELD * patience;
+        // The loop may need this core, and a batch some time to come together. On a single core at once.
+        let yields_at = if self.shared.cores > 1 { period - 1 } else { 0 };
         let found = starts
             && (0..LOOKS * patience).any(|look| {
-                // The loop may need this core, and a batch some time to come together.
-                if look % (LOOKS_PER_YIELD * patience) == first_yield {
+                if look % period == yields_at {
                     thread::yield_now();
                 }
                 (0..SPINS).for_each(|_| std::hint::spin_loop());
