@@ -188,9 +188,9 @@ impl Hints {
         self.idle_since.store(now, Relaxed);
     }
 
-    /// From when a worker last ran out of work until this came.
-    pub(crate) fn gap(&self, came: u64) -> u64 {
-        came.saturating_sub(self.idle_since.load(Relaxed))
+    /// How long ago a worker last ran out of work.
+    pub(crate) fn idle_for(&self, now: u64) -> u64 {
+        now.saturating_sub(self.idle_since.load(Relaxed))
     }
 
     /// Whether there is so much to do, and in so short pieces, that it pays to put off wake-ups and to stay awake for what comes next. With

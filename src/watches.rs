@@ -1,36 +1,57 @@
 //! Whether a worker that is given one short task at a time watches for the next before it sleeps.
 //!
-//! To be woken costs more than such a task, so watching pays if the next comes meanwhile. How soon that would be cannot be seen while the worker
-//! sleeps, since the loop then answers later, too. So it watches whenever tasks come soon; but the more often that was in vain, one time after
-//! the other, the longer it leaves it alone, as where others need its core.
+//! To be woken costs more than such a task, so watching pays if the next comes meanwhile. But it may be in the loop's way: where the system would
+//! have run that on the worker's core it now wakes another core for it, which may take longer than all the rest; and where others need the
+//! cores, what a watcher finds waits until it has one. Nobody can tell beforehand, so it is tried. A worker compares how soon tasks come
+//! with watching and without, and does what was faster; and now and then the other for a while.
 
-/// So soon after the last. A watch takes some 20 us; one that takes so long had to wait for its core.
-const SOON_NANOS: u64 = 40_000;
-/// After so many times in vain, and more, it is left alone 31 times.
-const VAIN_MAX: u32 = 5;
+/// A task that comes later than that after the last is not watched for, which takes some 20 us.
+const SOON_NANOS: u64 = 100_000;
+/// So many tasks are a trial, and one of so many trials is of what was slower.
+const TRIAL: u32 = 64;
+const TRIALS: u32 = 128;
 
 #[derive(Default)]
 pub(crate) struct Watches {
-    /// So often it was in vain, one time after the other.
-    vain: u32,
-    /// So many tasks more that come soon are not watched for.
-    skips: u32,
+    /// How soon tasks came without watching and with it: the medians, about.
+    gaps: [u64; 2],
+    /// Whether it watched for the last one.
+    watched: bool,
+    /// So many came soon.
+    tasks: u32,
 }
 
 impl Watches {
     /// A task came so long after the last. True: watch for the next one.
     pub(crate) fn are_worth_it(&mut self, gap: u64) -> bool {
         let is_soon = gap < SOON_NANOS;
-        let skips = is_soon && self.skips > 0;
-        self.skips -= u32::from(skips);
-        is_soon && !skips
+        if is_soon {
+            self.note(gap);
+        }
+        self.watched = is_soon && self.pay() != self.is_trial();
+        self.watched
     }
 
-    /// It has watched for one, for so long in all. While others have its core nobody else is woken for what it finds.
-    pub(crate) fn note(&mut self, found: bool, took: u64) {
-        let pays = found && took < SOON_NANOS;
-        self.vain = if pays { 0 } else { (self.vain + 1).min(VAIN_MAX) };
-        self.skips = (1 << self.vain) - 1;
+    /// Goes up for what is above the median, and down for what is below, by as much.
+    fn note(&mut self, gap: u64) {
+        let median = &mut self.gaps[usize::from(self.watched)];
+        let step = *median / 16 + 1;
+        *median = if gap > *median {
+            *median + step
+        } else {
+            median.saturating_sub(step)
+        };
+        self.tasks = self.tasks.wrapping_add(1);
+    }
+
+    /// Whether tasks come clearly sooner with watching.
+    fn pay(&self) -> bool {
+        let [without, with] = self.gaps;
+        with + with / 8 < without
+    }
+
+    fn is_trial(&self) -> bool {
+        self.tasks / TRIAL % TRIALS == 1
     }
 }
 
@@ -38,40 +59,35 @@ impl Watches {
 mod tests {
     use super::*;
 
-    /// How often it watches in so many gaps, each time for so long and with this outcome.
-    fn total(watches: &mut Watches, gaps: usize, found: bool, took: u64) -> usize {
-        let watch = |_: &usize| {
-            let watches_now = watches.are_worth_it(SOON_NANOS - 1);
-            if watches_now {
-                watches.note(found, took);
-            }
-            watches_now
-        };
-        (0..gaps).filter(watch).count()
+    /// How many of so many tasks it watches for, if they come so soon without watching and with it.
+    fn watched(watches: &mut Watches, tasks: u32, gaps: [u64; 2]) -> u32 {
+        let is_watched = |_: &u32| watches.are_worth_it(gaps[usize::from(watches.watched)]);
+        (0..tasks).filter(is_watched).count() as u32
     }
 
     #[test]
-    fn a_worker_that_watches_in_vain_does_so_less_and_less() {
+    fn a_worker_does_what_is_faster_and_now_and_then_tries_the_other() {
         let mut watches = Watches::default();
-        assert_eq!(total(&mut watches, 100, true, 0), 100);
-        assert_eq!(
-            total(&mut watches, 63, false, 0),
-            6,
-            "left alone 1, 3, 7, 15, 31 times"
+        let few = 3 * TRIAL;
+        let many = 4 * TRIAL * TRIALS;
+        assert!(
+            watched(&mut watches, many, [5_000, 20_000]) <= many / TRIALS + few,
+            "slower"
         );
-        assert_eq!(
-            total(&mut watches, 320, true, SOON_NANOS),
-            10,
-            "it had no core meanwhile"
+        assert!(
+            watched(&mut watches, many, [20_000, 5_000]) >= many - many / TRIALS - few - TRIAL * TRIALS,
+            "faster"
         );
-        assert_eq!(total(&mut watches, 32, true, 0), 1);
-        assert_eq!(total(&mut watches, 100, true, SOON_NANOS - 1), 100);
+        let same = watched(&mut watches, many, [5_000, 5_000]);
+        assert!(same <= many / TRIALS + few + TRIAL * TRIALS, "{same}: no faster");
     }
 
     #[test]
     fn a_task_that_comes_late_is_not_watched_for() {
         let mut watches = Watches::default();
+        let many = 2 * TRIAL * TRIALS;
+        assert_eq!(watched(&mut watches, many, [SOON_NANOS; 2]), 0);
+        assert!(watched(&mut watches, many, [20_000, 5_000]) > many / 2);
         assert!(!watches.are_worth_it(SOON_NANOS));
-        assert!(watches.are_worth_it(0));
     }
 }

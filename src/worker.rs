@@ -79,9 +79,9 @@ impl Worker {
                 && let Some(job) = self.next(&desk, &mut batch)
             {
                 if batch.run == 0 {
-                    let gap = desk.hints.gap(job.head().times.since());
-                    desk.expects_work
-                        .set(shared.cores > 1 && batch.watches.are_worth_it(gap));
+                    let are_few = shared.cores > 1 && !desk.hints.is_brisk();
+                    let gap = desk.hints.idle_for(desk.now());
+                    desk.expects_work.set(are_few && batch.watches.are_worth_it(gap));
                 }
                 batch.run = batch.run.saturating_add(1);
                 if let Some(job) = job.run(&desk) {
@@ -97,7 +97,7 @@ impl Worker {
                 batch.end(&desk);
                 desk.hints.note_run(std::mem::take(&mut batch.run), desk.now());
             }
-            if self.watch(&desk, &mut batch) {
+            if self.watch(&desk) {
                 // Others relied on its looking.
                 batch.has_slept = true;
                 continue;
@@ -182,10 +182,13 @@ impl Worker {
     }
 
     /// Before it sleeps a worker watches for a moment whether there is new work. True: there is.
-    fn watch(&self, desk: &Desk<'_>, batch: &mut Batch) -> bool {
+    fn watch(&self, desk: &Desk<'_>) -> bool {
         let starts = desk.start_watching();
-        let is_brisk = desk.hints.is_brisk();
-        let patience = if is_brisk { 1 } else { PATIENCE_WITH_FEW };
+        let patience = if desk.hints.is_brisk() {
+            1
+        } else {
+            PATIENCE_WITH_FEW
+        };
         let period = LOOKS_PER_YIELD * patience;
         // The loop may need this core, and a batch some time to come together. On a single core at once.
         let yields_at = if self.shared.cores > 1 { period - 1 } else { 0 };
@@ -199,10 +202,6 @@ impl Worker {
             });
         desk.stop_watching();
         desk.expects_work.set(false);
-        if starts && !is_brisk {
-            let begun = desk.now();
-            batch.watches.note(found, desk.tick().saturating_sub(begun));
-        }
         found
     }
 
