@@ -2,56 +2,59 @@
 //!
 //! To be woken costs more than such a task, so watching pays if the next comes meanwhile. But it may be in the loop's way: where the system would
 //! have run that on the worker's core it now wakes another core for it, which may take longer than all the rest; and where others need the
-//! cores, what a watcher finds waits until it has one. Nobody can tell beforehand, so it is tried. A worker compares how soon tasks come
-//! with watching and without, and does what was faster; and now and then the other for a while.
+//! cores, what a watcher finds waits until it has one. Nobody can tell beforehand, so it is tried. A worker compares how long it was
+//! from one run of tasks to the next with watching and without, and does what was faster; and now and then the other for a while. Where
+//! tasks come at a rate of their own neither is, and it does not watch.
 
-/// A task that comes later than that after the last is not watched for, which takes some 20 us.
-const SOON_NANOS: u64 = 100_000;
 /// So many tasks are a trial, and one of so many trials is of what was slower.
-const TRIAL: u32 = 64;
-const TRIALS: u32 = 128;
+const TRIAL: u32 = 128;
+const TRIALS: u32 = 64;
+/// A longer gap counts as one of that: it says that somebody was away, not how long one waits for a core.
+const GAP_MAX: u64 = 1_000_000;
 
-#[derive(Default)]
 pub(crate) struct Watches {
-    /// How soon tasks came without watching and with it: the medians, about.
-    gaps: [u64; 2],
-    /// Whether it watched for the last one.
-    watched: bool,
-    /// So many came soon.
+    /// The mean gaps of the last trials without watching and with it.
+    means: [u64; 2],
+    /// Whether it watches in this trial.
+    is_on: bool,
+    /// The gaps of this trial, all together, and their number.
+    sum: u64,
     tasks: u32,
+    trials: u32,
+}
+
+impl Default for Watches {
+    fn default() -> Self {
+        Self {
+            // Unknown counts as slow.
+            means: [GAP_MAX; 2],
+            is_on: false,
+            sum: 0,
+            tasks: 0,
+            trials: 0,
+        }
+    }
 }
 
 impl Watches {
     /// A task came so long after the last. True: watch for the next one.
     pub(crate) fn are_worth_it(&mut self, gap: u64) -> bool {
-        let is_soon = gap < SOON_NANOS;
-        if is_soon {
-            self.note(gap);
+        self.sum += gap.min(GAP_MAX);
+        self.tasks += 1;
+        if self.tasks == TRIAL {
+            self.end_trial();
         }
-        self.watched = is_soon && self.pay() != self.is_trial();
-        self.watched
+        self.is_on
     }
 
-    /// Goes up for what is above the median, and down for what is below, by as much.
-    fn note(&mut self, gap: u64) {
-        let median = &mut self.gaps[usize::from(self.watched)];
-        let step = *median / 16 + 1;
-        *median = if gap > *median {
-            *median + step
-        } else {
-            median.saturating_sub(step)
-        };
-        self.tasks = self.tasks.wrapping_add(1);
-    }
-
-    /// Whether tasks come clearly sooner with watching.
-    fn pay(&self) -> bool {
-        let [without, with] = self.gaps;
-        with + with / 8 < without
-    }
-
-    fn is_trial(&self) -> bool {
-        self.tasks / TRIAL % TRIALS == 1
+    fn end_trial(&mut self) {
+        self.means[usize::from(self.is_on)] = self.sum / u64::from(TRIAL);
+        (self.sum, self.tasks) = (0, 0);
+        self.trials = (self.trials + 1) % TRIALS;
+        let [without, with] = self.means;
+        let is_clearly_faster = with + with / 8 < without;
+        let tries_the_other = self.trials == 1;
+        self.is_on = is_clearly_faster != tries_the_other;
     }
 }
 
@@ -59,35 +62,48 @@ impl Watches {
 mod tests {
     use super::*;
 
-    /// How many of so many tasks it watches for, if they come so soon without watching and with it.
-    fn watched(watches: &mut Watches, tasks: u32, gaps: [u64; 2]) -> u32 {
-        let is_watched = |_: &u32| watches.are_worth_it(gaps[usize::from(watches.watched)]);
-        (0..tasks).filter(is_watched).count() as u32
+    /// How many of so many trials it watches in, if tasks come so soon without watching and with it.
+    fn watched(watches: &mut Watches, trials: u32, gaps: [u64; 2]) -> u32 {
+        let is_watched = |_: &u32| watches.are_worth_it(gaps[usize::from(watches.is_on)]);
+        let tasks = (0..trials * TRIAL).filter(is_watched).count() as u32;
+        assert_eq!(tasks % TRIAL, 0);
+        tasks / TRIAL
     }
 
     #[test]
     fn a_worker_does_what_is_faster_and_now_and_then_tries_the_other() {
+        // Not aligned to the trials' ends: the last task of one says what the next is.
         let mut watches = Watches::default();
-        let few = 3 * TRIAL;
-        let many = 4 * TRIAL * TRIALS;
-        assert!(
-            watched(&mut watches, many, [5_000, 20_000]) <= many / TRIALS + few,
-            "slower"
-        );
-        assert!(
-            watched(&mut watches, many, [20_000, 5_000]) >= many - many / TRIALS - few - TRIAL * TRIALS,
-            "faster"
-        );
-        let same = watched(&mut watches, many, [5_000, 5_000]);
-        assert!(same <= many / TRIALS + few + TRIAL * TRIALS, "{same}: no faster");
+        (1..TRIAL).for_each(|_| assert!(!watches.are_worth_it(9_000)));
+        for (gaps, expected) in [
+            ([9_000, 20_000], 1),
+            ([9_000, 8_000], 1),
+            ([20_000, 9_000], TRIALS - 1),
+            ([9_000, 20_000], 1),
+            ([110_000, 9_000], TRIALS - 1),
+        ] {
+            let total = watched(&mut watches, TRIALS, gaps);
+            // What was faster before it tries anew.
+            watched(&mut watches, TRIALS, gaps);
+            let again = watched(&mut watches, TRIALS, gaps);
+            assert_eq!(again, expected, "{gaps:?}");
+            assert!(total.abs_diff(expected) <= 2, "{gaps:?}: {total}");
+        }
     }
 
+    /// Gaps beyond some limit were left out, as if nobody had waited.
     #[test]
-    fn a_task_that_comes_late_is_not_watched_for() {
+    fn a_watcher_that_loses_its_core_now_and_then_does_not_pay() {
         let mut watches = Watches::default();
-        let many = 2 * TRIAL * TRIALS;
-        assert_eq!(watched(&mut watches, many, [SOON_NANOS; 2]), 0);
-        assert!(watched(&mut watches, many, [20_000, 5_000]) > many / 2);
-        assert!(!watches.are_worth_it(SOON_NANOS));
+        let mut total = 0;
+        for task in 0..4 * TRIALS * TRIAL {
+            let gap = match watches.is_on {
+                false => 20_000,
+                true if task % 20 == 0 => 4_000_000,
+                true => 10_000,
+            };
+            total += u32::from(watches.are_worth_it(gap));
+        }
+        assert_eq!(total, 4 * TRIAL, "trials only");
     }
 }

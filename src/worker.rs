@@ -100,6 +100,7 @@ impl Worker {
             if self.watch(&desk) {
                 // Others relied on its looking.
                 batch.has_slept = true;
+                desk.tick();
                 continue;
             }
             // The last reference to a service runs the user's code: not while others rely on this worker's look.
@@ -137,7 +138,11 @@ impl Worker {
     /// Looks after a colleague, another each time: puts back what is left of its batch if that is late, and rings what it has owed for long.
     fn relieve(&self, desk: &Desk<'_>, batch: &mut Batch) {
         let seats = &self.shared.seats;
-        batch.neighbour = (batch.neighbour + 1) % seats.len();
+        let next = |of: usize| (of + 1) % seats.len();
+        batch.neighbour = next(batch.neighbour);
+        if batch.neighbour == self.index {
+            batch.neighbour = next(self.index);
+        }
         let seat = &seats[batch.neighbour];
         let is_other = batch.neighbour != self.index;
         if is_other && is_late(seat.begun.load(Relaxed), desk) && !seat.stealer.is_empty() {

@@ -445,7 +445,13 @@ fn enqueue_six(lp: &mut Loop<Work>, gate: &Gate) {
 /// A loop that may nap, for the only worker has run five short tasks and stands at the gate.
 fn beside_short_steps(clock: Clock) -> (ThreadPool, Loop<Work>, Gate) {
     let pool = ThreadPool::builder().threads(1).clock(clock).build().unwrap();
-    let mut lp = Loop::new(&pool);
+    let (lp, gate) = beside_short_steps_of(&pool);
+    (pool, lp, gate)
+}
+
+/// The same with the only worker that is free.
+fn beside_short_steps_of(pool: &ThreadPool) -> (Loop<Work>, Gate) {
+    let mut lp = Loop::new(pool);
     let gates = [(); 2].map(|()| Gate::new());
     lp.enqueue(0, Work::at(&gates[0])).unwrap();
     gates[0].wait_for(1);
@@ -455,7 +461,7 @@ fn beside_short_steps(clock: Clock) -> (ThreadPool, Loop<Work>, Gate) {
     gates[1].wait_for(1);
     assert_eq!(lp.ends(6).len(), 6);
     let [_, gate] = gates;
-    (pool, lp, gate)
+    (lp, gate)
 }
 
 const fn micros(micros: u64) -> Duration {
@@ -509,6 +515,30 @@ fn a_loop_that_naps_is_woken_between_the_steps_of_a_turn() {
     gate.open();
     last.wait_for(1);
     assert_eq!(lp.bell.total(), before + 1);
+}
+
+/// S3: a loop that naps is woken when 20 us are over, should its worker be in a long step, by another that passes by.
+#[test]
+fn a_loop_that_naps_is_woken_by_a_colleague_of_its_worker() {
+    let (clock, hand) = Clock::manual();
+    let pool = ThreadPool::builder().threads(2).clock(clock).build().unwrap();
+    let mut other = Loop::new(&pool);
+    let [busy, last] = [(); 2].map(|()| Gate::new());
+    other.enqueue(0, Work::at(&busy)).unwrap();
+    busy.wait_for(1);
+    let (mut lp, gate) = beside_short_steps_of(&pool);
+    let _open = [&busy, &gate, &last].map(Gate::guard);
+    assert!(lp.next_timeout().is_some());
+    let before = lp.bell.total();
+    enqueue_six(&mut lp, &last);
+    gate.open();
+    last.wait_for(1);
+    assert_eq!(lp.bell.total(), before);
+    hand.advance(micros(30));
+    // It passes by when it has ended a task and takes the next.
+    other.enqueue(1, Work::done()).unwrap();
+    busy.open();
+    eventually("it has been rung", || lp.bell.total() == before + 1);
 }
 
 /// S3: what is owed to a loop when its service is dropped is never paid: its wake-up may lead nowhere by then.
