@@ -104,7 +104,7 @@ pub(crate) fn measures(quick: bool) -> Vec<Measure> {
         (
             "stream-1",
             "one stream of 64-byte chunks",
-            stream(1, 100_000, 20_000),
+            stream(1, 100_000, 10_000),
         ),
         ("stream-16", "16 streams", stream(16, 400_000, 50_000)),
         ("stream-256", "256 streams", stream(256, 1_000_000, 100_000)),
