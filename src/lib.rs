@@ -89,6 +89,7 @@
 //! counterpart there can be found in this documentation by its lws name.
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod admission;
 mod bell;

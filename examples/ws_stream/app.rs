@@ -8,15 +8,15 @@ use moored::{
 };
 use tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::common::connection::Sent;
-use crate::common::http::{Request, Response};
-use crate::common::query::Query;
-use crate::common::server::{App, Net, Server};
-use crate::common::upgrade;
 use crate::job::{Job, Source};
 use crate::mandelbrot::Tile;
 use crate::page;
 use crate::stream::Stream;
+use examples::connection::Sent;
+use examples::http::{Request, Response};
+use examples::query::Query;
+use examples::server::{App, Net, Server};
+use examples::upgrade;
 
 /// The subprotocol of the libwebsockets example this one has grown from.
 const LWS_PROTOCOL: &str = "lws-minimal";

@@ -11,9 +11,6 @@
     reason = "a program exports nothing: `pub` is for its other files"
 )]
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod app;
 mod job;
 mod mandelbrot;
@@ -30,8 +27,8 @@ use std::time::Duration;
 use moored::ThreadPool;
 
 use app::WsStream;
-use common::limits::Limits;
-use common::server::Server;
+use examples::limits::Limits;
+use examples::server::Server;
 use options::{Options, Parsed};
 
 /// Sockets beyond `--max-connections`: for the page, the dumps, and to say no.

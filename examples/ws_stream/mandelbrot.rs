@@ -4,7 +4,7 @@ use std::f64::consts::TAU;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use crate::common::query::Query;
+use examples::query::Query;
 
 /// The picture; `page.html` has a canvas of this size.
 const WIDTH: usize = 960;

@@ -1,6 +1,6 @@
 //! The page's files, compiled in.
 
-use crate::common::http::Response;
+use examples::http::Response;
 
 /// Everything the page needs comes from this server, and nothing in it is inline.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \

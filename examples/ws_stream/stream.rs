@@ -1,6 +1,6 @@
 //! `/stream`: numbered messages, so that a client can tell whether one is missing or doubled.
 
-use crate::common::query::Query;
+use examples::query::Query;
 
 pub const SIZE_MAX: usize = 1 << 20;
 /// The number at the front of each message.

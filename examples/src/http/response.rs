@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io::Write;
 
-use crate::common::wire::Wire;
+use crate::wire::Wire;
 
 #[derive(Debug)]
 pub struct Response {

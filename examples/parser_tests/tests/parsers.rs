@@ -1,12 +1,9 @@
-//! The parsers of `examples/common` against whatever a client may send: request heads, chunked
+//! The parsers of `examples/src` against whatever a client may send: request heads, chunked
 //! bodies and queries, cut anywhere. The bytes of WebSocket frames are tungstenite's business.
 
-#[path = "../examples/common/mod.rs"]
-mod common;
-
-use common::http::body::{Body, Framing};
-use common::http::{Refusal, Request};
-use common::query::Query;
+use examples::http::body::{Body, Framing};
+use examples::http::{Refusal, Request};
+use examples::query::Query;
 use proptest::collection::vec;
 use proptest::prelude::*;
 

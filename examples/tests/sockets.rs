@@ -1,19 +1,16 @@
-//! The sockets that the examples share, `examples/common`, under an app that is none of them:
+//! The sockets that the examples share, `examples/src`, under an app that is none of them:
 //! requests with bodies, answers out of turn, messages from a client.
-
-#[path = "../examples/common/mod.rs"]
-mod common;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use common::connection::Sent;
-use common::http::{Request, Response};
-use common::limits::Limits;
-use common::server::{App, Net, Server};
-use common::upgrade;
+use examples::connection::Sent;
+use examples::http::{Request, Response};
+use examples::limits::Limits;
+use examples::server::{App, Net, Server};
+use examples::upgrade;
 use moored::ConnId;
 use tungstenite::Message;
 

@@ -1,16 +1,15 @@
 //! The sockets of the examples: one mio loop, HTTP/1.1 and WebSocket on one port.
 //!
-//! An example includes this folder with `#[path = "../common/mod.rs"] mod common;`,
-//! implements [`server::App`] and hands it to [`server::Server::run`]. What an app may do with
-//! its connections is [`server::Net`]. Nothing in here knows what the example is about.
+//! An example implements [`server::App`] and hands it to [`server::Server::run`]. What an app may
+//! do with its connections is [`server::Net`].
 //!
 //! From the bottom up: `wire` (bytes), `http` (requests and answers), `websocket` (messages),
 //! `connection` (one client, whichever of the two it speaks), `server` (all of them).
 
-#![allow(dead_code, reason = "each example uses its own part of this")]
 #![allow(
-    unreachable_pub,
-    reason = "a program exports nothing: `pub` is for its other files"
+    clippy::missing_errors_doc,
+    clippy::return_self_not_must_use,
+    reason = "this library is read with its source; it is not published"
 )]
 
 pub mod connection;

@@ -1,0 +1,1 @@
+//! Benchmarks of moored: see `peers/` and `steps.rs`.

@@ -1,0 +1,1 @@
+//! Property tests of the parsers in `examples/src`: see `tests/parsers.rs`.
