@@ -16,6 +16,7 @@ pub mod connection;
 pub mod http;
 pub mod limits;
 pub mod listener;
+pub mod options;
 pub mod query;
 pub mod server;
 pub mod upgrade;

@@ -1,0 +1,292 @@
+//! The command line of the examples: options with ranges, errors that name the option, and the
+//! exit codes.
+//!
+//! A program calls [`main`] with its help text, a function that parses and one that runs. The help
+//! text lists one option a line, so the names that a misspelt option is compared with come from it.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+
+use lexopt::Arg::{Long, Short, Value};
+
+/// The exit code for options that make no sense. A failure of the program itself is 1.
+const BAD_OPTIONS: u8 = 2;
+
+/// Why there are no options to run with.
+#[derive(Debug)]
+pub enum Stop {
+    /// The user wants the help text.
+    Help,
+    /// An error in the options: one line that names the option.
+    BadOption(String),
+}
+
+/// Parses the options and runs the program. Prints the help text, or `NAME: error` on stderr.
+/// Returns 0 for success, 1 if `run` has failed and 2 if the options are wrong.
+pub fn main<O>(
+    name: &str,
+    help: &'static str,
+    parse: impl FnOnce(&mut Arguments) -> Result<O, Stop>,
+    run: impl FnOnce(&O) -> Result<(), Box<dyn Error>>,
+) -> ExitCode {
+    let mut arguments = Arguments::new(help, lexopt::Parser::from_env());
+    let (outcome, failure) = match parse(&mut arguments) {
+        Ok(options) => (run(&options), ExitCode::FAILURE),
+        Err(Stop::Help) => {
+            let written = io::stdout().write_all(help.as_bytes());
+            (written.map_err(Into::into), ExitCode::FAILURE)
+        }
+        Err(Stop::BadOption(error)) => (Err(error.into()), BAD_OPTIONS.into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A closed stderr must not replace the exit code with that of a panic.
+            let _ = writeln!(io::stderr(), "{name}: {error}");
+            failure
+        }
+    }
+}
+
+/// The arguments of the command line, read one option at a time.
+#[derive(Debug)]
+pub struct Arguments {
+    parser: lexopt::Parser,
+    help: &'static str,
+    /// The option that was read last, with its dashes.
+    option: String,
+}
+
+impl Arguments {
+    fn new(help: &'static str, parser: lexopt::Parser) -> Self {
+        Self {
+            parser,
+            help,
+            option: String::new(),
+        }
+    }
+
+    /// The name of the next option without its dashes, `None` at the end. Its value must be read
+    /// before the next call. `--help` and `-h` are [`Stop::Help`].
+    pub fn next_name(&mut self) -> Result<Option<String>, Stop> {
+        let name = match self.parser.next() {
+            Ok(None) => return Ok(None),
+            Ok(Some(Long(name))) => name.to_owned(),
+            Ok(Some(Short('h'))) => "help".to_owned(),
+            Ok(Some(Short(letter))) => {
+                return bad(format!("-{} is not an option; try --help", letter.escape_debug()));
+            }
+            Ok(Some(Value(value))) => {
+                return bad(format!("{} is not an option; try --help", shown(&value)));
+            }
+            Err(error) => return bad(describe(&error)),
+        };
+        self.option = format!("--{}", name.escape_debug());
+        if name == "help" {
+            return match self.parser.optional_value() {
+                None => Err(Stop::Help),
+                Some(value) => bad(format!("--help: takes no value, but {} was given", shown(&value))),
+            };
+        }
+        Ok(Some(name))
+    }
+
+    /// The error for an option that the program does not have.
+    pub fn unknown(&self) -> Stop {
+        let known = self.help.lines().filter_map(|line| {
+            let line = line.trim_start();
+            line.starts_with("--")
+                .then(|| line.split_whitespace().next())
+                .flatten()
+        });
+        let distances = known.map(|known| (distance(known, &self.option), known));
+        let hint = match distances.min() {
+            Some((0..=2, known)) => format!("did you mean {known}?"),
+            _ => "try --help".to_owned(),
+        };
+        Stop::BadOption(format!("{} is not an option; {hint}", self.option))
+    }
+
+    /// A whole number within `range`.
+    pub fn number<N>(&mut self, range: RangeInclusive<N>) -> Result<N, Stop>
+    where
+        N: FromStr + PartialOrd + Display,
+    {
+        let expected = format!("a whole number from {} to {}", range.start(), range.end());
+        self.value(&expected, |text| {
+            text.parse().ok().filter(|number| range.contains(number))
+        })
+    }
+
+    /// A whole number of seconds within `range`.
+    pub fn seconds(&mut self, range: RangeInclusive<u64>) -> Result<Duration, Stop> {
+        let (start, end) = (range.start(), range.end());
+        let expected = format!("a whole number of seconds from {start} to {end}");
+        self.value(&expected, |text| {
+            let seconds = text.parse().ok().filter(|seconds| range.contains(seconds));
+            seconds.map(Duration::from_secs)
+        })
+    }
+
+    /// An IP address.
+    pub fn ip_address(&mut self) -> Result<IpAddr, Stop> {
+        self.value("an IP address such as 127.0.0.1 or ::1", |text| text.parse().ok())
+    }
+
+    /// An IP address with a port.
+    pub fn socket_address(&mut self) -> Result<SocketAddr, Stop> {
+        let expected = "an IP address and a port, such as 127.0.0.1:7681 or [::1]:7681";
+        self.value(expected, |text| text.parse().ok())
+    }
+
+    /// Any other value. `parse` returns `None` if the text is not what is `expected`.
+    pub fn value<T>(&mut self, expected: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, Stop> {
+        let option = &self.option;
+        let value = self.parser.value().unwrap_or_default();
+        if value.is_empty() {
+            return bad(format!("{option}: the value is missing, {expected}"));
+        }
+        match value.to_str().and_then(parse) {
+            Some(value) => Ok(value),
+            None => bad(format!("{option}: {} is not {expected}", shown(&value))),
+        }
+    }
+}
+
+fn bad<T>(error: String) -> Result<T, Stop> {
+    Err(Stop::BadOption(error))
+}
+
+/// What `lexopt` refuses by itself: a value for an option that takes none.
+fn describe(error: &lexopt::Error) -> String {
+    match error {
+        lexopt::Error::UnexpectedValue { option, value } => {
+            let option = option.escape_debug();
+            format!("{option}: takes no value, but {} was given", shown(value))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// A value in quotes, on one line. A long one is cut.
+fn shown(value: &OsString) -> String {
+    const SHOWN: usize = 60;
+    let text: String = value.to_string_lossy().escape_debug().collect();
+    match text.char_indices().nth(SHOWN) {
+        None => format!("\"{text}\""),
+        Some((end, _)) => format!("\"{}...\"", &text[..end]),
+    }
+}
+
+/// How many characters must be inserted, removed or replaced to turn one text into the other.
+fn distance(from: &str, to: &str) -> usize {
+    let mut row: Vec<usize> = (0..=to.chars().count()).collect();
+    for (index, a) in from.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = index + 1;
+        for (column, b) in to.chars().enumerate() {
+            let replaced = diagonal + usize::from(a != b);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[row.len() - 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HELP: &str = "  --port N  the port\n  --threads N  workers\n  --verbose  more\n  --help  this\n";
+
+    /// Reads `--port N`, `--threads N` and `--verbose` the way a program does.
+    fn parse(words: &[&str]) -> Result<(u16, usize, bool), Stop> {
+        let mut arguments = Arguments::new(HELP, lexopt::Parser::from_args(words));
+        let mut options = (0, 1, false);
+        while let Some(name) = arguments.next_name()? {
+            match name.as_str() {
+                "port" => options.0 = arguments.number(0..=u16::MAX)?,
+                "threads" => options.1 = arguments.number(1..=1024)?,
+                "verbose" => options.2 = true,
+                _ => return Err(arguments.unknown()),
+            }
+        }
+        Ok(options)
+    }
+
+    fn error(words: &[&str]) -> String {
+        match parse(words) {
+            Err(Stop::BadOption(error)) => error,
+            other => panic!("{words:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn good_options_are_read_in_both_spellings() {
+        let options = parse(&["--port=7", "--threads", "3", "--verbose"]).expect("good options");
+        assert_eq!(options, (7, 3, true));
+        assert_eq!(parse(&["--port=65535"]).expect("the largest").0, 65_535);
+        assert!(matches!(parse(&["--help"]), Err(Stop::Help)));
+        assert!(matches!(parse(&["-h"]), Err(Stop::Help)));
+    }
+
+    #[test]
+    fn an_error_names_the_option_the_value_and_the_range() {
+        for (value, shown) in [
+            ("many", "\"many\""),
+            ("0", "\"0\""),
+            ("1025", "\"1025\""),
+            ("-1", "\"-1\""),
+            ("1.5", "\"1.5\""),
+            (" 1", "\" 1\""),
+            ("99999999999999999999999", "\"99999999999999999999999\""),
+            ("a\nb", "\"a\\nb\""),
+        ] {
+            let expected = format!("--threads: {shown} is not a whole number from 1 to 1024");
+            assert_eq!(error(&["--threads", value]), expected);
+            assert_eq!(error(&[&format!("--threads={value}")]), expected);
+        }
+        let long = error(&["--threads", &"9".repeat(100_000)]);
+        assert!(long.len() < 200 && long.contains("999...\" is not"), "{long}");
+    }
+
+    #[test]
+    fn a_missing_value_names_the_option() {
+        let expected = "--port: the value is missing, a whole number from 0 to 65535";
+        for words in [&["--port"][..], &["--port="], &["--port", ""]] {
+            assert_eq!(error(words), expected);
+        }
+    }
+
+    #[test]
+    fn a_value_for_a_flag_is_an_error() {
+        assert_eq!(
+            error(&["--verbose=1"]),
+            "--verbose: takes no value, but \"1\" was given"
+        );
+        assert_eq!(
+            error(&["--help=1"]),
+            "--help: takes no value, but \"1\" was given"
+        );
+    }
+
+    #[test]
+    fn an_unknown_option_names_the_nearest_one() {
+        for (word, hint) in [
+            ("--thread=3", "--thread is not an option; did you mean --threads?"),
+            ("--prot", "--prot is not an option; did you mean --port?"),
+            ("--colour", "--colour is not an option; try --help"),
+            ("-x", "-x is not an option; try --help"),
+            ("extra", "\"extra\" is not an option; try --help"),
+        ] {
+            assert_eq!(error(&[word]), hint);
+        }
+    }
+}
