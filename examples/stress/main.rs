@@ -12,87 +12,73 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use lexopt::prelude::{Long, Short, ValueExt};
+use examples::options::{Arguments, Stop};
 use moored::PoolDump;
 
 use baseline::Resources;
 use load::round::{ENDS, Setup};
 
 const HELP: &str = "\
-Beats a pool with random load and checks its promises.
+Runs a pool under random load and checks its guarantees.
 
 Usage: stress [options]
 
-  --seconds N   how long [10]
-  --seed N      what to do; the same again, as far as threads allow [random]
-  --threads N   workers of the pool [4]
-  --services N  loops, each on a thread of its own [3]
+  --seconds N   how long to run, 1 to 604800 [10]
+  --seed N      seed of the random numbers, 0 to 18446744073709551615; the same seed
+                gives the same calls, as far as threads allow [random]
+  --threads N   workers of the pool, 1 to 1024 [4]
+  --services N  loops, each on a thread of its own, 1 to 1024 [3]
   --help        this text
+
+Exit codes: 0 if every check has passed, 1 if one has failed or after another error,
+2 for bad options.
 ";
 
 /// How many calls a loop makes in a round: about a second. Each round has a new pool, and another end.
 const ACTS: u64 = 50_000;
 
 struct Options {
-    seconds: u64,
+    duration: Duration,
     seed: u64,
     threads: usize,
     services: usize,
 }
 
 fn main() -> ExitCode {
-    let options = match parse() {
-        Ok(Some(options)) => options,
-        Ok(None) => return ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("stress: {error}");
-            return ExitCode::from(2);
-        }
-    };
-    match run(&options) {
-        Ok(faults) if faults.is_empty() => {
-            println!("verdict: every promise was kept (seed {})", options.seed);
-            ExitCode::SUCCESS
-        }
-        Ok(faults) => {
-            for fault in &faults {
-                println!("broken: {fault}");
-            }
-            println!("verdict: BROKEN (seed {})", options.seed);
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            eprintln!("stress: {error}");
-            ExitCode::from(2)
-        }
-    }
+    examples::options::main("stress", HELP, parse, check)
 }
 
-fn parse() -> Result<Option<Options>, Box<dyn Error>> {
+fn parse(arguments: &mut Arguments) -> Result<Options, Stop> {
     let mut options = Options {
-        seconds: 10,
+        duration: Duration::from_secs(10),
         seed: fastrand::u64(..1_000_000),
         threads: 4,
         services: 3,
     };
-    let mut arguments = lexopt::Parser::from_env();
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Long("seconds") => options.seconds = arguments.value()?.parse()?,
-            Long("seed") => options.seed = arguments.value()?.parse()?,
-            Long("threads") => options.threads = arguments.value()?.parse()?,
-            Long("services") => options.services = arguments.value()?.parse()?,
-            Long("help") | Short('h') => {
-                print!("{HELP}");
-                return Ok(None);
-            }
-            _ => return Err(argument.unexpected().into()),
+    while let Some(name) = arguments.next_name()? {
+        match name.as_str() {
+            "seconds" => options.duration = arguments.seconds(1..=604_800)?,
+            "seed" => options.seed = arguments.number(0..=u64::MAX)?,
+            "threads" => options.threads = arguments.number(1..=1024)?,
+            "services" => options.services = arguments.number(1..=1024)?,
+            _ => return Err(arguments.unknown()),
         }
     }
-    if options.threads == 0 || options.services == 0 {
-        return Err("--threads and --services: at least 1".into());
+    Ok(options)
+}
+
+/// Runs and prints the verdict. A failed check is an error.
+fn check(options: &Options) -> Result<(), Box<dyn Error>> {
+    let faults = run(options)?;
+    for fault in &faults {
+        println!("broken: {fault}");
     }
-    Ok(Some(options))
+    if faults.is_empty() {
+        println!("verdict: every promise was kept (seed {})", options.seed);
+        return Ok(());
+    }
+    println!("verdict: BROKEN (seed {})", options.seed);
+    Err("a check has failed".into())
 }
 
 /// Round after round, until the time is over or a promise broken; what was broken.
@@ -107,7 +93,7 @@ fn run(options: &Options) -> Result<Vec<String>, Box<dyn Error>> {
     let at_start = Resources::now();
     let mut baseline = None;
     for number in 0.. {
-        if progress.begun.elapsed() >= Duration::from_secs(options.seconds) {
+        if progress.begun.elapsed() >= options.duration {
             break;
         }
         let setup = Setup {

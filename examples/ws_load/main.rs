@@ -1,9 +1,11 @@
 //! `cargo run --release --example ws_load -- --addr 127.0.0.1:7681 --clients 100 --seconds 5`
 //!
 //! Load for `ws_stream`: clients that read endless streams as fast as they come, check that no
-//! message is missing or doubled, and say how many there were. One thread; frames are parsed in
-//! place and payloads are not kept, so that what is measured is mostly the server. The clock runs
-//! from before the first stream is asked for: what piles up in sockets meanwhile is no free lunch.
+//! message is missing, doubled or of another size, and count them. One thread. Frames are parsed in
+//! place and payloads are not kept, so that the measured time is mostly the server's. The clock
+//! starts before the first stream is requested, so nothing is sent before it.
+
+mod frames;
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
@@ -14,9 +16,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lexopt::prelude::{Long, Short, ValueExt};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+
+use examples::options::{Arguments, Stop};
+use frames::Frames;
 
 /// What arrives meanwhile is read together. A client that waited for each message would have the
 /// server's kernel wake it for each, which clients on other machines do not ask of a server.
@@ -25,66 +29,52 @@ const TURN: Duration = Duration::from_millis(1);
 /// How often it looks whether it is over while nothing arrives.
 const GLANCE: Duration = Duration::from_millis(100);
 
+/// The longest answer to the handshake.
+const HEAD_MAX: usize = 16 * 1024;
+
 const HELP: &str = "\
 Reads the streams of ws_stream, checks and counts them.
 
 Usage: ws_load [options]
 
-  --addr ADDRESS  of the server [127.0.0.1:7681]
-  --clients N     WebSockets to open [100]
-  --seconds N     how long to count; Ctrl-C ends it sooner [5]
-  --size N        bytes of a message [1024]
+  --addr ADDRESS  of the server, an IP address and a port [127.0.0.1:7681]
+  --clients N     WebSockets to open, 1 to 1000000 [100]
+  --seconds N     how long to count, 1 to 604800; Ctrl-C ends it sooner [5]
+  --size N        bytes of a message, 8 to 4194304 [1024]
   --help          this text
+
+Exit codes: 0 if every stream was complete, 1 if a check has failed or after another
+error, 2 for bad options.
 ";
 
 struct Options {
     addr: SocketAddr,
     clients: usize,
-    seconds: u64,
-    size: usize,
+    duration: Duration,
+    size: u64,
 }
 
 fn main() -> ExitCode {
-    let (outcome, failure) = match parse() {
-        Ok(Some(options)) => (run(&options), ExitCode::FAILURE),
-        Ok(None) => return ExitCode::SUCCESS,
-        Err(error) => (Err(error), ExitCode::from(2)),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("ws_load: {error}");
-            failure
-        }
-    }
+    examples::options::main("ws_load", HELP, parse, run)
 }
 
-fn parse() -> Result<Option<Options>, Box<dyn Error>> {
-    let addr = SocketAddr::from(([127, 0, 0, 1], 7681));
+fn parse(arguments: &mut Arguments) -> Result<Options, Stop> {
     let mut options = Options {
-        addr,
+        addr: SocketAddr::from(([127, 0, 0, 1], 7681)),
         clients: 100,
-        seconds: 5,
+        duration: Duration::from_secs(5),
         size: 1024,
     };
-    let mut arguments = lexopt::Parser::from_env();
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Long("addr") => options.addr = arguments.value()?.parse()?,
-            Long("clients") => options.clients = arguments.value()?.parse()?,
-            Long("seconds") => options.seconds = arguments.value()?.parse()?,
-            Long("size") => options.size = arguments.value()?.parse()?,
-            Long("help") | Short('h') => {
-                print!("{HELP}");
-                return Ok(None);
-            }
-            _ => return Err(argument.unexpected().into()),
+    while let Some(name) = arguments.next_name()? {
+        match name.as_str() {
+            "addr" => options.addr = arguments.socket_address()?,
+            "clients" => options.clients = arguments.number(1..=1_000_000)?,
+            "seconds" => options.duration = arguments.seconds(1..=604_800)?,
+            "size" => options.size = arguments.number(8..=4 << 20)?,
+            _ => return Err(arguments.unknown()),
         }
     }
-    if options.clients == 0 {
-        return Err("--clients must be 1 or more".into());
-    }
-    Ok(Some(options))
+    Ok(options)
 }
 
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
@@ -92,46 +82,49 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let end = Arc::clone(&ended);
     ctrlc::set_handler(move || end.store(true, Ordering::Relaxed))?;
     let mut poll = Poll::new()?;
-    let mut clients = Vec::with_capacity(options.clients);
+    let mut clients = Vec::new();
     for _ in 0..options.clients {
-        clients.push(Client::connect(options.addr)?);
+        clients.push(Client::connect(options)?);
     }
     let mut events = Events::with_capacity(1024);
     let mut buffer = vec![0; 256 * 1024];
     let start = Instant::now();
     for (index, client) in clients.iter_mut().enumerate() {
-        client.ask(options)?;
+        let asked = client.ask(options);
+        asked.map_err(|error| format!("client {index} of {}: {error}", options.addr))?;
         poll.registry()
             .register(&mut client.socket, Token(index), Interest::READABLE)?;
     }
-    let duration = Duration::from_secs(options.seconds);
-    while start.elapsed() < duration && !ended.load(Ordering::Relaxed) {
+    while start.elapsed() < options.duration && !ended.load(Ordering::Relaxed) {
         match poll.poll(&mut events, Some(GLANCE)) {
             // Stopped and continued, for one.
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
             _ => {}
         }
         for event in &events {
-            clients[event.token().0].read_all(&mut buffer)?;
+            let index = event.token().0;
+            let client = &mut clients[index];
+            let mut read = client.read_all(&mut buffer);
+            if event.is_read_closed() {
+                // The end itself, which a read that was not full has left: no event follows.
+                read = read.and_then(|()| client.read_all(&mut buffer));
+            }
+            read.map_err(|error| format!("client {index} of {}: {error}", options.addr))?;
         }
         thread::sleep(TURN);
+    }
+    if clients.iter().all(|client| client.messages() == 0) {
+        return Err(format!("no message has come from {}", options.addr).into());
     }
     Ok(report(&clients, start.elapsed().as_secs_f64())?)
 }
 
 fn report(clients: &[Client], seconds: f64) -> io::Result<()> {
-    let messages: u64 = clients.iter().map(|client| client.messages).sum();
+    let messages: u64 = clients.iter().map(Client::messages).sum();
     let bytes: u64 = clients.iter().map(|client| client.bytes).sum();
-    let least = clients
-        .iter()
-        .map(|client| client.messages)
-        .min()
-        .unwrap_or_default();
-    let most = clients
-        .iter()
-        .map(|client| client.messages)
-        .max()
-        .unwrap_or_default();
+    let counts = || clients.iter().map(Client::messages);
+    let least = counts().min().unwrap_or_default();
+    let most = counts().max().unwrap_or_default();
     let mut out = io::stdout().lock();
     writeln!(
         out,
@@ -151,27 +144,30 @@ struct Client {
     socket: TcpStream,
     /// The answer to the handshake, until all of it is there.
     head: Option<Vec<u8>>,
-    /// The frame's header, and the number its payload starts with: at most 10 + 8 bytes.
-    front: Vec<u8>,
-    /// Of the frame that has begun, still to come.
-    payload_left: u64,
-    messages: u64,
+    frames: Frames,
     bytes: u64,
 }
 
 impl Client {
-    /// Blocks, and no more afterwards.
-    fn connect(addr: SocketAddr) -> io::Result<Self> {
-        let socket = std::net::TcpStream::connect(addr)?;
-        socket.set_nonblocking(true)?;
+    /// Connects, and waits for it. The socket does not block afterwards.
+    fn connect(options: &Options) -> Result<Self, String> {
+        let addr = options.addr;
+        let connected = std::net::TcpStream::connect(addr).and_then(|socket| {
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        });
+        let socket = connected.map_err(|error| format!("cannot connect to {addr}: {error}"))?;
         Ok(Self {
             socket: TcpStream::from_std(socket),
             head: Some(Vec::new()),
-            front: Vec::with_capacity(18),
-            payload_left: 0,
-            messages: 0,
+            frames: Frames::new(options.size),
             bytes: 0,
         })
+    }
+
+    /// Whole messages so far.
+    fn messages(&self) -> u64 {
+        self.frames.messages()
     }
 
     /// Asks for a stream.
@@ -188,11 +184,12 @@ impl Client {
     fn read_all(&mut self, buffer: &mut [u8]) -> Result<(), Box<dyn Error>> {
         loop {
             match self.socket.read(buffer) {
-                Ok(0) => return Err("the server has closed a stream".into()),
+                Ok(0) => return Err("the server has closed the connection".into()),
                 Ok(read) => {
                     let frames = self.pass_head(&buffer[..read])?;
                     self.bytes += frames.len() as u64;
-                    self.parse(frames)?;
+                    self.frames.parse(frames)?;
+                    self.answer_pings()?;
                     if read < buffer.len() {
                         return Ok(());
                     }
@@ -213,66 +210,23 @@ impl Client {
             head.push(*byte);
             if head.ends_with(b"\r\n\r\n") {
                 if !head.starts_with(b"HTTP/1.1 101 ") {
-                    return Err(io::Error::other(String::from_utf8_lossy(head)));
+                    let head = String::from_utf8_lossy(head);
+                    let status = head.lines().next().unwrap_or_default();
+                    return Err(io::Error::other(format!("the server answers {status:?}")));
                 }
                 self.head = None;
                 return Ok(&bytes[index + 1..]);
+            }
+            if head.len() > HEAD_MAX {
+                return Err(io::Error::other("the server does not speak HTTP"));
             }
         }
         Ok(&[])
     }
 
-    fn parse(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let skipped = self.payload_left.min(bytes.len() as u64);
-            self.payload_left -= skipped;
-            bytes = &bytes[skipped as usize..];
-            while self.payload_left == 0 && !bytes.is_empty() {
-                self.front.push(bytes[0]);
-                bytes = &bytes[1..];
-                self.begin_frame()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Looks at the front of a frame, once all of it is there.
-    fn begin_frame(&mut self) -> io::Result<()> {
-        let length_bytes = match self.front.get(1) {
-            None => return Ok(()),
-            Some(126) => 2,
-            Some(127) => 8,
-            Some(_) => 0,
-        };
-        let header = 2 + length_bytes;
-        // The server's ping, which is empty: a client that keeps silent is taken for dead.
-        if self.front[..] == [0x89, 0] {
-            self.front.clear();
-            return self.socket.write_all(&[0x8A, 0x80, 0, 0, 0, 0]);
-        }
-        if self.front[0] != 0x82 {
-            return Err(io::Error::other("a frame that is no whole binary message"));
-        }
-        if self.front.len() < header + 8 {
-            return Ok(());
-        }
-        let length = match length_bytes {
-            0 => u64::from(self.front[1]),
-            _ => self.front[2..header]
-                .iter()
-                .fold(0, |length, byte| length << 8 | u64::from(*byte)),
-        };
-        let number = self.front[header..]
-            .iter()
-            .rev()
-            .fold(0, |number, byte| number << 8 | u64::from(*byte));
-        if number != self.messages + 1 {
-            let text = format!("message {number} has come after message {}", self.messages);
-            return Err(io::Error::other(text));
-        }
-        self.messages = number;
-        self.payload_left = length - 8;
-        self.front.clear();
-        Ok(())
+    /// The server takes a client for dead that does not answer its pings.
+    fn answer_pings(&mut self) -> io::Result<()> {
+        let pongs = self.frames.take_pongs();
+        self.socket.write_all(&pongs)
     }
 }

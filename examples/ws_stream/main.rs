@@ -29,7 +29,7 @@ use moored::ThreadPool;
 use app::WsStream;
 use examples::limits::Limits;
 use examples::server::Server;
-use options::{Options, Parsed};
+use options::Options;
 
 /// Sockets beyond `--max-connections`: for the page, the dumps, and to say no.
 const SPARE_SOCKETS: usize = 256;
@@ -39,21 +39,7 @@ const REQUEST_TIME: Duration = Duration::from_secs(10);
 const STOP_TIME: Duration = Duration::from_millis(400);
 
 fn main() -> ExitCode {
-    let (outcome, failure) = match options::parse() {
-        Ok(Parsed::Run(options)) => (run(&options), ExitCode::FAILURE),
-        Ok(Parsed::Help(help)) => {
-            print!("{help}");
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => (Err(error.into()), ExitCode::from(2)),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("ws_stream: {error}");
-            failure
-        }
-    }
+    examples::options::main("ws_stream", options::HELP, options::parse, run)
 }
 
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {

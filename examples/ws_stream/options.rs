@@ -4,21 +4,29 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::thread;
 use std::time::Duration;
 
-use lexopt::prelude::{Long, Short, ValueExt};
+use examples::options::{Arguments, Stop};
 
-const HELP: &str = "\
+pub const HELP: &str = "\
 Streams that block on their clients, on a few threads.
 
 Usage: ws_stream [options]
 
-  --port N             port to listen on, 0 for any free one [7681]
-  --bind ADDRESS       address to listen on [127.0.0.1]
-  --threads N          worker threads of the pool [number of cores]
-  --max-queue-depth N  tasks that may wait for their first step [4096]
-  --max-connections N  WebSockets open at once [4096]
-  --idle-timeout N     seconds after which a silent WebSocket is closed, and the most
-                       that a request may take, if less than 10 [60]
-  --help               this text
+  --port N               port to listen on, 0 to 65535; 0 is any free one [7681]
+  --bind ADDRESS         IP address to listen on [127.0.0.1]
+  --threads N            worker threads of the pool, 1 to 1024 [number of cores]
+  --max-queue-depth N    tasks that may wait for their first step, 1 to 1000000 [4096]
+  --max-connections N    WebSockets open at once, 1 to 1000000 [4096]
+  --idle-timeout SECONDS when to close a WebSocket that is silent, 1 to 86400; also the
+                         limit for a request, if it is less than 10 [60]
+  --allow-origin ORIGIN  a page of this origin may open WebSockets, such as
+                         https://example.com; * allows every page. May be repeated
+                         [only pages of this server]
+  --trust-proxy          believe the X-Forwarded headers of a reverse proxy
+  --grace SECONDS        on SIGINT or SIGTERM, how long to go on sending what was accepted,
+                         0 to 3600 [5]
+  --help                 this text
+
+Exit codes: 0 after a clean end, 1 after an error, 2 for bad options.
 ";
 
 #[derive(Debug)]
@@ -29,44 +37,47 @@ pub struct Options {
     pub max_queue_depth: usize,
     pub max_connections: usize,
     pub idle_timeout: Duration,
+    pub allow_origins: Vec<String>,
+    pub trust_proxy: bool,
+    pub grace: Duration,
 }
 
-#[derive(Debug)]
-pub enum Parsed {
-    Run(Options),
-    Help(&'static str),
-}
-
-pub fn parse() -> Result<Parsed, lexopt::Error> {
+pub fn parse(arguments: &mut Arguments) -> Result<Options, Stop> {
     let mut options = Options {
         port: 7681,
         bind: Ipv4Addr::LOCALHOST.into(),
-        threads: thread::available_parallelism().map_or(2, usize::from),
+        threads: thread::available_parallelism().map_or(2, usize::from).min(1024),
         max_queue_depth: 4096,
         max_connections: 4096,
         idle_timeout: Duration::from_secs(60),
+        allow_origins: Vec::new(),
+        trust_proxy: false,
+        grace: Duration::from_secs(5),
     };
-    let mut arguments = lexopt::Parser::from_env();
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Long("port") => options.port = arguments.value()?.parse()?,
-            Long("bind") => options.bind = arguments.value()?.parse()?,
-            Long("threads") => options.threads = at_least_one(&mut arguments)?,
-            Long("max-queue-depth") => options.max_queue_depth = at_least_one(&mut arguments)?,
-            Long("max-connections") => options.max_connections = at_least_one(&mut arguments)?,
-            Long("idle-timeout") => {
-                options.idle_timeout = Duration::from_secs(at_least_one(&mut arguments)? as u64);
-            }
-            Long("help") | Short('h') => return Ok(Parsed::Help(HELP)),
-            _ => return Err(argument.unexpected()),
+    while let Some(name) = arguments.next_name()? {
+        match name.as_str() {
+            "port" => options.port = arguments.number(0..=u16::MAX)?,
+            "bind" => options.bind = arguments.ip_address()?,
+            "threads" => options.threads = arguments.number(1..=1024)?,
+            "max-queue-depth" => options.max_queue_depth = arguments.number(1..=1_000_000)?,
+            "max-connections" => options.max_connections = arguments.number(1..=1_000_000)?,
+            "idle-timeout" => options.idle_timeout = arguments.seconds(1..=86_400)?,
+            "allow-origin" => options.allow_origins.push(origin(arguments)?),
+            "trust-proxy" => options.trust_proxy = true,
+            "grace" => options.grace = arguments.seconds(0..=3600)?,
+            _ => return Err(arguments.unknown()),
         }
     }
-    Ok(Parsed::Run(options))
+    Ok(options)
 }
 
-fn at_least_one(arguments: &mut lexopt::Parser) -> Result<usize, lexopt::Error> {
-    match arguments.value()?.parse()? {
-        0 => Err("0 will not do here, at least 1 is needed".into()),
-        number => Ok(number),
-    }
+/// `*`, or an origin as browsers send it: a scheme and a host, perhaps a port, and no path.
+fn origin(arguments: &mut Arguments) -> Result<String, Stop> {
+    arguments.value("an origin such as https://example.com:8080, or *", |text| {
+        let (scheme, host) = text.split_once("://").unwrap_or_default();
+        let plain = |c: char| c.is_ascii_graphic() && !"/?#@,".contains(c);
+        let named =
+            !scheme.is_empty() && !host.is_empty() && text.chars().filter(|c| !plain(*c)).eq("//".chars());
+        (text == "*" || named).then(|| text.to_owned())
+    })
 }
