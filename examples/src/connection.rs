@@ -3,25 +3,36 @@
 use std::io::{self, ErrorKind, Read};
 use std::time::Instant;
 
+use bytes::BytesMut;
 use mio::event;
 use tungstenite::Message;
-use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::frame::coding::{CloseCode, Data};
 
-use super::http::{Http, Request, Response};
-use super::limits::Limits;
-use super::websocket::{Pulse, Received, WebSocket};
-use super::wire::Wire;
+use crate::http::{Http, Parsed, Refusal, Request, Response};
+use crate::limits::Limits;
+use crate::socket::Socket;
+use crate::turn::Turn;
+use crate::websocket::{Received, WebSocket};
 
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each of them is a fact of its own")]
 pub struct Connection {
-    wire: Wire,
+    socket: Socket,
+    /// What has arrived and is not parsed.
+    inbox: BytesMut,
     state: State,
-    /// HTTP: since when a request is waited for. Leaving: since when.
-    since: Instant,
-    half_close: HalfClose,
-    /// A message is stuck, and its sender waits to hear that it is not any more.
-    blocked: bool,
-    /// The socket is broken, and that is still to be told.
+    /// When the client has last made progress: read something that was blocked, or sent something
+    /// that was asked for.
+    active_at: Instant,
+    /// The app has heard that the client sends no more.
+    half_closed: bool,
+    /// The app has heard that the connection is closed.
+    closed: bool,
+    /// Everything that the client has sent was read.
+    at_end: bool,
+    /// A message was sent only partly, and the app waits to hear that it is sent.
+    is_blocked: bool,
+    /// The socket is broken; the app has not heard of it.
     failed: bool,
 }
 
@@ -29,35 +40,48 @@ pub struct Connection {
 enum State {
     Http(Box<Http>),
     WebSocket(Box<WebSocket>),
-    /// All is said. What is unsent is sent, and what still arrives is thrown away: closing a
-    /// socket with unread bytes would reset it, and take our last words back from the client.
-    Leaving(Goodbye),
+    /// Everything is said. What is unsent is sent, and what still arrives is thrown away: a socket
+    /// that is dropped with unread bytes resets the connection, and then the client may lose what
+    /// it has not read.
+    Leaving(Leaving),
     Gone,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Goodbye {
-    Sending,
+enum Leaving {
+    /// Bytes wait for the kernel to take them.
+    Flushing,
+    /// Bytes wait for the kernel to send them.
+    Draining,
+    /// The client has got everything, and has yet to close its side.
     Waiting,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum HalfClose {
-    NotSeen,
-    Seen,
 }
 
 /// What a client has done.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "it is handed on at once")]
 pub enum Event {
     Request(Request),
     Message(Message),
-    /// Nothing that matters, but it has cost time.
+    /// Nothing for the app, but it has cost time.
     Noise,
-    /// It has stopped sending, and may or may not wait for the answers it is owed.
+    /// The client sends no more. It may wait for the answers that it is owed.
     HalfClosed,
-    /// Nothing more will be received, and nothing more can be sent.
+    /// The answer to the request of this number is overdue. The client has got 504.
+    Overdue(u64),
+    /// Nothing more will be received from the client, and nothing more can be sent to it.
     Closed,
+}
+
+/// What a look at a connection has brought.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "it is handed on at once")]
+pub enum Step {
+    Event(Event),
+    /// The poll reports when there is more to do.
+    Idle,
+    /// There is more to do, after the other connections have had their turn.
+    Unfinished,
 }
 
 /// What became of a message.
@@ -65,94 +89,194 @@ pub enum Event {
 pub enum Sent {
     /// The kernel has it.
     All,
-    /// Part of it waits for the client to read; [`App::drained`](super::server::App::drained) follows.
+    /// The rest waits for the client to read; [`App::drained`](crate::server::App::drained) follows.
     Partly,
-    /// There is nobody to send to any more.
+    /// There is no client to send to any more.
     Gone,
 }
 
+/// What one connection may still read in this turn.
+#[derive(Debug)]
+pub struct Reads<'a> {
+    /// Shared by all connections of a loop.
+    pub buffer: &'a mut [u8],
+    pub left: usize,
+}
+
+/// What a read has brought.
+enum Input {
+    Some,
+    Nothing,
+    OutOfTurn,
+    End,
+    Failed,
+}
+
 impl Connection {
-    pub fn new(wire: Wire, now: Instant) -> Self {
-        let (state, half_close) = (State::Http(Box::default()), HalfClose::NotSeen);
+    pub fn new(socket: Socket, now: Instant) -> Self {
         Self {
-            wire,
-            state,
-            since: now,
-            half_close,
-            blocked: false,
+            socket,
+            inbox: BytesMut::new(),
+            state: State::Http(Box::default()),
+            active_at: now,
+            half_closed: false,
+            closed: false,
+            at_end: false,
+            is_blocked: false,
             failed: false,
         }
     }
 
-    /// Takes note of what the poll has reported.
+    /// Records what the poll has reported.
     pub fn note(&mut self, event: &event::Event, now: Instant) {
         self.failed |= event.is_error() || event.is_write_closed();
-        // A client that reads is alive, even when what it sends waits behind what it reads.
-        if self.wire.note(event) {
-            match &mut self.state {
-                State::Http(_) => self.since = now,
-                State::WebSocket(socket) => socket.note_life(now),
-                State::Leaving(_) | State::Gone => {}
+        if self.socket.note(event) {
+            self.note_activity(now);
+        }
+    }
+
+    fn note_activity(&mut self, now: Instant) {
+        self.active_at = now;
+        if let State::WebSocket(socket) = &mut self.state {
+            socket.note_activity(now);
+        }
+    }
+
+    /// The next thing that the client has done.
+    pub fn next_event(&mut self, turn: &Turn<'_>, reads: &mut Reads<'_>) -> Step {
+        if std::mem::take(&mut self.failed) {
+            return self.give_up().map_or(Step::Idle, Step::Event);
+        }
+        loop {
+            if let Some(event) = self.parse(turn) {
+                return Step::Event(event);
+            }
+            if !self.wants_input(turn) {
+                return self.idle();
+            }
+            match self.read(reads) {
+                Input::Some => self.note_input(turn.now),
+                Input::Nothing => return self.idle(),
+                Input::OutOfTurn => return Step::Unfinished,
+                Input::End => self.end_of_input(),
+                Input::Failed => return self.give_up().map_or(Step::Idle, Step::Event),
             }
         }
     }
 
-    /// The next thing the client has done. None if the poll has to say that there is more.
-    pub fn next_event(&mut self, limits: &Limits, now: Instant) -> Option<Event> {
-        if std::mem::take(&mut self.failed) {
-            return self.give_up();
-        }
+    /// What the bytes that have arrived amount to.
+    fn parse(&mut self, turn: &Turn<'_>) -> Option<Event> {
         match &mut self.state {
-            State::Http(http) => match http.next(&mut self.wire, limits) {
-                Ok(Some(request)) => Some(Event::Request(request)),
-                Ok(None) if http.is_over() => Some(self.leave(now)),
-                Ok(None) if self.wire.is_read_closed() && self.half_close == HalfClose::NotSeen => {
-                    self.half_close = HalfClose::Seen;
-                    Some(Event::HalfClosed)
-                }
-                Ok(None) => None,
-                Err(_) => self.give_up(),
+            State::Http(http) => match http.next(&mut self.inbox, &mut self.socket, turn) {
+                Parsed::Request(request) => Some(Event::Request(request)),
+                _ if http.is_over() => self.leave(turn.now),
+                Parsed::Incomplete | Parsed::Waiting => None,
             },
-            State::WebSocket(socket) => match socket.receive(&mut self.wire, limits, now) {
-                Ok(Received::Message(message)) => Some(Event::Message(message)),
-                Ok(Received::Control) => Some(Event::Noise),
-                Ok(Received::Nothing) => None,
-                Ok(Received::End) => Some(self.leave(now)),
-                Err(_) => self.give_up(),
+            State::WebSocket(socket) => match socket.receive(&mut self.inbox) {
+                Received::Message(message) => Some(Event::Message(message)),
+                Received::Control => Some(Event::Noise),
+                Received::End => self.tell_closed(),
+                Received::Incomplete => None,
             },
-            State::Leaving(goodbye) => {
-                let goodbye = *goodbye;
-                self.discard(goodbye)
+            State::Leaving(_) | State::Gone => {
+                self.inbox.clear();
+                None
             }
-            State::Gone => None,
+        }
+    }
+
+    /// Whether to read more: a client must not fill the memory with what waits for it to read.
+    fn wants_input(&self, turn: &Turn<'_>) -> bool {
+        let limits = turn.limits;
+        match &self.state {
+            _ if self.at_end => false,
+            State::Http(http) => http.may_read(&self.socket, limits),
+            State::WebSocket(socket) => socket.backlog() < limits.unsent_bytes,
+            State::Leaving(_) => true,
+            State::Gone => false,
+        }
+    }
+
+    fn read(&mut self, reads: &mut Reads<'_>) -> Input {
+        if reads.left == 0 {
+            return Input::OutOfTurn;
+        }
+        match self.socket.read(reads.buffer) {
+            Ok(0) => Input::End,
+            Ok(read) => {
+                reads.left -= 1;
+                self.inbox.extend_from_slice(&reads.buffer[..read]);
+                Input::Some
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Input::Nothing,
+            Err(_) => Input::Failed,
+        }
+    }
+
+    /// A client that has something to read shows that it is alive by reading, not by sending.
+    fn note_input(&mut self, now: Instant) {
+        if self.socket.unsent() == 0
+            && let State::WebSocket(socket) = &mut self.state
+        {
+            socket.note_activity(now);
+        }
+    }
+
+    fn end_of_input(&mut self) {
+        self.at_end = true;
+        match &mut self.state {
+            State::Http(http) => http.end(),
+            State::WebSocket(socket) => socket.end(),
+            State::Leaving(Leaving::Waiting) => self.state = State::Gone,
+            State::Leaving(_) | State::Gone => {}
+        }
+    }
+
+    fn idle(&mut self) -> Step {
+        if self.inbox.is_empty() {
+            // Thousands of connections are idle; this one needs no memory until something arrives.
+            self.inbox = BytesMut::new();
+        }
+        match &self.state {
+            State::Http(_) if self.socket.is_read_closed() && !self.half_closed => {
+                self.half_closed = true;
+                Step::Event(Event::HalfClosed)
+            }
+            State::WebSocket(_) if self.at_end => self.tell_closed().map_or(Step::Idle, Step::Event),
+            _ => Step::Idle,
         }
     }
 
     /// Answers request `number`.
-    pub fn answer(&mut self, number: u64, response: Response, now: Instant) {
+    pub fn answer(&mut self, number: u64, response: Response, now: Instant, date: &str) {
         if let State::Http(http) = &mut self.state {
-            http.answer(number, response, &mut self.wire);
-            self.since = now;
+            http.answer(number, response, &mut self.socket, date);
+            self.active_at = now;
         }
     }
 
-    /// Answers an upgrade request, and speaks WebSocket from now on.
-    pub fn upgrade(&mut self, number: u64, response: Response, limits: &Limits, now: Instant) {
+    /// Answers a handshake, and speaks WebSocket from now on.
+    pub fn upgrade(&mut self, number: u64, response: Response, limits: &Limits, now: Instant, date: &str) {
         if let State::Http(http) = &mut self.state {
-            http.answer(number, response, &mut self.wire);
-            let rest = std::mem::take(&mut **http).into_rest();
-            self.state = State::WebSocket(Box::new(WebSocket::new(rest, limits, now)));
+            http.answer(number, response, &mut self.socket, date);
+            self.state = State::WebSocket(Box::new(WebSocket::new(limits, now)));
+            self.active_at = now;
         }
     }
 
-    pub fn send(&mut self, payload: &[u8]) -> Sent {
+    pub fn send(&mut self, data: Data, payload: &[u8], now: Instant) -> Sent {
         let State::WebSocket(socket) = &mut self.state else {
             return Sent::Gone;
         };
-        match socket.send(&mut self.wire, payload) {
-            Ok(true) if self.wire.unsent() == 0 => Sent::All,
+        let was_blocked = self.socket.unsent() > 0;
+        match socket.send(&mut self.socket, data, payload) {
+            Ok(true) if self.socket.unsent() == 0 => Sent::All,
             Ok(true) => {
-                self.blocked = true;
+                if !was_blocked {
+                    // From now on the client has to read.
+                    socket.note_activity(now);
+                }
+                self.is_blocked = true;
                 Sent::Partly
             }
             Ok(false) => Sent::Gone,
@@ -163,60 +287,111 @@ impl Connection {
         }
     }
 
-    /// Says goodbye to a WebSocket.
+    /// Closes a WebSocket, after what was accepted.
     pub fn close(&mut self, code: CloseCode, reason: &'static str, now: Instant) {
         if let State::WebSocket(socket) = &mut self.state {
-            socket.close(&mut self.wire, code, reason, now);
+            socket.close(code, reason, now);
         }
     }
 
-    /// Ends whatever is going on, politely. True if somebody has to be told it is closed.
-    pub fn shut_down(&mut self, now: Instant) -> bool {
-        match &self.state {
-            State::Http(_) => {
-                self.leave(now);
-                true
-            }
-            State::WebSocket(_) => {
-                self.close(CloseCode::Away, "the server is going down", now);
-                false
-            }
-            State::Leaving(_) | State::Gone => false,
-        }
-    }
-
-    /// Sends what is unsent. True if a message had got stuck and is now with the kernel.
-    pub fn flush(&mut self) -> io::Result<bool> {
-        self.wire.flush_out()?;
-        let all = self.wire.unsent() == 0;
-        if all && matches!(self.state, State::Leaving(Goodbye::Sending)) {
-            self.wire.shutdown_write()?;
-            self.state = State::Leaving(Goodbye::Waiting);
-            self.discard(Goodbye::Waiting);
-        }
-        Ok(all && std::mem::take(&mut self.blocked))
-    }
-
-    /// Looks at the clock. `Closed` if the client has lost its chance.
-    pub fn check_time(&mut self, limits: &Limits, now: Instant) -> Option<Event> {
-        let waited = now.duration_since(self.since);
+    /// The server stops: nothing new is begun, what was accepted is sent.
+    pub fn shut_down(&mut self, turn: &Turn<'_>) -> Option<Event> {
         match &mut self.state {
-            State::Http(http) if http.is_owing() => None,
-            State::Http(_) if waited < limits.request_time => None,
-            State::Http(http) if http.is_receiving() && self.wire.unsent() == 0 => {
-                http.refuse(408, "the request took too long to arrive", &mut self.wire);
-                Some(self.leave(now))
-            }
-            State::Http(_) => Some(self.leave(now)),
-            State::WebSocket(socket) => match socket.check_pulse(&mut self.wire, limits, now) {
-                Pulse::Alive => None,
-                Pulse::Dead => self.give_up(),
-            },
-            State::Leaving(_) if waited < limits.goodbye_time => None,
-            State::Leaving(_) | State::Gone => {
-                self.state = State::Gone;
+            State::Http(http) if http.is_owing() => {
+                http.end();
                 None
             }
+            State::Http(http) if http.is_receiving_body() || !self.inbox.is_empty() => {
+                http.refuse(Refusal(503, "the server is going down"), &mut self.socket, turn);
+                self.leave(turn.now)
+            }
+            State::Http(_) if self.socket.unsent() > 0 => self.leave(turn.now),
+            State::Http(_) => self.give_up(),
+            State::WebSocket(_) => {
+                self.close(CloseCode::Away, "the server is going down", turn.now);
+                None
+            }
+            State::Leaving(_) | State::Gone => None,
+        }
+    }
+
+    /// Sends what is unsent. True if a message had been sent only partly, and is now sent.
+    pub fn flush(&mut self, now: Instant) -> io::Result<bool> {
+        match &mut self.state {
+            State::WebSocket(socket) => {
+                socket.flush(&mut self.socket)?;
+                if socket.is_over() && self.closed {
+                    self.active_at = now;
+                    self.state = State::Leaving(Leaving::Flushing);
+                }
+            }
+            _ => self.socket.flush()?,
+        }
+        let all = self.socket.unsent() == 0;
+        if all {
+            self.advance_leaving(now)?;
+        }
+        Ok(all && std::mem::take(&mut self.is_blocked))
+    }
+
+    /// Ends the connection step by step, so that the client gets everything.
+    fn advance_leaving(&mut self, now: Instant) -> io::Result<()> {
+        if let State::Leaving(Leaving::Flushing) = self.state {
+            self.socket.await_kernel()?;
+            self.state = State::Leaving(Leaving::Draining);
+        }
+        if let State::Leaving(Leaving::Draining) = self.state
+            && self.socket.has_kernel_sent_all()
+        {
+            self.socket.shutdown_write()?;
+            self.active_at = now;
+            self.state = if self.at_end {
+                State::Gone
+            } else {
+                State::Leaving(Leaving::Waiting)
+            };
+        }
+        Ok(())
+    }
+
+    /// Looks at the clock.
+    pub fn check_time(&mut self, turn: &Turn<'_>) -> Option<Event> {
+        let limits = turn.limits;
+        let inactive_for = turn.now.duration_since(self.active_at);
+        let is_blocked = self.socket.unsent() > 0;
+        match &mut self.state {
+            State::Http(_) | State::Leaving(_) if is_blocked => {
+                if inactive_for < limits.idle_time {
+                    return None;
+                }
+                self.give_up()
+            }
+            State::Http(http) => {
+                if let Some((number, since)) = http.oldest_owed() {
+                    if turn.now.duration_since(since) < limits.answer_time {
+                        return None;
+                    }
+                    let late = Response::text(504, "the answer took too long");
+                    self.answer(number, late, turn.now, turn.date);
+                    return Some(Event::Overdue(number));
+                }
+                if inactive_for < limits.request_time + http.earned_time(turn) {
+                    return None;
+                }
+                if http.is_receiving_body() || !self.inbox.is_empty() {
+                    let late = Refusal(408, "the request took too long to arrive");
+                    http.refuse(late, &mut self.socket, turn);
+                }
+                self.leave(turn.now)
+            }
+            State::WebSocket(socket) => {
+                match socket.check_progress(&mut self.socket, limits.idle_time, turn.now) {
+                    Ok(true) => None,
+                    Ok(false) | Err(_) => self.give_up(),
+                }
+            }
+            State::Leaving(_) if inactive_for < limits.idle_time => None,
+            State::Leaving(_) | State::Gone => self.give_up(),
         }
     }
 
@@ -229,28 +404,30 @@ impl Connection {
         matches!(self.state, State::Gone)
     }
 
-    fn leave(&mut self, now: Instant) -> Event {
-        self.state = State::Leaving(Goodbye::Sending);
-        self.since = now;
-        Event::Closed
+    /// Since when the client has been silent without a request. None if it has one, or is owed
+    /// something.
+    pub fn silent_since(&self) -> Option<Instant> {
+        let is_silent = match &self.state {
+            State::Http(http) => !http.is_owing() && !http.is_receiving_body() && self.socket.unsent() == 0,
+            State::Leaving(leaving) => *leaving == Leaving::Waiting,
+            State::WebSocket(_) | State::Gone => false,
+        };
+        is_silent.then_some(self.active_at)
     }
 
-    /// Nothing can be said to this client any more. `Closed` if it had not been told yet.
+    fn leave(&mut self, now: Instant) -> Option<Event> {
+        self.state = State::Leaving(Leaving::Flushing);
+        self.active_at = now;
+        self.tell_closed()
+    }
+
+    /// Nothing can be sent to this client any more. `Closed` if the app has not heard so yet.
     pub fn give_up(&mut self) -> Option<Event> {
-        match std::mem::replace(&mut self.state, State::Gone) {
-            State::Http(_) | State::WebSocket(_) => Some(Event::Closed),
-            State::Leaving(_) | State::Gone => None,
-        }
+        self.state = State::Gone;
+        self.tell_closed()
     }
 
-    fn discard(&mut self, goodbye: Goodbye) -> Option<Event> {
-        let mut scrap = [0; 16 * 1024];
-        match self.wire.read(&mut scrap) {
-            // It may have ended long ago, and wait for what is unsent.
-            Ok(0) if goodbye == Goodbye::Sending => None,
-            Ok(1..) => Some(Event::Noise),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
-            Ok(0) | Err(_) => self.give_up(),
-        }
+    fn tell_closed(&mut self) -> Option<Event> {
+        (!std::mem::replace(&mut self.closed, true)).then_some(Event::Closed)
     }
 }

@@ -1,10 +1,18 @@
 //! The sockets of the examples: one mio loop, HTTP/1.1 and WebSocket on one port.
 //!
 //! An example implements [`server::App`] and hands it to [`server::Server::run`]. What an app may
-//! do with its connections is [`server::Net`].
+//! do with its connections is [`net::Net`].
 //!
-//! From the bottom up: `wire` (bytes), `http` (requests and answers), `websocket` (messages),
-//! `connection` (one client, whichever of the two it speaks), `server` (all of them).
+//! | module | what it is about |
+//! |---|---|
+//! | [`server`] | the loop, and the trait that an example implements |
+//! | [`net`] | all connections |
+//! | [`connection`] | one client, whichever protocol it speaks |
+//! | [`http`], [`websocket`], [`upgrade`] | the protocols |
+//! | [`socket`], [`listener`], [`ready`] | bytes and clients |
+//! | [`limits`], [`origin`] | what a client may do |
+//! | [`assets`], [`query`] | the files of a page, and the numbers in a query |
+//! | [`options`] | the command line, and the exit codes |
 
 #![allow(
     clippy::missing_errors_doc,
@@ -12,13 +20,18 @@
     reason = "this library is read with its source; it is not published"
 )]
 
+pub mod assets;
 pub mod connection;
 pub mod http;
 pub mod limits;
 pub mod listener;
+pub mod net;
 pub mod options;
+pub mod origin;
 pub mod query;
+pub mod ready;
 pub mod server;
+pub mod socket;
+pub mod turn;
 pub mod upgrade;
 pub mod websocket;
-pub mod wire;

@@ -8,19 +8,32 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
-/// How long to leave the backlog alone after an accept that failed for want of resources.
+use crate::ready::{Ready, is_ready};
+
+/// How long the backlog is left alone when there is no room for a client.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections that the kernel keeps until they are accepted. Beyond it their clients would have
-/// to knock again, which they do after a second; mio's 128 are soon beyond.
+/// Connections that the kernel keeps until they are accepted. Beyond that their clients have to
+/// try again, which they do after a second. mio's 128 are not enough for a thousand at once.
 const BACKLOG: i32 = 4096;
 
 #[derive(Debug)]
 pub struct Listener {
-    socket: TcpListener,
-    /// There may be more in the backlog: the poll will not say so again.
-    waiting: bool,
+    /// None after [`close`](Self::close).
+    socket: Option<TcpListener>,
+    /// There may be more in the backlog: the poll does not say so again.
+    may_have_clients: bool,
     paused_until: Option<Instant>,
+}
+
+/// What an attempt to accept has brought.
+#[derive(Debug)]
+pub enum Accepted {
+    Client(TcpStream),
+    /// Nobody waits.
+    Nobody,
+    /// The process or the system has no files or no memory left.
+    NoFiles,
 }
 
 impl Listener {
@@ -29,48 +42,78 @@ impl Listener {
         SockRef::from(&socket).listen(BACKLOG)?;
         registry.register(&mut socket, token, Interest::READABLE)?;
         Ok(Self {
-            socket,
-            waiting: false,
+            socket: Some(socket),
+            may_have_clients: false,
             paused_until: None,
         })
     }
 
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
-    }
-
-    /// The poll has reported a connection.
-    pub fn note(&mut self) {
-        self.waiting = true;
-    }
-
-    /// The next connection, if there is one and it is time to take it.
-    pub fn accept(&mut self, now: Instant) -> Option<TcpStream> {
-        if !self.waiting || self.paused_until.is_some_and(|until| now < until) {
-            return None;
+        match &self.socket {
+            Some(socket) => socket.local_addr(),
+            None => Err(ErrorKind::NotConnected.into()),
         }
+    }
+
+    /// The poll has reported a client.
+    pub fn note(&mut self) {
+        self.may_have_clients = true;
+    }
+
+    /// Whether to call [`accept`](Self::accept) now.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.may_have_clients && self.paused_until.is_none_or(|until| now >= until)
+    }
+
+    /// Leaves the backlog alone for a moment.
+    pub fn pause(&mut self, now: Instant) {
+        self.paused_until = Some(now + PAUSE);
+    }
+
+    pub fn accept(&mut self) -> Accepted {
         self.paused_until = None;
-        match self.socket.accept() {
-            Ok((stream, _)) => Some(stream),
-            Err(error) => {
-                match error.kind() {
-                    ErrorKind::WouldBlock => self.waiting = false,
-                    // That one client is gone; the others are next turn's.
+        let Some(socket) = &self.socket else {
+            return Accepted::Nobody;
+        };
+        loop {
+            match socket.accept() {
+                Ok((stream, _)) => return Accepted::Client(stream),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => {
+                        self.may_have_clients = false;
+                        return Accepted::Nobody;
+                    }
+                    // That one client is gone.
                     ErrorKind::ConnectionAborted | ErrorKind::Interrupted => {}
-                    // EMFILE, ENFILE, ENOBUFS, ENOMEM: trying at once would only fail again.
-                    _ => self.paused_until = Some(now + PAUSE),
-                }
-                None
+                    // EMFILE, ENFILE, ENOBUFS, ENOMEM
+                    _ => return Accepted::NoFiles,
+                },
             }
         }
     }
 
-    /// When to call [`accept`](Self::accept) next, other than after an event.
-    pub fn next_timeout(&self, now: Instant) -> Option<Duration> {
-        match (self.waiting, self.paused_until) {
-            (true, Some(until)) => Some(until.saturating_duration_since(now)),
-            (true, None) => Some(Duration::ZERO),
-            (false, _) => None,
+    /// Whether a client waits. An `accept` without free files does not tell.
+    pub fn has_client(&mut self) -> bool {
+        self.may_have_clients &= self
+            .socket
+            .as_ref()
+            .is_some_and(|socket| is_ready(socket, Ready::ToRead));
+        self.may_have_clients
+    }
+
+    /// Accepts nobody any more: the kernel refuses new clients.
+    pub fn close(&mut self, registry: &Registry) {
+        if let Some(mut socket) = self.socket.take() {
+            // It is closed in any case.
+            let _ = registry.deregister(&mut socket);
         }
+        self.may_have_clients = false;
+    }
+
+    /// When [`accept`](Self::accept) is due, other than after an event.
+    pub fn next_timeout(&self, now: Instant) -> Option<Duration> {
+        let until = |until: Instant| until.saturating_duration_since(now);
+        self.may_have_clients
+            .then(|| self.paused_until.map_or(Duration::ZERO, until))
     }
 }

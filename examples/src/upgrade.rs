@@ -1,40 +1,47 @@
-//! From HTTP to WebSocket: what a handshake has to look like, and its answer.
+//! From HTTP to WebSocket: the rules for a handshake, and its answer.
 
+use data_encoding::BASE64;
+use http::header;
 use tungstenite::handshake::derive_accept_key;
 
-use super::http::{Request, Response};
+use crate::http::{Request, Response};
+use crate::origin::AllowedOrigins;
 
-/// Checks everything about an upgrade but whether there is room for it. `Err` is the answer.
-pub fn check(request: &Request) -> Result<(), Response> {
-    if request.method != "GET" {
-        return Err(Response::method_not_allowed("GET"));
-    }
-    if !request.is_upgrade() || !request.lists("upgrade", "websocket") {
+/// Checks everything about a handshake except whether there is room for it. `Err` is the answer.
+pub fn check(request: &Request, origins: &AllowedOrigins) -> Result<(), Response> {
+    if !request.wants_websocket() {
         let answer = Response::text(426, "this path speaks WebSocket only");
         return Err(answer
             .header("Upgrade", "websocket")
             .header("Connection", "Upgrade"));
     }
-    if request.header("sec-websocket-version") != Some("13") {
-        let answer = Response::text(426, "only WebSocket version 13 is spoken here");
-        return Err(answer.header("Sec-WebSocket-Version", "13"));
+    if request.header(header::SEC_WEBSOCKET_VERSION) != Some("13") {
+        let answer = Response::text(426, "this server speaks WebSocket version 13");
+        return Err(answer
+            .header("Sec-WebSocket-Version", "13")
+            .header("Upgrade", "websocket")
+            .header("Connection", "Upgrade"));
     }
-    // 16 bytes in base64.
-    if !request
-        .header("sec-websocket-key")
-        .is_some_and(|key| key.len() == 24 && key.ends_with("=="))
-    {
-        return Err(Response::text(400, "Sec-WebSocket-Key is missing or malformed"));
+    let mut keys = request.headers.get_all(header::SEC_WEBSOCKET_KEY).iter();
+    let key = keys.next().and_then(|key| BASE64.decode(key.as_bytes()).ok());
+    if keys.next().is_some() || key.is_none_or(|key| key.len() != 16) {
+        return Err(Response::text(
+            400,
+            "Sec-WebSocket-Key must be 16 bytes in base64",
+        ));
     }
-    if !is_same_origin(request) {
-        return Err(Response::text(403, "pages of other origins may not connect"));
+    if !origins.allow_request(request) {
+        return Err(Response::text(
+            403,
+            "pages of this origin may not connect; the server's option --allow-origin names others",
+        ));
     }
     Ok(())
 }
 
-/// The answer that makes a checked request's connection a WebSocket.
+/// The answer that makes the connection of a checked request a WebSocket.
 pub fn accept(request: &Request, protocol: Option<&'static str>) -> Response {
-    let key = request.header("sec-websocket-key").unwrap_or_default();
+    let key = request.header(header::SEC_WEBSOCKET_KEY).unwrap_or_default();
     let answer = Response::new(101)
         .header("Upgrade", "websocket")
         .header("Connection", "Upgrade")
@@ -43,14 +50,4 @@ pub fn accept(request: &Request, protocol: Option<&'static str>) -> Response {
         Some(protocol) => answer.header("Sec-WebSocket-Protocol", protocol),
         None => answer,
     }
-}
-
-/// Browsers let any page open a WebSocket to any host, and say only in `Origin` whose page it
-/// is. What is no browser sends none.
-fn is_same_origin(request: &Request) -> bool {
-    let Some(origin) = request.header("origin") else {
-        return true;
-    };
-    let host = origin.split_once("://").map(|(_, host)| host);
-    host.is_some() && host == request.header("host")
 }

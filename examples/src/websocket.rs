@@ -1,163 +1,320 @@
-//! The WebSocket side of a connection: tungstenite over a [`Wire`], and its end.
+//! The WebSocket side of a connection.
+//!
+//! tungstenite parses what the client sends. What the server sends is framed here: a message goes
+//! to the kernel from where it lies, and a long one in fragments, so that pongs need not wait for
+//! its end.
 
-use std::io::{self, ErrorKind};
-use std::time::Instant;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
 
+use bytes::{Buf, Bytes, BytesMut};
 use tungstenite::protocol::frame::FrameHeader;
-use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
-use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
-use tungstenite::{Bytes, Error, Message};
+use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
+use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use tungstenite::{Error, Message};
 
-use super::limits::Limits;
-use super::wire::Wire;
+use crate::limits::Limits;
+use crate::socket::Socket;
 
-/// Clients of the examples send little; thousands of them should cost little.
-const READ_BUFFER: usize = 4096;
+/// Clients of the examples send little, and thousands of them should cost little.
+const READ_BUFFER: usize = 512;
+
+/// The longest frame that is sent. A pong waits for the end of one frame.
+const FRAME_BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub struct WebSocket {
     context: WebSocketContext,
-    /// When this side has said goodbye.
-    closing_since: Option<Instant>,
-    heard_at: Instant,
-    /// Since when an answer is waited for.
+    phase: Phase,
+    /// Messages whose frames are not with the socket yet, in order.
+    messages: VecDeque<Outgoing>,
+    /// The answer to the newest ping. Older ones need no answer (RFC 6455, section 5.5.3).
+    pong: Option<Bytes>,
+    close: Close,
+    /// When the client has last read or sent something.
+    active_at: Instant,
+    /// Since when the answer to a ping is awaited.
     pinged_at: Option<Instant>,
 }
 
-/// What reading has brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// A close frame is queued or sent, and that of the client is awaited.
+    Closing,
+    /// Nothing that the client sends matters any more. What was accepted is sent.
+    Closed,
+}
+
+/// The close frame of this side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Close {
+    NotAsked,
+    /// None for a frame without a code.
+    Queued(Option<CloseCode>, &'static str),
+    /// Nothing may follow it.
+    Sent,
+}
+
+/// A message, or what is left of it.
+#[derive(Debug)]
+struct Outgoing {
+    data: Data,
+    rest: Bytes,
+}
+
+/// What the bytes that have arrived amount to.
 #[derive(Debug)]
 pub enum Received {
     Message(Message),
-    /// A frame that is of no interest outside.
+    /// A frame that the app does not see.
     Control,
-    Nothing,
-    /// Goodbye has been said on both sides, or the client cannot be understood.
+    /// More has to arrive.
+    Incomplete,
+    /// The client has closed, or has broken the rules and was told so.
     End,
 }
 
-/// What a look at the clock says.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Pulse {
-    Alive,
-    Dead,
-}
-
 impl WebSocket {
-    /// `rest` is what the client has sent after its handshake.
-    pub fn new(rest: Vec<u8>, limits: &Limits, now: Instant) -> Self {
+    pub fn new(limits: &Limits, now: Instant) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
             .max_frame_size(Some(limits.message_bytes))
             .max_message_size(Some(limits.message_bytes));
         Self {
-            context: WebSocketContext::from_partially_read(rest, Role::Server, Some(config)),
-            closing_since: None,
-            heard_at: now,
+            context: WebSocketContext::new(Role::Server, Some(config)),
+            phase: Phase::Open,
+            messages: VecDeque::new(),
+            pong: None,
+            close: Close::NotAsked,
+            active_at: now,
             pinged_at: None,
         }
     }
 
-    pub fn receive(&mut self, wire: &mut Wire, limits: &Limits, now: Instant) -> io::Result<Received> {
-        // Reading makes pongs: a client that pings without reading must not fill the memory.
-        if wire.unsent() >= limits.unsent_bytes {
-            return Ok(Received::Nothing);
+    /// Takes the next message out of `inbox`.
+    pub fn receive(&mut self, inbox: &mut BytesMut) -> Received {
+        if self.phase == Phase::Closed {
+            inbox.clear();
+            return Received::Incomplete;
         }
-        let received = self.context.read(wire);
-        if received.is_ok() {
-            self.note_life(now);
-        }
-        match received {
-            Ok(Message::Close(_)) => {
-                // Puts the reply on the wire, and always reports the end.
-                let _ = self.context.flush(wire);
-                Ok(Received::End)
+        match self.context.read(&mut Inbox(inbox)) {
+            Ok(Message::Close(frame)) => {
+                // The reply repeats the code.
+                self.queue_close(frame.map(|frame| frame.code), "");
+                self.phase = Phase::Closed;
+                Received::End
             }
-            Ok(message @ (Message::Text(_) | Message::Binary(_))) if self.closing_since.is_none() => {
-                Ok(Received::Message(message))
+            Ok(message @ (Message::Text(_) | Message::Binary(_))) if self.phase == Phase::Open => {
+                Received::Message(message)
             }
-            Ok(_) => {
-                // The pong, if that was a ping.
-                let _ = self.context.flush(wire);
-                Ok(Received::Control)
-            }
-            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => Ok(Received::Nothing),
-            Err(Error::Io(error)) => Err(error),
-            Err(error) => {
-                if let Some(code) = close_code(&error) {
-                    self.close(wire, code, "", now);
+            Ok(Message::Ping(payload)) => {
+                if self.close != Close::Sent {
+                    // A copy, since the payload would keep all bytes that came with it.
+                    self.pong = Some(Bytes::copy_from_slice(&payload));
                 }
-                Ok(Received::End)
+                Received::Control
+            }
+            Ok(_) => Received::Control,
+            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => Received::Incomplete,
+            Err(error) => {
+                self.queue_close(Some(close_code(&error)), "");
+                self.phase = Phase::Closed;
+                Received::End
             }
         }
     }
 
-    /// Sends a binary message. False if goodbye has been said.
-    pub fn send(&mut self, wire: &mut Wire, payload: &[u8]) -> io::Result<bool> {
-        if !self.context.can_write() {
+    /// Sends a message. False if this side has closed.
+    pub fn send(&mut self, socket: &mut Socket, data: Data, payload: &[u8]) -> io::Result<bool> {
+        if self.phase != Phase::Open {
             return Ok(false);
         }
-        // Not through tungstenite, which would copy the payload twice.
-        let header = FrameHeader {
-            opcode: OpCode::Data(Data::Binary),
-            ..FrameHeader::default()
+        if !self.messages.is_empty() || socket.unsent() > 0 {
+            self.messages.push_back(Outgoing {
+                data,
+                rest: Bytes::copy_from_slice(payload),
+            });
+            return Ok(true);
+        }
+        let mut data = data;
+        let mut rest = payload;
+        loop {
+            let (frame, after) = rest.split_at(rest.len().min(FRAME_BYTES_MAX));
+            let head = head(OpCode::Data(data), frame.len(), after.is_empty())?;
+            socket.send(&head, frame)?;
+            (data, rest) = (Data::Continue, after);
+            if rest.is_empty() {
+                return Ok(true);
+            }
+            if socket.unsent() > 0 {
+                let rest = Bytes::copy_from_slice(rest);
+                self.messages.push_back(Outgoing { data, rest });
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Closes this side: what was accepted is sent, then the close frame. The end comes when the
+    /// client has closed, too.
+    pub fn close(&mut self, code: CloseCode, reason: &'static str, now: Instant) {
+        if self.phase == Phase::Open {
+            self.note_activity(now);
+            self.phase = Phase::Closing;
+            self.queue_close(Some(code), reason);
+        }
+    }
+
+    fn queue_close(&mut self, code: Option<CloseCode>, reason: &'static str) {
+        if self.close == Close::NotAsked {
+            self.close = Close::Queued(code, reason);
+        }
+    }
+
+    /// The client has gone without a close frame: what was accepted is sent, and that is the end.
+    pub fn end(&mut self) {
+        self.phase = Phase::Closed;
+        self.close = Close::Sent;
+    }
+
+    /// Hands the socket the next frames, as far as the kernel takes them.
+    pub fn flush(&mut self, socket: &mut Socket) -> io::Result<()> {
+        loop {
+            socket.flush()?;
+            if socket.unsent() > 0 || !self.push_frame(socket)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Queues one frame on the socket. False if there is none.
+    fn push_frame(&mut self, socket: &mut Socket) -> io::Result<bool> {
+        if let Some(payload) = self.pong.take() {
+            socket.push(head(OpCode::Control(Control::Pong), payload.len(), true)?.into());
+            socket.push(payload);
+            return Ok(true);
+        }
+        if let Some(message) = self.messages.front_mut() {
+            let frame = message.rest.split_to(message.rest.len().min(FRAME_BYTES_MAX));
+            let is_final = message.rest.is_empty();
+            socket.push(head(OpCode::Data(message.data), frame.len(), is_final)?.into());
+            socket.push(frame);
+            message.data = Data::Continue;
+            if is_final {
+                self.messages.pop_front();
+            }
+            return Ok(true);
+        }
+        let Close::Queued(code, reason) = self.close else {
+            return Ok(false);
         };
-        let mut head = Vec::with_capacity(10);
-        header
-            .format(payload.len() as u64, &mut head)
-            .map_err(io::Error::other)?;
-        wire.send(&head, payload)?;
+        let mut payload = Vec::with_capacity(2 + reason.len());
+        if let Some(code) = code {
+            payload.extend_from_slice(&u16::from(code).to_be_bytes());
+            payload.extend_from_slice(reason.as_bytes());
+        }
+        socket.push(head(OpCode::Control(Control::Close), payload.len(), true)?.into());
+        socket.push(payload.into());
+        self.close = Close::Sent;
         Ok(true)
     }
 
-    /// Says goodbye; the end is reported once the client has, too.
-    pub fn close(&mut self, wire: &mut Wire, code: CloseCode, reason: &'static str, now: Instant) {
-        self.closing_since.get_or_insert(now);
-        let frame = CloseFrame {
-            code,
-            reason: reason.into(),
-        };
-        // Fails only if the client has said goodbye already.
-        let _ = self.context.close(wire, Some(frame));
+    /// Bytes of messages that wait for the socket, if more than one message waits.
+    pub fn backlog(&self) -> usize {
+        match self.messages.len() {
+            0 | 1 => 0,
+            _ => self.messages.iter().map(|message| message.rest.len()).sum(),
+        }
     }
 
-    /// The client has given a sign of life.
-    pub fn note_life(&mut self, now: Instant) {
-        self.heard_at = now;
+    /// Whether a message waits for the socket.
+    pub fn has_messages(&self) -> bool {
+        !self.messages.is_empty()
+    }
+
+    /// Whether both sides have closed, and everything is with the socket.
+    pub fn is_over(&self) -> bool {
+        self.phase == Phase::Closed && self.close == Close::Sent && self.messages.is_empty()
+    }
+
+    /// The client has sent something, or has read something of what had been blocked.
+    pub fn note_activity(&mut self, now: Instant) {
+        self.active_at = now;
         self.pinged_at = None;
     }
 
-    /// Pings a silent client, gives up one that has not answered. Nobody is given up without
-    /// having been asked: it may have been this process that was not there for a while.
-    pub fn check_pulse(&mut self, wire: &mut Wire, limits: &Limits, now: Instant) -> Pulse {
-        let patience = limits.idle_time / 2;
-        if let Some(since) = self.closing_since {
-            return if now.duration_since(since) < limits.goodbye_time {
-                Pulse::Alive
-            } else {
-                Pulse::Dead
-            };
+    /// Whether the client makes progress. Pings one that is silent while it has nothing to read.
+    ///
+    /// A client that has something to read is alive if it reads: its pong may wait behind that.
+    pub fn check_progress(
+        &mut self,
+        socket: &mut Socket,
+        idle_time: Duration,
+        now: Instant,
+    ) -> io::Result<bool> {
+        let silent_for = now.duration_since(self.active_at);
+        if socket.unsent() > 0 || self.close == Close::Sent {
+            return Ok(silent_for < idle_time);
         }
+        // Nobody is given up without having been asked: this process may not have run for a while.
         match self.pinged_at {
-            Some(since) if now.duration_since(since) >= patience => return Pulse::Dead,
-            None if now.duration_since(self.heard_at) >= patience => {
+            Some(since) => Ok(now.duration_since(since) < idle_time),
+            None if silent_for < idle_time / 2 => Ok(true),
+            None => {
                 self.pinged_at = Some(now);
-                let _ = self.context.write(wire, Message::Ping(Bytes::new()));
+                socket.push(head(OpCode::Control(Control::Ping), 0, true)?.into());
+                Ok(true)
             }
-            Some(_) | None => {}
         }
-        Pulse::Alive
     }
 }
 
-/// What to tell a client that has broken the rules. None if it is not there to be told.
-fn close_code(error: &Error) -> Option<CloseCode> {
-    use tungstenite::error::ProtocolError::ResetWithoutClosingHandshake;
+fn head(opcode: OpCode, length: usize, is_final: bool) -> io::Result<Vec<u8>> {
+    let header = FrameHeader {
+        opcode,
+        is_final,
+        ..FrameHeader::default()
+    };
+    let mut head = Vec::with_capacity(10);
+    header
+        .format(length as u64, &mut head)
+        .map_err(io::Error::other)?;
+    Ok(head)
+}
+
+/// What to tell a client that has broken the rules.
+fn close_code(error: &Error) -> CloseCode {
     match error {
-        Error::Protocol(ResetWithoutClosingHandshake) => None,
-        Error::Protocol(_) => Some(CloseCode::Protocol),
-        Error::Utf8(_) => Some(CloseCode::Invalid),
-        Error::Capacity(_) => Some(CloseCode::Size),
-        _ => None,
+        Error::Utf8(_) => CloseCode::Invalid,
+        Error::Capacity(_) => CloseCode::Size,
+        _ => CloseCode::Protocol,
+    }
+}
+
+/// What has arrived, as tungstenite reads it. What it would write by itself, pongs and the reply
+/// to a close frame, is written by [`WebSocket`] when the time has come.
+struct Inbox<'a>(&'a mut BytesMut);
+
+impl Read for Inbox<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.0.is_empty() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let length = buffer.len().min(self.0.len());
+        buffer[..length].copy_from_slice(&self.0[..length]);
+        self.0.advance(length);
+        Ok(length)
+    }
+}
+
+impl Write for Inbox<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -137,7 +137,7 @@ fn a_tile_comes_whole() {
 /// S10: Ctrl-C ends everything, also a client that does not listen.
 #[test]
 fn ctrl_c_says_goodbye_and_exits_with_success() {
-    let mut server = start(&["--threads=2"]);
+    let mut server = start(&["--threads=2", "--grace=1"]);
     let mut reading: Vec<_> = (0..20)
         .map(|_| Client::open(&server, "/stream?chunks=0&size=64"))
         .collect();

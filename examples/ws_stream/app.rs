@@ -3,6 +3,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use examples::assets::Asset;
+use examples::connection::Sent;
+use examples::http::{Request, Response, Route};
+use examples::net::Net;
+use examples::query::Query;
+use examples::server::{App, Server};
+use http::header::SEC_WEBSOCKET_PROTOCOL;
 use moored::{
     ConnId, EnqueueError, Resume, Service, StopReason, TaskId, TaskOptions, TaskStatus, ThreadPool,
 };
@@ -12,11 +19,6 @@ use crate::job::{Job, Source};
 use crate::mandelbrot::Tile;
 use crate::page;
 use crate::stream::Stream;
-use examples::connection::Sent;
-use examples::http::{Request, Response};
-use examples::query::Query;
-use examples::server::{App, Net, Server};
-use examples::upgrade;
 
 /// The subprotocol of the libwebsockets example this one has grown from.
 const LWS_PROTOCOL: &str = "lws-minimal";
@@ -30,6 +32,8 @@ const RESUMED_TOGETHER: usize = 128;
 pub struct WsStream<'pool> {
     pool: &'pool ThreadPool,
     service: Service<Job>,
+    /// The page's files by their paths.
+    files: HashMap<&'static str, Asset>,
     /// Tasks whose message has been sent in part: they go on when the client has read the rest.
     unread: HashMap<ConnId, TaskId>,
     /// Tasks whose message has been sent, and that are about to go on.
@@ -50,6 +54,7 @@ impl<'pool> WsStream<'pool> {
         Self {
             pool,
             service,
+            files: page::files(),
             unread: HashMap::new(),
             sent: Vec::new(),
             max_connections,
@@ -100,19 +105,18 @@ impl<'pool> WsStream<'pool> {
     }
 
     fn get(&self, request: &Request) -> Response {
-        if let Some(file) = page::file(&request.path) {
-            return file;
-        }
-        match &*request.path {
-            "/dump" => {
-                let text = self.pool.dump().to_string();
-                Response::new(200).body("text/plain; charset=utf-8", text.into_bytes())
-            }
+        match request.path() {
+            "/dump" => Response::new(200)
+                .body("text/plain; charset=utf-8", self.pool.dump().to_string())
+                .header("Cache-Control", "no-store"),
             "/dump.json" => self
-                .dump_json(&request.query)
+                .dump_json(request.query())
                 .unwrap_or_else(|why| Response::text(400, &why)),
-            "/stream" | "/tiles" => upgrade::check(request).err().unwrap_or_else(not_found),
-            _ => not_found(),
+            path => match self.files.get(path) {
+                Some(file) => file.answer(request),
+                // `route` lets no other path through.
+                None => Response::text(404, self.not_found()),
+            },
         }
     }
 
@@ -130,19 +134,28 @@ impl<'pool> WsStream<'pool> {
 }
 
 impl App for WsStream<'_> {
+    fn route(&self, path: &str) -> Option<Route> {
+        match path {
+            "/" => Some(Route::get().or_websocket()),
+            "/dump" | "/dump.json" => Some(Route::get()),
+            "/stream" | "/tiles" => Some(Route::websocket()),
+            _ => self.files.contains_key(path).then(Route::get),
+        }
+    }
+
+    fn not_found(&self) -> &'static str {
+        "there is nothing here; try /, /dump, /dump.json, /stream or /tiles"
+    }
+
     fn request(&mut self, net: &mut Net, id: ConnId, request: Request) {
-        if request.is_upgrade() {
-            match self.start(net, id, &request) {
-                Ok(protocol) => net.upgrade(id, &request, protocol),
-                Err(answer) => net.answer(id, request.number, answer),
-            }
+        if !request.is_handshake {
+            net.answer(id, request.number, self.get(&request));
             return;
         }
-        let answer = match &*request.method {
-            "GET" | "HEAD" => self.get(&request),
-            _ => Response::method_not_allowed("GET, HEAD"),
-        };
-        net.answer(id, request.number, answer);
+        match self.start(net, id, &request) {
+            Ok(protocol) => net.upgrade(id, &request, protocol),
+            Err(answer) => net.answer(id, request.number, answer),
+        }
     }
 
     fn turn(&mut self, net: &mut Net) {
@@ -176,39 +189,26 @@ impl App for WsStream<'_> {
 }
 
 fn wanted(request: &Request) -> Result<Wanted, Response> {
-    let bad = |why: String| Response::text(400, &why);
-    let (source, name, protocol) = match &*request.path {
-        "/stream" => (
-            Stream::from_query(&request.query).map(Source::Stream),
-            "stream",
-            None,
-        ),
-        "/tiles" => (Tile::from_query(&request.query).map(Source::Tile), "tile", None),
-        "/" if request.lists("sec-websocket-protocol", LWS_PROTOCOL) => (
+    let query = request.query();
+    let (source, name, protocol) = match request.path() {
+        "/stream" => (Stream::from_query(query).map(Source::Stream), "stream", None),
+        "/tiles" => (Tile::from_query(query).map(Source::Tile), "tile", None),
+        _ if request.lists(SEC_WEBSOCKET_PROTOCOL, LWS_PROTOCOL) => (
             Ok(Source::Stream(Stream::endless())),
             LWS_PROTOCOL,
             Some(LWS_PROTOCOL),
         ),
-        "/" => (
+        _ => (
             Err(format!("/ speaks the subprotocol {LWS_PROTOCOL} only")),
             "",
             None,
         ),
-        _ => return Err(not_found()),
     };
-    upgrade::check(request)?;
     Ok(Wanted {
-        source: source.map_err(bad)?,
+        source: source.map_err(|why| Response::text(400, &why))?,
         name,
         protocol,
     })
-}
-
-fn not_found() -> Response {
-    Response::text(
-        404,
-        "there is nothing here; try /, /dump, /dump.json, /stream or /tiles",
-    )
 }
 
 fn reason(why: StopReason) -> &'static str {

@@ -47,14 +47,18 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         sockets: options.max_connections.saturating_add(SPARE_SOCKETS),
         idle_time: options.idle_timeout,
         request_time: options.idle_timeout.min(REQUEST_TIME),
+        grace: options.grace,
         ..Limits::default()
     };
+    if options.origins.are_all() {
+        eprintln!("ws_stream: warning: with --allow-origin=* every page of the web may open WebSockets here");
+    }
     let address = SocketAddr::new(options.bind, options.port);
-    let server =
-        Server::bind(address, limits).map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    let server = Server::bind(address, limits, options.origins.clone())
+        .map_err(|error| format!("cannot listen on {address}: {error}"))?;
     server
-        .stop_on_ctrl_c()
-        .map_err(|error| format!("cannot watch for Ctrl-C: {error}"))?;
+        .stop_on_signals()
+        .map_err(|error| format!("cannot handle signals: {error}"))?;
     let pool = ThreadPool::builder()
         .name("ws_stream")
         .threads(options.threads)
@@ -82,6 +86,6 @@ fn greet(address: SocketAddr) -> io::Result<()> {
         out,
         "  some load          cargo run --release --example ws_load -- --addr {address}"
     )?;
-    writeln!(out, "Ctrl-C stops it.")?;
+    writeln!(out, "Ctrl-C stops it; a second Ctrl-C ends it at once.")?;
     out.flush()
 }

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use examples::options::{Arguments, Stop};
+use examples::origin::AllowedOrigins;
 
 pub const HELP: &str = "\
 Streams that block on their clients, on a few threads.
@@ -37,8 +38,7 @@ pub struct Options {
     pub max_queue_depth: usize,
     pub max_connections: usize,
     pub idle_timeout: Duration,
-    pub allow_origins: Vec<String>,
-    pub trust_proxy: bool,
+    pub origins: AllowedOrigins,
     pub grace: Duration,
 }
 
@@ -50,8 +50,7 @@ pub fn parse(arguments: &mut Arguments) -> Result<Options, Stop> {
         max_queue_depth: 4096,
         max_connections: 4096,
         idle_timeout: Duration::from_secs(60),
-        allow_origins: Vec::new(),
-        trust_proxy: false,
+        origins: AllowedOrigins::default(),
         grace: Duration::from_secs(5),
     };
     while let Some(name) = arguments.next_name()? {
@@ -62,8 +61,8 @@ pub fn parse(arguments: &mut Arguments) -> Result<Options, Stop> {
             "max-queue-depth" => options.max_queue_depth = arguments.number(1..=1_000_000)?,
             "max-connections" => options.max_connections = arguments.number(1..=1_000_000)?,
             "idle-timeout" => options.idle_timeout = arguments.seconds(1..=86_400)?,
-            "allow-origin" => options.allow_origins.push(origin(arguments)?),
-            "trust-proxy" => options.trust_proxy = true,
+            "allow-origin" => allow_origin(arguments, &mut options.origins)?,
+            "trust-proxy" => options.origins.trust_proxy(),
             "grace" => options.grace = arguments.seconds(0..=3600)?,
             _ => return Err(arguments.unknown()),
         }
@@ -71,13 +70,8 @@ pub fn parse(arguments: &mut Arguments) -> Result<Options, Stop> {
     Ok(options)
 }
 
-/// `*`, or an origin as browsers send it: a scheme and a host, perhaps a port, and no path.
-fn origin(arguments: &mut Arguments) -> Result<String, Stop> {
-    arguments.value("an origin such as https://example.com:8080, or *", |text| {
-        let (scheme, host) = text.split_once("://").unwrap_or_default();
-        let plain = |c: char| c.is_ascii_graphic() && !"/?#@,".contains(c);
-        let named =
-            !scheme.is_empty() && !host.is_empty() && text.chars().filter(|c| !plain(*c)).eq("//".chars());
-        (text == "*" || named).then(|| text.to_owned())
-    })
+/// Takes `*`, or an origin as browsers send it: a scheme and a host, perhaps a port, and no path.
+fn allow_origin(arguments: &mut Arguments, origins: &mut AllowedOrigins) -> Result<(), Stop> {
+    let expected = "an origin such as https://example.com:8080, or *";
+    arguments.value(expected, |text| origins.allow(text).ok())
 }

@@ -1,25 +1,27 @@
 //! The page's files, compiled in.
 
-use examples::http::Response;
+use std::collections::HashMap;
 
-/// Everything the page needs comes from this server, and nothing in it is inline.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
-    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+use examples::assets::Asset;
 
-/// The file at `path`, if it is one of them.
-pub fn file(path: &str) -> Option<Response> {
-    let (media_type, text) = match path {
-        "/" => ("text/html; charset=utf-8", include_str!("page.html")),
-        "/page.css" => ("text/css; charset=utf-8", include_str!("page.css")),
-        "/page.js" => ("text/javascript; charset=utf-8", include_str!("page.js")),
-        "/favicon.svg" => ("image/svg+xml", include_str!("favicon.svg")),
-        _ => return None,
-    };
-    let answer = Response::new(200).body(media_type, text.as_bytes());
-    Some(
-        answer
-            .header("Content-Security-Policy", POLICY)
-            .header("Referrer-Policy", "no-referrer")
-            .header("Cache-Control", "no-cache"),
-    )
+/// The files by their paths.
+pub fn files() -> HashMap<&'static str, Asset> {
+    HashMap::from([
+        (
+            "/",
+            Asset::new("text/html; charset=utf-8", include_bytes!("page.html")),
+        ),
+        (
+            "/page.css",
+            Asset::new("text/css; charset=utf-8", include_bytes!("page.css")),
+        ),
+        (
+            "/page.js",
+            Asset::new("text/javascript; charset=utf-8", include_bytes!("page.js")),
+        ),
+        (
+            "/favicon.svg",
+            Asset::new("image/svg+xml", include_bytes!("favicon.svg")),
+        ),
+    ])
 }

@@ -2,7 +2,7 @@
 
 use examples::query::Query;
 
-pub const SIZE_MAX: usize = 1 << 20;
+pub const SIZE_MAX: usize = 4 << 20;
 /// The number at the front of each message.
 const SIZE_MIN: usize = 8;
 

@@ -1,96 +1,213 @@
 //! A request, and its head out of bytes.
 
+use bytes::Bytes;
+use http::header::{self, AsHeaderName, HeaderMap, HeaderName, HeaderValue};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Method, Uri};
+
 use super::Refusal;
 
 const HEADERS_MAX: usize = 64;
 
+const NOT_HTTP: Refusal = Refusal(400, "this is not an HTTP request");
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    Http10,
+    Http11,
+}
+
+/// A request. Its header values share the bytes of its head.
 #[derive(Debug)]
 pub struct Request {
     /// Names the request when it is answered; counts up on each connection.
     pub number: u64,
-    pub method: String,
-    pub path: String,
-    pub query: String,
-    pub body: Vec<u8>,
-    headers: Vec<(String, String)>,
-    minor_version: u8,
+    pub method: Method,
+    pub version: Version,
+    /// The host and the port that the client asks for. None if it says neither.
+    pub host: Option<Authority>,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    /// The client asks a path that speaks WebSocket for one, and the handshake is right.
+    pub is_handshake: bool,
+    /// None for `*`.
+    target: Option<PathAndQuery>,
 }
 
 impl Request {
-    /// Parses a head: the request without its body, and the bytes the head took. None if more
-    /// has to arrive.
-    pub fn parse(bytes: &[u8], head_bytes_max: usize) -> Result<Option<(Self, usize)>, Refusal> {
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let mut head = httparse::Request::new(&mut headers);
-        let used = match head.parse(bytes) {
-            Ok(httparse::Status::Complete(used)) if used <= head_bytes_max => used,
-            Ok(httparse::Status::Partial) if bytes.len() <= head_bytes_max => return Ok(None),
-            Ok(_) => return Err(Refusal(431, "the request's head is too long")),
+    /// Parses a head that is whole.
+    pub fn parse(head: &Bytes) -> Result<Self, Refusal> {
+        let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut parsed = httparse::Request::new(&mut fields);
+        match parsed.parse(head) {
+            Ok(httparse::Status::Complete(_)) => {}
             Err(httparse::Error::TooManyHeaders) => {
                 return Err(Refusal(431, "the request has too many headers"));
             }
             Err(httparse::Error::Version) => {
-                return Err(Refusal(505, "only HTTP/1.0 and HTTP/1.1 are spoken here"));
+                return Err(Refusal(505, "this server speaks HTTP/1.0 and HTTP/1.1"));
             }
-            Err(_) => return Err(Refusal(400, "this is not an HTTP request")),
+            Ok(httparse::Status::Partial) | Err(_) => return Err(NOT_HTTP),
+        }
+        let version = match parsed.version {
+            Some(1) => Version::Http11,
+            _ => Version::Http10,
         };
-        let target = head.path.unwrap_or_default();
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
-        let request = Self {
+        let method =
+            Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| NOT_HTTP)?;
+        let mut headers = HeaderMap::with_capacity(parsed.headers.len());
+        for field in parsed.headers.iter() {
+            let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| NOT_HTTP)?;
+            let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value)).map_err(|_| NOT_HTTP)?;
+            headers.append(name, value);
+        }
+        let host = host(&headers, version)?;
+        let target = parsed.path.unwrap_or_default();
+        let target = Target::parse(&method, &head.slice_ref(target.as_bytes()))?;
+        Ok(Self {
             number: 0,
-            method: head.method.unwrap_or_default().to_owned(),
-            path: path.to_owned(),
-            query: query.to_owned(),
-            body: Vec::new(),
-            headers: head
-                .headers
-                .iter()
-                .map(|h| (h.name.to_owned(), text(h.value)))
-                .collect(),
-            minor_version: head.version.unwrap_or_default(),
-        };
-        if request.minor_version == 1 && request.all("host").count() != 1 {
-            return Err(Refusal(400, "HTTP/1.1 asks for one Host header"));
-        }
-        // Whoever passed it on may have read its length in another way.
-        if request.minor_version == 0 && request.header("transfer-encoding").is_some() {
-            return Err(Refusal(400, "HTTP/1.0 knows no transfer codings"));
-        }
-        Ok(Some((request, used)))
+            method,
+            version,
+            // The host of an absolute target counts, not that of the header.
+            host: target.host.or(host),
+            headers,
+            body: Bytes::new(),
+            is_handshake: false,
+            target: target.path,
+        })
     }
 
-    /// The first header called `name`.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.all(name).next()
+    /// The path of the target: `*` for `OPTIONS *`.
+    pub fn path(&self) -> &str {
+        self.target.as_ref().map_or("*", PathAndQuery::path)
     }
 
-    /// All headers called `name`.
-    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
-        let same = move |header: &&(String, String)| header.0.eq_ignore_ascii_case(name);
-        self.headers.iter().filter(same).map(|(_, value)| value.trim())
+    /// What follows `?`, without it.
+    pub fn query(&self) -> &str {
+        self.target
+            .as_ref()
+            .and_then(PathAndQuery::query)
+            .unwrap_or_default()
+    }
+
+    /// The first header called `name`, if it is text.
+    pub fn header(&self, name: impl AsHeaderName) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
     /// Whether the comma-separated header `name` lists `token`.
-    pub fn lists(&self, name: &str, token: &str) -> bool {
-        self.all(name)
-            .flat_map(|value| value.split(','))
-            .any(|part| part.trim().eq_ignore_ascii_case(token))
+    pub fn lists(&self, name: HeaderName, token: &str) -> bool {
+        let values = self.headers.get_all(name);
+        let mut parts = values
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','));
+        parts.any(|part| part.trim().eq_ignore_ascii_case(token))
     }
 
-    pub fn is_upgrade(&self) -> bool {
-        self.minor_version == 1 && self.lists("connection", "upgrade") && self.header("upgrade").is_some()
+    /// Whether the client asks for a WebSocket. Upgrades to other protocols are ignored, as
+    /// RFC 9110, section 7.8, wants it.
+    pub fn wants_websocket(&self) -> bool {
+        self.version == Version::Http11
+            && self.method == Method::GET
+            && self.lists(header::CONNECTION, "upgrade")
+            && self.lists(header::UPGRADE, "websocket")
     }
 
+    /// Whether the connection serves another request after this one.
     pub fn keeps_alive(&self) -> bool {
-        match self.minor_version {
-            1 => !self.lists("connection", "close"),
-            _ => self.lists("connection", "keep-alive"),
+        match self.version {
+            Version::Http11 => !self.lists(header::CONNECTION, "close"),
+            Version::Http10 => self.lists(header::CONNECTION, "keep-alive"),
         }
     }
 
-    pub fn expects_continue(&self) -> bool {
-        self.header("expect")
-            .is_some_and(|value| value.eq_ignore_ascii_case("100-continue"))
+    /// Whether the client waits for a word before it sends the body. An expectation that is not
+    /// known is refused.
+    pub fn expects_continue(&self) -> Result<bool, Refusal> {
+        match self.headers.get(header::EXPECT) {
+            None => Ok(false),
+            // HTTP/1.0 has no interim answers.
+            Some(_) if self.version == Version::Http10 => Ok(false),
+            Some(value) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Ok(true),
+            Some(_) => Err(Refusal(417, "the only expectation known here is 100-continue")),
+        }
     }
+}
+
+/// What a request is about.
+struct Target {
+    host: Option<Authority>,
+    path: Option<PathAndQuery>,
+}
+
+impl Target {
+    /// Parses the four forms of RFC 9112, section 3.2.
+    fn parse(method: &Method, target: &Bytes) -> Result<Self, Refusal> {
+        let malformed = Refusal(400, "the request's target is malformed");
+        match &target[..] {
+            // `CONNECT host:port`. The method is refused later.
+            _ if *method == Method::CONNECT => Ok(Self {
+                host: None,
+                path: None,
+            }),
+            // The method of `CONNECT host:port` is refused later.
+            target if *method == Method::CONNECT || (*method == Method::OPTIONS && target == b"*") => {
+                Ok(Self {
+                    host: None,
+                    path: None,
+                })
+            }
+            // A fragment never belongs to a target.
+            [b'*', ..] => Err(malformed),
+            text if text.contains(&b'#') => Err(malformed),
+            [b'/', ..] => {
+                let path = PathAndQuery::from_maybe_shared(target.clone()).map_err(|_| malformed)?;
+                Ok(Self {
+                    host: None,
+                    path: Some(path),
+                })
+            }
+            _ => {
+                let uri = Uri::from_maybe_shared(target.clone()).map_err(|_| malformed)?;
+                let parts = uri.into_parts();
+                let is_http = parts
+                    .scheme
+                    .is_some_and(|scheme| scheme == Scheme::HTTP || scheme == Scheme::HTTPS);
+                match (is_http, parts.authority) {
+                    (true, Some(host)) if is_host(&host) => Ok(Self {
+                        host: Some(host),
+                        path: Some(parts.path_and_query.unwrap_or(PathAndQuery::from_static("/"))),
+                    }),
+                    _ => Err(malformed),
+                }
+            }
+        }
+    }
+}
+
+/// The host of the header, after the rules of RFC 9112, section 3.2.
+fn host(headers: &HeaderMap, version: Version) -> Result<Option<Authority>, Refusal> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) if version == Version::Http10 => Ok(None),
+        (None, _) => Err(Refusal(400, "HTTP/1.1 asks for a Host header")),
+        (Some(_), Some(_)) => Err(Refusal(400, "the request has two Host headers")),
+        (Some(host), None) if host.is_empty() => Ok(None),
+        (Some(host), None) => match Authority::try_from(host.as_bytes()) {
+            Ok(host) if is_host(&host) => Ok(Some(host)),
+            _ => Err(Refusal(400, "the Host header is malformed")),
+        },
+    }
+}
+
+/// Whether this is a host and perhaps a port, with no user.
+fn is_host(authority: &Authority) -> bool {
+    let after_host = authority.as_str().strip_prefix(authority.host());
+    let port_is_right = match after_host {
+        Some("" | ":") => true,
+        Some(_) => authority.port_u16().is_some(),
+        None => false,
+    };
+    port_is_right && !authority.host().is_empty()
 }

@@ -1,33 +1,53 @@
 //! An answer, and its bytes.
 
 use std::borrow::Cow;
-use std::io::Write;
+use std::fmt::Write;
 
-use crate::wire::Wire;
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::request::Version;
+use crate::socket::Socket;
+
+/// A body up to this size is copied behind its head, so that both are one part of a write.
+const COPIED_BODY_MAX: usize = 4096;
 
 #[derive(Debug)]
 pub struct Response {
-    status: u16,
+    status: StatusCode,
     headers: Vec<(&'static str, Cow<'static, str>)>,
-    body: Cow<'static, [u8]>,
+    body: Bytes,
+}
+
+/// What a request asks of the form of its answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Form {
+    pub(super) version: Version,
+    /// The answer to HEAD has no body.
+    pub(super) is_head: bool,
+    /// The connection closes after the answer.
+    pub(super) is_last: bool,
 }
 
 impl Response {
+    /// # Panics
+    ///
+    /// If `status` is not from 100 to 999.
     pub fn new(status: u16) -> Self {
         Self {
-            status,
+            status: StatusCode::from_u16(status).expect("a status has three digits"),
             headers: Vec::new(),
-            body: Cow::Borrowed(b""),
+            body: Bytes::new(),
         }
     }
 
     /// A line of text for people.
     pub fn text(status: u16, text: &str) -> Self {
-        Self::new(status).body("text/plain; charset=utf-8", format!("{text}\n").into_bytes())
+        Self::new(status).body("text/plain; charset=utf-8", format!("{text}\n"))
     }
 
-    /// 405, naming the methods that would do.
-    pub fn method_not_allowed(allowed: &'static str) -> Self {
+    /// 405, naming the methods that the path has.
+    pub fn method_not_allowed(allowed: impl Into<Cow<'static, str>>) -> Self {
         Self::text(405, "this path has no such method").header("Allow", allowed)
     }
 
@@ -41,57 +61,54 @@ impl Response {
         self
     }
 
-    pub fn body(mut self, media_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Self {
+    pub fn body(mut self, media_type: &'static str, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self.header("Content-Type", media_type)
             .header("X-Content-Type-Options", "nosniff")
     }
 
-    /// Puts the answer on the wire; `last` announces that the connection closes after it.
-    pub(super) fn write(&self, wire: &mut Wire, last: bool, head_only: bool) {
-        let mut bytes = Vec::with_capacity(256 + self.body.len());
-        let reason = reason(self.status);
-        let mut line = |text: std::fmt::Arguments<'_>| {
-            bytes.write_fmt(text).expect("a Vec takes everything");
-            bytes.extend_from_slice(b"\r\n");
-        };
-        line(format_args!("HTTP/1.1 {} {reason}", self.status));
+    pub fn status(&self) -> u16 {
+        self.status.as_u16()
+    }
+
+    /// Queues the answer on the socket. `date` is the value of `Date`.
+    pub(super) fn push_to(self, socket: &mut Socket, form: Form, date: &str) {
+        let mut text = String::with_capacity(256 + self.body.len().min(COPIED_BODY_MAX));
+        let reason = self.status.canonical_reason().unwrap_or_default();
+        write!(text, "HTTP/1.1 {} {reason}\r\n", self.status.as_str()).expect("a String takes everything");
         for (name, value) in &self.headers {
-            line(format_args!("{name}: {value}"));
+            push_line(&mut text, name, value);
         }
-        if !matches!(self.status, 100..200 | 204) {
-            line(format_args!("Content-Length: {}", self.body.len()));
+        push_line(&mut text, "Date", date);
+        if !self.has_no_body() {
+            push_line(&mut text, "Content-Length", &self.body.len().to_string());
         }
-        if last {
-            line(format_args!("Connection: close"));
+        if form.is_last {
+            push_line(&mut text, "Connection", "close");
+        } else if form.version == Version::Http10 {
+            push_line(&mut text, "Connection", "keep-alive");
         }
-        line(format_args!(""));
-        if !head_only {
-            bytes.extend_from_slice(&self.body);
+        text.push_str("\r\n");
+        let mut head = text.into_bytes();
+        if form.is_head || self.has_no_body() {
+            socket.push(head.into());
+        } else if self.body.len() <= COPIED_BODY_MAX {
+            head.extend_from_slice(&self.body);
+            socket.push(head.into());
+        } else {
+            socket.push(head.into());
+            socket.push(self.body);
         }
-        wire.write_all(&bytes).expect("a wire keeps what it cannot send");
+    }
+
+    /// Whether answers of this status never have a body (RFC 9110, section 6.4.1).
+    fn has_no_body(&self) -> bool {
+        matches!(self.status.as_u16(), 100..200 | 204 | 304)
     }
 }
 
-fn reason(status: u16) -> &'static str {
-    match status {
-        101 => "Switching Protocols",
-        200 => "OK",
-        202 => "Accepted",
-        204 => "No Content",
-        400 => "Bad Request",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        413 => "Content Too Large",
-        426 => "Upgrade Required",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        _ => "",
+fn push_line(text: &mut String, name: &str, value: &str) {
+    for part in [name, ": ", value, "\r\n"] {
+        text.push_str(part);
     }
 }

@@ -1,0 +1,88 @@
+//! What a path offers. The server answers what a path does not offer by itself.
+
+use http::Method;
+
+const GET: &[Method] = &[Method::GET, Method::HEAD];
+const POST: &[Method] = &[Method::POST];
+const GET_AND_POST: &[Method] = &[Method::GET, Method::HEAD, Method::POST];
+
+/// The methods of a path, and whether it speaks WebSocket.
+#[derive(Debug, Clone, Copy)]
+pub struct Route {
+    methods: &'static [Method],
+    body_bytes: usize,
+    is_websocket: bool,
+}
+
+impl Route {
+    /// A path to read from.
+    pub const fn get() -> Self {
+        Self {
+            methods: GET,
+            body_bytes: 0,
+            is_websocket: false,
+        }
+    }
+
+    /// A path to send to: bodies up to this size.
+    pub const fn post(body_bytes: usize) -> Self {
+        Self {
+            methods: POST,
+            body_bytes,
+            is_websocket: false,
+        }
+    }
+
+    /// A path to read from and to send to.
+    pub const fn get_and_post(body_bytes: usize) -> Self {
+        Self {
+            methods: GET_AND_POST,
+            body_bytes,
+            is_websocket: false,
+        }
+    }
+
+    /// A path for WebSocket only: other requests are answered with 426.
+    pub const fn websocket() -> Self {
+        Self {
+            methods: &[],
+            body_bytes: 0,
+            is_websocket: true,
+        }
+    }
+
+    /// The same path, which speaks WebSocket as well.
+    pub const fn or_websocket(self) -> Self {
+        Self {
+            is_websocket: true,
+            ..self
+        }
+    }
+
+    /// The longest body; longer ones are answered with 413.
+    pub fn body_bytes(self) -> usize {
+        self.body_bytes
+    }
+
+    pub fn is_websocket(self) -> bool {
+        self.is_websocket
+    }
+
+    pub fn is_only_websocket(self) -> bool {
+        self.is_websocket && self.methods.is_empty()
+    }
+
+    pub fn allows(self, method: &Method) -> bool {
+        self.methods.contains(method) || (self.is_websocket && *method == Method::GET)
+    }
+
+    /// The value of `Allow`.
+    pub fn allow(self) -> String {
+        let mut names: Vec<_> = self.methods.iter().map(Method::as_str).collect();
+        if self.is_only_websocket() {
+            names.push("GET");
+        }
+        names.push("OPTIONS");
+        names.join(", ")
+    }
+}

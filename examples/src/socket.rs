@@ -1,0 +1,195 @@
+//! A non-blocking socket that remembers what it may do, and what it still has to send.
+//!
+//! mio reports *changes* (it is edge-triggered), so readiness is kept here. A read or write that
+//! cannot succeed is answered from memory instead of by the kernel, which saves the `EAGAIN` that
+//! would otherwise end every burst.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::Shutdown;
+
+use bytes::{Buf, Bytes};
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+use crate::ready::{Ready, is_ready};
+
+/// Parts that one system call writes.
+const PARTS_PER_WRITE: usize = 32;
+
+/// Bytes that the kernel takes beyond those that are on their way to the client.
+///
+/// Without this limit a kernel takes up to 4 MiB, and a pong waits behind them. With it, a pong
+/// waits behind at most this much and one frame. A connection with a long round trip loses nothing,
+/// because bytes on their way do not count.
+const KERNEL_UNSENT_MAX: u32 = 64 * 1024;
+
+#[derive(Debug)]
+pub struct Socket {
+    stream: TcpStream,
+    is_readable: bool,
+    is_writable: bool,
+    /// The client sends no more: reads go on until they have returned the end.
+    is_read_closed: bool,
+    /// What the kernel has not taken yet, in order.
+    unsent: VecDeque<Bytes>,
+    unsent_bytes: usize,
+}
+
+impl Socket {
+    /// Registers the stream once, for both directions, for as long as it lives.
+    pub fn register(mut stream: TcpStream, registry: &Registry, token: Token) -> io::Result<Self> {
+        // Messages are written whole, so waiting for more to come would only add latency.
+        stream.set_nodelay(true)?;
+        limit_kernel_unsent(&stream, KERNEL_UNSENT_MAX)?;
+        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Self {
+            stream,
+            is_readable: false,
+            is_writable: true,
+            is_read_closed: false,
+            unsent: VecDeque::new(),
+            unsent_bytes: 0,
+        })
+    }
+
+    /// Records what the poll has reported. True if a blocked write may go on.
+    pub fn note(&mut self, event: &Event) -> bool {
+        let unblocked = !self.is_writable && event.is_writable();
+        self.is_readable |= event.is_readable() || event.is_error();
+        self.is_writable |= event.is_writable();
+        self.is_read_closed |= event.is_read_closed() || event.is_error();
+        unblocked
+    }
+
+    /// Whether the client has said that it sends no more.
+    pub fn is_read_closed(&self) -> bool {
+        self.is_read_closed
+    }
+
+    /// Bytes that wait for the kernel to take them.
+    pub fn unsent(&self) -> usize {
+        self.unsent_bytes
+    }
+
+    /// Queues `bytes` behind what is unsent. [`flush`](Self::flush) sends them.
+    pub fn push(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.unsent_bytes += bytes.len();
+            self.unsent.push_back(bytes);
+        }
+    }
+
+    /// Sends `head`, then `body`, from where they lie, as far as the kernel takes them at once.
+    /// Copies only the rest.
+    pub fn send(&mut self, head: &[u8], body: &[u8]) -> io::Result<()> {
+        let mut taken = 0;
+        if self.unsent_bytes == 0 && self.is_writable {
+            let parts = [IoSlice::new(head), IoSlice::new(body)];
+            taken = self.write(&parts, head.len() + body.len())?;
+        }
+        self.push(Bytes::copy_from_slice(&head[taken.min(head.len())..]));
+        self.push(Bytes::copy_from_slice(&body[taken.saturating_sub(head.len())..]));
+        Ok(())
+    }
+
+    /// Writes as much of what is unsent as the kernel takes now.
+    pub fn flush(&mut self) -> io::Result<()> {
+        while self.unsent_bytes > 0 && self.is_writable {
+            let unsent = std::mem::take(&mut self.unsent);
+            let mut parts = [IoSlice::new(&[]); PARTS_PER_WRITE];
+            let mut length = 0;
+            let mut count = 0;
+            for (part, bytes) in parts.iter_mut().zip(&unsent) {
+                *part = IoSlice::new(bytes);
+                length += bytes.len();
+                count += 1;
+            }
+            let taken = self.write(&parts[..count], length);
+            self.unsent = unsent;
+            self.remove_sent(taken?);
+        }
+        Ok(())
+    }
+
+    fn remove_sent(&mut self, mut taken: usize) {
+        self.unsent_bytes -= taken;
+        while let Some(front) = self.unsent.front_mut() {
+            if taken < front.len() {
+                front.advance(taken);
+                return;
+            }
+            taken -= front.len();
+            self.unsent.pop_front();
+        }
+    }
+
+    /// One write of `length` bytes. What it does not take waits for the next event.
+    fn write(&mut self, parts: &[IoSlice<'_>], length: usize) -> io::Result<usize> {
+        loop {
+            match (&self.stream).write_vectored(parts) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(taken) => {
+                    self.is_writable = taken == length;
+                    return Ok(taken);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.is_writable = false;
+                    return Ok(0);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Makes the socket writable only once the kernel has sent everything.
+    pub fn await_kernel(&mut self) -> io::Result<()> {
+        limit_kernel_unsent(&self.stream, 1)
+    }
+
+    /// Whether the kernel has sent everything, after [`await_kernel`](Self::await_kernel).
+    pub fn has_kernel_sent_all(&self) -> bool {
+        is_ready(&self.stream, Ready::ToWrite)
+    }
+
+    /// Tells the client that nothing more follows. It may still send.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if !self.is_readable {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            match self.stream.read(buffer) {
+                Ok(read) => {
+                    // A short read has emptied the socket, and what arrives from now on comes
+                    // with an event of its own. Only an end that was already reported does not.
+                    self.is_readable = read == buffer.len() || self.is_read_closed;
+                    return Ok(read);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.is_readable &= error.kind() != ErrorKind::WouldBlock;
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn limit_kernel_unsent(stream: &TcpStream, bytes: u32) -> io::Result<()> {
+    socket2::SockRef::from(stream).set_tcp_notsent_lowat(bytes)
+}
+
+/// Elsewhere the kernel keeps its own limit.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn limit_kernel_unsent(_stream: &TcpStream, _bytes: u32) -> io::Result<()> {
+    Ok(())
+}
