@@ -52,7 +52,11 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         let kind = entry.file_type().expect("a file type");
         let built = matches!(name.as_str(), ".git" | "target" | "node_modules" | "out");
         let skipped = built || name.starts_with("mutants.out");
-        if kind.is_dir() && !skipped {
+        if skipped {
+            // In a git worktree `.git` is a file.
+            continue;
+        }
+        if kind.is_dir() {
             walk(&entry.path(), found);
         } else if kind.is_file() && entry.path().extension().is_none_or(|kind| kind != "log") {
             found.push(entry.path());
