@@ -1,4 +1,4 @@
-//! `cargo bench --bench steps`: instructions per item of our own operations, counted by valgrind, which a busy machine
+//! `cargo bench -p benches --bench steps`: instructions per item of our own operations, counted by valgrind, which a busy machine
 //! does not disturb, beside the last figures that were found good (`steps.txt`). Fails if one has become more than 10 %
 //! worse.
 //!
@@ -18,9 +18,9 @@ use std::time::Duration;
 use moored::{Clock, ConnId, Context, Service, Task, TaskId, TaskReturn, TaskStatus, ThreadPool};
 
 const USAGE: &str = "\
-cargo bench --bench steps                  all operations, beside benches/steps.txt
-cargo bench --bench steps -- stream-256    some of them
-cargo bench --bench steps -- --bless       writes the figures to benches/steps.txt";
+cargo bench -p benches --bench steps                  all operations, beside benches/steps.txt
+cargo bench -p benches --bench steps -- stream-256    some of them
+cargo bench -p benches --bench steps -- --bless       writes the figures to benches/steps.txt";
 /// By how much a figure may exceed the last good one.
 const TOLERANCE: f64 = 0.10;
 
@@ -374,8 +374,8 @@ struct Table {
 
 impl Table {
     fn read() -> Result<Self, String> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/steps.txt");
-        let text = fs::read_to_string(&path).unwrap_or_default();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("steps.txt");
+        let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let (mut compiler, mut figures) = (String::new(), BTreeMap::new());
         for line in text.lines() {
             match line.split_once(' ') {

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 pub(crate) const USAGE: &str = "\
-cargo bench --bench peers -- [measure ...] [options]
+cargo bench -p benches --bench peers -- [measure ...] [options]
 
   measure              told-16, or told for all that begin so; none: all of them
   --quick              all measures in under 3 minutes (a tenth of the work)

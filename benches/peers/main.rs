@@ -1,5 +1,5 @@
 //! moored beside what a user would pick instead: the same work, the same loop, the same run.
-//! `cargo bench --bench peers -- --help`; `benches/README.md` says how to read it.
+//! `cargo bench -p benches --bench peers -- --help`; `benches/README.md` says how to read it.
 //!
 //! From top to bottom: `measures` lists the rows and `contenders` the columns; `rounds` runs
 //! each pair in child processes and `report` prints the result. Inside a child, `rows` drives
