@@ -21,7 +21,7 @@ def need(program, package):
 
 
 def build():
-    command = ["cargo", "build", "--release", "--example", "ws_stream", "--example", "ws_load"]
+    command = ["cargo", "build", "--release", "-p", "examples", "--example", "ws_stream", "--example", "ws_load"]
     subprocess.run(command, cwd=ROOT, check=True)
 
 

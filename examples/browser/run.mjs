@@ -1,4 +1,4 @@
-// cd tests/browser && npm ci && node run.mjs [server binary] [folder for screenshots]
+// cd examples/browser && npm ci && node run.mjs [server binary] [folder for screenshots]
 //
 // The page of ws_stream in a real browser: it loads without a complaint, all tiles are drawn,
 // cancelling one stops its task, the table lives, and nobody is shut out by size or colour.
