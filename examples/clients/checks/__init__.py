@@ -1,0 +1,3 @@
+"""One file for each subject; importing it registers its checks, in this order."""
+
+from . import curl
