@@ -11,7 +11,7 @@
 //! | [`http`], [`websocket`], [`upgrade`] | the protocols |
 //! | [`socket`], [`listener`], [`ready`] | bytes and clients |
 //! | [`limits`], [`origin`] | what a client may do |
-//! | [`assets`], [`query`] | the files of a page, and the numbers in a query |
+//! | [`assets`], [`query`], [`failure`] | the files of a page, the numbers in a query, answers for tasks that fail |
 //! | [`options`] | the command line, and the exit codes |
 
 #![allow(
@@ -22,6 +22,7 @@
 
 pub mod assets;
 pub mod connection;
+pub mod failure;
 pub mod http;
 pub mod limits;
 pub mod listener;

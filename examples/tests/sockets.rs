@@ -1,8 +1,11 @@
 //! The sockets that the examples share, `examples/src`, under an app that is none of them:
 //! requests with bodies, answers out of turn, messages from a client.
 
+#[path = "util/in_process.rs"]
+mod in_process;
+
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,8 +13,8 @@ use examples::connection::Sent;
 use examples::http::{Request, Response, Route};
 use examples::limits::Limits;
 use examples::net::Net;
-use examples::origin::AllowedOrigins;
-use examples::server::{App, Server};
+use examples::server::App;
+use in_process::{connect, exchange, serve};
 use moored::ConnId;
 use tungstenite::Message;
 
@@ -54,48 +57,8 @@ impl App for Echo {
     fn turn(&mut self, _net: &mut Net) {}
 }
 
-/// Runs a server for as long as `client` takes.
-fn serve(limits: Limits, mut app: impl App + Send, client: impl FnOnce(SocketAddr)) {
-    let address = ([127, 0, 0, 1], 0).into();
-    let server = Server::bind(address, limits, AllowedOrigins::default()).expect("a free port");
-    let (address, stop) = (server.local_addr().expect("bound"), server.stopper());
-    thread::scope(|scope| {
-        let running = scope.spawn(move || server.run(&mut app));
-        // Also when a check fails, since the scope waits for the server.
-        let stop = StopOnDrop(stop);
-        client(address);
-        drop(stop);
-        running.join().expect("no panic").expect("a clean end");
-    });
-}
-
-struct StopOnDrop<F: Fn() -> bool>(F);
-
-impl<F: Fn() -> bool> Drop for StopOnDrop<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
-}
-
 fn with_echo(client: impl FnOnce(SocketAddr)) {
     serve(Limits::default(), Echo::default(), client);
-}
-
-fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).expect("it listens");
-    stream
-        .set_read_timeout(Some(Duration::from_secs(30)))
-        .expect("a timeout");
-    stream
-}
-
-/// Sends all of `request`, and reads until the server closes.
-fn exchange(address: SocketAddr, request: &[u8]) -> String {
-    let mut stream = connect(address);
-    stream.write_all(request).expect("sent");
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).expect("an end, not a reset");
-    String::from_utf8(answer).expect("text")
 }
 
 const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n\

@@ -1,0 +1,197 @@
+//! `ws_stream` on slow networks and among slow clients: everything that was accepted arrives, and
+//! who reads is alive. `examples/clients` tries the same with clients that others wrote.
+
+#[path = "util/client.rs"]
+mod client;
+#[path = "util/raw_client.rs"]
+mod raw_client;
+#[path = "util/server.rs"]
+mod server;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use client::Client;
+use raw_client::{Frame, RawClient};
+use server::{Server, until};
+
+const KIB: usize = 1024;
+
+fn start(arguments: &[&str]) -> Server {
+    Server::start("ws_stream", arguments)
+}
+
+fn until_finished(server: &Server, tasks: u64) {
+    until("the task has finished", || {
+        (server.counter("/finished") == tasks).then_some(())
+    });
+}
+
+/// U21: the kernel holds the message and the close frame, and the client does not read for a while.
+/// Nothing is lost, whatever it sends then.
+#[test]
+fn nothing_is_lost_at_the_end_whatever_the_client_sends() {
+    let server = start(&["--threads=2"]);
+    let actions: [(&str, &[u8]); 5] = [
+        ("nothing", &[]),
+        ("a ping", &[0x89, 0x80, 0, 0, 0, 0]),
+        ("a text", &[0x81, 0x81, 0, 0, 0, 0, b'a']),
+        ("a close frame", &[0x88, 0x82, 0, 0, 0, 0, 3, 232]),
+        ("its end", &[]),
+    ];
+    let mut clients: Vec<_> = actions
+        .iter()
+        // The client's kernel takes a small part of the message.
+        .map(|_| RawClient::open(server.address, "/stream?chunks=1&size=65536", 4 * KIB))
+        .collect();
+    until_finished(&server, actions.len() as u64);
+    // The time after which a server may believe that all is said is all there is to wait for.
+    thread::sleep(Duration::from_secs(3));
+    for ((what, bytes), mut client) in actions.into_iter().zip(clients.drain(..)) {
+        client.send_raw(bytes);
+        if what == "its end" {
+            client.shutdown();
+        }
+        // The server has seen what was sent when it has answered another client after that.
+        server.get("/dump");
+        let (messages, close) = client.read_stream();
+        assert_eq!((messages, close), (vec![65_536], Some(1000)), "after {what}");
+    }
+}
+
+/// U21: messages that are accepted arrive before the answer to the client's close frame, also those
+/// that the server itself still holds.
+#[test]
+fn what_was_accepted_arrives_before_the_close_frame() {
+    let server = start(&["--threads=2"]);
+    let mut client = RawClient::open(server.address, "/stream?chunks=0&size=1048576", 4 * KIB);
+    until("the first message is sent in part", || {
+        (server.parked_for_good() == 1).then_some(())
+    });
+    client.send(0x8, &1001_u16.to_be_bytes());
+    server.until_stopped(1);
+    let (messages, close) = client.read_stream();
+    assert_eq!((messages, close), (vec![1 << 20], Some(1001)));
+}
+
+/// U21, U22: a pong does not wait for the end of a long message.
+#[test]
+fn a_pong_overtakes_a_long_message() {
+    let server = start(&["--threads=2"]);
+    let mut client = RawClient::open(server.address, "/stream?chunks=1&size=4194304", 4 * KIB);
+    until("the message is sent in part", || {
+        (server.parked_for_good() == 1).then_some(())
+    });
+    client.send(0x9, b"how far?");
+    let mut before = 0;
+    loop {
+        match client.read_frame() {
+            Frame::Pong(payload) => {
+                assert_eq!(payload, b"how far?");
+                break;
+            }
+            Frame::Data { length, is_final } => {
+                before += length;
+                assert!(!is_final, "the pong has not come before the end of the message");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    println!("a pong after {} KiB of 4096 KiB", before / KIB);
+    assert!(before <= 512 * KIB, "{} KiB", before / KIB);
+    let (messages, close) = client.read_stream();
+    assert_eq!((messages, close), (vec![(4 << 20) - before], Some(1000)));
+}
+
+/// U22: a client that reads slowly is not given up, although its pongs wait; one that reads nothing
+/// is, although it sends pings.
+#[test]
+fn who_reads_is_alive_and_who_only_sends_is_not() {
+    const IDLE: Duration = Duration::from_secs(2);
+    let server = start(&["--threads=2", "--idle-timeout=2"]);
+    let mut slow = RawClient::open(server.address, "/stream?chunks=0&size=1024", 16 * KIB);
+    let mut deaf = RawClient::open(server.address, "/stream?chunks=0&size=1024", 16 * KIB);
+    let begun = Instant::now();
+    let mut is_cut = false;
+    let mut read = 0;
+    // For the rule to have its chance, the slow one must outlive it a few times.
+    while begun.elapsed() < 4 * IDLE || !is_cut {
+        // 64 KiB a second.
+        read += client_reads(&mut slow, 6554);
+        is_cut = is_cut || !deaf.try_send(0x9, b"");
+        thread::sleep(Duration::from_millis(100));
+        assert!(
+            begun.elapsed() < server::PATIENCE,
+            "the client that only pings is still served"
+        );
+    }
+    println!(
+        "the slow client has read {} KiB in {:.1?}",
+        read / KIB,
+        begun.elapsed()
+    );
+    server.until_stopped(1);
+}
+
+fn client_reads(client: &mut RawClient, bytes: usize) -> usize {
+    let read = client.read_some(bytes);
+    assert!(read > 0, "the slow client was cut");
+    read
+}
+
+/// U25: on SIGTERM and on SIGINT, everything that was accepted arrives, then 1001.
+#[test]
+fn a_signal_ends_streams_with_1001_after_what_was_accepted() {
+    for signal in ["TERM", "INT"] {
+        let mut server = start(&["--threads=2", "--grace=20"]);
+        let mut fast = Client::open(&server, "/stream?chunks=0&size=1024");
+        let mut slow = RawClient::open(server.address, "/stream?chunks=0&size=262144", 4 * KIB);
+        fast.expect_numbers(0, 10);
+        until("the slow client's task waits for it", || {
+            (server.parked_for_good() == 1).then_some(())
+        });
+        server.signal(signal);
+        let mut numbers = 10;
+        let code = loop {
+            match fast.0.read().expect("messages, and then a close frame") {
+                tungstenite::Message::Binary(bytes) => {
+                    numbers += 1;
+                    assert_eq!(bytes[..8], u64::to_le_bytes(numbers));
+                }
+                tungstenite::Message::Close(frame) => break frame.expect("with a code").code,
+                _ => {}
+            }
+        };
+        assert_eq!(u16::from(code), 1001, "after {numbers} messages");
+        drop(fast);
+        let (messages, close) = slow.read_stream();
+        assert!(messages.iter().all(|length| *length == 262_144) && !messages.is_empty());
+        assert_eq!(close, Some(1001), "SIG{signal}");
+        drop(slow);
+        assert_eq!(server.wait().code(), Some(0), "SIG{signal}");
+    }
+}
+
+/// U25: a client that reads nothing does not keep the server longer than the grace, and a second
+/// signal ends it at once.
+#[test]
+fn the_grace_is_limited_and_a_second_signal_ends_it() {
+    let mut server = start(&["--threads=2", "--grace=1"]);
+    let deaf = RawClient::open(server.address, "/stream?chunks=0&size=262144", 4 * KIB);
+    until("its task waits", || (server.parked_for_good() == 1).then_some(()));
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0));
+    drop(deaf);
+    let mut server = start(&["--threads=2", "--grace=3600"]);
+    let deaf = RawClient::open(server.address, "/stream?chunks=0&size=262144", 4 * KIB);
+    until("its task waits", || (server.parked_for_good() == 1).then_some(()));
+    server.signal("INT");
+    until("the first signal is seen", || {
+        std::net::TcpStream::connect(server.address)
+            .is_err()
+            .then_some(())
+    });
+    server.signal("INT");
+    assert_eq!(server.wait().code(), Some(130));
+    drop(deaf);
+}
