@@ -119,6 +119,7 @@ fn who_reads_is_alive_and_who_only_sends_is_not() {
         // 64 KiB a second.
         read += client_reads(&mut slow, 6554);
         is_cut = is_cut || !deaf.try_send(0x9, b"");
+        // The rate at which it reads.
         thread::sleep(Duration::from_millis(100));
         assert!(
             begun.elapsed() < server::PATIENCE,
