@@ -102,25 +102,6 @@ fn the_largest_body_passes_and_one_byte_more_does_not() {
 }
 
 #[test]
-fn a_client_that_asks_first_is_told_to_go_on() {
-    with_echo(|address| {
-        let mut stream = connect(address);
-        let head = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
-        stream.write_all(head.as_bytes()).expect("sent");
-        let mut go_on = [0; 25];
-        stream.read_exact(&mut go_on).expect("an interim answer");
-        assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
-        stream.write_all(b"ok").expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("text");
-        assert!(
-            answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nok"),
-            "{answer}"
-        );
-    });
-}
-
-#[test]
 fn answers_leave_in_the_order_of_the_requests() {
     let post = |query: &str, body: &str, connection: &str| {
         let length = body.len();
