@@ -4,6 +4,7 @@ use crate::shared::Shared;
 use crate::stats::Sums;
 use crate::status::{Status, StopReason, Timeout};
 use crate::task_dump::TaskDump;
+use std::collections::HashSet;
 use std::fmt;
 
 /// How many tasks stand how. A snapshot: while tasks move, a number may be off by those in motion.
@@ -23,12 +24,22 @@ pub struct Counts {
     pub threads: usize,
 }
 
-/// How many tasks of a dump stand how.
+/// Number of tasks of a dump in each state: by where they are (`on_worker`, `waiting`, `parked` and `ended` add up to all), and
+/// by their status.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[allow(missing_docs, reason = "each field is the status of its name")]
+#[allow(missing_docs, reason = "each field without docs is the status of its name")]
 #[non_exhaustive]
 pub struct Totals {
+    /// On a worker: its step runs at this moment. At most one for each thread.
+    pub on_worker: usize,
+    /// Waiting for a worker: not started, or started and waiting for the next turn. Without threads also a task whose
+    /// step runs inside [`run_pending`](crate::Service::run_pending).
+    pub waiting: usize,
+    /// Parked: waiting for the loop, without a thread. The same as `syncing`.
+    pub parked: usize,
+    /// Ended, not reaped.
+    pub ended: usize,
     pub queued: usize,
     pub running: usize,
     pub syncing: usize,
@@ -131,7 +142,7 @@ pub struct PoolDump {
     pub threads: usize,
     /// How many tasks stand how, by the counters.
     pub counts: Counts,
-    /// How many of `tasks` stand how.
+    /// Number of `tasks` in each state.
     pub totals: Totals,
     /// What was counted since the start.
     pub counters: Counters,
@@ -149,6 +160,7 @@ impl PoolDump {
                 from = port.copy_tasks(slot, now, &mut tasks);
             }
         }
+        keep_last_on_each_worker(&mut tasks);
         let counts = Counts::of(shared);
         Self {
             pool: shared.name.clone(),
@@ -159,6 +171,14 @@ impl PoolDump {
             counters: Counters::of(shared),
             tasks,
         }
+    }
+}
+
+/// Tasks are copied one after the other while workers go on, so a worker may be seen with several. It has left all but the last.
+fn keep_last_on_each_worker(tasks: &mut [TaskDump]) {
+    let mut seen = HashSet::new();
+    for task in tasks.iter_mut().rev() {
+        task.worker = task.worker.filter(|&worker| seen.insert(worker));
     }
 }
 
@@ -184,6 +204,12 @@ impl Totals {
     fn of(tasks: &[TaskDump]) -> Self {
         let mut totals = Self::default();
         for task in tasks {
+            *match task.status {
+                Status::Syncing => &mut totals.parked,
+                ended if ended.is_ended() => &mut totals.ended,
+                _ if task.worker.is_some() => &mut totals.on_worker,
+                _ => &mut totals.waiting,
+            } += 1;
             *match task.status {
                 Status::Queued => &mut totals.queued,
                 Status::Running => &mut totals.running,
@@ -243,7 +269,12 @@ impl fmt::Display for PoolDump {
         )?;
         writeln!(
             f,
-            "tasks     queued {}  running {}  syncing {}  stopping {}  finished {}  stopped {}  panicked {}",
+            "tasks     on a worker {}  waiting {}  parked {}  ended {}",
+            t.on_worker, t.waiting, t.parked, t.ended
+        )?;
+        writeln!(
+            f,
+            "status    queued {}  running {}  syncing {}  stopping {}  finished {}  stopped {}  panicked {}",
             t.queued, t.running, t.syncing, t.stopping, t.finished, t.stopped, t.panicked
         )?;
         self.counters.fmt(f)?;

@@ -100,6 +100,42 @@ fn a_running_task_is_shown_on_its_worker() {
     lp.ends(2);
 }
 
+/// "2 threads, running 14" does not say that 12 of them wait.
+#[test]
+fn tasks_on_a_worker_are_told_from_tasks_that_wait_for_one() {
+    let pool = pool(2);
+    let mut lp = Loop::new(&pool);
+    let gate = Gate::new();
+    let _guard = gate.guard();
+    for conn in 0..3 {
+        lp.enqueue(conn, Work::parks()).unwrap();
+    }
+    let parked = lp.parked(3);
+    for conn in 3..5 {
+        lp.enqueue(conn, Work::at(&gate)).unwrap();
+    }
+    gate.wait_for(2);
+    // One that has started waits for its next turn, four wait for their first.
+    resume(&mut lp, parked[0]);
+    for conn in 5..9 {
+        lp.enqueue(conn, Work::done()).unwrap();
+    }
+    let dump = pool.dump();
+    let totals = dump.totals;
+    assert_eq!(
+        [totals.on_worker, totals.waiting, totals.parked, totals.ended],
+        [2, 5, 2, 0]
+    );
+    assert_eq!([totals.queued, totals.running, totals.syncing], [4, 3, 2]);
+    let text = dump.to_string();
+    assert!(
+        text.contains("\ntasks     on a worker 2  waiting 5  parked 2  ended 0\n"),
+        "{text}"
+    );
+    gate.open();
+    lp.ends(6);
+}
+
 /// A step that the loop runs is on no worker, nor is a task that a worker has run and that is parked now.
 #[test]
 fn a_task_that_is_on_no_worker_is_shown_on_none() {
@@ -163,6 +199,11 @@ fn every_task_is_counted_where_it_belongs() {
         totals.panicked,
     ];
     assert_eq!(all, [9, 1, 1, 1, 1, 2, 1]);
+    // Those that are queued, running and stopping wait for a thread, which this pool has not.
+    assert_eq!(
+        [totals.on_worker, totals.waiting, totals.parked, totals.ended],
+        [0, 11, 1, 4]
+    );
     assert_eq!(dump.counts, pool.counts());
     let counts = dump.counts;
     assert_eq!(
@@ -346,11 +387,12 @@ fn the_text_tells_all_that_was_counted() {
     }
     lp.connection_closed(4);
     let text = pool.dump().to_string();
-    let head: Vec<&str> = text.lines().take(6).skip(1).collect();
+    let head: Vec<&str> = text.lines().take(7).skip(1).collect();
     assert_eq!(
-        head[..4],
+        head[..5],
         [
-            "tasks     queued 0  running 0  syncing 1  stopping 0  finished 0  stopped 13  panicked 3",
+            "tasks     on a worker 0  waiting 0  parked 1  ended 16",
+            "status    queued 0  running 0  syncing 1  stopping 0  finished 0  stopped 13  panicked 3",
             "since start  accepted 17  finished 0  stopped 13  panicked 3",
             "refused   queue full 5  too many tasks 0  finished 0",
             "stopped   stopped by itself 4  dequeued 0  connection closed 9  queue timeout 0  \
@@ -358,7 +400,7 @@ fn the_text_tells_all_that_was_counted() {
         ]
     );
     assert!(
-        head[4].starts_with("work      steps 8  syncs 1  wakes 1  "),
+        head[5].starts_with("work      steps 8  syncs 1  wakes 1  "),
         "{text}"
     );
 }
@@ -495,6 +537,9 @@ fn the_dump_is_json_with_serde() {
         (&json["totals"]["syncing"], &json["totals"]["stopped"]),
         (&1.into(), &1.into())
     );
+    for (place, tasks) in [("on_worker", 0), ("waiting", 0), ("parked", 1), ("ended", 1)] {
+        assert_eq!(json["totals"][place], tasks, "{place}");
+    }
     assert_eq!(
         (
             &json["counters"]["accepted"],

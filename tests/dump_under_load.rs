@@ -2,7 +2,7 @@
 
 mod util;
 
-use moored::{BoxTask, PoolDump, Status, TaskReturn, TaskStatus, ThreadPool, task_fn};
+use moored::{BoxTask, PoolDump, Resume, Status, TaskReturn, TaskStatus, ThreadPool, task_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use util::{Count, Gate, Loop, Work, panic_silently, pool, within_patience};
@@ -101,6 +101,56 @@ fn four_threads_dump_in_a_tight_loop_under_load() {
             ended += lp.ends(100).len();
         }
     });
+}
+
+/// A dump is no snapshot: a worker may be at another task when the next one is copied. Still it is shown with one at most.
+#[test]
+fn a_dump_under_load_shows_at_most_one_task_on_each_worker() {
+    const THREADS: usize = 2;
+    let pool = pool(THREADS);
+    let mut lp = Loop::new(&pool);
+    let over = Arc::new(AtomicBool::new(false));
+    for conn in 0..1_000 {
+        let over = Arc::clone(&over);
+        let work = Work::new(move |_, _| {
+            if over.load(SeqCst) {
+                TaskReturn::TaskDone
+            } else {
+                TaskReturn::Sync
+            }
+        });
+        lp.enqueue(conn, work).unwrap();
+    }
+    let mut seen = 0;
+    std::thread::scope(|scope| {
+        let guard = Over(&over);
+        let dumps = scope.spawn(|| {
+            let mut seen = 0;
+            for _ in 0..300 {
+                let dump = pool.dump();
+                let mut workers: Vec<_> = dump.tasks.iter().filter_map(|task| task.worker).collect();
+                assert_eq!(workers.len(), dump.totals.on_worker);
+                workers.sort_unstable();
+                workers.dedup();
+                assert_eq!(
+                    workers.len(),
+                    dump.totals.on_worker,
+                    "a worker is shown with two tasks"
+                );
+                assert!(dump.totals.on_worker <= THREADS, "{:?}", dump.totals);
+                seen += dump.totals.on_worker;
+            }
+            seen
+        });
+        while !dumps.is_finished() {
+            for id in lp.take_ready() {
+                lp.task_sync(id, Resume::Continue);
+            }
+        }
+        drop(guard);
+        seen = dumps.join().unwrap();
+    });
+    assert!(seen > 0, "no task was seen on a worker");
 }
 
 /// S27: a dump of a hundred thousand tasks, while a worker goes on.
