@@ -19,8 +19,25 @@ impl<'a> Query<'a> {
         )
     }
 
-    /// The number called `name`, or `default` if it is not there.
+    /// The whole number called `name`, or `default` if it is not there.
     pub fn take_number<N>(&mut self, name: &str, default: N, range: RangeInclusive<N>) -> Result<N, String>
+    where
+        N: FromStr + PartialOrd + Display,
+    {
+        self.take("a whole number", name, default, range)
+    }
+
+    /// The decimal number called `name`, or `default` if it is not there. No range has NaN in it.
+    pub fn take_decimal(
+        &mut self,
+        name: &str,
+        default: f64,
+        range: RangeInclusive<f64>,
+    ) -> Result<f64, String> {
+        self.take("a number", name, default, range)
+    }
+
+    fn take<N>(&mut self, kind: &str, name: &str, default: N, range: RangeInclusive<N>) -> Result<N, String>
     where
         N: FromStr + PartialOrd + Display,
     {
@@ -31,7 +48,7 @@ impl<'a> Query<'a> {
         match value.parse() {
             Ok(number) if range.contains(&number) => Ok(number),
             _ => Err(format!(
-                "{name} must be a whole number from {} to {}",
+                "{name} must be {kind} from {} to {}",
                 range.start(),
                 range.end()
             )),

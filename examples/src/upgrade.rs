@@ -10,10 +10,7 @@ use crate::origin::AllowedOrigins;
 /// Checks everything about a handshake except whether there is room for it. `Err` is the answer.
 pub fn check(request: &Request, origins: &AllowedOrigins) -> Result<(), Response> {
     if !request.wants_websocket() {
-        let answer = Response::text(426, "this path speaks WebSocket only");
-        return Err(answer
-            .header("Upgrade", "websocket")
-            .header("Connection", "Upgrade"));
+        return Err(required());
     }
     if request.header(header::SEC_WEBSOCKET_VERSION) != Some("13") {
         let answer = Response::text(426, "this server speaks WebSocket version 13");
@@ -37,6 +34,13 @@ pub fn check(request: &Request, origins: &AllowedOrigins) -> Result<(), Response
         ));
     }
     Ok(())
+}
+
+/// The answer to a request for something else than a WebSocket.
+pub fn required() -> Response {
+    Response::text(426, "this path speaks WebSocket only")
+        .header("Upgrade", "websocket")
+        .header("Connection", "Upgrade")
 }
 
 /// The answer that makes the connection of a checked request a WebSocket.

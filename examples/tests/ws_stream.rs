@@ -6,6 +6,7 @@ mod client;
 #[path = "util/server.rs"]
 mod server;
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -116,22 +117,118 @@ fn a_client_of_the_lws_example_gets_an_endless_stream() {
     assert!(matches!(client.0.read(), Ok(Message::Binary(bytes)) if bytes.len() == 1024));
 }
 
+/// What the messages of a socket of `/tiles` have brought: per tile its rectangle, and the pixels.
+type Tiles = HashMap<u32, ([u32; 4], Vec<u8>)>;
+
+/// Reads until the server closes the socket with code 1000. `padding`: bytes after the pixels of each message.
+fn read_tiles(client: &mut Client, padding: usize) -> Tiles {
+    let mut tiles = Tiles::new();
+    loop {
+        let bytes = match client.0.read().expect("a message") {
+            Message::Binary(bytes) => bytes,
+            Message::Close(frame) => {
+                assert_eq!(frame.map(|frame| u16::from(frame.code)), Some(1000));
+                return tiles;
+            }
+            other => panic!("{other:?}"),
+        };
+        let field = |index: usize| {
+            let bytes = bytes[4 * index..][..4].try_into().expect("four bytes");
+            u32::from_le_bytes(bytes)
+        };
+        let (_, pixels) = tiles
+            .entry(field(0))
+            .or_insert(([field(1), field(2), field(3), field(4)], Vec::new()));
+        assert_eq!(
+            pixels.len(),
+            4 * field(5) as usize,
+            "no pixel is missing or doubled"
+        );
+        let end = 28 + 4 * field(6) as usize;
+        assert_eq!(bytes.len(), end + padding);
+        pixels.extend_from_slice(&bytes[28..end]);
+    }
+}
+
 #[test]
 fn a_tile_comes_whole() {
     let server = start(&[]);
-    let mut client = Client::open(&server, "/tiles?tile=200&of=256&depth=2");
-    let (mut rows, mut done) = (0, (0, 40));
-    while let Message::Binary(bytes) = client.0.read().expect("a message") {
-        let field = |index: usize| u16::from_le_bytes([bytes[2 * index], bytes[2 * index + 1]]);
-        assert_eq!([field(0), field(1), field(2)], [480, 480 + rows, 60]);
-        assert_eq!(
-            bytes.len(),
-            12 + 4 * usize::from(field(2)) * usize::from(field(3))
+    for padding in [0, 5_000] {
+        let path = format!("/tiles?tile=200&of=256&samples=1&padding={padding}");
+        let tiles = read_tiles(&mut Client::open(&server, &path), padding);
+        let (area, pixels) = &tiles[&200];
+        assert_eq!((tiles.len(), area), (1, &[480, 480, 60, 40]));
+        assert_eq!(pixels.len(), 4 * 60 * 40);
+        assert!(
+            pixels.chunks(4).all(|pixel| pixel[3] == 255),
+            "every pixel has a colour"
         );
-        rows += field(3);
-        done = (field(4), field(5));
     }
-    assert_eq!((rows, done), (40, (40, 40)));
+}
+
+/// One WebSocket, 500 tasks: it is closed when the last has ended.
+#[test]
+fn one_socket_can_ask_for_many_tiles() {
+    let server = start(&["--threads=2"]);
+    let path = "/tiles?tile=12&count=500&of=512&samples=1&iterations=50";
+    let tiles = read_tiles(&mut Client::open(&server, path), 0);
+    assert_eq!(tiles.len(), 500);
+    for (tile, (area, pixels)) in tiles {
+        assert!((12..512).contains(&tile));
+        assert_eq!(area, [tile % 32 * 30, tile / 32 * 40, 30, 40]);
+        assert_eq!(pixels.len(), 4 * 30 * 40);
+    }
+    until("all are reaped", || {
+        (server.counter("/finished") == 500).then_some(())
+    });
+}
+
+/// A client that does not read holds up its own tasks only, and a message or two of each; when it reads on, nothing is missing.
+#[test]
+fn many_tiles_of_a_client_that_does_not_read_wait_for_it() {
+    let server = start(&["--threads=2"]);
+    let path = "/tiles?tile=0&count=64&of=64&samples=1&iterations=50&padding=1048576";
+    let mut slow = Client::open(&server, path);
+    until("all its tasks are parked or have ended", || {
+        let dump = server.dump();
+        (dump["totals"]["on_worker"] == 0 && dump["totals"]["waiting"] == 0 && dump["totals"]["parked"] != 0)
+            .then_some(())
+    });
+    let other = read_tiles(&mut Client::open(&server, "/tiles?tile=0&of=64&samples=1"), 0);
+    assert_eq!(other[&0].1.len(), 4 * 120 * 80);
+    assert_eq!(read_tiles(&mut slow, 1 << 20).len(), 64);
+}
+
+/// If the queue has no room for all of them, none is accepted.
+#[test]
+fn a_client_that_asks_for_more_tiles_than_the_queue_holds_is_told_so() {
+    let server = start(&["--threads=1", "--max-queue-depth=100"]);
+    let answer = server.exchange(upgrade(&server, "/tiles?tile=0&count=500&of=512"));
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+    assert!(answer.body.contains("queue"), "{}", answer.body);
+    let why = server.get("/tiles?tile=0&count=500&of=512");
+    assert_eq!(
+        (why.status, &*why.body),
+        (503, "tasks: 500, room in the queue: 100\n")
+    );
+    until("those that were accepted are cancelled", || {
+        (server.dump()["tasks"].as_array().map(Vec::len) == Some(0)).then_some(())
+    });
+    let tiles = read_tiles(&mut Client::open(&server, "/tiles?count=50&of=512&samples=1"), 0);
+    assert_eq!(tiles.len(), 50);
+}
+
+/// S12: the client leaves, and all its tasks stop.
+#[test]
+fn a_client_that_leaves_takes_all_its_tiles_with_it() {
+    let server = start(&["--threads=2"]);
+    let path = "/tiles?tile=0&count=500&of=512&x=-0.1&y=0.7&width=0.1&samples=400&iterations=10000";
+    let client = Client::open(&server, path);
+    assert_eq!(server.counter("/accepted"), 500);
+    drop(client);
+    until("its tasks have stopped", || {
+        (server.counter("/stopped/connection_closed") + server.counter("/finished") == 500).then_some(())
+    });
 }
 
 /// S10: Ctrl-C ends everything, also a client that does not listen.
@@ -199,6 +296,8 @@ fn no_connection_left_is_told_before_the_upgrade() {
     let answer = server.exchange(upgrade(&server, "/stream"));
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
     assert_eq!(server.get("/").status, 200, "the page is still served");
+    // A browser does not tell a page why its WebSocket has failed: a plain request does.
+    assert_eq!(server.get("/tiles").status, 503);
     drop(open);
     until("there is room again", || {
         (server.exchange(upgrade(&server, "/stream")).status == 101).then_some(())
@@ -211,7 +310,7 @@ fn a_full_queue_is_told_before_the_upgrade() {
     let server = start(&["--threads=1", "--max-queue-depth=1"]);
     let mut streams: Vec<_> = (0..64).map(|_| server.connect()).collect();
     for stream in &mut streams {
-        let request = upgrade(&server, "/tiles?tile=0&of=8&depth=6");
+        let request = upgrade(&server, "/tiles?tile=0&of=8&width=0.01&x=-0.75&y=0.1&samples=100");
         stream
             .write_all(request.as_bytes())
             .expect("a request can be sent");

@@ -43,7 +43,33 @@ fn a_request_that_will_not_do_is_told_why() {
         ("/stream?chunk=5", "not known, or given twice: \"chunk\""),
         ("/tiles?of=7", "of must be a power of two"),
         ("/tiles?tile=8&of=8", "tile must be a whole number from 0 to 7"),
-        ("/tiles?depth=99", "depth must be a whole number"),
+        (
+            "/tiles?tile=8&of=16&count=9",
+            "count must be a whole number from 1 to 8",
+        ),
+        ("/tiles?x=nan", "x must be a number from -4 to 4"),
+        ("/tiles?y=-inf", "y must be a number from -4 to 4"),
+        ("/tiles?y=4.1", "y must be a number from -4 to 4"),
+        (
+            "/tiles?width=1e-13",
+            "width must be a number from 0.000000000001 to 8",
+        ),
+        ("/tiles?width=0", "width must be a number"),
+        ("/tiles?width=wide", "width must be a number"),
+        (
+            "/tiles?iterations=20001",
+            "iterations must be a whole number from 1 to 20000",
+        ),
+        (
+            "/tiles?samples=0",
+            "samples must be a whole number from 1 to 4096",
+        ),
+        ("/tiles?count=65&of=128&padding=1048576", "count times padding"),
+        ("/tiles?samples=4096&iterations=1000", "samples times iterations"),
+        (
+            "/tiles?padding=1048577",
+            "padding must be a whole number from 0 to 1048576",
+        ),
         ("/", "lws-minimal"),
     ] {
         let answer = server.exchange(upgrade(path, KEY));
@@ -54,6 +80,7 @@ fn a_request_that_will_not_do_is_told_why() {
     assert_eq!(server.get("/nowhere").status, 404);
     assert_eq!(server.get("/dump.json?limit=x").status, 400);
     assert_eq!(server.get("/stream").status, 426);
+    assert_eq!(server.get("/tiles?x=nan").status, 400);
 }
 
 #[test]
@@ -85,6 +112,13 @@ fn the_page_allows_itself_nothing_it_does_not_need() {
         ("/", "text/html; charset=utf-8"),
         ("/page.css", "text/css; charset=utf-8"),
         ("/page.js", "text/javascript; charset=utf-8"),
+        ("/chart.js", "text/javascript; charset=utf-8"),
+        ("/dom.js", "text/javascript; charset=utf-8"),
+        ("/pool.js", "text/javascript; charset=utf-8"),
+        ("/server.js", "text/javascript; charset=utf-8"),
+        ("/sockets.js", "text/javascript; charset=utf-8"),
+        ("/tiles.js", "text/javascript; charset=utf-8"),
+        ("/view.js", "text/javascript; charset=utf-8"),
         ("/favicon.svg", "image/svg+xml"),
     ] {
         let answer = server.get(path);

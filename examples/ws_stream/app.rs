@@ -9,19 +9,19 @@ use examples::http::{Request, Response, Route};
 use examples::net::Net;
 use examples::query::Query;
 use examples::server::{App, Server};
+use examples::upgrade;
 use http::header::SEC_WEBSOCKET_PROTOCOL;
 use moored::{
     ConnId, EnqueueError, Resume, Service, StopReason, TaskId, TaskOptions, TaskStatus, ThreadPool,
 };
 use tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::job::{Job, Source};
+use crate::job::{Job, LWS_PROTOCOL, Source};
 use crate::mandelbrot::Tile;
+use crate::options::Options;
 use crate::page;
 use crate::stream::Stream;
 
-/// The subprotocol of the libwebsockets example this one has grown from.
-const LWS_PROTOCOL: &str = "lws-minimal";
 /// Tasks that `/dump.json` lists, unless it is asked for more.
 const DUMPED_TASKS: usize = 200;
 /// Tasks that are resumed together. One by one, many would find the workers asleep again and
@@ -34,22 +34,23 @@ pub struct WsStream<'pool> {
     service: Service<Job>,
     /// The page's files by their paths.
     files: HashMap<&'static str, Asset>,
-    /// Tasks whose message has been sent in part: they go on when the client has read the rest.
-    unread: HashMap<ConnId, TaskId>,
+    /// Per blocked connection: the task whose message has been sent in part, then the tasks whose
+    /// messages wait behind it. They go on when the client has read.
+    unread: HashMap<ConnId, Vec<TaskId>>,
     /// Tasks whose message has been sent, and that are about to go on.
     sent: Vec<TaskId>,
     max_connections: usize,
+    max_queue_depth: usize,
 }
 
-/// A WebSocket that is asked for: what to send on it, and what to call it.
+/// A WebSocket that is asked for: a task for each source, and the subprotocol.
 struct Wanted {
-    source: Source,
-    name: &'static str,
+    sources: Vec<Source>,
     protocol: Option<&'static str>,
 }
 
 impl<'pool> WsStream<'pool> {
-    pub fn new(pool: &'pool ThreadPool, server: &Server, max_connections: usize) -> Self {
+    pub fn new(pool: &'pool ThreadPool, server: &Server, options: &Options) -> Self {
         let service = pool.service(server.waker());
         Self {
             pool,
@@ -57,23 +58,49 @@ impl<'pool> WsStream<'pool> {
             files: page::files(),
             unread: HashMap::new(),
             sent: Vec::new(),
-            max_connections,
+            max_connections: options.max_connections,
+            max_queue_depth: options.max_queue_depth,
         }
     }
 
-    /// A task for the connection, or the answer that says why not. The task comes before the
-    /// upgrade, so that a full queue can still be told as an HTTP status.
+    /// Submits the tasks of the connection, or gives the answer that says why not. They are
+    /// submitted before the upgrade, so that a full queue can still be told as an HTTP status.
     fn start(&mut self, net: &Net, id: ConnId, request: &Request) -> Result<Option<&'static str>, Response> {
         let wanted = wanted(request)?;
+        self.check_connections(net)?;
+        for source in wanted.sources {
+            let options = TaskOptions::new().name(source.name());
+            let Err(refused) = self.service.enqueue_with(id, Job::new(source), options) else {
+                continue;
+            };
+            // All or nothing: the tasks before this one are cancelled.
+            self.service.connection_closed(id);
+            return Err(match refused {
+                EnqueueError::Finished(_) => Response::come_back(5, "the server is going down"),
+                full => Response::come_back(1, &full.to_string()),
+            });
+        }
+        Ok(wanted.protocol)
+    }
+
+    fn check_connections(&self, net: &Net) -> Result<(), Response> {
         if net.websockets() >= self.max_connections {
             return Err(Response::come_back(1, "all connections are taken"));
         }
-        let options = TaskOptions::new().name(wanted.name);
-        match self.service.enqueue_with(id, Job::new(wanted.source), options) {
-            Ok(_) => Ok(wanted.protocol),
-            Err(EnqueueError::Finished(_)) => Err(Response::come_back(5, "the server is going down")),
-            Err(full) => Err(Response::come_back(1, &full.to_string())),
+        Ok(())
+    }
+
+    /// The answer to a WebSocket's path without an upgrade. A browser does not tell a page why its
+    /// WebSocket has failed; here the page can ask.
+    fn explain(&self, net: &Net, request: &Request) -> Result<(), Response> {
+        let tasks = wanted(request)?.sources.len();
+        self.check_connections(net)?;
+        let room = self.max_queue_depth.saturating_sub(self.pool.counts().queued);
+        if tasks > room {
+            let why = format!("tasks: {tasks}, room in the queue: {room}");
+            return Err(Response::come_back(1, &why));
         }
+        Ok(())
     }
 
     /// Sees to a task that has parked or ended.
@@ -84,14 +111,24 @@ impl<'pool> WsStream<'pool> {
             return;
         };
         match status {
-            TaskStatus::Syncing(job) => match net.send(id, job.message()) {
-                Sent::All => self.sent.push(task),
-                // The job stays parked, and its message with it.
-                Sent::Partly => drop(self.unread.insert(id, task)),
-                // `closed` has stopped it, or is about to.
-                Sent::Gone => {}
-            },
-            TaskStatus::Finished(_) => net.close(id, CloseCode::Normal, ""),
+            TaskStatus::Syncing(job) => {
+                if let Some(waiting) = self.unread.get_mut(&id) {
+                    waiting.push(task);
+                    return;
+                }
+                match net.send(id, job.message()) {
+                    Sent::All => self.sent.push(task),
+                    // The job stays parked, and its message with it.
+                    Sent::Partly => drop(self.unread.insert(id, vec![task])),
+                    // `closed` has stopped it, or is about to.
+                    Sent::Gone => {}
+                }
+            }
+            TaskStatus::Finished(_) => {
+                if self.service.tasks_of(id).is_empty() {
+                    net.close(id, CloseCode::Normal, "");
+                }
+            }
             TaskStatus::Stopped(why, _) => net.close(id, CloseCode::Away, reason(why)),
             TaskStatus::Panicked(_) => net.close(id, CloseCode::Error, "the task has panicked"),
             TaskStatus::Queued | TaskStatus::Running | TaskStatus::Stopping => {}
@@ -104,7 +141,7 @@ impl<'pool> WsStream<'pool> {
         }
     }
 
-    fn get(&self, request: &Request) -> Response {
+    fn get(&self, net: &Net, request: &Request) -> Response {
         match request.path() {
             "/dump" => Response::new(200)
                 .body("text/plain; charset=utf-8", self.pool.dump().to_string())
@@ -112,6 +149,7 @@ impl<'pool> WsStream<'pool> {
             "/dump.json" => self
                 .dump_json(request.query())
                 .unwrap_or_else(|why| Response::text(400, &why)),
+            "/stream" | "/tiles" => self.explain(net, request).err().unwrap_or_else(upgrade::required),
             path => match self.files.get(path) {
                 Some(file) => file.answer(request),
                 // `route` lets no other path through.
@@ -136,9 +174,8 @@ impl<'pool> WsStream<'pool> {
 impl App for WsStream<'_> {
     fn route(&self, path: &str) -> Option<Route> {
         match path {
-            "/" => Some(Route::get().or_websocket()),
+            "/" | "/stream" | "/tiles" => Some(Route::get().or_websocket()),
             "/dump" | "/dump.json" => Some(Route::get()),
-            "/stream" | "/tiles" => Some(Route::websocket()),
             _ => self.files.contains_key(path).then(Route::get),
         }
     }
@@ -149,7 +186,7 @@ impl App for WsStream<'_> {
 
     fn request(&mut self, net: &mut Net, id: ConnId, request: Request) {
         if !request.is_handshake {
-            net.answer(id, request.number, self.get(&request));
+            net.answer(id, request.number, self.get(net, &request));
             return;
         }
         match self.start(net, id, &request) {
@@ -168,10 +205,15 @@ impl App for WsStream<'_> {
         self.resume_sent();
     }
 
-    fn drained(&mut self, _net: &mut Net, id: ConnId) {
-        if let Some(task) = self.unread.remove(&id) {
+    fn drained(&mut self, net: &mut Net, id: ConnId) {
+        let mut tasks = self.unread.remove(&id).into_iter().flatten();
+        if let Some(task) = tasks.next() {
             self.service.task_sync(task, Resume::Continue);
         }
+        for task in tasks {
+            self.serve(net, task);
+        }
+        self.resume_sent();
     }
 
     fn closed(&mut self, _net: &mut Net, id: ConnId) {
@@ -190,25 +232,22 @@ impl App for WsStream<'_> {
 
 fn wanted(request: &Request) -> Result<Wanted, Response> {
     let query = request.query();
-    let (source, name, protocol) = match request.path() {
-        "/stream" => (Stream::from_query(query).map(Source::Stream), "stream", None),
-        "/tiles" => (Tile::from_query(query).map(Source::Tile), "tile", None),
-        _ if request.lists(SEC_WEBSOCKET_PROTOCOL, LWS_PROTOCOL) => (
-            Ok(Source::Stream(Stream::endless())),
-            LWS_PROTOCOL,
-            Some(LWS_PROTOCOL),
-        ),
-        _ => (
-            Err(format!("/ speaks the subprotocol {LWS_PROTOCOL} only")),
-            "",
+    let (sources, protocol) = match request.path() {
+        "/stream" => (
+            Stream::from_query(query).map(|stream| vec![Source::Stream(stream)]),
             None,
         ),
+        "/tiles" => (
+            Tile::from_query(query).map(|tiles| tiles.into_iter().map(Source::Tile).collect()),
+            None,
+        ),
+        _ if request.lists(SEC_WEBSOCKET_PROTOCOL, LWS_PROTOCOL) => {
+            (Ok(vec![Source::Lws(Stream::endless())]), Some(LWS_PROTOCOL))
+        }
+        _ => (Err(format!("/ speaks the subprotocol {LWS_PROTOCOL} only")), None),
     };
-    Ok(Wanted {
-        source: source.map_err(|why| Response::text(400, &why))?,
-        name,
-        protocol,
-    })
+    let sources = sources.map_err(|why| Response::text(400, &why))?;
+    Ok(Wanted { sources, protocol })
 }
 
 fn reason(why: StopReason) -> &'static str {

@@ -1,9 +1,14 @@
 //! What the workers run: a source of messages that waits after each until it has been sent.
 
+use std::borrow::Cow;
+
 use moored::{Context, Task, TaskReturn};
 
 use crate::mandelbrot::Tile;
 use crate::stream::Stream;
+
+/// The subprotocol of the libwebsockets example this one has grown from.
+pub const LWS_PROTOCOL: &str = "lws-minimal";
 
 #[derive(Debug)]
 pub struct Job {
@@ -16,7 +21,21 @@ pub struct Job {
 #[derive(Debug)]
 pub enum Source {
     Stream(Stream),
+    /// For a client of the libwebsockets example.
+    Lws(Stream),
     Tile(Tile),
+}
+
+impl Source {
+    /// What dumps call its task.
+    pub fn name(&self) -> Cow<'static, str> {
+        match self {
+            Self::Stream(_) => "stream".into(),
+            Self::Lws(_) => LWS_PROTOCOL.into(),
+            // As the page counts them: from 1.
+            Self::Tile(tile) => format!("tile {}/{}", tile.index() + 1, tile.of()).into(),
+        }
+    }
 }
 
 impl Job {
@@ -39,7 +58,7 @@ impl Task for Job {
             return TaskReturn::Stopped;
         }
         let more = match &mut self.source {
-            Source::Stream(stream) => stream.write_next(&mut self.message),
+            Source::Stream(stream) | Source::Lws(stream) => stream.write_next(&mut self.message),
             Source::Tile(tile) => tile.write_next(&mut self.message),
         };
         if more {

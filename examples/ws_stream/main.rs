@@ -64,7 +64,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         .threads(options.threads)
         .max_queue_depth(options.max_queue_depth)
         .build()?;
-    let mut app = WsStream::new(&pool, &server, options.max_connections);
+    let mut app = WsStream::new(&pool, &server, options);
     greet(server.local_addr()?)?;
     server.run(&mut app)?;
     // Tasks that their connections' ends have not reached yet.

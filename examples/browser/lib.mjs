@@ -1,0 +1,174 @@
+// What the tests of the page share: a server, a browser, and ways to wait for a fact.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { connect } from "node:net";
+import { createInterface } from "node:readline";
+import puppeteer from "puppeteer-core";
+
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+export const WIDE = { width: 1280, height: 900 };
+export const NARROW = { width: 320, height: 800 };
+/// A picture that takes as little time as can be.
+export const FAST = "?x=-0.65&y=0&width=3.4&seconds=1";
+const PATIENCE = 90_000;
+
+/// Starts a server and waits until it listens.
+export async function startServer(binary, ...options) {
+  const child = spawn(binary, ["--port", "0", "--threads", "2", ...options], { stdio: ["ignore", "pipe", "inherit"] });
+  const failed = new Promise((_, reject) => child.once("error", reject));
+  const lines = createInterface({ input: child.stdout });
+  const line = new Promise((resolve) => lines.once("line", resolve));
+  const url = (await Promise.race([line, failed])).match(/http:\S+/)[0];
+  return { child, url };
+}
+
+/// Ends a server; its exit code.
+export async function stopServer({ child }, signal = "SIGINT") {
+  if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
+  const exit = new Promise((resolve) => child.once("exit", resolve));
+  child.kill(signal);
+  return exit;
+}
+
+export function startBrowser(userDataDir) {
+  return puppeteer.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    userDataDir,
+    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+      "--disable-background-networking", "--disable-component-update"],
+  });
+}
+
+// Runs in the page before its scripts: counts what cannot be seen from outside.
+function observe() {
+  const seen = (window.seen = { texts: new Set(), charts: 0, shift: 0, shifts: [] });
+  const { fillText } = CanvasRenderingContext2D.prototype;
+  CanvasRenderingContext2D.prototype.fillText = function (text, ...rest) {
+    seen.texts.add(text);
+    seen.charts += text === "now" ? 1 : 0;
+    return fillText.call(this, text, ...rest);
+  };
+  new PerformanceObserver((list) => {
+    for (const entry of list.getEntries()) {
+      if (entry.hadRecentInput) continue;
+      seen.shift += entry.value;
+      seen.shifts.push(`${entry.value.toFixed(4)} ${entry.sources.map(({ node }) => node?.id || node?.className || node?.nodeName)}`);
+    }
+  }).observe({ type: "layout-shift", buffered: true });
+}
+
+/// A page that remembers every complaint of the browser, and how often it has asked for the dump.
+export async function openPage(browser, address, viewport = WIDE, features = []) {
+  const page = await browser.newPage();
+  const complaints = [];
+  const dumps = [];
+  page.on("console", (message) => {
+    if (["error", "warn"].includes(message.type())) complaints.push(message.text());
+  });
+  page.on("pageerror", (error) => complaints.push(String(error)));
+  page.on("requestfailed", (request) => complaints.push(`${request.url()} failed`));
+  page.on("response", (response) => {
+    if (response.status() >= 400) complaints.push(`${response.url()}: ${response.status()}`);
+    if (response.url().includes("/dump.json")) dumps.push(performance.now());
+  });
+  await page.evaluateOnNewDocument(observe);
+  await page.setViewport(viewport);
+  await page.emulateMediaFeatures(features);
+  await page.goto(address);
+  return { page, complaints, dumps };
+}
+
+export const text = (page, selector) => page.$eval(selector, (element) => element.textContent);
+
+export const tilesIn = (page, state) => page.$$eval(`.tile[data-state="${state}"]`, (tiles) => tiles.length);
+
+export const tileTexts = (page) => page.$$eval(".tile output", (outputs) => outputs.map((output) => output.textContent));
+
+/// Waits until so many tiles are in a state.
+export const untilTiles = (page, count, state = "done") =>
+  page.waitForFunction(
+    (count, state) => document.querySelectorAll(`.tile[data-state="${state}"]`).length === count,
+    { timeout: PATIENCE }, count, state);
+
+/// Waits until so many tiles have begun to come, or more.
+export const untilDrawing = (page, count) =>
+  page.waitForFunction(
+    (count) => document.querySelectorAll('.tile:is([data-state="drawing"], [data-state="done"])').length >= count,
+    { timeout: PATIENCE }, count);
+
+export const untilText = (page, selector, pattern) =>
+  page.waitForFunction(
+    (selector, source) => new RegExp(source).test(document.querySelector(selector).textContent),
+    { timeout: PATIENCE }, selector, pattern.source);
+
+export const dumpOf = async (url) => (await fetch(`${url}dump.json?limit=2000`)).json();
+
+export async function stoppedTasks(url) {
+  const { counters } = await dumpOf(url);
+  const sum = (value) =>
+    typeof value === "object" ? Object.values(value).reduce((total, part) => total + sum(part), 0) : value;
+  return sum(counters.stopped);
+}
+
+/// Reads until what is read is right; gives it.
+export async function until(what, read, isRight) {
+  const end = Date.now() + PATIENCE;
+  for (;;) {
+    const value = await read();
+    if (isRight(value)) return value;
+    assert(Date.now() < end, `${what}: last seen ${JSON.stringify(value)}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/// The view in the address bar.
+export function viewIn(page) {
+  const query = new URL(page.url()).searchParams;
+  return Object.fromEntries(["x", "y", "width"].map((name) => [name, Number(query.get(name))]));
+}
+
+export const untilView = (page, what, isRight) => until(what, () => viewIn(page), isRight);
+
+export const isNear = (one, other, tolerance) => Math.abs(one - other) <= tolerance;
+
+/// Clients that never read: their tasks stay parked, however fast the machine is, until they are destroyed.
+function stalledClients(url, count) {
+  const { hostname, port, host } = new URL(url);
+  return Array.from({ length: count }, () => {
+    const socket = connect(Number(port), hostname);
+    socket.pause();
+    socket.on("error", () => {});
+    socket.write(`GET /stream?chunks=0&size=1048576 HTTP/1.1\r\nHost: ${host}\r\nConnection: Upgrade\r\n` +
+      "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n");
+    return socket;
+  });
+}
+
+/// Runs `use` while that many tasks are parked for good, which the table of the page shows.
+export async function whileStalled(page, url, count, use) {
+  const clients = stalledClients(url, count);
+  try {
+    await page.waitForFunction(
+      (count) => [...document.querySelectorAll("#dump tr:not([hidden])")]
+        .filter((row) => /stream.*parked/.test(row.textContent)).length === count,
+      { timeout: PATIENCE }, count);
+    await use();
+  } finally {
+    for (const client of clients) client.destroy();
+  }
+}
+
+/// What axe finds, in both colour schemes.
+export async function axeFindings(page) {
+  const findings = [];
+  for (const value of ["light", "dark"]) {
+    await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value }]);
+    await page.evaluate(axe);
+    const { violations } = await page.evaluate(() => window.axe.run());
+    findings.push(...violations.map(({ id, nodes }) => [value, id, nodes.map((node) => node.html)]));
+  }
+  return findings;
+}
