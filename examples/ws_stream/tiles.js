@@ -156,7 +156,9 @@ class Tile {
       if (this.socket || !this.isOpen()) return;
       if (status === 503) this.show("full", "server full");
       else if (status === 400) this.fail("refused");
-      else this.lose();
+      else if (status === null) this.lose();
+      // There is room again by now.
+      else this.show("waiting", "waiting");
     } else if (code === 1006 || code === 1001) {
       this.lose();
     } else {
