@@ -8,7 +8,7 @@ use mio::event;
 use tungstenite::Message;
 use tungstenite::protocol::frame::coding::{CloseCode, Data};
 
-use crate::http::{Http, Parsed, Refusal, Request, Response};
+use crate::http::{Http, Late, Parsed, Piece, Refusal, Request, Response};
 use crate::limits::Limits;
 use crate::socket::Socket;
 use crate::turn::Turn;
@@ -62,6 +62,10 @@ enum Leaving {
 #[allow(clippy::large_enum_variant, reason = "it is handed on at once")]
 pub enum Event {
     Request(Request),
+    /// A piece of the body of the request of this number.
+    Piece(u64, Piece),
+    /// The body of the request of this number will not come. The client has got the answer.
+    BodyFailed(u64),
     Message(Message),
     /// Nothing for the app, but it has cost time.
     Noise,
@@ -169,6 +173,8 @@ impl Connection {
         match &mut self.state {
             State::Http(http) => match http.next(&mut self.inbox, &mut self.socket, turn) {
                 Parsed::Request(request) => Some(Event::Request(request)),
+                Parsed::Piece(number, piece) => Some(Event::Piece(number, piece)),
+                Parsed::BodyFailed(number) => Some(Event::BodyFailed(number)),
                 _ if http.is_over() => self.leave(turn.now),
                 Parsed::Incomplete | Parsed::Waiting => None,
             },
@@ -201,11 +207,22 @@ impl Connection {
         if reads.left == 0 {
             return Input::OutOfTurn;
         }
-        match self.socket.read(reads.buffer) {
+        let mut buffer = &mut *reads.buffer;
+        if let State::Http(http) = &self.state
+            && let Some(read_max) = http.read_max()
+            && read_max < buffer.len()
+        {
+            buffer = &mut buffer[..read_max];
+        }
+        match self.socket.read(buffer) {
             Ok(0) => Input::End,
             Ok(read) => {
                 reads.left -= 1;
-                self.inbox.extend_from_slice(&reads.buffer[..read]);
+                let taken = match &mut self.state {
+                    State::Http(http) if self.inbox.is_empty() => http.take_data(&buffer[..read]),
+                    _ => 0,
+                };
+                self.inbox.extend_from_slice(&buffer[taken..read]);
                 Input::Some
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Input::Nothing,
@@ -225,7 +242,7 @@ impl Connection {
     fn end_of_input(&mut self) {
         self.at_end = true;
         match &mut self.state {
-            State::Http(http) => http.end(),
+            State::Http(http) => http.end_of_input(),
             State::WebSocket(socket) => socket.end(),
             State::Leaving(Leaving::Waiting) => self.state = State::Gone,
             State::Leaving(_) | State::Gone => {}
@@ -252,6 +269,20 @@ impl Connection {
         if let State::Http(http) = &mut self.state {
             http.answer(number, response, &mut self.socket, date);
             self.active_at = now;
+        }
+    }
+
+    /// The app asks for the next piece of the body of request `number`.
+    pub fn want_body(&mut self, number: u64) {
+        if let State::Http(http) = &mut self.state {
+            http.want_body(number);
+        }
+    }
+
+    /// Reads no more requests: the connection closes after the answers that are owed.
+    pub fn end_requests(&mut self) {
+        if let State::Http(http) = &mut self.state {
+            http.end();
         }
     }
 
@@ -366,24 +397,25 @@ impl Connection {
                 }
                 self.give_up()
             }
-            State::Http(http) => {
-                if let Some((number, since)) = http.oldest_owed() {
-                    if turn.now.duration_since(since) < limits.answer_time {
-                        return None;
-                    }
+            State::Http(http) => match http.late(self.active_at, turn) {
+                Late::Nothing => None,
+                Late::Answer(number) => {
                     let late = Response::text(504, "the answer took too long");
                     self.answer(number, late, turn.now, turn.date);
-                    return Some(Event::Overdue(number));
+                    Some(Event::Overdue(number))
                 }
-                if inactive_for < limits.request_time + http.earned_time(turn) {
-                    return None;
+                Late::Body(number) => {
+                    http.refuse_body(number, &mut self.socket, turn);
+                    Some(Event::BodyFailed(number))
                 }
-                if http.is_receiving_body() || !self.inbox.is_empty() {
-                    let late = Refusal(408, "the request took too long to arrive");
-                    http.refuse(late, &mut self.socket, turn);
+                Late::Request => {
+                    if http.is_receiving_body() || !self.inbox.is_empty() {
+                        let late = Refusal(408, "the request took too long to arrive");
+                        http.refuse(late, &mut self.socket, turn);
+                    }
+                    self.leave(turn.now)
                 }
-                self.leave(turn.now)
-            }
+            },
             State::WebSocket(socket) => {
                 match socket.check_progress(&mut self.socket, limits.idle_time, turn.now) {
                     Ok(true) => None,

@@ -1,19 +1,20 @@
 //! The HTTP/1.1 side of a connection: requests out of bytes, answers back in their order.
 //!
 //! A client may send requests without waiting for answers (pipelining). The app gets each request
-//! as soon as it is whole, and may answer it at any time; an answer leaves once those before it
-//! have left. What no app has to decide is answered here: 404, 405, 413, OPTIONS and the like.
+//! as soon as it is whole, or as soon as its head is if its path takes bodies in pieces. It may answer
+//! at any time; an answer leaves once those before it have left. What no app has to decide is answered here: 404, 405, 413, OPTIONS and the like.
 
 pub mod body;
 pub mod date;
 mod request;
 mod response;
 mod route;
+mod upload;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::Method;
 
 use self::body::{Body, Framing};
@@ -21,10 +22,14 @@ pub use self::request::{Request, Version};
 use self::response::Form;
 pub use self::response::Response;
 pub use self::route::Route;
+pub use self::upload::Piece;
+use self::upload::Upload;
 use crate::limits::Limits;
 use crate::socket::Socket;
 use crate::turn::Turn;
 use crate::upgrade;
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Why a request is not served: a status, and a sentence for the client.
 #[derive(Debug, Clone, Copy)]
@@ -41,13 +46,30 @@ impl From<Refusal> for Response {
 #[allow(clippy::large_enum_variant, reason = "it is handed on at once")]
 pub enum Parsed {
     Request(Request),
+    /// A piece of the body of the request of this number.
+    Piece(u64, Piece),
+    /// The body of the request of this number breaks the rules. The client has got the answer.
+    BodyFailed(u64),
     /// More has to arrive.
     Incomplete,
     /// Nothing is read at the moment: answers have to leave first, or the last request was read.
     Waiting,
 }
 
+/// What has taken too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Late {
+    Nothing,
+    /// A request, or the next one of an idle client.
+    Request,
+    /// The body of the request of this number.
+    Body(u64),
+    /// The answer to the request of this number.
+    Answer(u64),
+}
+
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each of them is a fact of its own")]
 pub struct Http {
     /// Bytes of the head that have been searched for its end.
     searched: usize,
@@ -55,6 +77,8 @@ pub struct Http {
     incoming: Option<(Request, Body)>,
     /// The client sends that body only after a 100.
     client_waits: bool,
+    /// The body that the app takes in pieces.
+    upload: Option<Upload>,
     /// Requests that the app has got and not answered, oldest first.
     owed: VecDeque<Owed>,
     /// Number of the newest request.
@@ -63,6 +87,8 @@ pub struct Http {
     ended: bool,
     /// The client has asked for another protocol; that has to be answered first.
     upgrading: bool,
+    /// The client has sent all that it sends.
+    at_end: bool,
 }
 
 #[derive(Debug)]
@@ -85,14 +111,20 @@ enum Step {
 
 /// What becomes of a request after a look at its head.
 enum Verdict {
-    Serve(Framing, usize),
+    Serve(Framing, Route),
     Answer(Response),
 }
 
 impl Http {
-    /// Takes the next whole request out of `inbox`.
+    /// Takes the next request, or the next piece of a body, out of `inbox`.
     pub fn next(&mut self, inbox: &mut BytesMut, socket: &mut Socket, turn: &Turn<'_>) -> Parsed {
-        while self.may_read(socket, turn.limits) {
+        loop {
+            if self.upload.is_some() {
+                return self.next_piece(inbox, socket, turn);
+            }
+            if !self.may_read(socket, turn.limits) {
+                return Parsed::Waiting;
+            }
             match self.parse(inbox, socket, turn) {
                 Ok(Step::Request(request)) => return Parsed::Request(request),
                 Ok(Step::Answered) => {}
@@ -101,24 +133,91 @@ impl Http {
                 Err(refusal) => self.refuse(refusal, socket, turn),
             }
         }
-        Parsed::Waiting
     }
 
-    /// Whether another request may be read.
+    fn next_piece(&mut self, inbox: &mut BytesMut, socket: &mut Socket, turn: &Turn<'_>) -> Parsed {
+        let Some(upload) = &mut self.upload else {
+            return Parsed::Waiting;
+        };
+        let number = upload.number;
+        if let Err(refusal) = upload.take_from(inbox, turn.now) {
+            return self.fail_body(number, refusal, socket, turn);
+        }
+        if let Some(piece) = upload.take_piece(turn.now) {
+            if piece.is_last {
+                self.upload = None;
+                self.await_answer(number, turn.now);
+            }
+            return Parsed::Piece(number, piece);
+        }
+        if self.at_end && upload.has_room() {
+            return self.fail_body(number, Refusal(400, "the body broke off"), socket, turn);
+        }
+        // An interim answer must not overtake the answers that are owed.
+        let is_next = self.owed.front().is_some_and(|owed| owed.number == number);
+        if is_next && upload.take_continue(turn.now) {
+            socket.push(Bytes::from_static(CONTINUE));
+        }
+        Parsed::Incomplete
+    }
+
+    /// From now on the app has all of the request, and its answer is awaited.
+    fn await_answer(&mut self, number: u64, now: Instant) {
+        if let Some(owed) = self.owed.iter_mut().find(|owed| owed.number == number) {
+            owed.since = now;
+        }
+    }
+
+    /// Answers a request in place of the app, because of its body.
+    fn fail_body(&mut self, number: u64, refusal: Refusal, socket: &mut Socket, turn: &Turn<'_>) -> Parsed {
+        self.answer(number, refusal.into(), socket, turn.date);
+        Parsed::BodyFailed(number)
+    }
+
+    /// Answers a request whose body takes too long.
+    pub fn refuse_body(&mut self, number: u64, socket: &mut Socket, turn: &Turn<'_>) {
+        let late = Refusal(408, "the body took too long to arrive");
+        self.answer(number, late.into(), socket, turn.date);
+    }
+
+    /// The app asks for the next piece of a body.
+    pub fn want_body(&mut self, number: u64) {
+        if let Some(upload) = self.upload.as_mut().filter(|upload| upload.number == number) {
+            upload.want();
+        }
+    }
+
+    /// Whether anything more may be read.
     pub fn may_read(&self, socket: &Socket, limits: &Limits) -> bool {
-        !self.ended
-            && !self.upgrading
-            && self.owed.len() < limits.pipeline_depth
-            && socket.unsent() < limits.unsent_bytes
+        let goes_on = match &self.upload {
+            Some(upload) => upload.has_room(),
+            None => !self.ended && !self.upgrading && self.owed.len() < limits.pipeline_depth,
+        };
+        goes_on && socket.unsent() < limits.unsent_bytes
     }
 
-    /// Whether the client's body is being received.
+    /// How many bytes to read at once, so that they belong to one piece.
+    pub fn read_max(&self) -> Option<usize> {
+        self.upload.as_ref().and_then(Upload::read_max)
+    }
+
+    /// Takes what is certain to be a body's data from the front of `input`, which saves a copy.
+    /// Returns how much that was.
+    pub fn take_data(&mut self, input: &[u8]) -> usize {
+        match (&mut self.upload, &mut self.incoming) {
+            (Some(upload), _) => upload.take_data(input),
+            (None, Some((_, body))) => body.take_data(input),
+            (None, None) => 0,
+        }
+    }
+
+    /// Whether the client's body is being received, and the app has not got its request.
     pub fn is_receiving_body(&self) -> bool {
         self.incoming.is_some()
     }
 
     /// Time that the body which is being received has earned by its length.
-    pub fn earned_time(&self, turn: &Turn<'_>) -> Duration {
+    fn earned_time(&self, turn: &Turn<'_>) -> Duration {
         let received = self.incoming.as_ref().map_or(0, |(_, body)| body.received());
         Duration::from_secs(received as u64 / turn.limits.body_rate.max(1))
     }
@@ -128,9 +227,25 @@ impl Http {
         !self.owed.is_empty()
     }
 
-    /// The request that has waited longest for its answer, and since when.
-    pub fn oldest_owed(&self) -> Option<(u64, Instant)> {
-        self.owed.front().map(|owed| (owed.number, owed.since))
+    /// What has taken too long, if the client has last done something at `active_at`.
+    pub fn late(&self, active_at: Instant, turn: &Turn<'_>) -> Late {
+        let uploading = self.upload.as_ref();
+        if let Some(late) = uploading
+            .map(|upload| upload.late(turn))
+            .filter(|late| *late != Late::Nothing)
+        {
+            return late;
+        }
+        let Some(owed) = self.owed.front() else {
+            let inactive_for = turn.now.duration_since(active_at);
+            let is_late = inactive_for >= turn.limits.request_time + self.earned_time(turn);
+            return if is_late { Late::Request } else { Late::Nothing };
+        };
+        let is_uploading = uploading.is_some_and(|upload| upload.number == owed.number);
+        if is_uploading || turn.now.duration_since(owed.since) < turn.limits.answer_time {
+            return Late::Nothing;
+        }
+        Late::Answer(owed.number)
     }
 
     /// Whether everything that could be asked has been answered.
@@ -138,10 +253,17 @@ impl Http {
         self.ended && self.owed.is_empty()
     }
 
-    /// Answers request `number`, and queues all answers whose turn has come.
+    /// Answers request `number`, and queues all answers whose turn has come. If its body has not all
+    /// arrived, the rest is not read, so the connection ends with the answer.
     pub fn answer(&mut self, number: u64, response: Response, socket: &mut Socket, date: &str) {
+        let is_cut = self
+            .upload
+            .take_if(|upload| upload.number == number)
+            .is_some_and(|upload| !upload.is_whole());
         if let Some(owed) = self.owed.iter_mut().find(|owed| owed.number == number) {
             owed.answer = Some(response);
+            owed.form.is_last |= is_cut;
+            self.ended |= is_cut;
         }
         while let Some(owed) = self.owed.front_mut()
             && let Some(answer) = owed.answer.take()
@@ -173,6 +295,12 @@ impl Http {
         }
     }
 
+    /// The client has sent all that it sends.
+    pub fn end_of_input(&mut self) {
+        self.at_end = true;
+        self.end();
+    }
+
     fn owe(&mut self, form: Form, turn: &Turn<'_>) -> u64 {
         self.newest += 1;
         self.owed.push_back(Owed {
@@ -194,10 +322,10 @@ impl Http {
                     self.answer_at_once(&request, answer, socket, turn)?;
                     return Ok(Step::Answered);
                 }
-                Verdict::Serve(framing, body_bytes) => {
-                    let body = Body::new(framing, body_bytes)?;
-                    self.client_waits = request.expects_continue()? && inbox.is_empty();
-                    self.incoming = Some((request, body));
+                Verdict::Serve(framing, route) => {
+                    if let Some(request) = self.begin_body(request, framing, route, inbox, turn)? {
+                        return Ok(Step::Request(request));
+                    }
                 }
             }
         }
@@ -208,18 +336,61 @@ impl Http {
         if self.is_waiting_for_upgrade() {
             return Ok(Step::Waiting);
         }
-        let Some((mut request, body)) = self.incoming.take_if(|(_, body)| body.is_whole()) else {
+        let Some((mut request, mut body)) = self.incoming.take_if(|(_, body)| body.is_whole()) else {
             // An interim answer must not overtake the answers that are owed.
             if self.owed.is_empty() && std::mem::take(&mut self.client_waits) {
-                socket.push(b"HTTP/1.1 100 Continue\r\n\r\n"[..].into());
+                socket.push(Bytes::from_static(CONTINUE));
             }
             return Ok(Step::Incomplete);
         };
-        request.body = body.into_bytes().into();
-        self.upgrading = request.is_handshake;
-        let form = self.form(&request);
-        request.number = self.owe(form, turn);
+        request.body = body.take_piece();
+        self.hand_over(&mut request, turn);
         Ok(Step::Request(request))
+    }
+
+    /// Looks at what has arrived of a body. Returns the request if the app is to have it now.
+    fn begin_body(
+        &mut self,
+        mut request: Request,
+        framing: Framing,
+        route: Route,
+        inbox: &mut BytesMut,
+        turn: &Turn<'_>,
+    ) -> Result<Option<Request>, Refusal> {
+        let client_waits = request.expects_continue()? && inbox.is_empty();
+        let Some(piece_bytes) = route.piece_bytes().filter(|_| framing.has_body()) else {
+            self.client_waits = client_waits;
+            self.incoming = Some((request, Body::new(framing, route.body_bytes())?));
+            return Ok(None);
+        };
+        let mut body = Body::in_pieces(framing, route.body_bytes(), piece_bytes)?;
+        match framing {
+            // Most bodies are short and come with their heads: not copied.
+            Framing::Length(length) if length <= inbox.len() && length <= piece_bytes => {
+                request.body = inbox.split_to(length).freeze();
+            }
+            _ => {
+                let used = body.take_from(inbox)?;
+                inbox.advance(used);
+                if body.is_whole() {
+                    request.body = body.take_piece();
+                } else {
+                    request.body_follows = true;
+                }
+            }
+        }
+        self.hand_over(&mut request, turn);
+        if request.body_follows {
+            self.upload = Some(Upload::new(request.number, body, client_waits, turn.now));
+        }
+        Ok(Some(request))
+    }
+
+    /// The app gets the request, and owes an answer.
+    fn hand_over(&mut self, request: &mut Request, turn: &Turn<'_>) {
+        self.upgrading = request.is_handshake;
+        let form = self.form(request);
+        request.number = self.owe(form, turn);
     }
 
     /// A handshake is the last request, so it waits until those before it are answered.
@@ -329,7 +500,7 @@ fn verdict(request: &Request, turn: &Turn<'_>) -> Result<Verdict, Refusal> {
     if let Err(refusal) = request.expects_continue() {
         return Ok(Verdict::Answer(refusal.into()));
     }
-    Ok(Verdict::Serve(framing, route.body_bytes()))
+    Ok(Verdict::Serve(framing, route))
 }
 
 /// Where the head ends: behind the first empty line. `searched` bytes are known to hold no end.

@@ -75,6 +75,24 @@ impl Net {
         }
     }
 
+    /// Asks for the next piece of the body of `request`, whose
+    /// [`body_follows`](Request::body_follows). [`App::body`] gets it once it has all arrived. Until
+    /// then at most one piece is read: a client that sends more is made to wait.
+    pub fn want_body(&mut self, id: ConnId, request: u64) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.want_body(request);
+            self.touched.push(id);
+        }
+    }
+
+    /// Reads no more requests from `id`. The connection closes after the answers that are owed.
+    pub fn end_requests(&mut self, id: ConnId) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.end_requests();
+            self.touched.push(id);
+        }
+    }
+
     /// Makes the connection of a handshake a WebSocket.
     pub fn upgrade(&mut self, id: ConnId, request: &Request, protocol: Option<&'static str>) {
         if let Some(connection) = self.connections.get_mut(&id) {
@@ -329,6 +347,8 @@ impl Net {
                 self.answer(id, request.number, answer);
             }
             Event::Request(request) => app.request(self, id, request),
+            Event::Piece(request, piece) => app.body(self, id, request, piece),
+            Event::BodyFailed(request) => app.body_failed(self, id, request),
             Event::Message(message) => app.message(self, id, message),
             Event::Noise => {}
             Event::HalfClosed => app.half_closed(self, id),

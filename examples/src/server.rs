@@ -10,7 +10,7 @@ use mio::{Events, Poll, Token, Waker};
 use moored::ConnId;
 use tungstenite::Message;
 
-use crate::http::{Request, Route};
+use crate::http::{Piece, Request, Route};
 use crate::limits::Limits;
 use crate::listener::{Accepted, Listener};
 use crate::net::{Net, Room};
@@ -36,9 +36,18 @@ pub trait App {
         "there is nothing here"
     }
 
-    /// A request has arrived that its path allows: answer it, now or later. If
+    /// A request has arrived that its path allows: answer it, now or later. An answer before all of
+    /// the body has arrived closes the connection. If
     /// [`is_handshake`](Request::is_handshake) is set, [upgrade](Net::upgrade) it or answer why not.
     fn request(&mut self, net: &mut Net, id: ConnId, request: Request);
+
+    /// The piece of a body that [`Net::want_body`] has asked for. Only paths
+    /// [in pieces](Route::in_pieces) have it. The next one has to be asked for again.
+    fn body(&mut self, _net: &mut Net, _id: ConnId, _request: u64, _piece: Piece) {}
+
+    /// The rest of the body of `request` will not come: it breaks off, is malformed, too long or too
+    /// slow. The client has got the answer. Stop the work for it.
+    fn body_failed(&mut self, _net: &mut Net, _id: ConnId, _request: u64) {}
 
     /// A WebSocket message has arrived.
     fn message(&mut self, _net: &mut Net, _id: ConnId, _message: Message) {}

@@ -34,7 +34,7 @@ fn take_cut(
         // What a call does not take is offered again, with more behind it.
         used += body.take_from(&bytes[used..cut.clamp(used, bytes.len())])?;
     }
-    Ok((body.is_whole().then(|| body.into_bytes()), used))
+    Ok((body.is_whole().then(|| body.take_piece().to_vec()), used))
 }
 
 /// S28: a length that two servers could read differently is refused (request smuggling).

@@ -1,5 +1,6 @@
 //! The body of a request: with a length that is told in advance, or in chunks.
 
+use bytes::{Bytes, BytesMut};
 use http::header;
 
 use super::{Refusal, Request, Version};
@@ -63,7 +64,12 @@ enum Awaits {
 
 #[derive(Debug)]
 pub struct Body {
-    bytes: Vec<u8>,
+    /// What has arrived and was not taken.
+    bytes: BytesMut,
+    /// The most that is kept in `bytes`.
+    piece_max: usize,
+    /// Bytes that have arrived so far.
+    received: usize,
     bytes_max: usize,
     is_chunked: bool,
     awaits: Awaits,
@@ -71,10 +77,18 @@ pub struct Body {
 }
 
 impl Body {
-    /// A body of which nothing has arrived.
+    /// A body that is kept whole. Nothing of it has arrived.
     pub fn new(framing: Framing, bytes_max: usize) -> Result<Self, Refusal> {
+        Self::in_pieces(framing, bytes_max, bytes_max)
+    }
+
+    /// A body of which at most `piece_max` bytes are kept at a time:
+    /// [`take_piece`](Self::take_piece) makes room for more.
+    pub fn in_pieces(framing: Framing, bytes_max: usize, piece_max: usize) -> Result<Self, Refusal> {
         let mut body = Self {
-            bytes: Vec::new(),
+            bytes: BytesMut::new(),
+            piece_max,
+            received: 0,
             bytes_max,
             is_chunked: false,
             awaits: Awaits::Nothing,
@@ -84,8 +98,6 @@ impl Body {
             Framing::Length(0) => {}
             Framing::Length(length) => {
                 body.check_room(length)?;
-                // Memory that is reserved and not written costs nothing.
-                body.bytes.reserve_exact(length);
                 body.awaits = Awaits::Data(length);
             }
             Framing::Chunked => {
@@ -96,20 +108,59 @@ impl Body {
         Ok(body)
     }
 
+    /// Whether the end of the body has arrived.
     pub fn is_whole(&self) -> bool {
         self.awaits == Awaits::Nothing
     }
 
+    /// Whether nothing more is taken before [`take_piece`](Self::take_piece).
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() >= self.piece_max && matches!(self.awaits, Awaits::Data(_))
+    }
+
     /// Bytes of the body that have arrived.
     pub fn received(&self) -> usize {
-        self.bytes.len()
+        self.received
     }
 
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
+    /// What has arrived since the last call.
+    pub fn take_piece(&mut self) -> Bytes {
+        std::mem::take(&mut self.bytes).freeze()
     }
 
-    /// Takes what belongs to the body from the front of `input`. Returns how much that was.
+    /// How many bytes to read at once, so that they belong to the next piece. None if it is known
+    /// only when they are parsed.
+    pub fn read_max(&self) -> Option<usize> {
+        let room = self.piece_max - self.bytes.len();
+        match self.awaits {
+            Awaits::Data(left) if left > room => Some(room),
+            _ => None,
+        }
+    }
+
+    /// Takes what is certain to be data from the front of `input`. Returns how much that was.
+    pub fn take_data(&mut self, input: &[u8]) -> usize {
+        let Awaits::Data(left) = self.awaits else {
+            return 0;
+        };
+        let room = self.piece_max - self.bytes.len();
+        let taken = left.min(input.len()).min(room);
+        if self.bytes.is_empty() {
+            // Memory that is reserved and not written costs nothing.
+            self.bytes.reserve(left.min(room));
+        }
+        self.bytes.extend_from_slice(&input[..taken]);
+        self.received += taken;
+        self.awaits = match (left - taken, self.is_chunked) {
+            (0, true) => Awaits::LineEnd,
+            (0, false) => Awaits::Nothing,
+            (left, _) => Awaits::Data(left),
+        };
+        taken
+    }
+
+    /// Takes what belongs to the body from the front of `input`, until there is no room. Returns how
+    /// much that was.
     pub fn take_from(&mut self, input: &[u8]) -> Result<usize, Refusal> {
         let mut used = 0;
         while !self.is_whole() {
@@ -121,19 +172,11 @@ impl Body {
         Ok(used)
     }
 
-    /// One step of [`take_from`](Self::take_from). Returns 0 if more input has to arrive.
+    /// One step of [`take_from`](Self::take_from). Returns 0 if more input has to arrive, or if there
+    /// is no room.
     fn advance(&mut self, input: &[u8]) -> Result<usize, Refusal> {
         match self.awaits {
-            Awaits::Data(left) => {
-                let taken = left.min(input.len());
-                self.bytes.extend_from_slice(&input[..taken]);
-                self.awaits = match (left - taken, self.is_chunked) {
-                    (0, true) => Awaits::LineEnd,
-                    (0, false) => Awaits::Nothing,
-                    (left, _) => Awaits::Data(left),
-                };
-                Ok(taken)
-            }
+            Awaits::Data(_) => Ok(self.take_data(input)),
             // httparse takes a line without digits for a size of 0.
             Awaits::Size if input.first().is_some_and(|byte| !byte.is_ascii_hexdigit()) => {
                 Err(Refusal(400, "a chunk's size cannot be read"))
@@ -177,7 +220,7 @@ impl Body {
     }
 
     fn check_room(&self, more: usize) -> Result<(), Refusal> {
-        if more > self.bytes_max - self.bytes.len() {
+        if more > self.bytes_max - self.received {
             return Err(Refusal(413, "the body is longer than this path accepts"));
         }
         Ok(())

@@ -27,7 +27,10 @@ pub struct Request {
     /// The host and the port that the client asks for. None if it says neither.
     pub host: Option<Authority>,
     pub headers: HeaderMap,
+    /// The whole body, unless [`body_follows`](Self::body_follows).
     pub body: Bytes,
+    /// The body has not all arrived: the app gets it in pieces when it asks for them.
+    pub body_follows: bool,
     /// The client asks a path that speaks WebSocket for one, and the handshake is right.
     pub is_handshake: bool,
     /// None for `*`.
@@ -72,6 +75,7 @@ impl Request {
             host: target.host.or(host),
             headers,
             body: Bytes::new(),
+            body_follows: false,
             is_handshake: false,
             target: target.path,
         })

@@ -11,6 +11,8 @@ const GET_AND_POST: &[Method] = &[Method::GET, Method::HEAD, Method::POST];
 pub struct Route {
     methods: &'static [Method],
     body_bytes: usize,
+    /// The longest piece of a body. None if the app gets bodies whole.
+    piece_bytes: Option<usize>,
     is_websocket: bool,
 }
 
@@ -20,6 +22,7 @@ impl Route {
         Self {
             methods: GET,
             body_bytes: 0,
+            piece_bytes: None,
             is_websocket: false,
         }
     }
@@ -29,6 +32,7 @@ impl Route {
         Self {
             methods: POST,
             body_bytes,
+            piece_bytes: None,
             is_websocket: false,
         }
     }
@@ -38,6 +42,7 @@ impl Route {
         Self {
             methods: GET_AND_POST,
             body_bytes,
+            piece_bytes: None,
             is_websocket: false,
         }
     }
@@ -47,6 +52,7 @@ impl Route {
         Self {
             methods: &[],
             body_bytes: 0,
+            piece_bytes: None,
             is_websocket: true,
         }
     }
@@ -59,9 +65,23 @@ impl Route {
         }
     }
 
+    /// The same path, which gives bodies to the app in pieces of this size, as they arrive. See
+    /// [`App::body`](crate::server::App::body).
+    pub const fn in_pieces(self, piece_bytes: usize) -> Self {
+        Self {
+            piece_bytes: Some(piece_bytes),
+            ..self
+        }
+    }
+
     /// The longest body; longer ones are answered with 413.
     pub fn body_bytes(self) -> usize {
         self.body_bytes
+    }
+
+    /// The longest piece of a body. None if the app gets bodies whole.
+    pub fn piece_bytes(self) -> Option<usize> {
+        self.piece_bytes
     }
 
     pub fn is_websocket(self) -> bool {
