@@ -12,6 +12,7 @@
 //! | [`socket`], [`listener`], [`ready`] | bytes and clients |
 //! | [`limits`], [`origin`] | what a client may do |
 //! | [`assets`], [`query`], [`failure`] | the files of a page, the numbers in a query, answers for tasks that fail |
+//! | [`monitor`] | `/dump`, `/dump.json` and `/metrics` |
 //! | [`options`] | the command line, and the exit codes |
 
 #![allow(
@@ -26,6 +27,7 @@ pub mod failure;
 pub mod http;
 pub mod limits;
 pub mod listener;
+pub mod monitor;
 pub mod net;
 pub mod options;
 pub mod origin;

@@ -42,6 +42,20 @@ pub(crate) enum Room {
     None,
 }
 
+/// What was counted, and how many connections there are.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NetCounters {
+    /// Connections that are open.
+    pub connections: usize,
+    pub websockets: usize,
+    /// Connections accepted since the start.
+    pub accepted: u64,
+    /// Requests that the app has got.
+    pub requests: u64,
+    /// Answers that the app has given, by the first digit of their status, from 1 to 5.
+    pub answers: [u64; 5],
+}
+
 /// The connections, as an [`App`] sees them. Nothing happens to a connection that has gone.
 #[derive(Debug)]
 pub struct Net {
@@ -51,6 +65,8 @@ pub struct Net {
     connections: HashMap<ConnId, Connection>,
     next_id: u64,
     websockets: usize,
+    requests: u64,
+    answers: [u64; 5],
     /// Connections with something to do before the next poll.
     touched: Vec<ConnId>,
     /// Connections that have had their share of this turn, and have more to do.
@@ -69,6 +85,10 @@ impl Net {
     /// Answers a request of `id`. Answers may be given in any order; they leave in the order of
     /// the requests.
     pub fn answer(&mut self, id: ConnId, request: u64, response: Response) {
+        let class = usize::from(response.status() / 100);
+        if let Some(count) = self.answers.get_mut(class.wrapping_sub(1)) {
+            *count += 1;
+        }
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.answer(request, response, self.now, self.date.text());
             self.touched.push(id);
@@ -136,6 +156,16 @@ impl Net {
     pub fn websockets(&self) -> usize {
         self.websockets
     }
+
+    pub fn counters(&self) -> NetCounters {
+        NetCounters {
+            connections: self.connections.len(),
+            websockets: self.websockets,
+            accepted: self.next_id - FIRST_ID,
+            requests: self.requests,
+            answers: self.answers,
+        }
+    }
 }
 
 /// The loop's side of it.
@@ -149,6 +179,8 @@ impl Net {
             connections: HashMap::new(),
             next_id: FIRST_ID,
             websockets: 0,
+            requests: 0,
+            answers: [0; 5],
             touched: Vec::new(),
             postponed: Vec::new(),
             silent: Vec::new(),
@@ -346,7 +378,10 @@ impl Net {
                 let answer = Response::come_back(5, "the server is going down");
                 self.answer(id, request.number, answer);
             }
-            Event::Request(request) => app.request(self, id, request),
+            Event::Request(request) => {
+                self.requests += 1;
+                app.request(self, id, request);
+            }
             Event::Piece(request, piece) => app.body(self, id, request, piece),
             Event::BodyFailed(request) => app.body_failed(self, id, request),
             Event::Message(message) => app.message(self, id, message),
