@@ -6,8 +6,8 @@ use std::time::Duration;
 use examples::assets::Asset;
 use examples::connection::Sent;
 use examples::http::{Request, Response, Route};
+use examples::monitor;
 use examples::net::Net;
-use examples::query::Query;
 use examples::server::{App, Server};
 use examples::upgrade;
 use http::header::SEC_WEBSOCKET_PROTOCOL;
@@ -22,8 +22,6 @@ use crate::options::Options;
 use crate::page;
 use crate::stream::Stream;
 
-/// Tasks that `/dump.json` lists, unless it is asked for more.
-const DUMPED_TASKS: usize = 200;
 /// Tasks that are resumed together. One by one, many would find the workers asleep again and
 /// have to wake one (2 to 3 system calls a message instead of 1.2, measured with 100 clients);
 /// all at once, the workers would wait until the last message of a turn is written.
@@ -142,32 +140,17 @@ impl<'pool> WsStream<'pool> {
     }
 
     fn get(&self, net: &Net, request: &Request) -> Response {
-        match request.path() {
-            "/dump" => Response::new(200)
-                .body("text/plain; charset=utf-8", self.pool.dump().to_string())
-                .header("Cache-Control", "no-store"),
-            "/dump.json" => self
-                .dump_json(request.query())
-                .unwrap_or_else(|why| Response::text(400, &why)),
-            "/stream" | "/tiles" => self.explain(net, request).err().unwrap_or_else(upgrade::required),
-            path => match self.files.get(path) {
-                Some(file) => file.answer(request),
-                // `route` lets no other path through.
-                None => Response::text(404, self.not_found()),
-            },
+        if let Some(answer) = monitor::answer(request, self.pool, net) {
+            return answer;
         }
-    }
-
-    fn dump_json(&self, query: &str) -> Result<Response, String> {
-        let mut query = Query::new(query);
-        let limit = query.take_number("limit", DUMPED_TASKS, 0..=usize::MAX)?;
-        query.finish()?;
-        let mut dump = self.pool.dump();
-        dump.tasks.truncate(limit);
-        let json = serde_json::to_vec(&dump).map_err(|error| error.to_string())?;
-        Ok(Response::new(200)
-            .body("application/json", json)
-            .header("Cache-Control", "no-store"))
+        if matches!(request.path(), "/stream" | "/tiles") {
+            return self.explain(net, request).err().unwrap_or_else(upgrade::required);
+        }
+        match self.files.get(request.path()) {
+            Some(file) => file.answer(request),
+            // `route` lets no other path through.
+            None => Response::text(404, self.not_found()),
+        }
     }
 }
 
@@ -175,13 +158,13 @@ impl App for WsStream<'_> {
     fn route(&self, path: &str) -> Option<Route> {
         match path {
             "/" | "/stream" | "/tiles" => Some(Route::get().or_websocket()),
-            "/dump" | "/dump.json" => Some(Route::get()),
-            _ => self.files.contains_key(path).then(Route::get),
+            _ if self.files.contains_key(path) => Some(Route::get()),
+            _ => monitor::route(path),
         }
     }
 
     fn not_found(&self) -> &'static str {
-        "there is nothing here; try /, /dump, /dump.json, /stream or /tiles"
+        "there is nothing here; try /, /dump, /dump.json, /metrics, /stream or /tiles"
     }
 
     fn request(&mut self, net: &mut Net, id: ConnId, request: Request) {
