@@ -121,12 +121,14 @@ fn a_dump_under_load_shows_at_most_one_task_on_each_worker() {
         });
         lp.enqueue(conn, work).unwrap();
     }
-    let mut seen = 0;
     std::thread::scope(|scope| {
         let guard = Over(&over);
         let dumps = scope.spawn(|| {
             let mut seen = 0;
-            for _ in 0..300 {
+            let mut dumps = 0;
+            // Under load a worker may be away from its processor whenever a dump is made.
+            while dumps < 300 || seen == 0 {
+                dumps += 1;
                 let dump = pool.dump();
                 let mut workers: Vec<_> = dump.tasks.iter().filter_map(|task| task.worker).collect();
                 assert_eq!(workers.len(), dump.totals.on_worker);
@@ -140,7 +142,6 @@ fn a_dump_under_load_shows_at_most_one_task_on_each_worker() {
                 assert!(dump.totals.on_worker <= THREADS, "{:?}", dump.totals);
                 seen += dump.totals.on_worker;
             }
-            seen
         });
         while !dumps.is_finished() {
             for id in lp.take_ready() {
@@ -148,9 +149,8 @@ fn a_dump_under_load_shows_at_most_one_task_on_each_worker() {
             }
         }
         drop(guard);
-        seen = dumps.join().unwrap();
+        dumps.join().unwrap();
     });
-    assert!(seen > 0, "no task was seen on a worker");
 }
 
 /// S27: a dump of a hundred thousand tasks, while a worker goes on.

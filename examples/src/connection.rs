@@ -10,9 +10,16 @@ use tungstenite::protocol::frame::coding::{CloseCode, Data};
 
 use crate::http::{Http, Late, Parsed, Piece, Refusal, Request, Response};
 use crate::limits::Limits;
+use crate::send_queues::SendQueues;
 use crate::socket::Socket;
 use crate::turn::Turn;
 use crate::websocket::{Received, WebSocket};
+
+/// What one connection may do in a turn.
+const EVENTS_PER_TURN: usize = 32;
+const READS_PER_TURN: usize = 4;
+/// Unused bytes of the inbox that a waiting connection keeps.
+const KEPT_INBOX: usize = 1024;
 
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "each of them is a fact of its own")]
@@ -21,9 +28,14 @@ pub struct Connection {
     /// What has arrived and is not parsed.
     inbox: BytesMut,
     state: State,
-    /// When the client has last made progress: read something that was blocked, or sent something
-    /// that was asked for.
+    /// When the client has last made progress: read something that was blocked, or sent a request
+    /// while nothing was.
     active_at: Instant,
+    /// Unacknowledged bytes, when the kernel was last asked and the client had made no progress since.
+    unacknowledged: Option<u64>,
+    share: Share,
+    /// The connection is in one of the loop's lists of those with something to do.
+    is_listed: bool,
     /// The app has heard that the client sends no more.
     half_closed: bool,
     /// The app has heard that the connection is closed.
@@ -53,8 +65,16 @@ enum Leaving {
     Flushing,
     /// Bytes wait for the kernel to send them.
     Draining,
-    /// The client has got everything, and has yet to close its side.
+    /// The kernel has sent everything, and the client has yet to close its side.
     Waiting,
+}
+
+/// What a connection may do in one turn of the loop, before it is the turn of the others.
+#[derive(Debug, Default)]
+struct Share {
+    turn: u64,
+    events: usize,
+    reads: usize,
 }
 
 /// What a client has done.
@@ -84,6 +104,8 @@ pub enum Step {
     Event(Event),
     /// The poll reports when there is more to do.
     Idle,
+    /// Nothing is read before something has been sent or answered.
+    Paused,
     /// There is more to do, after the other connections have had their turn.
     Unfinished,
 }
@@ -97,14 +119,6 @@ pub enum Sent {
     Partly,
     /// There is no client to send to any more.
     Gone,
-}
-
-/// What one connection may still read in this turn.
-#[derive(Debug)]
-pub struct Reads<'a> {
-    /// Shared by all connections of a loop.
-    pub buffer: &'a mut [u8],
-    pub left: usize,
 }
 
 /// What a read has brought.
@@ -123,6 +137,9 @@ impl Connection {
             inbox: BytesMut::new(),
             state: State::Http(Box::default()),
             active_at: now,
+            unacknowledged: None,
+            share: Share::default(),
+            is_listed: false,
             half_closed: false,
             closed: false,
             at_end: false,
@@ -133,7 +150,8 @@ impl Connection {
 
     /// Records what the poll has reported.
     pub fn note(&mut self, event: &event::Event, now: Instant) {
-        self.failed |= event.is_error() || event.is_write_closed();
+        // Both sides may have closed, which is no failure: what has arrived is still read.
+        self.failed |= event.is_error();
         if self.socket.note(event) {
             self.note_activity(now);
         }
@@ -141,26 +159,52 @@ impl Connection {
 
     fn note_activity(&mut self, now: Instant) {
         self.active_at = now;
+        self.unacknowledged = None;
         if let State::WebSocket(socket) = &mut self.state {
             socket.note_activity(now);
         }
     }
 
+    /// Lists the connection. False if it was listed already.
+    pub fn list(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_listed, true)
+    }
+
+    pub fn unlist(&mut self) {
+        self.is_listed = false;
+    }
+
+    /// The connection has taken too much time in this turn.
+    pub fn end_share(&mut self) {
+        self.share.events = 0;
+    }
+
     /// The next thing that the client has done.
-    pub fn next_event(&mut self, turn: &Turn<'_>, reads: &mut Reads<'_>) -> Step {
+    pub fn next_event(&mut self, turn: &Turn<'_>, buffer: &mut [u8]) -> Step {
         if std::mem::take(&mut self.failed) {
             return self.give_up().map_or(Step::Idle, Step::Event);
         }
+        if self.share.turn != turn.number {
+            self.share = Share {
+                turn: turn.number,
+                events: EVENTS_PER_TURN,
+                reads: READS_PER_TURN,
+            };
+        }
+        if self.share.events == 0 {
+            return Step::Unfinished;
+        }
         loop {
             if let Some(event) = self.parse(turn) {
+                self.share.events -= 1;
                 return Step::Event(event);
             }
-            if !self.wants_input(turn) {
-                return self.idle();
+            if !self.wants_input(turn.limits) {
+                return self.idle(Step::Paused);
             }
-            match self.read(reads) {
+            match self.read(buffer) {
                 Input::Some => self.note_input(turn.now),
-                Input::Nothing => return self.idle(),
+                Input::Nothing => return self.idle(Step::Idle),
                 Input::OutOfTurn => return Step::Unfinished,
                 Input::End => self.end_of_input(),
                 Input::Failed => return self.give_up().map_or(Step::Idle, Step::Event),
@@ -171,13 +215,20 @@ impl Connection {
     /// What the bytes that have arrived amount to.
     fn parse(&mut self, turn: &Turn<'_>) -> Option<Event> {
         match &mut self.state {
-            State::Http(http) => match http.next(&mut self.inbox, &mut self.socket, turn) {
-                Parsed::Request(request) => Some(Event::Request(request)),
-                Parsed::Piece(number, piece) => Some(Event::Piece(number, piece)),
-                Parsed::BodyFailed(number) => Some(Event::BodyFailed(number)),
-                _ if http.is_over() => self.leave(turn.now),
-                Parsed::Incomplete | Parsed::Waiting => None,
-            },
+            State::Http(http) => {
+                let (newest, is_blocked) = (http.newest(), self.socket.unsent() > 0);
+                let parsed = http.next(&mut self.inbox, &mut self.socket, turn);
+                if http.newest() != newest && !is_blocked {
+                    self.active_at = turn.now;
+                }
+                match parsed {
+                    Parsed::Request(request) => Some(Event::Request(request)),
+                    Parsed::Piece(number, piece) => Some(Event::Piece(number, piece)),
+                    Parsed::BodyFailed(number) => Some(Event::BodyFailed(number)),
+                    _ if http.is_over() => self.leave(turn.now),
+                    Parsed::Incomplete | Parsed::Waiting => None,
+                }
+            }
             State::WebSocket(socket) => match socket.receive(&mut self.inbox) {
                 Received::Message(message) => Some(Event::Message(message)),
                 Received::Control => Some(Event::Noise),
@@ -192,22 +243,20 @@ impl Connection {
     }
 
     /// Whether to read more: a client must not fill the memory with what waits for it to read.
-    fn wants_input(&self, turn: &Turn<'_>) -> bool {
-        let limits = turn.limits;
+    pub fn wants_input(&self, limits: &Limits) -> bool {
         match &self.state {
             _ if self.at_end => false,
-            State::Http(http) => http.may_read(&self.socket, limits),
+            State::Http(http) => http.wants_input(&self.socket, limits),
             State::WebSocket(socket) => socket.backlog() < limits.unsent_bytes,
             State::Leaving(_) => true,
             State::Gone => false,
         }
     }
 
-    fn read(&mut self, reads: &mut Reads<'_>) -> Input {
-        if reads.left == 0 {
+    fn read(&mut self, mut buffer: &mut [u8]) -> Input {
+        if self.share.reads == 0 {
             return Input::OutOfTurn;
         }
-        let mut buffer = &mut *reads.buffer;
         if let State::Http(http) = &self.state
             && let Some(read_max) = http.read_max()
             && read_max < buffer.len()
@@ -217,7 +266,7 @@ impl Connection {
         match self.socket.read(buffer) {
             Ok(0) => Input::End,
             Ok(read) => {
-                reads.left -= 1;
+                self.share.reads -= 1;
                 let taken = match &mut self.state {
                     State::Http(http) if self.inbox.is_empty() => http.take_data(&buffer[..read]),
                     _ => 0,
@@ -234,6 +283,7 @@ impl Connection {
     fn note_input(&mut self, now: Instant) {
         if self.socket.unsent() == 0
             && let State::WebSocket(socket) = &mut self.state
+            && socket.is_open()
         {
             socket.note_activity(now);
         }
@@ -249,26 +299,38 @@ impl Connection {
         }
     }
 
-    fn idle(&mut self) -> Step {
-        if self.inbox.is_empty() {
-            // Thousands of connections are idle; this one needs no memory until something arrives.
-            self.inbox = BytesMut::new();
-        }
+    fn idle(&mut self, step: Step) -> Step {
         match &self.state {
             State::Http(_) if self.socket.is_read_closed() && !self.half_closed => {
                 self.half_closed = true;
                 Step::Event(Event::HalfClosed)
             }
-            State::WebSocket(_) if self.at_end => self.tell_closed().map_or(Step::Idle, Step::Event),
-            _ => Step::Idle,
+            State::WebSocket(_) if self.at_end => self.tell_closed().map_or(step, Step::Event),
+            _ => step,
+        }
+    }
+
+    /// Gives memory back: thousands of connections may be idle.
+    fn shrink(&mut self) {
+        if self.inbox.is_empty() {
+            self.inbox = BytesMut::new();
+        } else if self.inbox.capacity() > 2 * self.inbox.len() + KEPT_INBOX {
+            self.inbox = BytesMut::from(&self.inbox[..]);
+        }
+        self.socket.shrink();
+        if let State::Http(http) = &mut self.state {
+            http.shrink();
         }
     }
 
     /// Answers request `number`.
     pub fn answer(&mut self, number: u64, response: Response, now: Instant, date: &str) {
         if let State::Http(http) = &mut self.state {
+            // A client that reads nothing must not stay alive by asking on and on.
+            if self.socket.unsent() == 0 {
+                self.active_at = now;
+            }
             http.answer(number, response, &mut self.socket, date);
-            self.active_at = now;
         }
     }
 
@@ -286,12 +348,24 @@ impl Connection {
         }
     }
 
-    /// Answers a handshake, and speaks WebSocket from now on.
-    pub fn upgrade(&mut self, number: u64, response: Response, limits: &Limits, now: Instant, date: &str) {
-        if let State::Http(http) = &mut self.state {
-            http.answer(number, response, &mut self.socket, date);
-            self.state = State::WebSocket(Box::new(WebSocket::new(limits, now)));
-            self.active_at = now;
+    /// Answers a handshake, and speaks WebSocket from now on. False if the handshake has an answer
+    /// already, or the client has gone.
+    pub fn upgrade(
+        &mut self,
+        number: u64,
+        response: Response,
+        limits: &Limits,
+        now: Instant,
+        date: &str,
+    ) -> bool {
+        match &mut self.state {
+            State::Http(http) if http.owes(number) => {
+                http.answer(number, response, &mut self.socket, date);
+                self.state = State::WebSocket(Box::new(WebSocket::new(limits, now)));
+                self.active_at = now;
+                true
+            }
+            _ => false,
         }
     }
 
@@ -328,21 +402,25 @@ impl Connection {
     /// The server stops: nothing new is begun, what was accepted is sent.
     pub fn shut_down(&mut self, turn: &Turn<'_>) -> Option<Event> {
         match &mut self.state {
+            State::WebSocket(socket) => {
+                socket.close(CloseCode::Away, "the server is going down", turn.now);
+                return None;
+            }
+            State::Leaving(_) | State::Gone => return None,
             State::Http(http) if http.is_owing() => {
                 http.end();
-                None
+                return None;
             }
             State::Http(http) if http.is_receiving_body() || !self.inbox.is_empty() => {
-                http.refuse(Refusal(503, "the server is going down"), &mut self.socket, turn);
-                self.leave(turn.now)
+                let refusal = Refusal(503, "the server is going down");
+                http.refuse(refusal, &mut self.socket, turn);
             }
-            State::Http(_) if self.socket.unsent() > 0 => self.leave(turn.now),
-            State::Http(_) => self.give_up(),
-            State::WebSocket(_) => {
-                self.close(CloseCode::Away, "the server is going down", turn.now);
-                None
-            }
-            State::Leaving(_) | State::Gone => None,
+            State::Http(_) => {}
+        }
+        if self.is_closable() {
+            self.give_up()
+        } else {
+            self.leave(turn.now)
         }
     }
 
@@ -360,6 +438,7 @@ impl Connection {
         }
         let all = self.socket.unsent() == 0;
         if all {
+            self.shrink();
             self.advance_leaving(now)?;
         }
         Ok(all && std::mem::take(&mut self.is_blocked))
@@ -388,17 +467,10 @@ impl Connection {
     /// Looks at the clock.
     pub fn check_time(&mut self, turn: &Turn<'_>) -> Option<Event> {
         let limits = turn.limits;
-        let inactive_for = turn.now.duration_since(self.active_at);
+        let is_idle = turn.now.duration_since(self.active_at) >= limits.idle_time;
         let is_blocked = self.socket.unsent() > 0;
         match &mut self.state {
-            State::Http(_) | State::Leaving(_) if is_blocked => {
-                if inactive_for < limits.idle_time {
-                    return None;
-                }
-                self.give_up()
-            }
             State::Http(http) => match http.late(self.active_at, turn) {
-                Late::Nothing => None,
                 Late::Answer(number) => {
                     let late = Response::text(504, "the answer took too long");
                     self.answer(number, late, turn.now, turn.date);
@@ -408,13 +480,15 @@ impl Connection {
                     http.refuse_body(number, &mut self.socket, turn);
                     Some(Event::BodyFailed(number))
                 }
-                Late::Request => {
+                Late::Nothing | Late::Request if is_blocked && is_idle => self.give_up(),
+                Late::Request if !is_blocked => {
                     if http.is_receiving_body() || !self.inbox.is_empty() {
                         let late = Refusal(408, "the request took too long to arrive");
                         http.refuse(late, &mut self.socket, turn);
                     }
                     self.leave(turn.now)
                 }
+                Late::Nothing | Late::Request => None,
             },
             State::WebSocket(socket) => {
                 match socket.check_progress(&mut self.socket, limits.idle_time, turn.now) {
@@ -422,7 +496,7 @@ impl Connection {
                     Ok(false) | Err(_) => self.give_up(),
                 }
             }
-            State::Leaving(_) if inactive_for < limits.idle_time => None,
+            State::Leaving(_) if !is_idle => None,
             State::Leaving(_) | State::Gone => self.give_up(),
         }
     }
@@ -445,6 +519,45 @@ impl Connection {
             State::WebSocket(_) | State::Gone => false,
         };
         is_silent.then_some(self.active_at)
+    }
+
+    /// Whether the socket may be dropped now, with nothing lost: the kernel has sent everything, and
+    /// nothing waits to be read.
+    pub fn is_closable(&mut self) -> bool {
+        if self.socket.unsent() > 0 || self.socket.has_input() {
+            return false;
+        }
+        if self.socket.await_kernel().is_ok() && self.socket.has_kernel_sent_all() {
+            return true;
+        }
+        // If that fails the socket is broken, which the poll reports.
+        let _ = self.socket.await_room();
+        false
+    }
+
+    /// Whether the kernel has to be asked if the client makes progress.
+    pub fn is_in_doubt(&self, turn: &Turn<'_>) -> bool {
+        let active_at = match &self.state {
+            State::WebSocket(socket) if self.socket.unsent() > 0 || !socket.is_open() => socket.active_at(),
+            State::Http(_) if self.socket.unsent() > 0 => self.active_at,
+            State::Leaving(_) => self.active_at,
+            _ => return false,
+        };
+        turn.now.duration_since(active_at) >= turn.limits.idle_time / 2
+    }
+
+    /// Compares what is unacknowledged with the last time. Less is progress.
+    pub fn note_kernel(&mut self, queues: &SendQueues, now: Instant) {
+        let Some((local, peer)) = self.socket.addresses() else {
+            return;
+        };
+        let bytes = queues.of(local, peer);
+        if let (Some(bytes), Some(before)) = (bytes, self.unacknowledged)
+            && bytes < before
+        {
+            self.note_activity(now);
+        }
+        self.unacknowledged = bytes;
     }
 
     fn leave(&mut self, now: Instant) -> Option<Event> {

@@ -1,8 +1,9 @@
 //! The HTTP/1.1 side of a connection: requests out of bytes, answers back in their order.
 //!
 //! A client may send requests without waiting for answers (pipelining). The app gets each request
-//! as soon as it is whole, or as soon as its head is if its path takes bodies in pieces. It may answer
-//! at any time; an answer leaves once those before it have left. What no app has to decide is answered here: 404, 405, 413, OPTIONS and the like.
+//! as soon as it is whole, or as soon as its head is if its path takes bodies in pieces. It may
+//! answer at any time; an answer leaves once those before it have left. What no app has to decide
+//! is answered here: 404, 405, 413, OPTIONS and the like.
 
 pub mod body;
 pub mod date;
@@ -18,7 +19,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::Method;
 
 use self::body::{Body, Framing};
-pub use self::request::{Request, Version};
+pub use self::request::{Request, Version, is_host};
 use self::response::Form;
 pub use self::response::Response;
 pub use self::route::Route;
@@ -28,6 +29,9 @@ use crate::limits::Limits;
 use crate::socket::Socket;
 use crate::turn::Turn;
 use crate::upgrade;
+
+/// Places of the queue of owed answers that an idle connection keeps.
+const KEPT_PLACES: usize = 8;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -73,6 +77,10 @@ pub enum Late {
 pub struct Http {
     /// Bytes of the head that have been searched for its end.
     searched: usize,
+    /// When the request that is being received has begun to arrive.
+    begun_at: Option<Instant>,
+    /// The head that is being parsed is one of HEAD, whose answer has no body.
+    is_head: bool,
     /// The request whose body has not all arrived.
     incoming: Option<(Request, Body)>,
     /// The client sends that body only after a 100.
@@ -196,6 +204,31 @@ impl Http {
         goes_on && socket.unsent() < limits.unsent_bytes
     }
 
+    /// Whether bytes are wanted from the client. While a handshake waits for the answers before it,
+    /// what follows stays with the kernel.
+    pub fn wants_input(&self, socket: &Socket, limits: &Limits) -> bool {
+        self.may_read(socket, limits) && !self.is_waiting_for_upgrade(socket)
+    }
+
+    /// Gives memory back that is not used now.
+    pub fn shrink(&mut self) {
+        if self.owed.is_empty() && self.owed.capacity() > KEPT_PLACES {
+            self.owed = VecDeque::new();
+        }
+    }
+
+    /// The number of the newest request.
+    pub fn newest(&self) -> u64 {
+        self.newest
+    }
+
+    /// Whether request `number` has no answer yet.
+    pub fn owes(&self, number: u64) -> bool {
+        self.owed
+            .iter()
+            .any(|owed| owed.number == number && owed.answer.is_none())
+    }
+
     /// How many bytes to read at once, so that they belong to one piece.
     pub fn read_max(&self) -> Option<usize> {
         self.upload.as_ref().and_then(Upload::read_max)
@@ -237,8 +270,8 @@ impl Http {
             return late;
         }
         let Some(owed) = self.owed.front() else {
-            let inactive_for = turn.now.duration_since(active_at);
-            let is_late = inactive_for >= turn.limits.request_time + self.earned_time(turn);
+            let waited = turn.now.duration_since(self.begun_at.unwrap_or(active_at));
+            let is_late = waited >= turn.limits.request_time + self.earned_time(turn);
             return if is_late { Late::Request } else { Late::Nothing };
         };
         let is_uploading = uploading.is_some_and(|upload| upload.number == owed.number);
@@ -278,7 +311,7 @@ impl Http {
     pub fn refuse(&mut self, refusal: impl Into<Response>, socket: &mut Socket, turn: &Turn<'_>) {
         let form = Form {
             version: Version::Http11,
-            is_head: false,
+            is_head: self.is_head,
             is_last: true,
         };
         self.ended = true;
@@ -333,7 +366,7 @@ impl Http {
             let used = body.take_from(inbox)?;
             inbox.advance(used);
         }
-        if self.is_waiting_for_upgrade() {
+        if self.is_waiting_for_upgrade(socket) {
             return Ok(Step::Waiting);
         }
         let Some((mut request, mut body)) = self.incoming.take_if(|(_, body)| body.is_whole()) else {
@@ -388,18 +421,20 @@ impl Http {
 
     /// The app gets the request, and owes an answer.
     fn hand_over(&mut self, request: &mut Request, turn: &Turn<'_>) {
+        self.begun_at = None;
         self.upgrading = request.is_handshake;
         let form = self.form(request);
         request.number = self.owe(form, turn);
     }
 
-    /// A handshake is the last request, so it waits until those before it are answered.
-    fn is_waiting_for_upgrade(&self) -> bool {
+    /// A handshake is the last request, so it waits until those before it are answered, and their
+    /// answers are with the kernel: a pong must not wait behind them.
+    fn is_waiting_for_upgrade(&self, socket: &Socket) -> bool {
         let is_handshake = self
             .incoming
             .as_ref()
             .is_some_and(|(request, body)| request.is_handshake && body.is_whole());
-        is_handshake && self.is_owing()
+        is_handshake && (self.is_owing() || socket.unsent() > 0)
     }
 
     fn parse_head(&mut self, inbox: &mut BytesMut, turn: &Turn<'_>) -> Result<Option<Request>, Refusal> {
@@ -411,6 +446,7 @@ impl Http {
         let Some(first) = inbox.first() else {
             return Ok(None);
         };
+        self.begun_at.get_or_insert(turn.now);
         if !first.is_ascii_alphanumeric() && !b"!#$%&'*+-.^_`|~\r".contains(first) {
             return Err(Refusal(400, "this is not an HTTP request"));
         }
@@ -419,6 +455,7 @@ impl Http {
             Some(end) if end > turn.limits.head_bytes => Err(too_long),
             Some(end) => {
                 self.searched = 0;
+                self.is_head = inbox.starts_with(b"HEAD ");
                 let mut request = Request::parse(&inbox.split_to(end).freeze())?;
                 request.is_handshake = request.wants_websocket()
                     && (turn.routes)(request.path()).is_some_and(Route::is_websocket);
@@ -441,6 +478,7 @@ impl Http {
         socket: &mut Socket,
         turn: &Turn<'_>,
     ) -> Result<(), Refusal> {
+        self.begun_at = None;
         let mut form = self.form(request);
         form.is_last |= Framing::of(request)?.has_body();
         self.ended |= form.is_last;

@@ -9,7 +9,7 @@
 //! | [`net`] | all connections |
 //! | [`connection`] | one client, whichever protocol it speaks |
 //! | [`http`], [`websocket`], [`upgrade`] | the protocols |
-//! | [`socket`], [`listener`], [`ready`] | bytes and clients |
+//! | [`socket`], [`listener`], [`ready`], [`send_queues`] | bytes and clients |
 //! | [`limits`], [`origin`] | what a client may do |
 //! | [`assets`], [`query`], [`failure`] | the files of a page, the numbers in a query, answers for tasks that fail |
 //! | [`monitor`] | `/dump`, `/dump.json` and `/metrics` |
@@ -33,6 +33,7 @@ pub mod options;
 pub mod origin;
 pub mod query;
 pub mod ready;
+pub mod send_queues;
 pub mod server;
 pub mod socket;
 pub mod turn;

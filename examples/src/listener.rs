@@ -34,6 +34,7 @@ pub enum Accepted {
     Nobody,
     /// The process or the system has no files or no memory left.
     NoFiles,
+    Failed,
 }
 
 impl Listener {
@@ -85,8 +86,8 @@ impl Listener {
                     }
                     // That one client is gone.
                     ErrorKind::ConnectionAborted | ErrorKind::Interrupted => {}
-                    // EMFILE, ENFILE, ENOBUFS, ENOMEM
-                    _ => return Accepted::NoFiles,
+                    _ if is_shortage(&error) => return Accepted::NoFiles,
+                    _ => return Accepted::Failed,
                 },
             }
         }
@@ -116,4 +117,19 @@ impl Listener {
         self.may_have_clients
             .then(|| self.paused_until.map_or(Duration::ZERO, until))
     }
+}
+
+/// Whether it would help to close another connection.
+#[cfg(unix)]
+fn is_shortage(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    let shortages = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
+    error
+        .raw_os_error()
+        .is_some_and(|code| shortages.contains(&Errno::from_raw(code)))
+}
+
+#[cfg(not(unix))]
+fn is_shortage(_error: &io::Error) -> bool {
+    false
 }

@@ -3,25 +3,25 @@
 use std::collections::HashMap;
 use std::io;
 use std::mem;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::{Registry, Token};
 use moored::ConnId;
 use tungstenite::protocol::frame::coding::{CloseCode, Data};
 
-use crate::connection::{Connection, Event, Reads, Sent, Step};
+use crate::connection::{Connection, Event, Sent, Step};
 use crate::http::date::Date;
 use crate::http::{Request, Response};
 use crate::limits::Limits;
 use crate::origin::AllowedOrigins;
+use crate::send_queues::SendQueues;
 use crate::server::App;
 use crate::socket::Socket;
 use crate::turn::Turn;
 use crate::upgrade;
 
-/// What one connection may do before it is the turn of the others.
-const EVENTS_PER_TURN: usize = 32;
-const READS_PER_TURN: usize = 4;
+/// Time that one connection may take, before it is the turn of the others.
+const TIME_PER_TURN: Duration = Duration::from_millis(1);
 /// How often the connections that an app has touched are seen to in a turn of the loop.
 const ROUNDS_PER_TURN: usize = 4;
 /// What is read from a socket at once.
@@ -74,7 +74,8 @@ pub struct Net {
     /// Silent connections, the one that has been silent longest at the end.
     silent: Vec<(Instant, ConnId)>,
     is_stopping: bool,
-    /// The time of this turn.
+    /// The number and the time of this turn.
+    turn: u64,
     now: Instant,
     date: Date,
     /// For all reads of this loop.
@@ -91,7 +92,7 @@ impl Net {
         }
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.answer(request, response, self.now, self.date.text());
-            self.touched.push(id);
+            self.touch(id);
         }
     }
 
@@ -101,7 +102,7 @@ impl Net {
     pub fn want_body(&mut self, id: ConnId, request: u64) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.want_body(request);
-            self.touched.push(id);
+            self.touch(id);
         }
     }
 
@@ -109,7 +110,7 @@ impl Net {
     pub fn end_requests(&mut self, id: ConnId) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.end_requests();
-            self.touched.push(id);
+            self.touch(id);
         }
     }
 
@@ -117,9 +118,10 @@ impl Net {
     pub fn upgrade(&mut self, id: ConnId, request: &Request, protocol: Option<&'static str>) {
         if let Some(connection) = self.connections.get_mut(&id) {
             let answer = upgrade::accept(request, protocol);
-            connection.upgrade(request.number, answer, &self.limits, self.now, self.date.text());
-            self.websockets += usize::from(connection.is_websocket());
-            self.touched.push(id);
+            let (limits, date) = (&self.limits, self.date.text());
+            let is_upgraded = connection.upgrade(request.number, answer, limits, self.now, date);
+            self.websockets += usize::from(is_upgraded);
+            self.touch(id);
         }
     }
 
@@ -140,7 +142,7 @@ impl Net {
         };
         let sent = connection.send(data, payload, self.now);
         if sent == Sent::Gone {
-            self.touched.push(id);
+            self.touch(id);
         }
         sent
     }
@@ -149,7 +151,7 @@ impl Net {
     pub fn close(&mut self, id: ConnId, code: CloseCode, reason: &'static str) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.close(code, reason, self.now);
-            self.touched.push(id);
+            self.touch(id);
         }
     }
 
@@ -185,6 +187,7 @@ impl Net {
             postponed: Vec::new(),
             silent: Vec::new(),
             is_stopping: false,
+            turn: 0,
             now,
             date: Date::new(now),
             buffer: vec![0; READ_BYTES],
@@ -193,6 +196,7 @@ impl Net {
 
     pub(crate) fn begin_turn(&mut self) {
         self.now = Instant::now();
+        self.turn += 1;
         self.date.update(self.now);
         self.touched.append(&mut self.postponed);
     }
@@ -230,7 +234,21 @@ impl Net {
     pub(crate) fn note(&mut self, id: ConnId, event: &mio::event::Event) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.note(event, self.now);
+            self.touch(id);
+        }
+    }
+
+    /// The connection has something to do in this turn.
+    fn touch(&mut self, id: ConnId) {
+        if self.connections.get_mut(&id).is_some_and(Connection::list) {
             self.touched.push(id);
+        }
+    }
+
+    /// The connection has something to do in the next turn.
+    fn postpone(&mut self, id: ConnId) {
+        if self.connections.get_mut(&id).is_some_and(Connection::list) {
+            self.postponed.push(id);
         }
     }
 
@@ -239,36 +257,51 @@ impl Net {
     pub(crate) fn settle(&mut self, app: &mut impl App) {
         for _ in 0..ROUNDS_PER_TURN {
             for id in mem::take(&mut self.touched) {
-                self.receive(app, id);
+                let step = self.receive(app, id);
+                if let Some(connection) = self.connections.get_mut(&id) {
+                    connection.unlist();
+                }
                 self.flush(app, id);
-                if self.connections.get(&id).is_some_and(Connection::is_gone) {
+                let Some(connection) = self.connections.get(&id) else {
+                    continue;
+                };
+                if connection.is_gone() {
                     self.connections.remove(&id);
+                    continue;
+                }
+                // Nothing reports that what was paused may go on.
+                let goes_on = match step {
+                    Step::Unfinished => true,
+                    Step::Paused => connection.wants_input(&self.limits),
+                    Step::Idle | Step::Event(_) => false,
+                };
+                if goes_on {
+                    self.postpone(id);
                 }
             }
         }
         self.postponed.append(&mut self.touched);
     }
 
-    fn receive(&mut self, app: &mut impl App, id: ConnId) {
-        let mut reads_left = READS_PER_TURN;
-        for _ in 0..EVENTS_PER_TURN {
-            let step = self.with(&*app, id, |connection, turn, buffer| {
+    /// Tells the app what the client has done. Returns why it has ended.
+    fn receive(&mut self, app: &mut impl App, id: ConnId) -> Step {
+        let begun = Instant::now();
+        loop {
+            let seen = self.with(&*app, id, |connection, turn, buffer| {
                 let was_websocket = connection.is_websocket();
-                let mut reads = Reads {
-                    buffer,
-                    left: reads_left,
-                };
-                let step = connection.next_event(turn, &mut reads);
-                reads_left = reads.left;
-                (step, was_websocket)
+                (connection.next_event(turn, buffer), was_websocket)
             });
-            match step {
+            match seen {
+                None => return Step::Idle,
                 Some((Step::Event(event), was_websocket)) => self.tell(app, id, event, was_websocket),
-                Some((Step::Unfinished, _)) => break,
-                Some((Step::Idle, _)) | None => return,
+                Some((step, _)) => return step,
+            }
+            if begun.elapsed() >= TIME_PER_TURN
+                && let Some(connection) = self.connections.get_mut(&id)
+            {
+                connection.end_share();
             }
         }
-        self.postponed.push(id);
     }
 
     fn flush(&mut self, app: &mut impl App, id: ConnId) {
@@ -289,7 +322,21 @@ impl Net {
 
     /// Looks at the clock for every connection.
     pub(crate) fn check_times(&mut self, app: &mut impl App) {
+        self.ask_kernel(app);
         self.for_each(app, Connection::check_time);
+    }
+
+    /// Asks the kernel about the clients that may have made no progress.
+    fn ask_kernel(&mut self, app: &impl App) {
+        let mut queues = None;
+        for id in self.ids() {
+            let now = self.now;
+            self.with(app, id, |connection, turn, _| {
+                if connection.is_in_doubt(turn) {
+                    connection.note_kernel(queues.get_or_insert_with(SendQueues::read), now);
+                }
+            });
+        }
     }
 
     /// Begins nothing new. What was accepted is sent, and then the connections close.
@@ -298,44 +345,55 @@ impl Net {
         self.for_each(app, Connection::shut_down);
     }
 
+    /// Drops all connections, whatever they still have to send.
+    pub(crate) fn close_all(&mut self, app: &mut impl App) {
+        self.for_each(app, |connection, _| connection.give_up());
+    }
+
+    /// Does `act` to every connection, until it brings no event.
     fn for_each(&mut self, app: &mut impl App, act: impl Fn(&mut Connection, &Turn<'_>) -> Option<Event>) {
-        let ids: Vec<_> = self.connections.keys().copied().collect();
-        for id in ids {
-            let done = self.with(&*app, id, |connection, turn, _| {
+        for id in self.ids() {
+            while let Some((Some(event), was_websocket)) = self.with(&*app, id, |connection, turn, _| {
                 let was_websocket = connection.is_websocket();
                 (act(connection, turn), was_websocket)
-            });
-            if let Some((Some(event), was_websocket)) = done {
+            }) {
                 self.tell(app, id, event, was_websocket);
             }
-            self.touched.push(id);
+            self.touch(id);
         }
         self.settle(app);
+    }
+
+    fn ids(&self) -> Vec<ConnId> {
+        self.connections.keys().copied().collect()
     }
 
     /// Closes the connection that has been silent longest without a request. What a client has
     /// sent may not be seen before the next poll, so this turn's connections are left alone.
     pub(crate) fn close_silent(&mut self, app: &mut impl App) -> Room {
-        if self.silent.is_empty() {
+        for _ in 0..2 {
+            while let Some((since, id)) = self.silent.pop() {
+                let Some(connection) = self.connections.get_mut(&id) else {
+                    continue;
+                };
+                if connection.silent_since() != Some(since) {
+                    continue;
+                }
+                if since >= self.now {
+                    self.silent.clear();
+                    return Room::NextTurn;
+                }
+                if !connection.is_closable() {
+                    continue;
+                }
+                let event = connection.give_up();
+                self.connections.remove(&id);
+                if let Some(event) = event {
+                    self.tell(app, id, event, false);
+                }
+                return Room::Made;
+            }
             self.search_silent();
-        }
-        while let Some((since, id)) = self.silent.pop() {
-            let Some(connection) = self.connections.get_mut(&id) else {
-                continue;
-            };
-            if connection.silent_since() != Some(since) {
-                continue;
-            }
-            if since >= self.now {
-                self.silent.clear();
-                return Room::NextTurn;
-            }
-            let event = connection.give_up();
-            self.connections.remove(&id);
-            if let Some(event) = event {
-                self.tell(app, id, event, false);
-            }
-            return Room::Made;
         }
         Room::None
     }
@@ -362,6 +420,7 @@ impl Net {
     ) -> Option<R> {
         let connection = self.connections.get_mut(&id)?;
         let turn = Turn {
+            number: self.turn,
             limits: &self.limits,
             origins: &self.origins,
             routes: &|path| app.route(path),

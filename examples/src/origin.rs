@@ -10,7 +10,7 @@ use http::Uri;
 use http::header::ORIGIN;
 use http::uri::Authority;
 
-use crate::http::Request;
+use crate::http::{Request, is_host};
 
 /// A scheme, a host in lower case and a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +46,9 @@ impl std::error::Error for NotAnOrigin {}
 
 impl Origin {
     fn new(scheme: &str, authority: &Authority) -> Option<Self> {
+        if !is_host(authority) {
+            return None;
+        }
         let scheme = scheme.to_ascii_lowercase();
         let default_port = match scheme.as_str() {
             "http" => 80,
@@ -122,7 +125,10 @@ impl AllowedOrigins {
     /// The origin of this server's pages, as the client of this request knows it.
     fn own(&self, request: &Request) -> Option<Origin> {
         // Proxies append: the last value is that of the proxy in front of this server.
-        let last = |name: &str| request.header(name)?.rsplit(',').next().map(str::trim);
+        let last = |name: &str| {
+            let value = request.headers.get_all(name).iter().next_back()?;
+            value.to_str().ok()?.rsplit(',').next().map(str::trim)
+        };
         let forwarded = |name: &str| if self.trusts_proxy { last(name) } else { None };
         let scheme = forwarded("x-forwarded-proto").unwrap_or("http");
         match forwarded("x-forwarded-host") {
@@ -190,6 +196,11 @@ mod tests {
         assert!(trusting.allow_request(&request(&appended)));
         let forged = rewritten.replace("Host: example.org", "Host: example.org, other.example");
         assert!(!trusting.allow_request(&request(&forged)));
+        let second = rewritten.replace(
+            "X-Forwarded-Host",
+            "X-Forwarded-Host: evil.example\r\nX-Forwarded-Host",
+        );
+        assert!(trusting.allow_request(&request(&second)));
     }
 
     #[test]
@@ -202,6 +213,8 @@ mod tests {
             "http://a/path",
             "http://a?b",
             "http://u@a",
+            "http://a:port",
+            "http://a:99999",
         ] {
             assert_eq!(
                 AllowedOrigins::default().allow(text),

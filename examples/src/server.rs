@@ -155,6 +155,7 @@ impl Server {
         while !self.net.is_empty() && Instant::now() < end {
             self.turn(app, &mut events, end)?;
         }
+        self.net.close_all(app);
         Ok(())
     }
 
@@ -217,6 +218,10 @@ impl Server {
                 Accepted::Client(stream) => drop(self.net.add(stream)),
                 Accepted::NoFiles if self.make_room(app) => {}
                 Accepted::Nobody | Accepted::NoFiles => return,
+                Accepted::Failed => {
+                    self.listener.pause(self.net.now());
+                    return;
+                }
             }
         }
     }

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 
 use bytes::{Buf, Bytes};
 use mio::event::Event;
@@ -17,6 +17,9 @@ use crate::ready::{Ready, is_ready};
 
 /// Parts that one system call writes.
 const PARTS_PER_WRITE: usize = 32;
+
+/// Places of the queue that an idle connection keeps.
+const KEPT_PLACES: usize = 8;
 
 /// Bytes that the kernel takes beyond those that are on their way to the client.
 ///
@@ -43,6 +46,8 @@ impl Socket {
         // Messages are written whole, so waiting for more to come would only add latency.
         stream.set_nodelay(true)?;
         limit_kernel_unsent(&stream, KERNEL_UNSENT_MAX)?;
+        // A read would stop before urgent data, with no event for what follows.
+        socket2::SockRef::from(&stream).set_out_of_band_inline(true)?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         Ok(Self {
             stream,
@@ -57,7 +62,7 @@ impl Socket {
     /// Records what the poll has reported. True if a blocked write may go on.
     pub fn note(&mut self, event: &Event) -> bool {
         let unblocked = !self.is_writable && event.is_writable();
-        self.is_readable |= event.is_readable() || event.is_error();
+        self.is_readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         self.is_writable |= event.is_writable();
         self.is_read_closed |= event.is_read_closed() || event.is_error();
         unblocked
@@ -144,9 +149,31 @@ impl Socket {
         }
     }
 
+    /// Gives memory back that is not used now.
+    pub fn shrink(&mut self) {
+        if self.unsent.is_empty() && self.unsent.capacity() > KEPT_PLACES {
+            self.unsent = VecDeque::new();
+        }
+    }
+
+    /// Its own address and that of the client. None if the client has gone.
+    pub fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
+        Some((self.stream.local_addr().ok()?, self.stream.peer_addr().ok()?))
+    }
+
+    /// Whether something waits to be read, that the poll may not have reported yet.
+    pub fn has_input(&self) -> bool {
+        is_ready(&self.stream, Ready::ToRead)
+    }
+
     /// Makes the socket writable only once the kernel has sent everything.
     pub fn await_kernel(&mut self) -> io::Result<()> {
         limit_kernel_unsent(&self.stream, 1)
+    }
+
+    /// Undoes [`await_kernel`](Self::await_kernel).
+    pub fn await_room(&mut self) -> io::Result<()> {
+        limit_kernel_unsent(&self.stream, KERNEL_UNSENT_MAX)
     }
 
     /// Whether the kernel has sent everything, after [`await_kernel`](Self::await_kernel).

@@ -9,6 +9,8 @@ use crate::origin::AllowedOrigins;
 #[allow(missing_debug_implementations, reason = "it borrows a closure")]
 #[derive(Clone, Copy)]
 pub struct Turn<'a> {
+    /// Counts the turns of the loop.
+    pub number: u64,
     pub limits: &'a Limits,
     pub origins: &'a AllowedOrigins,
     /// What a path offers. None for 404.

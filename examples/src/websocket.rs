@@ -29,10 +29,13 @@ pub struct WebSocket {
     phase: Phase,
     /// Messages whose frames are not with the socket yet, in order.
     messages: VecDeque<Outgoing>,
+    /// Bytes of these messages, and of their places in the queue.
+    queued_bytes: usize,
     /// The answer to the newest ping. Older ones need no answer (RFC 6455, section 5.5.3).
     pong: Option<Bytes>,
     close: Close,
-    /// When the client has last read or sent something.
+    /// When the client has last read something that was blocked, or sent something while nothing
+    /// was.
     active_at: Instant,
     /// Since when the answer to a ping is awaited.
     pinged_at: Option<Instant>,
@@ -87,6 +90,7 @@ impl WebSocket {
             context: WebSocketContext::new(Role::Server, Some(config)),
             phase: Phase::Open,
             messages: VecDeque::new(),
+            queued_bytes: 0,
             pong: None,
             close: Close::NotAsked,
             active_at: now,
@@ -133,10 +137,7 @@ impl WebSocket {
             return Ok(false);
         }
         if !self.messages.is_empty() || socket.unsent() > 0 {
-            self.messages.push_back(Outgoing {
-                data,
-                rest: Bytes::copy_from_slice(payload),
-            });
+            self.queue(data, payload);
             return Ok(true);
         }
         let mut data = data;
@@ -150,11 +151,16 @@ impl WebSocket {
                 return Ok(true);
             }
             if socket.unsent() > 0 {
-                let rest = Bytes::copy_from_slice(rest);
-                self.messages.push_back(Outgoing { data, rest });
+                self.queue(data, rest);
                 return Ok(true);
             }
         }
+    }
+
+    fn queue(&mut self, data: Data, payload: &[u8]) {
+        self.queued_bytes += payload.len() + size_of::<Outgoing>();
+        let rest = Bytes::copy_from_slice(payload);
+        self.messages.push_back(Outgoing { data, rest });
     }
 
     /// Closes this side: what was accepted is sent, then the close frame. The end comes when the
@@ -173,10 +179,12 @@ impl WebSocket {
         }
     }
 
-    /// The client has gone without a close frame: what was accepted is sent, and that is the end.
+    /// The client sends no more: what was accepted is sent, and that is the end.
     pub fn end(&mut self) {
         self.phase = Phase::Closed;
-        self.close = Close::Sent;
+        if self.close == Close::NotAsked {
+            self.close = Close::Sent;
+        }
     }
 
     /// Hands the socket the next frames, as far as the kernel takes them.
@@ -199,11 +207,13 @@ impl WebSocket {
         if let Some(message) = self.messages.front_mut() {
             let frame = message.rest.split_to(message.rest.len().min(FRAME_BYTES_MAX));
             let is_final = message.rest.is_empty();
+            self.queued_bytes -= frame.len();
             socket.push(head(OpCode::Data(message.data), frame.len(), is_final)?.into());
             socket.push(frame);
             message.data = Data::Continue;
             if is_final {
                 self.messages.pop_front();
+                self.queued_bytes -= size_of::<Outgoing>();
             }
             return Ok(true);
         }
@@ -221,17 +231,23 @@ impl WebSocket {
         Ok(true)
     }
 
-    /// Bytes of messages that wait for the socket, if more than one message waits.
+    /// Bytes that wait for the socket, if more than one message waits.
     pub fn backlog(&self) -> usize {
-        match self.messages.len() {
-            0 | 1 => 0,
-            _ => self.messages.iter().map(|message| message.rest.len()).sum(),
+        if self.messages.len() > 1 {
+            self.queued_bytes
+        } else {
+            0
         }
     }
 
-    /// Whether a message waits for the socket.
-    pub fn has_messages(&self) -> bool {
-        !self.messages.is_empty()
+    /// When the client has last made progress.
+    pub fn active_at(&self) -> Instant {
+        self.active_at
+    }
+
+    /// Whether this side has not closed.
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
     }
 
     /// Whether both sides have closed, and everything is with the socket.

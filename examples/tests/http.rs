@@ -542,6 +542,15 @@ fn head_has_the_headers_of_get_and_no_body() {
     assert_eq!((head.status, head.header("content-length")), (200, Some("13")));
 }
 
+/// U24: RFC 9110, 9.3.2: also if the request is refused.
+#[test]
+fn a_refused_head_has_no_body() {
+    for headers in ["Content-Length: 5\r\n", "Host: b\r\n", "Content-Length: x\r\n"] {
+        let answer = ask_one(&format!("HEAD / HTTP/1.1\r\nHost: a\r\n{headers}\r\n"));
+        assert!((400..500).contains(&answer.status), "{headers}");
+    }
+}
+
 /// U24: RFC 9110, 9.3.7 and 10.2.1.
 #[test]
 fn options_lists_the_methods_of_a_path() {

@@ -74,6 +74,72 @@ fn what_was_accepted_arrives_before_the_close_frame() {
     assert_eq!((messages, close), (vec![1 << 20], Some(1001)));
 }
 
+/// U21: a close frame that was accepted is sent, although the client has closed its side.
+#[test]
+fn a_close_frame_is_sent_after_a_half_close() {
+    let server = start(&["--threads=2"]);
+    let mut client = RawClient::open(server.address, "/stream?chunks=0&size=262144", 4 * KIB);
+    until("the first message is sent in part", || {
+        (server.parked_for_good() == 1).then_some(())
+    });
+    client.send(0x8, &1000_u16.to_be_bytes());
+    client.shutdown();
+    server.until_stopped(1);
+    let (messages, close) = client.read_stream();
+    assert_eq!((messages, close), (vec![262_144], Some(1000)));
+}
+
+/// U21, U22: the kernel holds the rest, so no write shows that the client reads. It is asked.
+#[test]
+fn a_slow_reader_is_alive_although_everything_is_with_the_kernel() {
+    let server = start(&["--threads=2", "--idle-timeout=2"]);
+    let mut client = RawClient::open(server.address, "/stream?chunks=1&size=131072", 4 * KIB);
+    let mut bytes = Vec::new();
+    // Two frames of 64 KiB, and the close frame.
+    while bytes.len() < 2 * (65_536 + 10) + 4 {
+        let before = bytes.len();
+        client.read_into(&mut bytes, 2048);
+        assert!(bytes.len() > before, "cut after {before} bytes");
+        // A socket that the server had dropped would answer this with a reset.
+        if bytes.len() > 120_000 {
+            client.try_send(0x9, b"");
+        }
+        // 20 KiB a second: the stream outlives the idle time three times.
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(bytes[..10], [0x02, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+    assert!(bytes.ends_with(&[0x88, 2, 3, 232]), "no close frame");
+}
+
+/// U21, U25: an answer that the kernel holds is not lost when the server stops.
+#[test]
+fn an_answer_with_the_kernel_survives_a_signal() {
+    let mut server = start(&["--threads=2", "--grace=20"]);
+    let mut client = RawClient::connect(server.address, 4 * KIB);
+    client.send_raw(b"GET /page.css HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut answer = Vec::new();
+    client.read_into(&mut answer, 500);
+    // The server has answered, and waits for the next request.
+    server.get("/dump");
+    server.signal("TERM");
+    until("the signal is seen", || {
+        std::net::TcpStream::connect(server.address)
+            .is_err()
+            .then_some(())
+    });
+    client.try_send_raw(b"GET /page.css HTTP/1.1\r\nHost: a\r\n\r\n");
+    while client.read_into(&mut answer, 65_536) > 0 {}
+    let text = String::from_utf8(answer).expect("text");
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("Content-Length: "));
+    let length: usize = length.and_then(|it| it.parse().ok()).expect("a length");
+    assert!(body.len() >= length, "{} of {length} bytes", body.len());
+    drop(client);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
 /// U21, U22: a pong does not wait for the end of a long message.
 #[test]
 fn a_pong_overtakes_a_long_message() {

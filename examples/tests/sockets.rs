@@ -5,7 +5,7 @@
 mod in_process;
 
 use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,9 @@ use examples::http::{Request, Response, Route};
 use examples::limits::Limits;
 use examples::net::Net;
 use examples::server::App;
-use in_process::{connect, exchange, serve};
+use in_process::{connect, exchange, read_all, serve};
 use moored::ConnId;
+use socket2::SockRef;
 use tungstenite::Message;
 
 const BODY_MAX: usize = 1 << 20;
@@ -141,6 +142,26 @@ fn messages_of_all_sizes_come_back_as_they_went() {
         }
         socket.send(Message::binary(vec![7; 65_537])).expect("sent");
         assert!(matches!(socket.read(), Ok(Message::Close(Some(frame))) if u16::from(frame.code) == 1009));
+    });
+}
+
+/// U21: both sides have closed, and something is still unread: no reset.
+#[test]
+fn a_client_that_sends_and_closes_at_once_sees_no_reset() {
+    with_echo(|address| {
+        for _ in 0..20 {
+            let mut stream = connect(address);
+            let head = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 65536\r\n\r\n";
+            stream.write_all(head.as_bytes()).expect("sent");
+            stream.write_all("x".repeat(65_536).as_bytes()).expect("sent");
+            let mut first = [0; 1];
+            stream.read_exact(&mut first).expect("the answer begins");
+            // Both in one segment.
+            SockRef::from(&stream).set_tcp_cork(true).expect("a socket");
+            stream.write_all(b"x").expect("sent");
+            stream.shutdown(Shutdown::Write).expect("half closed");
+            assert!(read_all(&mut stream).ends_with("xxx"));
+        }
     });
 }
 

@@ -122,6 +122,62 @@ fn silent_clients_make_room_for_the_others() {
     assert_eq!(read_answer(newest).status, 200);
 }
 
+/// U25: a client whose request has arrived is not silent, although the server has not seen it yet.
+#[test]
+fn requests_that_wait_in_the_kernel_are_not_silence() {
+    // One poll of the server reports 1,024 of them.
+    const OLD: usize = 2256;
+    allow_many_files();
+    let server = start(&["--threads=2", "--max-connections=2000"]);
+    let files = open_files(server.pid());
+    let mut old: Vec<_> = (0..OLD).map(|_| server.connect()).collect();
+    server.until_files(files + OLD);
+    server.signal("STOP");
+    // The poll reports these first.
+    let new: Vec<_> = (0..300).map(|_| server.connect()).collect();
+    for client in &mut old {
+        client
+            .write_all(b"GET /favicon.svg HTTP/1.1\r\nHost: a\r\n\r\n")
+            .expect("sent");
+    }
+    server.signal("CONT");
+    let answered = old
+        .iter_mut()
+        .map(read_answer)
+        .filter(|answer| answer.status == 200);
+    report("requests beside new clients", OLD, answered.count(), 0);
+    drop(new);
+}
+
+/// U25: a connection that was busy costs as little as one that was silent all the time.
+#[test]
+fn a_connection_that_was_busy_costs_no_more_than_a_silent_one() {
+    const CLIENTS: usize = 200;
+    const REQUESTS: usize = 1100;
+    let server = start(&["--threads=2"]);
+    let busy = || {
+        let mut client = server.connect();
+        let requests = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n".repeat(REQUESTS);
+        client.write_all(requests.as_bytes()).expect("sent");
+        let (mut answers, mut piece) = (Vec::new(), vec![0; 65_536]);
+        while memchr::memmem::find_iter(&answers, b"HTTP/1.1 404 ").count() < REQUESTS
+            || !answers.ends_with(b"\n")
+        {
+            let read = client.read(&mut piece).expect("answers");
+            assert!(read > 0, "an end instead of answers");
+            answers.extend_from_slice(&piece[..read]);
+        }
+        client
+    };
+    drop(busy());
+    let before = resident_bytes(server.pid());
+    let clients: Vec<_> = (0..CLIENTS).map(|_| busy()).collect();
+    let grown = resident_bytes(server.pid()).saturating_sub(before) / CLIENTS;
+    println!("memory: {grown} bytes for each connection that was busy");
+    assert!(grown < 4096, "{grown} bytes");
+    drop(clients);
+}
+
 /// S22, S23: a server that cannot have its files or its threads says so, and that is its end.
 #[test]
 fn a_server_that_cannot_start_says_why() {

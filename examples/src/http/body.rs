@@ -182,7 +182,13 @@ impl Body {
                 Err(Refusal(400, "a chunk's size cannot be read"))
             }
             Awaits::Size => match httparse::parse_chunk_size(input) {
-                Ok(httparse::Status::Complete((used, size))) if used <= LINE_BYTES_MAX => {
+                // Another server may take LF alone, or CR alone, for the end of the line.
+                Ok(httparse::Status::Complete((used, size)))
+                    if used <= LINE_BYTES_MAX
+                        && find_line(&input[..used])? == Some(used - 2)
+                        && !input[..used - 2].contains(&b'\n')
+                        && !input[..used - 2].contains(&b'\r') =>
+                {
                     let size = usize::try_from(size).unwrap_or(usize::MAX);
                     self.check_room(size)?;
                     self.awaits = if size == 0 {
@@ -208,6 +214,7 @@ impl Body {
                     self.awaits = Awaits::Nothing;
                     Ok(2)
                 }
+                Some(length) if !is_trailer(&input[..length]) => Err(GARBLED),
                 Some(length) if self.trailer_bytes + length <= TRAILER_BYTES_MAX => {
                     self.trailer_bytes += length;
                     Ok(length + 2)
@@ -234,4 +241,14 @@ fn find_line(input: &[u8]) -> Result<Option<usize>, Refusal> {
         None if input.len() <= LINE_BYTES_MAX => Ok(None),
         _ => Err(GARBLED),
     }
+}
+
+/// Whether a line is a header: another server must not take a part of it for a line.
+fn is_trailer(line: &[u8]) -> bool {
+    let mut headers = [httparse::EMPTY_HEADER; 1];
+    let whole = [line, b"\r\n\r\n"].concat();
+    matches!(
+        httparse::parse_headers(&whole, &mut headers),
+        Ok(httparse::Status::Complete((used, [_]))) if used == whole.len()
+    )
 }

@@ -150,11 +150,6 @@ impl Target {
     fn parse(method: &Method, target: &Bytes) -> Result<Self, Refusal> {
         let malformed = Refusal(400, "the request's target is malformed");
         match &target[..] {
-            // `CONNECT host:port`. The method is refused later.
-            _ if *method == Method::CONNECT => Ok(Self {
-                host: None,
-                path: None,
-            }),
             // The method of `CONNECT host:port` is refused later.
             target if *method == Method::CONNECT || (*method == Method::OPTIONS && target == b"*") => {
                 Ok(Self {
@@ -206,7 +201,7 @@ fn host(headers: &HeaderMap, version: Version) -> Result<Option<Authority>, Refu
 }
 
 /// Whether this is a host and perhaps a port, with no user.
-fn is_host(authority: &Authority) -> bool {
+pub fn is_host(authority: &Authority) -> bool {
     let after_host = authority.as_str().strip_prefix(authority.host());
     let port_is_right = match after_host {
         Some("" | ":") => true,

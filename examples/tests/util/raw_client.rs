@@ -28,33 +28,52 @@ pub enum Frame {
 }
 
 impl RawClient {
-    /// Opens a WebSocket. The kernel keeps about `buffer` bytes that the client has not read.
-    pub fn open(address: SocketAddr, path: &str, buffer: usize) -> Self {
+    /// Connects. The kernel keeps about `buffer` bytes that the client has not read.
+    pub fn connect(address: SocketAddr, buffer: usize) -> Self {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
         // Before the connection is made, since it decides on the window.
         socket.set_recv_buffer_size(buffer).expect("a size");
         socket.connect(&address.into()).expect("it listens");
-        let mut stream: TcpStream = socket.into();
+        let stream: TcpStream = socket.into();
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
         stream.set_nodelay(true).expect("a socket");
+        Self(stream)
+    }
+
+    /// Opens a WebSocket.
+    pub fn open(address: SocketAddr, path: &str, buffer: usize) -> Self {
+        let mut client = Self::connect(address, buffer);
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
-        stream.write_all(request.as_bytes()).expect("sent");
+        client.send_raw(request.as_bytes());
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).expect("an answer");
-            head.push(byte[0]);
+            assert_eq!(client.read_into(&mut head, 1), 1, "an answer");
         }
         assert!(
             head.starts_with(b"HTTP/1.1 101 "),
             "{}",
             String::from_utf8_lossy(&head)
         );
-        Self(stream)
+        client
+    }
+
+    /// Reads at most so many bytes, behind what is in `bytes`. Returns how many; 0 at the end, or if
+    /// the connection was reset.
+    pub fn read_into(&mut self, bytes: &mut Vec<u8>, most: usize) -> usize {
+        let length = bytes.len();
+        bytes.resize(length + most, 0);
+        let read = self.0.read(&mut bytes[length..]).unwrap_or(0);
+        bytes.truncate(length + read);
+        read
+    }
+
+    /// False if the server has gone.
+    pub fn try_send_raw(&mut self, bytes: &[u8]) -> bool {
+        self.0.write_all(bytes).is_ok()
     }
 
     pub fn send(&mut self, opcode: u8, payload: &[u8]) {
