@@ -3,7 +3,8 @@
 use crate::admission::Admission;
 use crate::clock::{Clock, nanos};
 use crate::error::{BuildError, MAX_THREADS};
-use crate::pool::{Exits, ThreadPool, become_worker_of};
+use crate::inside::become_worker_of;
+use crate::pool::{Exits, ThreadPool};
 use crate::primitive::{Deque, thread};
 use crate::shared::{Setup, Shared};
 use crate::unwind::quietly;
@@ -191,7 +192,7 @@ impl ThreadPoolBuilder {
         let (on_start, on_stop) = (self.on_start.clone(), self.on_stop.clone());
         let index = worker.index;
         builder.spawn(move || {
-            become_worker_of(&worker.shared);
+            become_worker_of(&*worker.shared);
             run_hook(on_start.as_ref(), index);
             worker.work();
             drop(worker);

@@ -1,7 +1,13 @@
-//! Whether a thread is inside a pool as a guest: a loop that runs its tasks in a call of its own.
+//! Whether a thread runs the tasks of a pool: as one of its workers, or inside a call such as `run_pending`.
 
 use crate::primitive::thread_local;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+
+thread_local! {
+    /// The pool whose worker this thread is: its address, 0 for none. Needs no destructor, so that it can be read while the
+    /// thread's other values are being dropped.
+    static WORKER_OF: Cell<usize> = const { Cell::new(0) };
+}
 
 thread_local! {
     /// The pools whose tasks this thread runs, by address. Several, since a step may run another pool's.
@@ -29,6 +35,15 @@ pub(crate) fn is_inside<P>(pool: &P) -> bool {
     POOLS
         .try_with(|pools| pools.borrow().contains(&address(pool)))
         .unwrap_or(false)
+}
+
+/// Marks this thread as a worker of a pool, for good.
+pub(crate) fn become_worker_of<P>(pool: &P) {
+    WORKER_OF.with(|worker| worker.set(address(pool)));
+}
+
+pub(crate) fn is_worker_of<P>(pool: &P) -> bool {
+    WORKER_OF.with(|worker| worker.get() == address(pool))
 }
 
 fn address<P>(pool: &P) -> usize {

@@ -3,25 +3,18 @@
 use crate::clock::nanos;
 use crate::dump::{Counts, PoolDump};
 use crate::error::JoinError;
-use crate::inside::{Inside, is_inside};
+use crate::inside::{Inside, is_inside, is_worker_of};
 use crate::port::Port;
-use crate::primitive::{Condvar, Mutex, thread, thread_local, wait_until};
+use crate::primitive::{Condvar, Mutex, thread, wait_until};
 use crate::service::Service;
 use crate::shared::Shared;
 use crate::stats::Stats;
 use crate::task::Task;
 use crate::task_dump::TaskDump;
 use crate::wake::Wake;
-use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-thread_local! {
-    /// The pool whose worker this thread is: its address, 0 for none. Needs no destructor, so that it can be read while the
-    /// thread's other values are being dropped.
-    static WORKER_OF: Cell<usize> = const { Cell::new(0) };
-}
 
 /// Threads that run tasks moored to connections, for one or more service loops.
 ///
@@ -206,13 +199,8 @@ impl ThreadPool {
     }
 
     fn is_own_worker(&self) -> bool {
-        WORKER_OF.with(|worker| worker.get() == Arc::as_ptr(&self.shared).addr())
+        is_worker_of(&*self.shared)
     }
-}
-
-/// Marks this thread as a worker of a pool, for good.
-pub(crate) fn become_worker_of(shared: &Arc<Shared>) {
-    WORKER_OF.with(|worker| worker.set(Arc::as_ptr(shared).addr()));
 }
 
 impl Drop for ThreadPool {
