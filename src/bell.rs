@@ -72,6 +72,12 @@ impl Bell {
         self.state.swap(SILENT, Ordering::AcqRel);
     }
 
+    /// Allows the next notification after one that was sent. One that is deferred stays deferred: it is for tasks, at which
+    /// the caller does not look.
+    pub(crate) fn rearm(&self) {
+        self.change(RUNG, SILENT);
+    }
+
     /// Nobody is to be woken any more.
     pub(crate) fn silence(&self) {
         self.state.swap(RUNG, Ordering::AcqRel);
@@ -249,6 +255,21 @@ mod tests {
         assert!(!debts.add(&bell, 0), "it has rung");
         bell.unring();
         assert!(!bell.nap(false) && !debts.add(&bell, 0), "it has looked");
+    }
+
+    /// A drain of a mailbox that cancelled a deferred notification would lose what a worker has to tell.
+    #[test]
+    fn a_rearm_keeps_a_deferred_notification() {
+        let (debts, (bell, rings)) = (Debts::new(), bell());
+        assert!(bell.ring());
+        bell.rearm();
+        assert!(bell.ring(), "the next one after a re-arm");
+        bell.unring();
+        bell.nap(true);
+        bell.rearm();
+        assert!(debts.add(&bell, 0), "the loop still looks by itself");
+        bell.rearm();
+        assert_eq!((debts.pay(), rings()), (1, 3));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Everything about a pool, as a value: for people as text, for programs as JSON (feature `serde`).
 
+use crate::mailbox::dump::MailboxDump;
 use crate::shared::Shared;
 use crate::stats::Sums;
 use crate::status::{Status, StopReason, Timeout};
@@ -146,6 +147,8 @@ pub struct PoolDump {
     pub totals: Totals,
     /// What was counted since the start.
     pub counters: Counters,
+    /// Every mailbox, service by service.
+    pub mailboxes: Vec<MailboxDump>,
     /// Every task that is not reaped, service by service.
     pub tasks: Vec<TaskDump>,
 }
@@ -153,8 +156,9 @@ pub struct PoolDump {
 impl PoolDump {
     pub(crate) fn of(shared: &Shared) -> Self {
         let now = shared.clock.now();
-        let mut tasks = Vec::new();
+        let (mut tasks, mut mailboxes) = (Vec::new(), Vec::new());
         for port in shared.registry.ports() {
+            mailboxes.extend(port.dump_mailboxes());
             let mut from = Some(0);
             while let Some(slot) = from {
                 from = port.copy_tasks(slot, now, &mut tasks);
@@ -169,6 +173,7 @@ impl PoolDump {
             counts,
             totals: Totals::of(&tasks),
             counters: Counters::of(shared),
+            mailboxes,
             tasks,
         }
     }
@@ -278,6 +283,9 @@ impl fmt::Display for PoolDump {
             t.queued, t.running, t.syncing, t.stopping, t.finished, t.stopped, t.panicked
         )?;
         self.counters.fmt(f)?;
+        self.mailboxes
+            .iter()
+            .try_for_each(|mailbox| line_of(mailbox, f))?;
         let shown = f.precision().unwrap_or(usize::MAX).min(self.tasks.len());
         table(f, &self.tasks[..shown])?;
         match self.tasks.len() - shown {
@@ -313,6 +321,21 @@ impl fmt::Display for Counters {
             self.steps, self.syncs, self.wakes, self.worker_wakes, self.batches, self.steals
         )
     }
+}
+
+fn line_of(mailbox: &MailboxDump, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let m = mailbox;
+    writeln!(
+        f,
+        "mailbox   service {}  messages {} of {}  high-water mark {}  dropped {}  notifications {}  type {}",
+        m.service,
+        m.length,
+        m.capacity,
+        m.high_water_mark,
+        m.dropped,
+        m.notifications,
+        on_one_line(m.message_type)
+    )
 }
 
 /// The tasks as a table whose columns are as wide as what is in them.

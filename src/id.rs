@@ -5,7 +5,8 @@ use std::fmt;
 /// Whatever the service loop calls a client.
 ///
 /// The caller chooses it and must not use it again for another client as long as tasks of the first one
-/// may be alive: a counter does, a socket's file descriptor does not. From a `usize`, such as a `mio::Token`'s: `token.0 as u64`.
+/// may be alive; with a [`Mailbox`](crate::Mailbox), never, since messages for a connection that has closed are dropped. A
+/// counter does, a socket's file descriptor does not. From a `usize`, such as a `mio::Token`'s: `token.0 as u64`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(transparent))]
 pub struct ConnId(pub u64);

@@ -2,6 +2,7 @@
 
 use crate::cell::HasHead;
 use crate::desk::Desk;
+use crate::mailbox::dump::MailboxDump;
 use crate::task_dump::TaskDump;
 use std::any::Any;
 
@@ -17,4 +18,5 @@ pub(crate) trait AnyPort: Send + Sync {
     fn finish(&self, desk: &Desk<'_>);
     /// Copies some tasks, from a slot on; gives the slot to go on with.
     fn copy_tasks(&self, from: usize, now: u64, tasks: &mut Vec<TaskDump>) -> Option<usize>;
+    fn dump_mailboxes(&self) -> Vec<MailboxDump>;
 }

@@ -36,7 +36,7 @@ use std::time::Duration;
 /// steps on the loop's own thread, inside that call.
 #[doc(alias = "lws_threadpool")]
 pub struct Service<T: Task> {
-    port: Arc<Port<T>>,
+    pub(crate) port: Arc<Port<T>>,
     /// The parked task that is lent to the loop.
     lent: Option<Box<TaskCell<T>>>,
     /// Whether the next event wakes the loop: not while `take_more` finds something.
@@ -332,6 +332,7 @@ impl<T: Task> Service<T> {
 
     /// A client has gone: its tasks are dequeued, but those that may outlive it go on without a connection. All their
     /// ends are announced. Gives the number of its tasks that are not reaped yet. O(that number), whatever else the pool holds.
+    /// Messages for it in a [`Mailbox`](crate::Mailbox), and later ones, are dropped: see [`drain`](crate::Mailbox::drain).
     #[doc(alias = "lws_threadpool_dequeue")]
     pub fn connection_closed(&mut self, conn: impl Into<ConnId>) -> usize {
         self.end_loan();
@@ -346,6 +347,7 @@ impl<T: Task> Service<T> {
         }
         visit.table.close_conn(conn);
         visit.leave();
+        self.port.drop_messages_for(conn);
         tasks
     }
 
@@ -384,13 +386,14 @@ impl<T: Task> Service<T> {
     /// How long the loop may sleep before it must call [`take_ready`](Self::take_ready) or [`take_more`](Self::take_more) again; `None`: until it
     /// is woken. Ask right before it sleeps: who asks and then sleeps longer may hear late of what happens. O(1).
     ///
-    /// It is the time until the next timeout of a task. Zero after a `take_more` that gave something and may give more, and without threads (`threads(0)`) while
+    /// It is the time until the next timeout of a task. Zero while a [`Mailbox`](crate::Mailbox) holds messages, after a `take_more` that gave something and may give more, and without threads (`threads(0)`) while
     /// steps are pending. And a millisecond at most while the loop finds something each time, steps are short, and tasks of this service are
     /// away: then a worker that has more to do wakes the loop every 20 us instead of for each task, and relies on its looking by itself
     /// should a step take long after all. When it has looked in vain, it may sleep until it is woken.
     pub fn next_timeout(&self) -> Option<Duration> {
         let shared = &self.port.shared;
-        if !self.awaits_wake || shared.seats.is_empty() && shared.has_pending() {
+        let has_pending = || shared.seats.is_empty() && shared.has_pending();
+        if !self.awaits_wake || self.port.has_messages() || has_pending() {
             return Some(Duration::ZERO);
         }
         let (due, away) = {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 /// `Arc` of either. A new event loop is one `impl`, or one closure.
 ///
 /// `wake` is called from workers and from the loop's own thread, never under a lock of the pool, and at most once
-/// between two calls of `take_ready`. It must not block. It must be *sticky*: a wake-up that comes while the loop is
+/// between two calls of `take_ready`. With a [`Mailbox`](crate::Mailbox), its senders call it too, and a drain counts as
+/// `take_ready` does. It must not block. It must be *sticky*: a wake-up that comes while the loop is
 /// awake has to end the loop's next sleep at once (mio's waker, an eventfd, a self-pipe, `tokio::sync::Notify` and
 /// `Thread::unpark` all do; a bare condition variable does not). A panic in it is contained.
 #[doc(alias = "lws_cancel_service")]

@@ -12,6 +12,7 @@
 
 mod drops;
 mod ends;
+mod mailbox;
 mod news;
 mod util;
 mod workers;

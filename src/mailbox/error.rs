@@ -1,0 +1,72 @@
+//! Why a message was refused.
+
+use std::fmt;
+
+/// Why a [`Sender`](crate::Sender) refused a message, with the message.
+///
+/// It is an [`Error`](std::error::Error) for every type of message, and prints without it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendError<M> {
+    /// The mailbox holds as many messages as its capacity. Send again later, drop the message, or wait for room with
+    /// [`send_blocking`](crate::Sender::send_blocking).
+    Full(M),
+    /// The mailbox or its service was dropped: nobody will take the message.
+    Closed(M),
+    /// Only from [`send_blocking`](crate::Sender::send_blocking): the calling thread must not wait, since it is the loop's own
+    /// or a worker of the pool. Use [`send`](crate::Sender::send) there.
+    WouldDeadlock(M),
+}
+
+impl<M> SendError<M> {
+    /// The message that was refused, untouched.
+    pub fn into_inner(self) -> M {
+        match self {
+            Self::Full(message) | Self::Closed(message) | Self::WouldDeadlock(message) => message,
+        }
+    }
+
+    /// Whether the mailbox was full: the same call can succeed after the next drain.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full(_))
+    }
+
+    /// Whether the mailbox is closed: no call will succeed any more.
+    pub fn is_closed(&self) -> bool {
+        matches!(self, Self::Closed(_))
+    }
+
+    fn variant(&self) -> &'static str {
+        match self {
+            Self::Full(_) => "Full",
+            Self::Closed(_) => "Closed",
+            Self::WouldDeadlock(_) => "WouldDeadlock",
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Full(_) => {
+                "the mailbox is full: send again after the loop has drained it, or wait with `send_blocking`"
+            }
+            Self::Closed(_) => "the mailbox or its service was dropped: stop sending",
+            Self::WouldDeadlock(_) => {
+                "`send_blocking` on the loop's own thread or on a worker of its pool would deadlock: use `send`"
+            }
+        }
+    }
+}
+
+impl<M> fmt::Debug for SendError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}(..)", self.variant())
+    }
+}
+
+impl<M> fmt::Display for SendError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())
+    }
+}
+
+impl<M> std::error::Error for SendError<M> {}

@@ -1,0 +1,101 @@
+//! What the mailboxes of one service have in common.
+
+use super::closed::ClosedConnections;
+use super::dump::MailboxDump;
+use crate::id::ConnId;
+use crate::inside::{is_inside, is_worker_of};
+use crate::primitive::{AtomicBool, AtomicUsize, Mutex, Ordering};
+use crate::shared::Shared;
+use slab::Slab;
+use std::sync::{Arc, Weak};
+
+/// A mailbox without the type of its messages.
+pub(crate) trait AnyMailbox: Send + Sync {
+    /// Refuses messages from now on. Those that it holds stay.
+    fn close(&self);
+    fn dump(&self, service: u32) -> MailboxDump;
+}
+
+/// No two of its locks are held at once, and none while a mailbox is locked.
+pub(crate) struct Mailboxes {
+    pool: Arc<Shared>,
+    /// Mailboxes that hold messages. Changed under the lock of the mailbox.
+    undrained: AtomicUsize,
+    closed: Mutex<ClosedConnections>,
+    /// Whether any connection has closed: most loops of tests and tools never close one.
+    any_closed: AtomicBool,
+    list: Mutex<Slab<Weak<dyn AnyMailbox>>>,
+}
+
+impl Mailboxes {
+    pub(crate) fn new(pool: Arc<Shared>) -> Arc<Self> {
+        Arc::new(Self {
+            pool,
+            undrained: AtomicUsize::new(0),
+            closed: Mutex::new(ClosedConnections::default()),
+            any_closed: AtomicBool::new(false),
+            list: Mutex::new(Slab::new()),
+        })
+    }
+
+    /// Gives the slot of the new mailbox.
+    pub(super) fn add(&self, mailbox: Weak<dyn AnyMailbox>) -> usize {
+        self.list.lock().insert(mailbox)
+    }
+
+    pub(super) fn remove(&self, slot: usize) {
+        // Dropped after the lock.
+        let removed = self.list.lock().remove(slot);
+        drop(removed);
+    }
+
+    fn all(&self) -> Vec<Arc<dyn AnyMailbox>> {
+        let list: Vec<_> = self.list.lock().iter().map(|(_, weak)| weak.clone()).collect();
+        list.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// The service is gone.
+    pub(crate) fn close(&self) {
+        for mailbox in self.all() {
+            mailbox.close();
+        }
+    }
+
+    pub(crate) fn dump(&self, service: u32) -> Vec<MailboxDump> {
+        self.all().iter().map(|mailbox| mailbox.dump(service)).collect()
+    }
+
+    /// A mailbox has its first message since it was empty.
+    pub(super) fn note_undrained(&self) {
+        self.undrained.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A mailbox is empty again.
+    pub(super) fn note_drained(&self) {
+        self.undrained.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Whether a mailbox holds messages. Ask after the re-arm: see [`crate::mailbox`].
+    pub(crate) fn are_undrained(&self) -> bool {
+        // Not a load, which may see an old value: this comes before or after each `note_undrained`.
+        self.undrained.fetch_add(0, Ordering::AcqRel) > 0
+    }
+
+    pub(crate) fn note_closed(&self, conn: ConnId) {
+        self.closed.lock().insert(conn);
+        self.any_closed.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_closed(&self, conn: ConnId) -> bool {
+        self.any_closed.load(Ordering::Relaxed) && self.closed.lock().contains(conn)
+    }
+
+    /// Whether this thread runs tasks of the pool, so that tasks wait while it waits.
+    pub(super) fn runs_tasks(&self) -> bool {
+        is_worker_of(&*self.pool) || is_inside(&*self.pool)
+    }
+
+    pub(super) fn pool_name(&self) -> &str {
+        &self.pool.name
+    }
+}

@@ -1,0 +1,29 @@
+//! Whom a message is for.
+
+use crate::id::ConnId;
+
+/// Whom a message is for. A [`Drain`](crate::Drain) yields it with the message.
+///
+/// The variants are complete: a loop that matches all three loses no message.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Recipient {
+    /// One connection.
+    Connection(ConnId),
+    /// Every connection of the loop: a [`broadcast`](crate::Sender::broadcast). The loop gives a clone to each of
+    /// its connections.
+    All,
+    /// The loop itself, such as a closure that it runs or a socket that it takes over.
+    Loop,
+}
+
+impl From<ConnId> for Recipient {
+    fn from(conn: ConnId) -> Self {
+        Self::Connection(conn)
+    }
+}
+
+impl From<u64> for Recipient {
+    fn from(conn: u64) -> Self {
+        Self::Connection(ConnId(conn))
+    }
+}

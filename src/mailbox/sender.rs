@@ -1,0 +1,210 @@
+//! The senders' end of a mailbox.
+
+use super::channel::Channel;
+use super::error::SendError;
+use super::recipient::Recipient;
+use std::fmt;
+use std::sync::Arc;
+
+/// A closure that a loop runs: the message of a mailbox for "run this in that loop". See
+/// [`Sender::run_in_loop`].
+#[doc(alias = "queueInLoop")]
+pub type LoopFn = Box<dyn FnOnce() + Send>;
+
+/// Sends messages to the connections of a loop, from any thread.
+///
+/// Made by [`Service::mailbox`](crate::Service::mailbox). A clone sends to the same [`Mailbox`](crate::Mailbox). Messages
+/// of one sender arrive in the order in which they were sent, and so do those of all senders: the order of the
+/// calls, whatever the recipients.
+///
+/// ```
+/// use moored::{BoxTask, ConnId, Recipient, SendError, ThreadPool};
+///
+/// let pool = ThreadPool::builder().threads(1).build()?;
+/// let service = pool.service::<BoxTask>(|| {});
+/// let (sender, mut mailbox) = service.mailbox::<String>(1);
+///
+/// let producer = sender.clone();
+/// std::thread::spawn(move || producer.send(7, "tick".to_owned()))
+///     .join()
+///     .unwrap()?;
+/// match sender.send(7, "tock".to_owned()) {
+///     Err(SendError::Full(message)) => assert_eq!(message, "tock"), // it comes back
+///     other => panic!("{other:?}"),
+/// }
+/// let messages: Vec<_> = mailbox.drain().collect();
+/// assert_eq!(messages, [(Recipient::Connection(ConnId(7)), "tick".to_owned())]);
+///
+/// drop(service);
+/// assert!(sender.send(7, "late".to_owned()).unwrap_err().is_closed());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[doc(alias = "channel")]
+#[doc(alias = "mg_wakeup")]
+pub struct Sender<M> {
+    channel: Arc<Channel<M>>,
+}
+
+impl<M> Sender<M> {
+    pub(super) fn new(channel: Arc<Channel<M>>) -> Self {
+        Self { channel }
+    }
+
+    /// Sends a message to a connection (a [`ConnId`](crate::ConnId) or its number), or to another [`Recipient`]. Never waits.
+    ///
+    /// The message moves into the mailbox, and the loop is notified unless it has been since it last looked. A
+    /// connection need not have a task; whether it is open is for the loop to say when it drains, see
+    /// [`Mailbox::drain`](crate::Mailbox::drain).
+    ///
+    /// From any thread: also from a step, from a `Drop`, and from the loop itself. O(1).
+    ///
+    /// # Errors
+    ///
+    /// The message comes back: [`Full`](SendError::Full), or [`Closed`](SendError::Closed) because the mailbox or its
+    /// service was dropped.
+    #[doc(alias = "push")]
+    #[doc(alias = "wakeup")]
+    #[doc(alias = "mg_wakeup")]
+    #[doc(alias = "queueInLoop")]
+    pub fn send(&self, to: impl Into<Recipient>, message: M) -> Result<(), SendError<M>> {
+        self.channel.send(to.into(), message)
+    }
+
+    /// As [`send`](Self::send), but waits until there is room.
+    ///
+    /// It refuses to wait where waiting would hold up those that make room: on the loop's own thread, on the pool's workers, and
+    /// inside [`Service::run_pending`](crate::Service::run_pending). There it refuses every message, also while there is room.
+    ///
+    /// The loop's own thread is the one that has called [`Mailbox::drain`](crate::Mailbox::drain) last. Before the first drain
+    /// it is not known; then the thread that made the mailbox is refused too, but only if it would have to wait. So start the
+    /// loop before you fill its mailbox from the thread that made it.
+    ///
+    /// ```
+    /// use moored::{BoxTask, SendError, ThreadPool};
+    ///
+    /// let pool = ThreadPool::builder().threads(1).build()?;
+    /// let service = pool.service::<BoxTask>(|| {});
+    /// let (sender, mut mailbox) = service.mailbox::<u32>(1);
+    ///
+    /// let producer = std::thread::spawn({
+    ///     let sender = sender.clone();
+    ///     move || (0..3).try_for_each(|number| sender.send_blocking(7, number))
+    /// });
+    /// let mut sum = 0;
+    /// while sum < 3 {
+    ///     sum += mailbox.drain().map(|(_, number)| number).sum::<u32>();
+    /// }
+    /// producer.join().unwrap()?;
+    ///
+    /// // This thread drains, so it must not wait for itself.
+    /// assert!(matches!(sender.send_blocking(7, 9), Err(SendError::WouldDeadlock(9))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The message comes back: [`Closed`](SendError::Closed), also if the mailbox closes while this call waits, or
+    /// [`WouldDeadlock`](SendError::WouldDeadlock).
+    #[doc(alias = "backpressure")]
+    pub fn send_blocking(&self, to: impl Into<Recipient>, message: M) -> Result<(), SendError<M>> {
+        self.channel.send_blocking(to.into(), message)
+    }
+
+    /// Sends a message to every connection of the loop: one entry of the mailbox, for [`Recipient::All`]. Never waits.
+    ///
+    /// The loop knows its connections, and gives a clone to each. So with `bytes::Bytes` or an `Arc` nothing is copied,
+    /// here or there.
+    ///
+    /// From any thread. O(1), whatever the number of connections.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn broadcast(&self, message: M) -> Result<(), SendError<M>>
+    where
+        M: Clone,
+    {
+        self.channel.send(Recipient::All, message)
+    }
+
+    /// Whether the mailbox or its service was dropped, so that every message is refused. From any thread. O(1).
+    pub fn is_closed(&self) -> bool {
+        self.channel.is_closed()
+    }
+
+    /// The most messages that the mailbox may hold.
+    pub fn capacity(&self) -> usize {
+        self.channel.capacity()
+    }
+}
+
+impl Sender<LoopFn> {
+    /// Runs a closure in the loop: at once if this is the loop's own thread, else it is sent, for [`Recipient::Loop`].
+    ///
+    /// The loop's own thread is the one that has called [`Mailbox::drain`](crate::Mailbox::drain) last. Before the first drain no
+    /// thread is, so the closure is sent.
+    ///
+    /// Closures that were sent run in the order in which they were sent. One that runs at once overtakes those that are
+    /// still in the mailbox. To keep the order on the loop's own thread too, [`send`](Self::send) it. These two are
+    /// `runInLoop` and `queueInLoop` of Drogon.
+    ///
+    /// ```
+    /// use moored::{BoxTask, LoopFn, Recipient, ThreadPool};
+    /// use std::sync::mpsc;
+    ///
+    /// let pool = ThreadPool::builder().threads(1).build()?;
+    /// let service = pool.service::<BoxTask>(|| {});
+    /// let (sender, mut mailbox) = service.mailbox::<LoopFn>(64);
+    /// let (log, lines) = mpsc::channel();
+    ///
+    /// let (other, other_log) = (sender.clone(), log.clone());
+    /// let other_thread = std::thread::spawn(move || {
+    ///     other.run_in_loop(move || other_log.send("from another thread").unwrap_or(()))
+    /// });
+    /// other_thread.join().unwrap()?;
+    /// for (_, run) in mailbox.drain() {
+    ///     run();
+    /// }
+    /// // This thread has drained: it is the loop's.
+    /// sender.send(Recipient::Loop, Box::new({
+    ///     let log = log.clone();
+    ///     move || log.send("sent").unwrap_or(())
+    /// }))?;
+    /// sender.run_in_loop(move || log.send("at once").unwrap_or(()))?;
+    /// for (_, run) in mailbox.drain() {
+    ///     run();
+    /// }
+    /// assert_eq!(lines.iter().take(3).collect::<Vec<_>>(), ["from another thread", "at once", "sent"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send); the closure comes back in its box. A closed mailbox runs nothing, on no thread.
+    ///
+    /// # Panics
+    ///
+    /// If the closure runs at once and panics.
+    #[doc(alias = "runInLoop")]
+    #[doc(alias = "queueInLoop")]
+    pub fn run_in_loop(&self, run: impl FnOnce() + Send + 'static) -> Result<(), SendError<LoopFn>> {
+        if self.channel.is_on_loop_thread() {
+            run();
+            return Ok(());
+        }
+        self.send(Recipient::Loop, Box::new(run))
+    }
+}
+
+impl<M> Clone for Sender<M> {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.channel))
+    }
+}
+
+/// Does not wait for a lock.
+impl<M> fmt::Debug for Sender<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.channel.debug("Sender", f)
+    }
+}
