@@ -157,7 +157,7 @@ impl<M> Mailbox<M> {
     ///
     /// A message for a connection that has closed is dropped here and counted ([`dropped`](Self::dropped)), whether it was sent
     /// before or after [`Service::connection_closed`], and also if that is called during the drain. For this the service
-    /// remembers the last 16,384 connections that have closed, or more. A message for one that closed earlier
+    /// remembers, from its first mailbox on, the last 16,384 connections that have closed, or more. A message for one that closed earlier
     /// is yielded, as one for a connection that never was: only the loop knows which connections exist. Since a closed
     /// connection stays closed, the loop must never use a [`ConnId`](crate::ConnId) again.
     ///
