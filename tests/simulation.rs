@@ -73,8 +73,20 @@ fn run_without_threads(seed: u64) -> Vec<String> {
     }
     yard.check(audit.close(&pool.dump()));
     assert_eq!(yard.take_faults(), [""; 0], "seed {seed}");
-    drop(pool);
+    for service in &mut loops {
+        while !service.messages.are_drained() {
+            service.drain_messages();
+        }
+        yard.check(service.messages.check_sum(service.messages_sent()));
+    }
+    assert_eq!(yard.take_faults(), [""; 0], "seed {seed}");
+    drop((pool, loops));
     assert_eq!(yard.alive(), 0, "seed {seed}: tasks were never dropped");
+    assert_eq!(
+        yard.messages_alive(),
+        0,
+        "seed {seed}: messages were never dropped"
+    );
     trace
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod audit;
 mod bell;
 mod books;
 mod errand;
+mod messages;
 pub(crate) mod round;
 pub(crate) mod service_loop;
 pub(crate) mod yard;

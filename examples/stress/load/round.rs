@@ -3,7 +3,7 @@
 use std::io;
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use moored::{PoolDump, ThreadPool};
 
 use super::audit::Audit;
 use super::bell::Bell;
+use super::messages::Producer;
 use super::service_loop::ServiceLoop;
 use super::yard::Yard;
 
@@ -77,6 +78,9 @@ pub(crate) fn run(setup: Setup, mut watch: impl FnMut(&PoolDump)) -> io::Result<
     if yard.alive() != 0 {
         yard.fault(format!("{} tasks were never dropped", yard.alive()));
     }
+    if yard.messages_alive() != 0 {
+        yard.fault(format!("{} messages were never dropped", yard.messages_alive()));
+    }
     Ok((dump, yard.take_faults()))
 }
 
@@ -93,10 +97,70 @@ fn build(setup: Setup) -> io::Result<ThreadPool> {
     builder.build().map_err(io::Error::other)
 }
 
+/// Threads that send to each loop.
+const PRODUCERS: u64 = 2;
+
+/// A loop, and producers that send to it.
 fn run_loop(setup: Setup, index: usize, pool: &ThreadPool, yard: &Arc<Yard>) -> io::Result<()> {
     let mut bell = Bell::of_loop(index)?;
     let mut rng = Rng::with_seed(setup.seed.wrapping_add(index as u64 * 7919));
     let mut service = ServiceLoop::new(pool, bell.wake(), rng.u64(..), setup.in_order, yard);
+    // The mailbox knows its loop's thread.
+    service.drain();
+    let stop = &AtomicBool::new(false);
+    thread::scope(move |scope| {
+        let producers: Vec<_> = (1..=PRODUCERS)
+            .map(|from| {
+                let producer = Producer::new(from, rng.u64(..), &service.messages.sender, yard);
+                scope.spawn(move || produce(producer, stop))
+            })
+            .collect();
+        let result = run_acts(setup, index, pool, yard, &mut service, &mut bell, &mut rng);
+        stop.store(true, Ordering::Relaxed);
+        let goes_on = result.is_ok() && setup.end != End::Abandon;
+        // They may wait for room.
+        while goes_on && !producers.iter().all(ScopedJoinHandle::is_finished) && yard.is_sound() {
+            service.drain();
+            rest(&mut service, &mut bell, Duration::from_micros(100))?;
+        }
+        // Otherwise it is dropped, so that producers that wait are let go.
+        let mut service = (goes_on && yard.is_sound()).then_some(service);
+        let sent = producers.into_iter().map(ScopedJoinHandle::join);
+        let sent: u64 = sent
+            .map(|sent| sent.unwrap_or_else(|panic| resume_unwind(panic)))
+            .sum();
+        if let Some(service) = &mut service {
+            while !service.messages.are_drained() {
+                service.drain();
+            }
+            yard.check(service.messages.check_sum(sent + service.messages_sent()));
+        }
+        result
+    })
+}
+
+/// Sends until it is stopped or the mailbox is closed; gives how many messages were accepted.
+fn produce(mut producer: Producer, stop: &AtomicBool) -> u64 {
+    let mut is_open = true;
+    while is_open && !stop.load(Ordering::Relaxed) {
+        for _ in 0..10 {
+            is_open &= producer.send();
+        }
+        is_open = is_open && producer.send_blocking();
+        thread::yield_now();
+    }
+    producer.accepted
+}
+
+fn run_acts(
+    setup: Setup,
+    index: usize,
+    pool: &ThreadPool,
+    yard: &Arc<Yard>,
+    service: &mut ServiceLoop,
+    bell: &mut Bell,
+    rng: &mut Rng,
+) -> io::Result<()> {
     let is_slow = index + 1 == setup.services;
     let mut acts = 0;
     while acts < setup.acts && yard.is_sound() {
@@ -109,18 +173,18 @@ fn run_loop(setup: Setup, index: usize, pool: &ThreadPool, yard: &Arc<Yard>) -> 
         acts += burst;
         service.drain();
         if rng.u32(..20) == 0 {
-            serve_out(&mut service, &mut bell, pool, yard)?;
+            serve_out(service, bell, pool, yard)?;
         }
         let nap = if is_slow && rng.u32(..100) == 0 {
             20_000
         } else {
             rng.u64(..200)
         };
-        rest(&mut service, &mut bell, Duration::from_micros(nap))?;
+        rest(service, bell, Duration::from_micros(nap))?;
     }
     if setup.end != End::Abandon {
         service.close_all();
-        serve_out(&mut service, &mut bell, pool, yard)?;
+        serve_out(service, bell, pool, yard)?;
     }
     Ok(())
 }

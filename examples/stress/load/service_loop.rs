@@ -9,6 +9,7 @@ use moored::{EnqueueError, Resume, Service, Status, TaskId, TaskOptions, TaskSta
 
 use super::books::{Books, End, Entry};
 use super::errand::{Errand, KINDS};
+use super::messages::{Messages, Producer};
 use super::yard::Yard;
 
 /// How much it has open at most.
@@ -17,6 +18,9 @@ const TASKS: usize = 2000;
 
 pub(crate) struct ServiceLoop {
     pub(crate) service: Service<Errand>,
+    pub(crate) messages: Messages,
+    /// Sends to the loop from its own thread.
+    producer: Producer,
     rng: Rng,
     yard: Arc<Yard>,
     books: Books,
@@ -40,8 +44,12 @@ impl ServiceLoop {
         in_order: bool,
         yard: &Arc<Yard>,
     ) -> Self {
+        let service = pool.service(wake);
+        let messages = Messages::new(&service);
         Self {
-            service: pool.service(wake),
+            producer: Producer::new(0, seed, &messages.sender, yard),
+            service,
+            messages,
             rng: Rng::with_seed(seed),
             yard: Arc::clone(yard),
             books: Books::new(in_order),
@@ -68,7 +76,8 @@ impl ServiceLoop {
             403..410 => self.close_one(),
             410..430 => self.dequeue_one(),
             430..500 => self.move_one(),
-            500..600 => self.look_at_one(),
+            500..590 => self.look_at_one(),
+            590..600 => _ = self.producer.send(),
             _ => self.answer_one(),
         }
     }
@@ -211,8 +220,23 @@ impl ServiceLoop {
         }
     }
 
+    /// Takes messages. Now and then it leaves some behind, as a loop with a budget does.
+    pub(crate) fn drain_messages(&mut self) {
+        let most = if self.rng.u32(..4) == 0 { 5 } else { usize::MAX };
+        let (conns, next_conn) = (&self.conns, self.next_conn);
+        let is_closed = |conn| conn <= next_conn && !conns.contains(&conn);
+        let fits = self.messages.drain(most, is_closed);
+        self.yard.check(fits);
+    }
+
+    /// The messages of its own thread that were accepted.
+    pub(crate) fn messages_sent(&self) -> u64 {
+        self.producer.accepted
+    }
+
     /// Takes what is ready and looks at each; how many.
     pub(crate) fn drain(&mut self) -> usize {
+        self.drain_messages();
         let ready = self.service.take_ready();
         let count = ready.len();
         for id in ready {

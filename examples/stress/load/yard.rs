@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(crate) struct Yard {
     made: AtomicU64,
     dropped: AtomicU64,
+    messages_made: AtomicU64,
+    messages_dropped: AtomicU64,
     /// Set before the pool is asked to finish.
     pub(crate) finishing: AtomicBool,
     broken: AtomicBool,
@@ -26,6 +28,20 @@ impl Yard {
     pub(crate) fn alive(&self) -> u64 {
         let dropped = self.dropped.load(Ordering::Relaxed);
         self.made.load(Ordering::Relaxed).saturating_sub(dropped)
+    }
+
+    pub(crate) fn message_made(&self) {
+        self.messages_made.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn message_dropped(&self) {
+        self.messages_dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Messages that exist, in a mailbox or outside.
+    pub(crate) fn messages_alive(&self) -> u64 {
+        let dropped = self.messages_dropped.load(Ordering::Relaxed);
+        self.messages_made.load(Ordering::Relaxed).saturating_sub(dropped)
     }
 
     /// Whether every promise was kept so far; if not, there is no point in going on.
