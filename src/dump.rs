@@ -327,11 +327,13 @@ fn line_of(mailbox: &MailboxDump, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let m = mailbox;
     writeln!(
         f,
-        "mailbox   service {}  messages {} of {}  high-water mark {}  dropped {}  notifications {}  type {}",
+        "mailbox   service {}  messages {} of {}  high-water mark {}  waiting senders {}  dropped {}  \
+         notifications {}  type {}",
         m.service,
         m.length,
         m.capacity,
         m.high_water_mark,
+        m.waiting_senders,
         m.dropped,
         m.notifications,
         on_one_line(m.message_type)

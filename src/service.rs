@@ -386,8 +386,8 @@ impl<T: Task> Service<T> {
     /// How long the loop may sleep before it must call [`take_ready`](Self::take_ready) or [`take_more`](Self::take_more) again; `None`: until it
     /// is woken. Ask right before it sleeps: who asks and then sleeps longer may hear late of what happens. O(1).
     ///
-    /// It is the time until the next timeout of a task. Zero while a [`Mailbox`](crate::Mailbox) holds messages, after a `take_more` that gave something and may give more, and without threads (`threads(0)`) while
-    /// steps are pending. And a millisecond at most while the loop finds something each time, steps are short, and tasks of this service are
+    /// It is the time until the next timeout of a task. Zero while a [`Mailbox`](crate::Mailbox) holds messages, after a `take_more`
+    /// that gave something and may give more, and without threads (`threads(0)`) while steps are pending. And a millisecond at most while the loop finds something each time, steps are short, and tasks of this service are
     /// away: then a worker that has more to do wakes the loop every 20 us instead of for each task, and relies on its looking by itself
     /// should a step take long after all. When it has looked in vain, it may sleep until it is woken.
     pub fn next_timeout(&self) -> Option<Duration> {

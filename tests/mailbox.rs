@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
-use util::{Alive, Bell, Log, Loop, PLENTY, Token, Work, panic_silently, pool, within_patience};
+use util::{Alive, Bell, Log, Loop, PLENTY, Token, Work, eventually, panic_silently, pool, within_patience};
 
 /// A loop with a mailbox, on this thread.
 struct Own<M> {
@@ -37,7 +37,8 @@ impl<M> Own<M> {
         self.mailbox.drain().map(|(_, message)| message).collect()
     }
 
-    /// The loop was asleep and has been notified, as at the begin of a turn; its mailbox is empty again.
+    /// The loop was asleep and has been notified, as at the begin of a turn; its mailbox is empty
+    /// again.
     fn wake_up(&mut self, message: M) {
         assert_eq!(self.messages().len(), 0);
         let before = self.bell.total();
@@ -144,7 +145,8 @@ fn a_drain_takes_what_was_there_when_it_began() {
     assert_eq!((seen, own.messages()), (1, vec![1]));
 }
 
-/// Four senders, a million messages, a small mailbox: each sender's messages come in their order, each once.
+/// Four senders, a million messages, a small mailbox: each sender's messages come in their order,
+/// each once.
 #[test]
 fn the_messages_of_each_sender_arrive_in_order() {
     const EACH: u64 = 250_000;
@@ -214,7 +216,8 @@ fn there_is_one_notification_until_the_loop_looks() {
     assert_eq!(own.bell.total(), 3, "after the re-arm of the drain");
 }
 
-/// S3: a message that is sent between a look and the sleep is not lost, whatever the order of the looks.
+/// S3: a message that is sent between a look and the sleep is not lost, whatever the order of the
+/// looks.
 #[test]
 fn a_message_after_any_look_wakes_the_loop() {
     let pool = pool(0);
@@ -325,7 +328,8 @@ fn a_connection_that_closed_in_another_loop_is_not_closed() {
     assert_eq!(own.mailbox.dropped(), 0);
 }
 
-/// S17: the mailbox holds nothing of connections that have come and gone, and forgets none of the last ones.
+/// S17: the mailbox holds nothing of connections that have come and gone, and forgets none of the
+/// last ones.
 #[test]
 fn nothing_is_left_of_many_connections_that_close() {
     const MANY: u64 = 100_000;
@@ -553,6 +557,8 @@ fn a_blocking_send_returns_when_the_mailbox_closes() {
                 let sender = own.sender.clone();
                 std::thread::spawn(move || sender.send_blocking(1, n))
             });
+            let waits = || pool.dump().mailboxes[0].waiting_senders == waiting.len();
+            eventually("all wait", waits);
             let keep = if drops_the_service {
                 drop(own.service);
                 (None, Some(own.mailbox))
@@ -660,8 +666,8 @@ fn a_panic_in_the_wake_is_contained() {
     assert_eq!(mailbox.drain().count(), 1);
 }
 
-/// S24: in every order, on this thread or each on a thread of its own, with messages inside; and the wake-up goes with
-/// the service.
+/// S24: in every order, on this thread or each on a thread of its own, with messages inside; and
+/// the wake-up goes with the service.
 #[test]
 fn pool_service_mailbox_and_sender_may_be_dropped_in_any_order() {
     within_patience("drops in any order", || {
@@ -814,7 +820,7 @@ fn the_dump_shows_mailboxes() {
     assert_ne!(first.service, second.service);
     let text = dump.to_string();
     let line = format!(
-        "\nmailbox   service {}  messages 1 of 64  high-water mark 5  dropped 3  notifications 2  type {}\n",
+        "\nmailbox   service {}  messages 1 of 64  high-water mark 5  waiting senders 0  dropped 3  notifications 2  type {}\n",
         first.service, "alloc::string::String"
     );
     assert!(text.contains(&line), "{text}");
@@ -825,6 +831,7 @@ fn the_dump_shows_mailboxes() {
         "length": 1,
         "capacity": 64,
         "high_water_mark": 5,
+        "waiting_senders": 0,
         "dropped": 3,
         "notifications": 2,
     });

@@ -27,7 +27,8 @@ pub(super) struct Channel<M> {
 
 struct State<M> {
     queue: Messages<M>,
-    /// Messages that the mailbox has taken out of the queue and the loop has not: they take up room.
+    /// Messages that the mailbox has taken out of the queue and the loop has not: they take up
+    /// room.
     held: usize,
     /// Threads in `send_blocking`.
     waiting: usize,
@@ -238,6 +239,7 @@ impl<M: Send> AnyMailbox for Channel<M> {
             length: state.len(),
             capacity: self.capacity,
             high_water_mark: state.high_water_mark,
+            waiting_senders: state.waiting,
             dropped: self.dropped(),
             notifications: self.notifications.load(Ordering::Relaxed),
         }

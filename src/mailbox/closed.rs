@@ -6,8 +6,8 @@ use rustc_hash::FxHashSet;
 /// At least so many closed connections are remembered, and less than twice as many.
 const REMEMBERED: usize = 16_384;
 
-/// The connections that have closed last. Two sets: when the newer one is full it becomes the older one, and what was in
-/// that is forgotten. So the memory is bounded, and each call is O(1).
+/// The connections that have closed last. Two sets: when the newer one is full it becomes the older
+/// one, and what was in that is forgotten. So the memory is bounded, and each call is O(1).
 #[derive(Default)]
 pub(crate) struct ClosedConnections {
     newer: FxHashSet<ConnId>,

@@ -15,6 +15,8 @@ pub struct MailboxDump {
     pub capacity: usize,
     /// The most messages that it has held.
     pub high_water_mark: usize,
+    /// Threads that wait for room in [`send_blocking`](crate::Sender::send_blocking).
+    pub waiting_senders: usize,
     /// Messages that were dropped because their connection had closed.
     pub dropped: u64,
     /// Notifications of the loop that its messages caused.

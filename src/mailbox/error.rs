@@ -5,16 +5,30 @@ use std::fmt;
 /// Why a [`Sender`](crate::Sender) refused a message, with the message.
 ///
 /// It is an [`Error`](std::error::Error) for every type of message, and prints without it.
+///
+/// ```
+/// use moored::{BoxTask, SendError, ThreadPool};
+///
+/// let pool = ThreadPool::builder().threads(0).build()?;
+/// let service = pool.service::<BoxTask>(|| {});
+/// let (sender, mailbox) = service.mailbox(1);
+/// sender.send(7, "first")?;
+/// let refused = sender.send(7, "second").unwrap_err();
+/// assert!(refused.is_full());
+/// assert_eq!(refused.into_inner(), "second");
+/// # drop(mailbox);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError<M> {
-    /// The mailbox holds as many messages as its capacity. Send again later, drop the message, or wait for room with
-    /// [`send_blocking`](crate::Sender::send_blocking).
+    /// The mailbox holds as many messages as its capacity. Send again later, drop the message, or
+    /// wait for room with [`send_blocking`](crate::Sender::send_blocking).
     Full(M),
     /// The mailbox or its service was dropped: nobody will take the message.
     Closed(M),
-    /// Only from [`send_blocking`](crate::Sender::send_blocking): the calling thread must not wait, since it is the loop's own
-    /// or a worker of the pool. Use [`send`](crate::Sender::send) there.
+    /// Only from [`send_blocking`](crate::Sender::send_blocking): the calling thread must not wait,
+    /// since it is the loop's own or a worker of the pool. Use [`send`](crate::Sender::send) there.
     WouldDeadlock(M),
 }
 

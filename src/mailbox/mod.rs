@@ -2,34 +2,42 @@
 //!
 //! # How the loop learns of messages
 //!
-//! Tasks and mailboxes of a service share one notifier ([`crate::bell`]): a flag, and the loop's [`Wake`](crate::Wake).
+//! Tasks and mailboxes of a service share one notifier ([`crate::bell`]): a flag, and the loop's
+//! [`Wake`](crate::Wake).
 //!
 //! Send, on any thread:
-//! 1. Under the lock of the mailbox: add the message. If the mailbox was empty, count it as undrained.
+//! 1. Under the lock of the mailbox: add the message. If the mailbox was empty, count it as
+//!    undrained.
 //! 2. If the flag is not set, set it. Whoever changes it from "not set" calls the wake.
 //!
 //! Look, on the loop's thread:
-//! 1. Re-arm: clear the flag. `take_ready` does so whatever the flag is; a drain only if it is set, since a worker's deferred
-//!    notification belongs to tasks, at which a drain does not look.
-//! 2. `take_ready` takes the ready tasks; a drain takes all messages, under the same lock as the send.
+//! 1. Re-arm: clear the flag. `take_ready` does so whatever the flag is; a drain only if it is set,
+//!    since a worker's deferred notification belongs to tasks, at which a drain does not look.
+//! 2. `take_ready` takes the ready tasks; a drain takes all messages, under the same lock as the
+//!    send.
 //!
 //! `next_timeout` is zero if a mailbox is counted as undrained.
 //!
 //! # Why nothing is lost
 //!
-//! Claim: after a drain has taken its messages, a later message finds the flag clear and wakes the loop, or finds it set by a wake
-//! that the loop has not slept through.
-//! - The lock orders the drain's step 2 and the send's step 1. If the send is first, the drain takes the message.
-//! - Otherwise the re-arm happened before the send looks at the flag. So the send sees the cleared flag, or one that was set
-//!   after the re-arm. Its wake came after the loop's last sleep, and a wake is sticky: it ends the next sleep.
-//! - The re-arm of a drain does not write if it finds the flag clear. It may miss only a flag whose wake has not
-//!   ended a sleep yet, because a wake synchronizes with the end of the sleep that it ends. Such a wake ends the next sleep.
+//! Claim: after a drain has taken its messages, a later message finds the flag clear and wakes the
+//! loop, or finds it set by a wake that the loop has not slept through.
+//! - The lock orders the drain's step 2 and the send's step 1. If the send is first, the drain
+//!   takes the message.
+//! - Otherwise the re-arm happened before the send looks at the flag. So the send sees the cleared
+//!   flag, or one that was set after the re-arm. Its wake came after the loop's last sleep, and a
+//!   wake is sticky: it ends the next sleep.
+//! - The re-arm of a drain does not write if it finds the flag clear. It may miss only a flag whose
+//!   wake has not ended a sleep yet, because a wake synchronizes with the end of the sleep that it
+//!   ends. Such a wake ends the next sleep.
 //!
-//! So the order of `take_ready` and drains within a turn does not matter, nor does a loop that only drains. Two cases are left:
+//! So the order of `take_ready` and drains within a turn does not matter, nor does a loop that only
+//! drains. Two cases are left:
 //! - The loop leaves messages in a drain. Then the end of the drain notifies the loop again.
-//! - The loop calls `take_ready`, which re-arms, and does not drain in this turn. Then `next_timeout` is zero. It asks by a
-//!   read-modify-write of the counter, as does the send that counts the mailbox. If that of `next_timeout` is first, the re-arm
-//!   before it happened before the send looks at the flag, and the send wakes. Otherwise `next_timeout` sees the mailbox.
+//! - The loop calls `take_ready`, which re-arms, and does not drain in this turn. Then
+//!   `next_timeout` is zero. It asks by a read-modify-write of the counter, as does the send that
+//!   counts the mailbox. If that of `next_timeout` is first, the re-arm before it happened before
+//!   the send looks at the flag, and the send wakes. Otherwise `next_timeout` sees the mailbox.
 //!
 //! Only who sets the flag wakes, so there is at most one notification between two looks.
 //!
@@ -60,18 +68,22 @@ use std::sync::{Arc, Weak};
 const RELEASE_AFTER: usize = 32;
 
 impl<T: Task> Service<T> {
-    /// Makes a mailbox: any thread sends messages to this loop's connections, and the loop drains them.
+    /// Makes a mailbox: any thread sends messages to this loop's connections, and the loop drains
+    /// them.
     ///
-    /// It holds at most `capacity` messages; further ones are refused, or wait. It takes memory as messages come. A service can
-    /// have several mailboxes, for different types of messages.
+    /// It holds at most `capacity` messages; further ones are refused, or wait. It takes memory as
+    /// messages come. A service can have several mailboxes, for different types of messages.
     ///
-    /// A message wakes the loop through the service's [`Wake`](crate::Wake), as an event of a task does: at most one notification
-    /// is outstanding for tasks and all mailboxes together. So a loop with mailboxes does the following in every turn:
-    /// [`take_ready`](Self::take_ready) if it has tasks, [`drain`](Mailbox::drain) for each mailbox, in any order, and
-    /// [`next_timeout`](Self::next_timeout) right before it sleeps. That is zero while a mailbox holds messages.
+    /// A message wakes the loop through the service's [`Wake`](crate::Wake), as an event of a task
+    /// does: at most one notification is outstanding for tasks and all mailboxes together. So a
+    /// loop with mailboxes does the following in every turn: [`take_ready`](Self::take_ready) if it
+    /// has tasks, [`drain`](Mailbox::drain) for each mailbox, in any order, and
+    /// [`next_timeout`](Self::next_timeout) right before it sleeps. That is zero while a mailbox
+    /// holds messages.
     ///
-    /// Works without threads (`threads(0)`), and after the pool has finished or was dropped. Dropping the service closes
-    /// the mailbox: messages are refused from then on, and those that it holds can still be drained.
+    /// Works without threads (`threads(0)`), and after the pool has finished or was dropped.
+    /// Dropping the service closes the mailbox: messages are refused from then on, and those that
+    /// it holds can still be drained.
     ///
     /// ```
     /// use moored::{BoxTask, ConnId, Recipient, ThreadPool};
@@ -134,8 +146,9 @@ impl<T: Task> Service<T> {
 
 /// The loop's end of a mailbox: it yields the messages that [`Sender`]s have sent.
 ///
-/// Made by [`Service::mailbox`], which has an example. It belongs to the service's loop. Dropping it closes it: messages are
-/// refused from then on, threads in [`send_blocking`](Sender::send_blocking) return, and the messages that it holds are dropped.
+/// Made by [`Service::mailbox`], which has an example. It belongs to the service's loop. Dropping
+/// it closes it: messages are refused from then on, threads in
+/// [`send_blocking`](Sender::send_blocking) return, and the messages that it holds are dropped.
 #[doc(alias = "channel")]
 #[must_use = "dropping it closes it"]
 pub struct Mailbox<M> {
@@ -146,25 +159,29 @@ pub struct Mailbox<M> {
 }
 
 impl<M> Mailbox<M> {
-    /// Takes the messages that are in the mailbox now, each with its [`Recipient`], in the order in which they were sent. Never
-    /// waits.
+    /// Takes the messages that are in the mailbox now, each with its [`Recipient`], in the order in
+    /// which they were sent. Never waits.
     ///
-    /// Messages that come during the drain are for the next one. A drain that ends early leaves the rest for the next one
-    /// too, and notifies the loop, so that it comes back. Messages that the loop has not taken count for the capacity; room is made
-    /// after every 32 messages and at the end of the drain.
+    /// Messages that come during the drain are for the next one. A drain that ends early leaves the
+    /// rest for the next one too, and notifies the loop, so that it comes back. Messages that the
+    /// loop has not taken count for the capacity; room is made after every 32 messages and at the
+    /// end of the drain.
     ///
     /// # Closed connections
     ///
-    /// A message for a connection that has closed is dropped here and counted ([`dropped`](Self::dropped)), whether it was sent
-    /// before or after [`Service::connection_closed`], and also if that is called during the drain. For this the service
-    /// remembers, from its first mailbox on, the last 16,384 connections that have closed, or more. A message for one that closed earlier
-    /// is yielded, as one for a connection that never was: only the loop knows which connections exist. Since a closed
-    /// connection stays closed, the loop must never use a [`ConnId`](crate::ConnId) again.
+    /// A message for a connection that has closed is dropped here and counted
+    /// ([`dropped`](Self::dropped)), whether it was sent before or after
+    /// [`Service::connection_closed`], and also if that is called during the drain. For this the
+    /// service remembers, from its first mailbox on, the last 16,384 connections that have closed,
+    /// or more. A message for one that closed earlier is yielded, as one for a connection that
+    /// never was: only the loop knows which connections exist. Since a closed connection stays
+    /// closed, the loop must never use a [`ConnId`](crate::ConnId) again.
     ///
     /// # Cost
     ///
-    /// O(1) a message, whatever the number of connections, and two locks for each drain that finds something. The dropped messages
-    /// are dropped on this thread, without a lock; a panic in their `Drop` is contained.
+    /// O(1) a message, whatever the number of connections, and two locks for each drain that finds
+    /// something. The dropped messages are dropped on this thread, without a lock; a panic in their
+    /// `Drop` is contained.
     ///
     /// ```
     /// use moored::{BoxTask, ConnId, Recipient, ThreadPool};

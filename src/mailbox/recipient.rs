@@ -5,12 +5,18 @@ use crate::id::ConnId;
 /// Whom a message is for. A [`Drain`](crate::Drain) yields it with the message.
 ///
 /// The variants are complete: a loop that matches all three loses no message.
+///
+/// ```
+/// use moored::{ConnId, Recipient};
+///
+/// assert_eq!(Recipient::from(7), Recipient::Connection(ConnId(7)));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Recipient {
     /// One connection.
     Connection(ConnId),
-    /// Every connection of the loop: a [`broadcast`](crate::Sender::broadcast). The loop gives a clone to each of
-    /// its connections.
+    /// Every connection of the loop: a [`broadcast`](crate::Sender::broadcast). The loop gives a
+    /// clone to each of its connections.
     All,
     /// The loop itself, such as a closure that it runs or a socket that it takes over.
     Loop,

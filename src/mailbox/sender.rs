@@ -13,9 +13,9 @@ pub type LoopFn = Box<dyn FnOnce() + Send>;
 
 /// Sends messages to the connections of a loop, from any thread.
 ///
-/// Made by [`Service::mailbox`](crate::Service::mailbox). A clone sends to the same [`Mailbox`](crate::Mailbox). Messages
-/// of one sender arrive in the order in which they were sent, and so do those of all senders: the order of the
-/// calls, whatever the recipients.
+/// Made by [`Service::mailbox`](crate::Service::mailbox). A clone sends to the same
+/// [`Mailbox`](crate::Mailbox). Messages of one sender arrive in the order in which they were sent,
+/// and so do those of all senders: the order of the calls, whatever the recipients.
 ///
 /// ```
 /// use moored::{BoxTask, ConnId, Recipient, SendError, ThreadPool};
@@ -50,18 +50,19 @@ impl<M> Sender<M> {
         Self { channel }
     }
 
-    /// Sends a message to a connection (a [`ConnId`](crate::ConnId) or its number), or to another [`Recipient`]. Never waits.
+    /// Sends a message to a connection (a [`ConnId`](crate::ConnId) or its number), or to another
+    /// [`Recipient`]. Never waits.
     ///
-    /// The message moves into the mailbox, and the loop is notified unless it has been since it last looked. A
-    /// connection need not have a task; whether it is open is for the loop to say when it drains, see
-    /// [`Mailbox::drain`](crate::Mailbox::drain).
+    /// The message moves into the mailbox, and the loop is notified unless it has been since it
+    /// last looked. A connection need not have a task; whether it is open is for the loop to say
+    /// when it drains, see [`Mailbox::drain`](crate::Mailbox::drain).
     ///
     /// From any thread: also from a step, from a `Drop`, and from the loop itself. O(1).
     ///
     /// # Errors
     ///
-    /// The message comes back: [`Full`](SendError::Full), or [`Closed`](SendError::Closed) because the mailbox or its
-    /// service was dropped.
+    /// The message comes back: [`Full`](SendError::Full), or [`Closed`](SendError::Closed) because
+    /// the mailbox or its service was dropped.
     #[doc(alias = "push")]
     #[doc(alias = "wakeup")]
     #[doc(alias = "mg_wakeup")]
@@ -72,12 +73,15 @@ impl<M> Sender<M> {
 
     /// As [`send`](Self::send), but waits until there is room.
     ///
-    /// It refuses to wait where waiting would hold up those that make room: on the loop's own thread, on the pool's workers, and
-    /// inside [`Service::run_pending`](crate::Service::run_pending). There it refuses every message, also while there is room.
+    /// It refuses to wait where waiting would hold up those that make room: on the loop's own
+    /// thread, on the pool's workers, and inside
+    /// [`Service::run_pending`](crate::Service::run_pending). There it refuses every message, also
+    /// while there is room.
     ///
-    /// The loop's own thread is the one that has called [`Mailbox::drain`](crate::Mailbox::drain) last. Before the first drain
-    /// it is not known; then the thread that made the mailbox is refused too, but only if it would have to wait. So start the
-    /// loop before you fill its mailbox from the thread that made it.
+    /// The loop's own thread is the one that has called [`Mailbox::drain`](crate::Mailbox::drain)
+    /// last. Before the first drain it is not known; then the thread that made the mailbox is
+    /// refused too, but only if it would have to wait. So start the loop before you fill its
+    /// mailbox from the thread that made it.
     ///
     /// ```
     /// use moored::{BoxTask, SendError, ThreadPool};
@@ -103,19 +107,39 @@ impl<M> Sender<M> {
     ///
     /// # Errors
     ///
-    /// The message comes back: [`Closed`](SendError::Closed), also if the mailbox closes while this call waits, or
-    /// [`WouldDeadlock`](SendError::WouldDeadlock).
+    /// The message comes back: [`Closed`](SendError::Closed), also if the mailbox closes while this
+    /// call waits, or [`WouldDeadlock`](SendError::WouldDeadlock).
     #[doc(alias = "backpressure")]
     pub fn send_blocking(&self, to: impl Into<Recipient>, message: M) -> Result<(), SendError<M>> {
         self.channel.send_blocking(to.into(), message)
     }
 
-    /// Sends a message to every connection of the loop: one entry of the mailbox, for [`Recipient::All`]. Never waits.
+    /// Sends a message to every connection of the loop: one entry of the mailbox, for
+    /// [`Recipient::All`]. Never waits.
     ///
-    /// The loop knows its connections, and gives a clone to each. So with `bytes::Bytes` or an `Arc` nothing is copied,
-    /// here or there.
+    /// The loop knows its connections, and gives a clone to each. So with `bytes::Bytes` or an
+    /// `Arc` nothing is copied, here or there.
     ///
     /// From any thread. O(1), whatever the number of connections.
+    ///
+    /// ```
+    /// use moored::{BoxTask, Recipient, ThreadPool};
+    /// use std::sync::Arc;
+    ///
+    /// let pool = ThreadPool::builder().threads(1).build()?;
+    /// let service = pool.service::<BoxTask>(|| {});
+    /// let (sender, mut mailbox) = service.mailbox::<Arc<[u8]>>(8);
+    /// sender.broadcast(vec![0; 65_536].into())?;
+    ///
+    /// let mut clients: Vec<Vec<Arc<[u8]>>> = vec![Vec::new(); 100];
+    /// for (recipient, message) in mailbox.drain() {
+    ///     assert_eq!(recipient, Recipient::All);
+    ///     for client in &mut clients {
+    ///         client.push(Arc::clone(&message)); // all share one buffer
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -127,7 +151,8 @@ impl<M> Sender<M> {
         self.channel.send(Recipient::All, message)
     }
 
-    /// Whether the mailbox or its service was dropped, so that every message is refused. From any thread. O(1).
+    /// Whether the mailbox or its service was dropped, so that every message is refused. From any
+    /// thread. O(1).
     pub fn is_closed(&self) -> bool {
         self.channel.is_closed()
     }
@@ -139,14 +164,15 @@ impl<M> Sender<M> {
 }
 
 impl Sender<LoopFn> {
-    /// Runs a closure in the loop: at once if this is the loop's own thread, else it is sent, for [`Recipient::Loop`].
+    /// Runs a closure in the loop: at once if this is the loop's own thread, else it is sent, for
+    /// [`Recipient::Loop`].
     ///
-    /// The loop's own thread is the one that has called [`Mailbox::drain`](crate::Mailbox::drain) last. Before the first drain no
-    /// thread is, so the closure is sent.
+    /// The loop's own thread is the one that has called [`Mailbox::drain`](crate::Mailbox::drain)
+    /// last. Before the first drain no thread is, so the closure is sent.
     ///
-    /// Closures that were sent run in the order in which they were sent. One that runs at once overtakes those that are
-    /// still in the mailbox. To keep the order on the loop's own thread too, [`send`](Self::send) it. These two are
-    /// `runInLoop` and `queueInLoop` of Drogon.
+    /// Closures that were sent run in the order in which they were sent. One that runs at once
+    /// overtakes those that are still in the mailbox. To keep the order on the loop's own thread
+    /// too, [`send`](Self::send) it. These two are `runInLoop` and `queueInLoop` of Drogon.
     ///
     /// ```
     /// use moored::{BoxTask, LoopFn, Recipient, ThreadPool};
@@ -180,7 +206,8 @@ impl Sender<LoopFn> {
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send); the closure comes back in its box. A closed mailbox runs nothing, on no thread.
+    /// As [`send`](Self::send); the closure comes back in its box. A closed mailbox runs nothing,
+    /// on no thread.
     ///
     /// # Panics
     ///

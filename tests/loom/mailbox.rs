@@ -1,5 +1,6 @@
-//! Messages from other threads to a loop: none is lost, each arrives once, and there is at most one notification between
-//! two looks of the loop, whatever the order in which it looks at tasks and mailboxes.
+//! Messages from other threads to a loop: none is lost, each arrives once, and there is at most one
+//! notification between two looks of the loop, whatever the order in which it looks at tasks and
+//! mailboxes.
 
 use crate::util::{Bell, First, Probe, explore, pool_of};
 use moored::{Mailbox, Recipient, SendError, Sender, Service, TaskStatus, ThreadPool};
@@ -134,7 +135,8 @@ fn a_worker_and_a_sender_race_the_looks_of_a_loop() {
     }
 }
 
-/// S3: the re-arm of `take_ready` uses up the notification of a message that the loop does not drain: it may not sleep.
+/// S3: the re-arm of `take_ready` uses up the notification of a message that the loop does not
+/// drain: it may not sleep.
 #[test]
 fn a_loop_that_drains_only_when_it_may_not_sleep_loses_nothing() {
     explore("drains at a zero timeout", || {
@@ -164,7 +166,8 @@ impl Drop for Counted {
     }
 }
 
-/// S24: a message is sent while the mailbox, or its service, is dropped: it is accepted or comes back, and is dropped once.
+/// S24: a message is sent while the mailbox, or its service, is dropped: it is accepted or comes
+/// back, and is dropped once.
 #[test]
 fn send_races_close() {
     for drops_the_service in [false, true] {

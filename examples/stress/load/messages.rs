@@ -1,5 +1,6 @@
-//! Messages to a loop, from its own thread and from others: each producer numbers what it sends, and the loop checks that
-//! nothing comes twice, out of order, or for a connection that has closed; at the end, that nothing is missing.
+//! Messages to a loop, from its own thread and from others: each producer numbers what it sends,
+//! and the loop checks that nothing comes twice, out of order, or for a connection that has closed;
+//! at the end, that nothing is missing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
