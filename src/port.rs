@@ -3,7 +3,7 @@
 use crate::cell::{Cell, HasHead};
 use crate::desk::Desk;
 use crate::hints::Tempo;
-use crate::id::{ConnId, TaskId};
+use crate::id::TaskId;
 use crate::inbox::Inbox;
 use crate::job::{AnyPort, Job};
 use crate::mailbox::dump::MailboxDump;
@@ -21,7 +21,7 @@ use crate::unwind::drop_quietly;
 use crate::wake::Wake;
 use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 pub(crate) type TaskCell<T> = Cell<T, Port<T>>;
 pub(crate) type TaskTable<T> = Table<T, Port<T>>;
@@ -39,8 +39,7 @@ pub(crate) struct Port<T: Task> {
     pub(crate) tempo: CachePadded<Tempo>,
     number: u32,
     service_slot: AtomicUsize,
-    /// Made with the first mailbox. A `OnceLock` of std, also in models: nobody waits for it, since only the loop makes mailboxes.
-    mailboxes: OnceLock<Arc<Mailboxes>>,
+    pub(crate) mailboxes: Arc<Mailboxes>,
 }
 
 /// Numbers services through the process, so that an id shown to the wrong service is unknown there.
@@ -60,7 +59,7 @@ impl<T: Task> Port<T> {
             tempo: CachePadded::new(Tempo::new()),
             number,
             service_slot: AtomicUsize::new(0),
-            mailboxes: OnceLock::new(),
+            mailboxes: Mailboxes::new(Arc::clone(&shared)),
             shared,
         });
         let weak: Weak<Self> = Arc::downgrade(&port);
@@ -70,32 +69,6 @@ impl<T: Task> Port<T> {
             port.table.lock().closed = true;
         }
         port
-    }
-
-    /// For a new mailbox.
-    pub(crate) fn mailboxes(&self) -> &Arc<Mailboxes> {
-        self.mailboxes
-            .get_or_init(|| Mailboxes::new(Arc::clone(&self.shared)))
-    }
-
-    /// Whether a mailbox holds messages.
-    pub(crate) fn has_messages(&self) -> bool {
-        let mailboxes = self.mailboxes.get();
-        mailboxes.is_some_and(|mailboxes| mailboxes.are_undrained())
-    }
-
-    /// The connection has closed: mailboxes drop messages for it.
-    pub(crate) fn drop_messages_for(&self, conn: ConnId) {
-        if let Some(mailboxes) = self.mailboxes.get() {
-            mailboxes.note_closed(conn);
-        }
-    }
-
-    /// The service is dropped: its mailboxes refuse messages.
-    pub(crate) fn close_mailboxes(&self) {
-        if let Some(mailboxes) = self.mailboxes.get() {
-            mailboxes.close();
-        }
     }
 
     /// Moves what lies in the lanes into the table.
@@ -189,8 +162,7 @@ impl<T: Task> AnyPort for Port<T> {
     }
 
     fn dump_mailboxes(&self) -> Vec<MailboxDump> {
-        let mailboxes = self.mailboxes.get();
-        mailboxes.map_or_else(Vec::new, |mailboxes| mailboxes.dump(self.number))
+        self.mailboxes.dump(self.number)
     }
 }
 

@@ -347,7 +347,7 @@ impl<T: Task> Service<T> {
         }
         visit.table.close_conn(conn);
         visit.leave();
-        self.port.drop_messages_for(conn);
+        self.port.mailboxes.note_closed(conn);
         tasks
     }
 
@@ -393,7 +393,7 @@ impl<T: Task> Service<T> {
     pub fn next_timeout(&self) -> Option<Duration> {
         let shared = &self.port.shared;
         let has_pending = || shared.seats.is_empty() && shared.has_pending();
-        if !self.awaits_wake || self.port.has_messages() || has_pending() {
+        if !self.awaits_wake || self.port.mailboxes.are_undrained() || has_pending() {
             return Some(Duration::ZERO);
         }
         let (due, away) = {

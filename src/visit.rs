@@ -60,7 +60,7 @@ impl<T: Task> Port<T> {
 
     /// The service was dropped: nobody looks any more, so every task is stopped and dropped when it has ended.
     pub(crate) fn abandon(&self) {
-        self.close_mailboxes();
+        self.mailboxes.close();
         let desk = self.shared.guest_desk(&self.stats);
         let mut visit = self.visit(&desk);
         visit.stop_all(StopReason::ServiceDropped);

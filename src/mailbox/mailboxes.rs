@@ -19,6 +19,8 @@ pub(crate) trait AnyMailbox: Send + Sync {
 /// No two of its locks are held at once, and none while a mailbox is locked.
 pub(crate) struct Mailboxes {
     pool: Arc<Shared>,
+    /// Whether there has been a mailbox. Most services have none, and pay nothing.
+    is_used: AtomicBool,
     /// Mailboxes that hold messages. Changed under the lock of the mailbox.
     undrained: AtomicUsize,
     closed: Mutex<ClosedConnections>,
@@ -31,6 +33,7 @@ impl Mailboxes {
     pub(crate) fn new(pool: Arc<Shared>) -> Arc<Self> {
         Arc::new(Self {
             pool,
+            is_used: AtomicBool::new(false),
             undrained: AtomicUsize::new(0),
             closed: Mutex::new(ClosedConnections::default()),
             any_closed: AtomicBool::new(false),
@@ -40,6 +43,7 @@ impl Mailboxes {
 
     /// Gives the slot of the new mailbox.
     pub(super) fn add(&self, mailbox: Weak<dyn AnyMailbox>) -> usize {
+        self.is_used.store(true, Ordering::Relaxed);
         self.list.lock().insert(mailbox)
     }
 
@@ -47,6 +51,11 @@ impl Mailboxes {
         // Dropped after the lock.
         let removed = self.list.lock().remove(slot);
         drop(removed);
+    }
+
+    /// Exact for the loop's thread, which makes the mailboxes.
+    fn is_used(&self) -> bool {
+        self.is_used.load(Ordering::Relaxed)
     }
 
     fn all(&self) -> Vec<Arc<dyn AnyMailbox>> {
@@ -78,12 +87,14 @@ impl Mailboxes {
     /// Whether a mailbox holds messages. Ask after the re-arm: see [`crate::mailbox`].
     pub(crate) fn are_undrained(&self) -> bool {
         // Not a load, which may see an old value: this comes before or after each `note_undrained`.
-        self.undrained.fetch_add(0, Ordering::AcqRel) > 0
+        self.is_used() && self.undrained.fetch_add(0, Ordering::AcqRel) > 0
     }
 
     pub(crate) fn note_closed(&self, conn: ConnId) {
-        self.closed.lock().insert(conn);
-        self.any_closed.store(true, Ordering::Relaxed);
+        if self.is_used() {
+            self.closed.lock().insert(conn);
+            self.any_closed.store(true, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn is_closed(&self, conn: ConnId) -> bool {
