@@ -64,6 +64,7 @@
 //! - **The hand-off is typed.** While a task is parked the loop borrows it; when it has ended the loop gets it back by value.
 //! - **It is fair between connections.** A client with 10,000 tasks does not starve one with a single task.
 //! - **Every accepted task ends exactly once**, as finished, stopped or panicked, and its loop is told once.
+//! - **Any thread reaches any connection.** [`Service::mailbox`] gives a bounded [`Sender`] for other threads, with the same wake-up.
 //! - **Any loop.** See [`pairing`] for mio, tokio, a plain channel, and `poll(2)`.
 //!
 //! # Threads

@@ -647,9 +647,13 @@ fn a_panic_in_the_drop_of_a_message_is_contained() {
     own.service.connection_closed(1);
     let first = own.mailbox.drain().next();
     assert_eq!((alive.count(), own.mailbox.dropped()), (3, 2));
-    std::mem::forget(first);
     drop(own.mailbox);
-    assert_eq!(alive.count(), 1, "all but the forgotten one");
+    assert_eq!(alive.count(), 1, "all but the one that the loop has taken");
+    let drop_it = std::panic::AssertUnwindSafe(|| drop(first));
+    assert!(
+        std::panic::catch_unwind(drop_it).is_err(),
+        "that is the loop's own"
+    );
 }
 
 /// S21: the message is there all the same.

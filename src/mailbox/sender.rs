@@ -83,6 +83,9 @@ impl<M> Sender<M> {
     /// refused too, but only if it would have to wait. So start the loop before you fill its
     /// mailbox from the thread that made it.
     ///
+    /// Two loops that wait for room in each other's mailbox wait for ever, and this call cannot
+    /// see that. Between loops use [`send`](Self::send).
+    ///
     /// ```
     /// use moored::{BoxTask, SendError, ThreadPool};
     ///

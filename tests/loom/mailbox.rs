@@ -113,7 +113,9 @@ fn a_drain_races_two_senders() {
             let (mut own, sender) = Loop::new(&pool, 8);
             let senders = [sending(sender.clone(), &[1, 2]), sending(sender, &[11])];
             own.run_until(turn, 3, 0);
-            senders.into_iter().for_each(|sender| sender.join().unwrap());
+            for sender in senders {
+                sender.join().unwrap();
+            }
             let of_first: Vec<_> = own.messages.iter().filter(|&&message| message < 10).collect();
             assert_eq!(of_first, [&1, &2], "in the order of the sender");
         });
@@ -218,7 +220,9 @@ fn blocking_senders_race_drains() {
             loom::thread::spawn(move || sender.send_blocking(Recipient::Loop, message).unwrap())
         });
         own.run_until(Turn::Drain, 2, 0);
-        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        for sender in senders {
+            sender.join().unwrap();
+        }
     });
 }
 
