@@ -302,7 +302,7 @@ fn messages_for_a_closed_connection_are_dropped_and_counted() {
         send(&own.sender, conn(u64::from(n % 2)), n);
     }
     own.service.connection_closed(0);
-    send(&own.sender, conn(0), 4); // the sender has not heard of it
+    send(&own.sender, conn(0), 4); // the sender does not know that it has closed
     send(&own.sender, Recipient::All, 5);
     send(&own.sender, Recipient::Loop, 6);
     let mut seen = Vec::new();
@@ -418,7 +418,7 @@ fn what_a_mailbox_holds_can_be_drained_after_its_service_has_gone() {
     assert_eq!(rest, [(conn(1), 2)]);
 }
 
-/// A loop says good-bye to its clients after it has ended its pool.
+/// A loop may send its clients a last message after it has ended its pool.
 #[test]
 fn a_mailbox_works_without_threads_and_after_the_pool_has_finished() {
     for threads in [0, 1] {
@@ -437,7 +437,7 @@ fn a_mailbox_works_without_threads_and_after_the_pool_has_finished() {
     }
 }
 
-/// A step and the loop may both send, and the loop hears of both.
+/// The loop gets both the message of a step and the end of its task.
 #[test]
 fn a_step_sends_to_its_own_loop() {
     let pool = pool(1);
@@ -460,7 +460,7 @@ fn a_step_sends_to_its_own_loop() {
     assert_eq!(messages, ["from a step"]);
 }
 
-/// S26: whoever makes room must not wait for it: the loop's own thread, and the workers.
+/// S26: the loop's own thread makes room, so it must not wait for room; nor must a worker.
 #[test]
 fn a_blocking_send_refuses_where_it_would_deadlock() {
     within_patience("a blocking send", || {

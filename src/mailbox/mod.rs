@@ -8,10 +8,10 @@
 //! Send, on any thread:
 //! 1. Under the lock of the mailbox: add the message. If the mailbox was empty, count it as
 //!    undrained.
-//! 2. If the flag is not set, set it. Whoever changes it from "not set" calls the wake.
+//! 2. Set the flag. If this call has changed it from "not set", call the wake.
 //!
 //! Look, on the loop's thread:
-//! 1. Re-arm: clear the flag. `take_ready` does so whatever the flag is; a drain only if it is set,
+//! 1. Re-arm: clear the flag. `take_ready` always writes it; a drain writes it only if it is set,
 //!    since a worker's deferred notification belongs to tasks, at which a drain does not look.
 //! 2. `take_ready` takes the ready tasks; a drain takes all messages, under the same lock as the
 //!    send.
@@ -39,7 +39,7 @@
 //!   counts the mailbox. If that of `next_timeout` is first, the re-arm before it happened before
 //!   the send looks at the flag, and the send wakes. Otherwise `next_timeout` sees the mailbox.
 //!
-//! Only who sets the flag wakes, so there is at most one notification between two looks.
+//! Only the call that sets the flag wakes, so there is at most one notification between two looks.
 //!
 //! `tests/loom/mailbox.rs` checks this.
 

@@ -1,8 +1,8 @@
-//! Whom a message is for.
+//! The recipient of a message.
 
 use crate::id::ConnId;
 
-/// Whom a message is for. A [`Drain`](crate::Drain) yields it with the message.
+/// The recipient of a message. A [`Drain`](crate::Drain) yields it with the message.
 ///
 /// The variants are complete: a loop that matches all three loses no message.
 ///

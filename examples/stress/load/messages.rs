@@ -23,7 +23,7 @@ pub(crate) struct Message {
     _counted: Arc<Counted>,
 }
 
-/// A message is dropped by the mailbox, or by who has taken it, and once.
+/// Counts a message until it is dropped, by the mailbox or by the loop.
 struct Counted(Arc<Yard>);
 
 impl Counted {
