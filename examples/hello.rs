@@ -1,6 +1,6 @@
 //! `cargo run --release --example hello`, then `nc 127.0.0.1 PORT` with the port that it prints, or
-//! `curl -N telnet://127.0.0.1:PORT`. Send a number, such as 5000000. The pool counts the primes below it and
-//! sends a line after each step. The loop serves other clients meanwhile. A disconnect cancels the work.
+//! `curl -N telnet://127.0.0.1:PORT`. Send a number, such as 5000000: the pool counts the primes below
+//! it, with a line after each step. Other text counts as 1. A disconnect cancels the work of a client.
 #![cfg_attr(rustfmt, rustfmt_skip)] // to fit on one page
 use mio::{Events, Interest, Poll, Token, Waker, net::TcpListener};
 use moored::{Context, Task, TaskReturn, TaskStatus, ThreadPool};

@@ -36,15 +36,15 @@ pub struct Connection {
     share: Share,
     /// The connection is in one of the loop's lists of those with something to do.
     is_listed: bool,
-    /// The app has heard that the client sends no more.
+    /// [`App::half_closed`](crate::server::App::half_closed) was called.
     half_closed: bool,
-    /// The app has heard that the connection is closed.
+    /// [`App::closed`](crate::server::App::closed) was called.
     closed: bool,
     /// Everything that the client has sent was read.
     at_end: bool,
     /// A message was sent only partly, and the app waits to hear that it is sent.
     is_blocked: bool,
-    /// The socket is broken; the app has not heard of it.
+    /// The socket is broken, and the app has not been told.
     failed: bool,
 }
 
@@ -52,7 +52,7 @@ pub struct Connection {
 enum State {
     Http(Box<Http>),
     WebSocket(Box<WebSocket>),
-    /// Everything is said. What is unsent is sent, and what still arrives is thrown away: a socket
+    /// No more output is queued. What is unsent is sent, and input is discarded: a socket
     /// that is dropped with unread bytes resets the connection, and then the client may lose what
     /// it has not read.
     Leaving(Leaving),
@@ -93,11 +93,11 @@ pub enum Event {
     HalfClosed,
     /// The answer to the request of this number is overdue. The client has got 504.
     Overdue(u64),
-    /// Nothing more will be received from the client, and nothing more can be sent to it.
+    /// Nothing more is received from the client, and the app can send nothing more to it.
     Closed,
 }
 
-/// What a look at a connection has brought.
+/// Result of [`Connection::next_event`].
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "it is handed on at once")]
 pub enum Step {
@@ -110,7 +110,7 @@ pub enum Step {
     Unfinished,
 }
 
-/// What became of a message.
+/// Result of sending a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
     /// The kernel has it.
@@ -121,7 +121,7 @@ pub enum Sent {
     Gone,
 }
 
-/// What a read has brought.
+/// Result of a read.
 enum Input {
     Some,
     Nothing,
@@ -212,7 +212,7 @@ impl Connection {
         }
     }
 
-    /// What the bytes that have arrived amount to.
+    /// Parses what has arrived.
     fn parse(&mut self, turn: &Turn<'_>) -> Option<Event> {
         match &mut self.state {
             State::Http(http) => {
@@ -279,7 +279,7 @@ impl Connection {
         }
     }
 
-    /// A client that has something to read shows that it is alive by reading, not by sending.
+    /// While output is blocked, only reading counts as activity.
     fn note_input(&mut self, now: Instant) {
         if self.socket.unsent() == 0
             && let State::WebSocket(socket) = &mut self.state
@@ -412,8 +412,7 @@ impl Connection {
                 return None;
             }
             State::Http(http) if http.is_receiving_body() || !self.inbox.is_empty() => {
-                let refusal = Refusal(503, "the server is going down");
-                http.refuse(refusal, &mut self.socket, turn);
+                http.refuse(Response::going_down(), &mut self.socket, turn);
             }
             State::Http(_) => {}
         }
@@ -464,7 +463,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Looks at the clock.
+    /// Checks the time limits.
     pub fn check_time(&mut self, turn: &Turn<'_>) -> Option<Event> {
         let limits = turn.limits;
         let is_idle = turn.now.duration_since(self.active_at) >= limits.idle_time;
@@ -566,7 +565,7 @@ impl Connection {
         self.tell_closed()
     }
 
-    /// Nothing can be sent to this client any more. `Closed` if the app has not heard so yet.
+    /// Nothing can be sent to this client any more. `Closed` if the app has not been told.
     pub fn give_up(&mut self) -> Option<Event> {
         self.state = State::Gone;
         self.tell_closed()

@@ -1,4 +1,4 @@
-//! What a client is told whose task has ended without an answer.
+//! Answers for requests whose tasks have ended without one.
 
 use moored::{StopReason, TaskStatus};
 
@@ -15,9 +15,7 @@ where
         TaskStatus::Stopped(StopReason::TimedOut(_), _) => {
             Some(Response::text(504, "the task took too long"))
         }
-        TaskStatus::Stopped(StopReason::PoolFinished, _) => {
-            Some(Response::come_back(5, "the server is going down"))
-        }
+        TaskStatus::Stopped(StopReason::PoolFinished, _) => Some(Response::going_down()),
         TaskStatus::Stopped(..) => Some(Response::come_back(1, "the task was stopped")),
         _ => None,
     }

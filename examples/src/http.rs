@@ -45,7 +45,7 @@ impl From<Refusal> for Response {
     }
 }
 
-/// What the bytes that have arrived amount to.
+/// Result of [`Http::next`].
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "it is handed on at once")]
 pub enum Parsed {
@@ -107,7 +107,7 @@ struct Owed {
     answer: Option<Response>,
 }
 
-/// What a look at the inbox has brought.
+/// Result of parsing the inbox.
 #[allow(clippy::large_enum_variant, reason = "it is handed on at once")]
 enum Step {
     Request(Request),
@@ -117,7 +117,7 @@ enum Step {
     Waiting,
 }
 
-/// What becomes of a request after a look at its head.
+/// How a request is handled, decided by its head.
 enum Verdict {
     Serve(Framing, Route),
     Answer(Response),
@@ -255,7 +255,7 @@ impl Http {
         Duration::from_secs(received as u64 / turn.limits.body_rate.max(1))
     }
 
-    /// Whether it is the server's turn.
+    /// Whether an answer is pending.
     pub fn is_owing(&self) -> bool {
         !self.owed.is_empty()
     }
@@ -281,7 +281,7 @@ impl Http {
         Late::Answer(owed.number)
     }
 
-    /// Whether everything that could be asked has been answered.
+    /// Whether all requests are answered and none follows.
     pub fn is_over(&self) -> bool {
         self.ended && self.owed.is_empty()
     }
@@ -307,7 +307,7 @@ impl Http {
         self.upgrading &= self.is_owing();
     }
 
-    /// Answers what cannot be understood. Nothing after it can be, either.
+    /// Answers a request that cannot be read with an error, and reads no more.
     pub fn refuse(&mut self, refusal: impl Into<Response>, socket: &mut Socket, turn: &Turn<'_>) {
         let form = Form {
             version: Version::Http11,
@@ -320,7 +320,7 @@ impl Http {
         self.answer(number, refusal.into(), socket, turn.date);
     }
 
-    /// The answer that is owed next is the last one: the server stops.
+    /// Reads no more requests. The connection closes after the answer to the newest one.
     pub fn end(&mut self) {
         self.ended = true;
         if let Some(owed) = self.owed.back_mut() {
@@ -498,7 +498,8 @@ impl Http {
     }
 }
 
-/// Whether the path serves the request: 501 before 404 before 405 before 417 before 413.
+/// Whether the path serves the request: 501 before 404 before 405 before 426 and 403 before 417
+/// before 413.
 fn verdict(request: &Request, turn: &Turn<'_>) -> Result<Verdict, Refusal> {
     let framing = Framing::of(request)?;
     let known = [
@@ -518,7 +519,7 @@ fn verdict(request: &Request, turn: &Turn<'_>) -> Result<Verdict, Refusal> {
     }
     let is_options = request.method == Method::OPTIONS;
     if is_options && request.path() == "*" {
-        let answer = Response::new(204).header("Allow", "GET, HEAD, POST, OPTIONS");
+        let answer = Response::new(204).header("Allow", "GET, HEAD, OPTIONS");
         return Ok(Verdict::Answer(answer));
     }
     let Some(route) = (turn.routes)(request.path()) else {

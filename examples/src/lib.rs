@@ -10,6 +10,7 @@
 //! | [`connection`] | one client, whichever protocol it speaks |
 //! | [`http`], [`websocket`], [`upgrade`] | the protocols |
 //! | [`socket`], [`listener`], [`ready`], [`send_queues`] | bytes and clients |
+//! | [`turn`] | what a connection has to know in a turn of the loop |
 //! | [`limits`], [`origin`] | what a client may do |
 //! | [`assets`], [`query`], [`failure`] | the files of a page, the numbers in a query, answers for tasks that fail |
 //! | [`monitor`] | `/dump`, `/dump.json` and `/metrics` |

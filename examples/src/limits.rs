@@ -1,16 +1,17 @@
-//! What a client may cost. One of these limits bounds each buffer and each wait of this library.
+//! Limits for each client. The buffers and waits of this library are bounded by them, or by a
+//! constant beside the buffer.
 
 use std::time::Duration;
 
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Sockets open at once, of whatever kind. When they run out, the client that has been silent
-    /// longest without a request loses its socket.
+    /// Maximum number of open sockets. At the limit, the server closes the connection that has been
+    /// silent longest without a request.
     pub sockets: usize,
     /// A request's head; longer ones are answered with 431.
     pub head_bytes: usize,
-    /// Time for a request's head to arrive, and for its body as much more as
-    /// [`body_rate`](Self::body_rate) allows.
+    /// Time limit for a request's head, from its first byte. A body has one more second for each
+    /// [`body_rate`](Self::body_rate) bytes that have arrived.
     pub request_time: Duration,
     /// Bytes a second of a body, at least; slower ones are answered with 408.
     pub body_rate: u64,
@@ -20,13 +21,14 @@ pub struct Limits {
     pub pipeline_depth: usize,
     /// A WebSocket message from a client; longer ones close with 1009.
     pub message_bytes: usize,
-    /// A client that makes no progress for this long is given up: it reads nothing while there is
-    /// something to read, or does not answer a ping, which is sent after half of this time.
+    /// A connection is closed if its client's kernel acknowledges nothing for this long although
+    /// there is something to send. If there is nothing to send, the client gets a ping after half of
+    /// this time, and has this time to answer.
     pub idle_time: Duration,
     /// Bytes of answers that wait for the client to read them. With more, nothing more is read
     /// from an HTTP connection.
     pub unsent_bytes: usize,
-    /// Time for what was accepted to reach the clients when the server stops.
+    /// Time limit for sending what was accepted when the server stops.
     pub grace: Duration,
 }
 

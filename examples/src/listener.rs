@@ -1,4 +1,4 @@
-//! Accepting, without spinning when the process runs out of file descriptors.
+//! Accepts clients. Does not spin when the process runs out of file descriptors.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use socket2::SockRef;
 
 use crate::ready::{Ready, is_ready};
 
-/// How long the backlog is left alone when there is no room for a client.
+/// Pause between two calls of `accept` when there is no room for a client.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections that the kernel keeps until they are accepted. Beyond that their clients have to
@@ -26,7 +26,7 @@ pub struct Listener {
     paused_until: Option<Instant>,
 }
 
-/// What an attempt to accept has brought.
+/// Result of [`Listener::accept`].
 #[derive(Debug)]
 pub enum Accepted {
     Client(TcpStream),
@@ -93,7 +93,7 @@ impl Listener {
         }
     }
 
-    /// Whether a client waits. An `accept` without free files does not tell.
+    /// Whether a client waits. Without free files `accept` fails in both cases.
     pub fn has_client(&mut self) -> bool {
         self.may_have_clients &= self
             .socket

@@ -22,7 +22,7 @@ use crate::upgrade;
 
 /// Time that one connection may take, before it is the turn of the others.
 const TIME_PER_TURN: Duration = Duration::from_millis(1);
-/// How often the connections that an app has touched are seen to in a turn of the loop.
+/// Rounds of work in a turn of the loop for the connections that the app has touched.
 const ROUNDS_PER_TURN: usize = 4;
 /// What is read from a socket at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -30,10 +30,10 @@ const READ_BYTES: usize = 64 * 1024;
 const SILENT_PER_SEARCH: usize = 64;
 
 /// A connection's token is its id, and ids count up from 2. So an event, a task or a message that
-/// comes late for a connection that has gone never reaches its successor.
+/// comes late for a connection that has closed never reaches a newer one.
 const FIRST_ID: u64 = 2;
 
-/// What a search for a socket that can be closed has brought.
+/// Result of a search for a socket that can be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Room {
     Made,
@@ -252,8 +252,8 @@ impl Net {
         }
     }
 
-    /// Does what there is to do for the connections that were touched, and for those that this
-    /// touches in turn.
+    /// Reads and writes for all touched connections, and repeats that for the connections that the
+    /// app touches meanwhile.
     pub(crate) fn settle(&mut self, app: &mut impl App) {
         for _ in 0..ROUNDS_PER_TURN {
             for id in mem::take(&mut self.touched) {
@@ -320,7 +320,7 @@ impl Net {
         }
     }
 
-    /// Looks at the clock for every connection.
+    /// Checks the time limits of every connection.
     pub(crate) fn check_times(&mut self, app: &mut impl App) {
         self.ask_kernel(app);
         self.for_each(app, Connection::check_time);
@@ -345,9 +345,11 @@ impl Net {
         self.for_each(app, Connection::shut_down);
     }
 
-    /// Drops all connections, whatever they still have to send.
-    pub(crate) fn close_all(&mut self, app: &mut impl App) {
+    /// Drops all connections, whatever they still have to send. Returns how many there were.
+    pub(crate) fn close_all(&mut self, app: &mut impl App) -> usize {
+        let count = self.connections.len();
         self.for_each(app, |connection, _| connection.give_up());
+        count
     }
 
     /// Does `act` to every connection, until it brings no event.
@@ -434,8 +436,7 @@ impl Net {
     fn tell(&mut self, app: &mut impl App, id: ConnId, event: Event, was_websocket: bool) {
         match event {
             Event::Request(request) if self.is_stopping => {
-                let answer = Response::come_back(5, "the server is going down");
-                self.answer(id, request.number, answer);
+                self.answer(id, request.number, Response::going_down());
             }
             Event::Request(request) => {
                 self.requests += 1;

@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use lexopt::Arg::{Long, Short, Value};
 
-/// The exit code for options that make no sense. A failure of the program itself is 1.
+/// The exit code for invalid options. A failure of the program itself is 1.
 const BAD_OPTIONS: u8 = 2;
 
-/// Why there are no options to run with.
+/// Why parsing has ended without options.
 #[derive(Debug)]
 pub enum Stop {
     /// The user wants the help text.
@@ -151,7 +151,7 @@ impl Arguments {
         let option = &self.option;
         let value = self.parser.value().unwrap_or_default();
         if value.is_empty() {
-            return bad(format!("{option}: the value is missing, {expected}"));
+            return bad(format!("{option}: needs {expected}"));
         }
         match value.to_str().and_then(parse) {
             Some(value) => Ok(value),
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_missing_value_names_the_option() {
-        let expected = "--port: the value is missing, a whole number from 0 to 65535";
+        let expected = "--port: needs a whole number from 0 to 65535";
         for words in [&["--port"][..], &["--port="], &["--port", ""]] {
             assert_eq!(error(words), expected);
         }

@@ -1,4 +1,4 @@
-//! Whose pages may open a WebSocket.
+//! Decides which origins may open a WebSocket.
 //!
 //! Browsers let any page open a WebSocket to any host, and say only in `Origin` which page asks.
 //! Clients that are no browsers send no `Origin`.
@@ -86,7 +86,7 @@ impl fmt::Display for Origin {
 }
 
 impl AllowedOrigins {
-    /// Believes what the proxy in front of this server says of the client's request.
+    /// Trusts the `X-Forwarded-Host` and `X-Forwarded-Proto` headers of a proxy.
     pub fn trust_proxy(&mut self) {
         self.trusts_proxy = true;
     }
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_origin_is_refused() {
+    fn texts_that_are_not_origins_are_refused() {
         for text in [
             "",
             "example.org",

@@ -4,8 +4,8 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-/// Takes parameters out one by one; what nobody has taken is an error in the end, so that a
-/// misspelt name is not silently ignored.
+/// Takes parameters out one by one; a parameter that was not taken is an error in the end,
+/// so that a misspelt name is not ignored.
 #[derive(Debug)]
 pub struct Query<'a>(Vec<(&'a str, &'a str)>);
 

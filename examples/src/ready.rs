@@ -1,4 +1,4 @@
-//! A question that an edge-triggered poll does not answer: is this socket ready now?
+//! Tests whether a socket is ready now, which an edge-triggered poll does not report.
 
 /// What a socket may be ready for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,11 +15,11 @@ pub fn is_ready(socket: &impl std::os::fd::AsFd, what: Ready) -> bool {
         Ready::ToRead => PollFlags::POLLIN,
         Ready::ToWrite => PollFlags::POLLOUT,
     };
-    // A poll that fails says nothing. The next turn of the loop asks again.
+    // On an error the next turn of the loop tests again.
     poll(&mut [PollFd::new(socket.as_fd(), flags)], PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
-/// Elsewhere the caller tries, and sees.
+/// On other systems always true: the next call returns `WouldBlock`.
 #[cfg(not(unix))]
 pub fn is_ready<S>(_socket: &S, _what: Ready) -> bool {
     true

@@ -21,7 +21,7 @@ const WAKER: Token = Token(1);
 
 const ACCEPTS_PER_TURN: usize = 256;
 const EVENTS_PER_POLL: usize = 1024;
-/// How often the clock is looked at for each connection, at least.
+/// Longest time between two checks of the time limits.
 const CHECK_INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// The exit code after a second signal: that of a program which SIGINT has ended.
 const INTERRUPTED: i32 = 130;
@@ -31,7 +31,7 @@ pub trait App {
     /// What `path` offers. None is answered with 404.
     fn route(&self, path: &str) -> Option<Route>;
 
-    /// What a client reads that asks for a path which is not there.
+    /// The text of 404 answers.
     fn not_found(&self) -> &'static str {
         "there is nothing here"
     }
@@ -134,7 +134,8 @@ impl Server {
     }
 
     /// Serves until it is stopped. Then it sends what was accepted, and closes all connections.
-    pub fn run(mut self, app: &mut impl App) -> io::Result<()> {
+    /// Returns how many of them were cut because the grace had ended.
+    pub fn run(mut self, app: &mut impl App) -> io::Result<usize> {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         let interval = CHECK_INTERVAL_MAX.min(self.net.limits().idle_time / 8);
         let mut next_check = Instant::now() + interval;
@@ -147,7 +148,7 @@ impl Server {
                 next_check = self.net.now() + interval;
             }
         }
-        // Who connects from now on is refused by the kernel.
+        // From now on the kernel refuses new connections.
         self.listener.close(self.poll.registry());
         app.stopping(&mut self.net);
         self.net.shut_down(app);
@@ -155,8 +156,7 @@ impl Server {
         while !self.net.is_empty() && Instant::now() < end {
             self.turn(app, &mut events, end)?;
         }
-        self.net.close_all(app);
-        Ok(())
+        Ok(self.net.close_all(app))
     }
 
     /// Waits for something to do, at most until `deadline`, and does it.
@@ -180,7 +180,7 @@ impl Server {
         Ok(())
     }
 
-    /// Handles everything that has arrived, before a client is blamed for having sent nothing.
+    /// Handles everything that has arrived, before the time limits are checked.
     /// After a time in which this process did not run, that may be more than one poll reports.
     fn catch_up(&mut self, app: &mut impl App, events: &mut Events) -> io::Result<()> {
         for _ in 0..=self.net.limits().sockets / EVENTS_PER_POLL {
@@ -243,7 +243,7 @@ impl Server {
 #[cfg(unix)]
 fn allow_files(sockets: usize) {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    /// Files that are no clients: the poll, the listener, the waker, the standard streams.
+    /// Descriptors that are not clients: the poll, the listener, the waker, the standard streams.
     const OTHER_FILES: u64 = 64;
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let wanted = (sockets as u64).saturating_add(OTHER_FILES);

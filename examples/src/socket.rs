@@ -21,7 +21,7 @@ const PARTS_PER_WRITE: usize = 32;
 /// Places of the queue that an idle connection keeps.
 const KEPT_PLACES: usize = 8;
 
-/// Bytes that the kernel takes beyond those that are on their way to the client.
+/// Limit of the bytes in the kernel that it has not sent yet.
 ///
 /// Without this limit a kernel takes up to 4 MiB, and a pong waits behind them. With it, a pong
 /// waits behind at most this much and one frame. A connection with a long round trip loses nothing,

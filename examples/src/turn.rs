@@ -15,7 +15,7 @@ pub struct Turn<'a> {
     pub origins: &'a AllowedOrigins,
     /// What a path offers. None for 404.
     pub routes: &'a dyn Fn(&str) -> Option<Route>,
-    /// What a client reads that asks for a path which is not there.
+    /// The text of 404 answers.
     pub not_found: &'static str,
     /// The time of this turn.
     pub now: Instant,

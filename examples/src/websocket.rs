@@ -46,7 +46,7 @@ enum Phase {
     Open,
     /// A close frame is queued or sent, and that of the client is awaited.
     Closing,
-    /// Nothing that the client sends matters any more. What was accepted is sent.
+    /// Input is ignored. What was accepted is sent.
     Closed,
 }
 
@@ -67,7 +67,7 @@ struct Outgoing {
     rest: Bytes,
 }
 
-/// What the bytes that have arrived amount to.
+/// Result of [`WebSocket::receive`].
 #[derive(Debug)]
 pub enum Received {
     Message(Message),
@@ -75,7 +75,7 @@ pub enum Received {
     Control,
     /// More has to arrive.
     Incomplete,
-    /// The client has closed, or has broken the rules and was told so.
+    /// The client has closed, or has violated the protocol; a close frame is queued.
     End,
 }
 
@@ -274,7 +274,7 @@ impl WebSocket {
         if socket.unsent() > 0 || self.close == Close::Sent {
             return Ok(silent_for < idle_time);
         }
-        // Nobody is given up without having been asked: this process may not have run for a while.
+        // A client is closed only after a ping without an answer: this process may have been stopped.
         match self.pinged_at {
             Some(since) => Ok(now.duration_since(since) < idle_time),
             None if silent_for < idle_time / 2 => Ok(true),
@@ -310,7 +310,7 @@ fn close_code(error: &Error) -> CloseCode {
 }
 
 /// What has arrived, as tungstenite reads it. What it would write by itself, pongs and the reply
-/// to a close frame, is written by [`WebSocket`] when the time has come.
+/// to a close frame, [`WebSocket`] sends in [`flush`](WebSocket::flush).
 struct Inbox<'a>(&'a mut BytesMut);
 
 impl Read for Inbox<'_> {

@@ -168,7 +168,7 @@ fn other_versions_are_refused_with_505() {
 
 /// U24: RFC 9112, 3: what is no request line gets 400 at once, not after a timeout.
 #[test]
-fn what_is_no_request_is_refused_at_its_first_byte() {
+fn input_that_is_not_http_is_refused_at_the_first_byte() {
     with_site(|address| {
         // The first bytes of TLS.
         let mut stream = connect(address);
@@ -570,7 +570,7 @@ fn options_lists_the_methods_of_a_path() {
 
 /// U24: RFC 9110, 15.5.6: 405 names the methods, and comes before 413.
 #[test]
-fn a_method_that_the_path_has_not_gives_405_whatever_the_body() {
+fn a_method_that_the_path_does_not_support_gives_405_whatever_the_body() {
     let body = "b".repeat(BODY_MAX + 1);
     let answers = ask(&format!(
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}",

@@ -72,12 +72,7 @@ fn a_bad_number_is_exit_code_2_with_option_value_and_range() {
             let parts = [&format!("{option}: ")[..], &shown, &range];
             expect_error(example, &[&format!("{option}={value}")], 2, &parts);
         }
-        expect_error(
-            example,
-            &[option],
-            2,
-            &[&format!("{option}: the value is missing"), &range],
-        );
+        expect_error(example, &[option], 2, &[&format!("{option}: needs"), &range]);
     }
     expect_error(
         "ws_stream",
@@ -209,7 +204,7 @@ fn the_help_text_has_ranges_defaults_and_exit_codes() {
 }
 
 #[test]
-fn the_new_options_of_ws_stream_are_accepted() {
+fn allow_origin_trust_proxy_and_grace_are_accepted() {
     let server = Server::start(
         "ws_stream",
         &[

@@ -22,11 +22,11 @@ use mio::{Events, Interest, Poll, Token};
 use examples::options::{Arguments, Stop};
 use frames::Frames;
 
-/// What arrives meanwhile is read together. A client that waited for each message would have the
-/// server's kernel wake it for each, which clients on other machines do not ask of a server.
+/// All sockets are read once in this time. If the client slept until each message, the server's
+/// kernel would have to wake it each time. Clients on other machines do not cause this cost.
 const TURN: Duration = Duration::from_millis(1);
 
-/// How often it looks whether it is over while nothing arrives.
+/// Time between two checks for the end while nothing arrives.
 const GLANCE: Duration = Duration::from_millis(100);
 
 /// The longest answer to the handshake.
@@ -83,21 +83,21 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     ctrlc::set_handler(move || end.store(true, Ordering::Relaxed))?;
     let mut poll = Poll::new()?;
     let mut clients = Vec::new();
-    for _ in 0..options.clients {
-        clients.push(Client::connect(options)?);
-    }
     let mut events = Events::with_capacity(1024);
     let mut buffer = vec![0; 256 * 1024];
     let start = Instant::now();
-    for (index, client) in clients.iter_mut().enumerate() {
+    for index in 0..options.clients {
+        let mut client = Client::connect(options)?;
+        // At once: a server may close connections that stay silent.
         let asked = client.ask(options);
         asked.map_err(|error| format!("client {index} of {}: {error}", options.addr))?;
         poll.registry()
             .register(&mut client.socket, Token(index), Interest::READABLE)?;
+        clients.push(client);
     }
     while start.elapsed() < options.duration && !ended.load(Ordering::Relaxed) {
         match poll.poll(&mut events, Some(GLANCE)) {
-            // Stopped and continued, for one.
+            // SIGSTOP and SIGCONT interrupt the poll.
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
             _ => {}
         }
@@ -106,7 +106,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
             let client = &mut clients[index];
             let mut read = client.read_all(&mut buffer);
             if event.is_read_closed() {
-                // The end itself, which a read that was not full has left: no event follows.
+                // The first read may have returned data and left the end of the input. No event follows.
                 read = read.and_then(|()| client.read_all(&mut buffer));
             }
             read.map_err(|error| format!("client {index} of {}: {error}", options.addr))?;
@@ -212,7 +212,10 @@ impl Client {
                 if !head.starts_with(b"HTTP/1.1 101 ") {
                     let head = String::from_utf8_lossy(head);
                     let status = head.lines().next().unwrap_or_default();
-                    return Err(io::Error::other(format!("the server answers {status:?}")));
+                    let reason = String::from_utf8_lossy(&bytes[index + 1..]);
+                    let reason = reason.lines().next().unwrap_or_default();
+                    let answer = format!("the server answers {status:?} {reason}");
+                    return Err(io::Error::other(answer.trim_end().to_owned()));
                 }
                 self.head = None;
                 return Ok(&bytes[index + 1..]);
@@ -224,7 +227,7 @@ impl Client {
         Ok(&[])
     }
 
-    /// The server takes a client for dead that does not answer its pings.
+    /// Answers pings: the server closes connections that do not.
     fn answer_pings(&mut self) -> io::Result<()> {
         let pongs = self.frames.take_pongs();
         self.socket.write_all(&pongs)

@@ -1,4 +1,4 @@
-//! What the workers run: a source of messages that waits after each until it has been sent.
+//! What the workers run: a task that produces messages, and parks after each until it is sent.
 
 use std::borrow::Cow;
 
@@ -7,14 +7,14 @@ use moored::{Context, Task, TaskReturn};
 use crate::mandelbrot::Tile;
 use crate::stream::Stream;
 
-/// The subprotocol of the libwebsockets example this one has grown from.
+/// The subprotocol of the libwebsockets example that this example descends from.
 pub const LWS_PROTOCOL: &str = "lws-minimal";
 
 #[derive(Debug)]
 pub struct Job {
     source: Source,
-    /// Belongs to the worker during a step, and to the loop while the job is parked: it is
-    /// sent from here, and used again for the next one.
+    /// The step fills it, and the loop sends it while the job is parked. The next step fills it
+    /// again.
     message: Vec<u8>,
 }
 
@@ -27,7 +27,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// What dumps call its task.
+    /// The name of its task in dumps.
     pub fn name(&self) -> Cow<'static, str> {
         match self {
             Self::Stream(_) => "stream".into(),
@@ -46,7 +46,7 @@ impl Job {
         }
     }
 
-    /// What is to be sent before the job goes on.
+    /// The message to send before the job is resumed.
     pub fn message(&self) -> &[u8] {
         &self.message
     }

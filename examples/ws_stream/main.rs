@@ -31,11 +31,11 @@ use examples::limits::Limits;
 use examples::server::Server;
 use options::Options;
 
-/// Sockets beyond `--max-connections`: for the page, the dumps, and to say no.
+/// Sockets beyond `--max-connections`: for the page, the dumps, and for 503 answers.
 const SPARE_SOCKETS: usize = 256;
-/// For a request to arrive.
+/// Time limit for a request to arrive.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
-/// For the steps that are running when the server stops.
+/// Time limit for the steps that are running when the server stops.
 const STOP_TIME: Duration = Duration::from_millis(400);
 
 fn main() -> ExitCode {
@@ -54,8 +54,9 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         eprintln!("ws_stream: warning: with --allow-origin=* every page of the web may open WebSockets here");
     }
     let address = SocketAddr::new(options.bind, options.port);
-    let server = Server::bind(address, limits, options.origins.clone())
-        .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    let server = Server::bind(address, limits, options.origins.clone()).map_err(|error| {
+        format!("cannot listen on {address}: {error}; --bind and --port choose another address")
+    })?;
     server
         .stop_on_signals()
         .map_err(|error| format!("cannot handle signals: {error}"))?;
@@ -66,8 +67,11 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         .build()?;
     let mut app = WsStream::new(&pool, &server, options);
     greet(server.local_addr()?)?;
-    server.run(&mut app)?;
-    // Tasks that their connections' ends have not reached yet.
+    let cut = server.run(&mut app)?;
+    if cut > 0 {
+        eprintln!("ws_stream: connections that were cut at the end of the grace: {cut}");
+    }
+    // Waits for tasks that have not stopped yet.
     pool.join_timeout(STOP_TIME)?;
     Ok(())
 }

@@ -22,7 +22,7 @@ const SAMPLES_MAX: u32 = 4_096;
 const PIXEL_COST_MAX: u64 = 4_000_000;
 const PADDING_MAX: usize = 1 << 20;
 /// Padding of all tiles of a WebSocket: each of them may hold a message until the client reads.
-const ALL_PADDING_MAX: usize = 64 << 20;
+const ALL_PADDING_MAX: usize = 4 << 20;
 
 /// A step ends after the pixel that passes this: short enough for others to have their turn, and
 /// for a cancelled tile to stop at once.
@@ -202,7 +202,7 @@ fn is_in_main_bodies(re: f64, im: f64) -> bool {
     distance * (distance + quarter) <= 0.25 * im * im || (re + 1.0).powi(2) + im * im <= 0.0625
 }
 
-/// From night blue through teal and sand to rust, and round again.
+/// The colour palette: blue, teal, sand, rust; it repeats.
 #[allow(
     clippy::cast_sign_loss,
     reason = "neither a part of a colour nor a turn is negative"

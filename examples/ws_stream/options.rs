@@ -8,7 +8,7 @@ use examples::options::{Arguments, Stop};
 use examples::origin::AllowedOrigins;
 
 pub const HELP: &str = "\
-Streams that block on their clients, on a few threads.
+Streams data to clients over WebSocket; a blocked stream uses no thread.
 
 Usage: ws_stream [options]
 
@@ -17,8 +17,9 @@ Usage: ws_stream [options]
   --threads N            worker threads of the pool, 1 to 1024 [number of cores]
   --max-queue-depth N    tasks that may wait for their first step, 1 to 1000000 [4096]
   --max-connections N    WebSockets open at once, 1 to 1000000 [4096]
-  --idle-timeout SECONDS when to close a WebSocket that is silent, 1 to 86400; also the
-                         limit for a request, if it is less than 10 [60]
+  --idle-timeout SECONDS when to close a connection whose client acknowledges nothing, or does
+                         not answer a ping, 1 to 86400; also the limit for a request, if it
+                         is less than 10 [60]
   --allow-origin ORIGIN  a page of this origin may open WebSockets, such as
                          https://example.com; * allows every page. May be repeated
                          [only pages of this server]
@@ -27,7 +28,8 @@ Usage: ws_stream [options]
                          0 to 3600 [5]
   --help                 this text
 
-Exit codes: 0 after a clean end, 1 after an error, 2 for bad options.
+Exit codes: 0 after SIGINT or SIGTERM, 1 after an error, 2 for bad options, 130 after a second
+signal.
 ";
 
 #[derive(Debug)]

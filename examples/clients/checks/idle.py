@@ -1,4 +1,4 @@
-"""The idle rule: a client that reads is alive, however slowly; one that reads nothing is not."""
+"""The idle rule: a client is alive while its kernel acknowledges bytes, and not while it only sends."""
 
 import asyncio
 import time

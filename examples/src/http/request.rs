@@ -1,4 +1,4 @@
-//! A request, and its head out of bytes.
+//! A request, and the parser of its head.
 
 use bytes::Bytes;
 use http::header::{self, AsHeaderName, HeaderMap, HeaderName, HeaderValue};
@@ -31,7 +31,7 @@ pub struct Request {
     pub body: Bytes,
     /// The body has not all arrived: the app gets it in pieces when it asks for them.
     pub body_follows: bool,
-    /// The client asks a path that speaks WebSocket for one, and the handshake is right.
+    /// The request asks for a WebSocket on a path that supports it.
     pub is_handshake: bool,
     /// None for `*`.
     target: Option<PathAndQuery>,
@@ -110,7 +110,7 @@ impl Request {
     }
 
     /// Whether the client asks for a WebSocket. Upgrades to other protocols are ignored, as
-    /// RFC 9110, section 7.8, wants it.
+    /// RFC 9110, section 7.8, requires.
     pub fn wants_websocket(&self) -> bool {
         self.version == Version::Http11
             && self.method == Method::GET
@@ -126,7 +126,7 @@ impl Request {
         }
     }
 
-    /// Whether the client waits for a word before it sends the body. An expectation that is not
+    /// Whether the client waits for `100 Continue` before it sends the body. An expectation that is not
     /// known is refused.
     pub fn expects_continue(&self) -> Result<bool, Refusal> {
         match self.headers.get(header::EXPECT) {

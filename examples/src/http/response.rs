@@ -56,6 +56,11 @@ impl Response {
         Self::text(503, why).header("Retry-After", seconds.to_string())
     }
 
+    /// 503: the server stops.
+    pub fn going_down() -> Self {
+        Self::come_back(5, "the server is going down")
+    }
+
     pub fn header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.headers.push((name, value.into()));
         self

@@ -1,4 +1,4 @@
-//! What a path offers. The server answers what a path does not offer by itself.
+//! What a path offers. The library answers all other requests.
 
 use http::Method;
 
@@ -99,7 +99,7 @@ impl Route {
     /// The value of `Allow`.
     pub fn allow(self) -> String {
         let mut names: Vec<_> = self.methods.iter().map(Method::as_str).collect();
-        if self.is_only_websocket() {
+        if self.is_websocket && !self.methods.contains(&Method::GET) {
             names.push("GET");
         }
         names.push("OPTIONS");

@@ -18,7 +18,7 @@ pub fn serve(limits: Limits, mut app: impl App + Send, client: impl FnOnce(Socke
     let (address, stop) = (server.local_addr().expect("bound"), server.stopper());
     thread::scope(|scope| {
         let running = scope.spawn(move || server.run(&mut app));
-        // Also when a check fails, since the scope waits for the server.
+        // Stops the server also if `client` panics; otherwise the scope waits forever.
         let stop = StopOnDrop(stop);
         client(address);
         drop(stop);

@@ -1,5 +1,5 @@
-//! A WebSocket client that reads no byte more than it is told to, with a receive buffer of its own
-//! size: what a client on a slow network is to a server.
+//! Simulates a client on a slow network: it reads only as many bytes as the test asks for, and its
+//! kernel keeps few that it has not read.
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses its own part of this")]
 

@@ -40,7 +40,7 @@ impl Task for Work {
     }
 }
 
-/// A server whose requests are answered by tasks. A task that parks is resumed in the next turn.
+/// A server whose requests are answered by tasks. A task that parks stays parked.
 struct Delegating<'pool> {
     pool: &'pool ThreadPool,
     service: Service<Work>,
@@ -91,7 +91,6 @@ impl App for Delegating<'_> {
     fn turn(&mut self, net: &mut Net) {
         for task in self.service.take_ready() {
             let answer = match self.service.task_status(task) {
-                // It stays parked: nothing resumes it.
                 Some(TaskStatus::Finished(_)) => Some(Response::text(200, "done")),
                 Some(status) => failure::answer(&status),
                 None => None,
@@ -185,7 +184,7 @@ fn a_task_that_fails_is_answered() {
 
 /// U24: a connection that is owed an answer does not wait for ever, and its task is stopped.
 #[test]
-fn an_overdue_answer_is_504_and_the_app_hears_of_it() {
+fn an_overdue_answer_is_504_and_the_app_is_told() {
     let limits = Limits {
         answer_time: Duration::from_millis(200),
         idle_time: Duration::from_secs(1),

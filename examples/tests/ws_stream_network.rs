@@ -1,5 +1,5 @@
-//! `ws_stream` on slow networks and among slow clients: everything that was accepted arrives, and
-//! who reads is alive. `examples/clients` tries the same with clients that others wrote.
+//! `ws_stream` on slow networks and with slow clients: everything that was accepted arrives, and a
+//! client that reads stays connected. `examples/clients` tries the same with clients that others wrote.
 
 #[path = "util/client.rs"]
 mod client;
@@ -45,7 +45,7 @@ fn nothing_is_lost_at_the_end_whatever_the_client_sends() {
         .map(|_| RawClient::open(server.address, "/stream?chunks=1&size=65536", 4 * KIB))
         .collect();
     until_finished(&server, actions.len() as u64);
-    // The time after which a server may believe that all is said is all there is to wait for.
+    // Wait longer than any timeout after which a server could drop the socket.
     thread::sleep(Duration::from_secs(3));
     for ((what, bytes), mut client) in actions.into_iter().zip(clients.drain(..)) {
         client.send_raw(bytes);
@@ -172,19 +172,19 @@ fn a_pong_overtakes_a_long_message() {
 /// U22: a client that reads slowly is not given up, although its pongs wait; one that reads nothing
 /// is, although it sends pings.
 #[test]
-fn who_reads_is_alive_and_who_only_sends_is_not() {
+fn a_reading_client_stays_connected_and_a_client_that_only_sends_is_closed() {
     const IDLE: Duration = Duration::from_secs(2);
     let server = start(&["--threads=2", "--idle-timeout=2"]);
     let mut slow = RawClient::open(server.address, "/stream?chunks=0&size=1024", 16 * KIB);
-    let mut deaf = RawClient::open(server.address, "/stream?chunks=0&size=1024", 16 * KIB);
+    let mut never_reads = RawClient::open(server.address, "/stream?chunks=0&size=1024", 16 * KIB);
     let begun = Instant::now();
     let mut is_cut = false;
     let mut read = 0;
-    // For the rule to have its chance, the slow one must outlive it a few times.
+    // The slow client must stay connected for several idle times.
     while begun.elapsed() < 4 * IDLE || !is_cut {
         // 64 KiB a second.
         read += client_reads(&mut slow, 6554);
-        is_cut = is_cut || !deaf.try_send(0x9, b"");
+        is_cut = is_cut || !never_reads.try_send(0x9, b"");
         // The rate at which it reads.
         thread::sleep(Duration::from_millis(100));
         assert!(
@@ -244,13 +244,13 @@ fn a_signal_ends_streams_with_1001_after_what_was_accepted() {
 #[test]
 fn the_grace_is_limited_and_a_second_signal_ends_it() {
     let mut server = start(&["--threads=2", "--grace=1"]);
-    let deaf = RawClient::open(server.address, "/stream?chunks=0&size=262144", 4 * KIB);
+    let never_reads = RawClient::open(server.address, "/stream?chunks=0&size=262144", 4 * KIB);
     until("its task waits", || (server.parked_for_good() == 1).then_some(()));
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(0));
-    drop(deaf);
+    drop(never_reads);
     let mut server = start(&["--threads=2", "--grace=3600"]);
-    let deaf = RawClient::open(server.address, "/stream?chunks=0&size=262144", 4 * KIB);
+    let never_reads = RawClient::open(server.address, "/stream?chunks=0&size=262144", 4 * KIB);
     until("its task waits", || (server.parked_for_good() == 1).then_some(()));
     server.signal("INT");
     until("the first signal is seen", || {
@@ -260,5 +260,5 @@ fn the_grace_is_limited_and_a_second_signal_ends_it() {
     });
     server.signal("INT");
     assert_eq!(server.wait().code(), Some(130));
-    drop(deaf);
+    drop(never_reads);
 }
