@@ -135,6 +135,22 @@ impl Arguments {
         })
     }
 
+    /// A number of bytes within `range`, in bytes, KiB (K), MiB (M) or GiB (G).
+    pub fn bytes(&mut self, range: RangeInclusive<usize>) -> Result<usize, Stop> {
+        let (start, end) = (range.start(), range.end());
+        let expected = format!("a number of bytes from {start} to {end}, such as 65536, 64K, 64M or 8G");
+        self.value(&expected, |text| {
+            let (digits, shift) = match text.as_bytes().last()? {
+                b'K' => (&text[..text.len() - 1], 10),
+                b'M' => (&text[..text.len() - 1], 20),
+                b'G' => (&text[..text.len() - 1], 30),
+                _ => (text, 0),
+            };
+            let number = digits.parse::<usize>().ok()?.checked_mul(1 << shift)?;
+            range.contains(&number).then_some(number)
+        })
+    }
+
     /// An IP address.
     pub fn ip_address(&mut self) -> Result<IpAddr, Stop> {
         self.value("an IP address such as 127.0.0.1 or ::1", |text| text.parse().ok())
@@ -255,6 +271,38 @@ mod tests {
         }
         let long = error(&["--threads", &"9".repeat(100_000)]);
         assert!(long.len() < 200 && long.contains("999...\" is not"), "{long}");
+    }
+
+    #[test]
+    fn bytes_may_have_a_unit() {
+        let bytes = |value: &str| {
+            let mut arguments = Arguments::new(HELP, lexopt::Parser::from_args(["--max-body", value]));
+            arguments.next_name().expect("an option");
+            arguments.bytes(1..=8 << 30)
+        };
+        let good = [("1", 1), ("64K", 64 << 10), ("64M", 64 << 20), ("8G", 8 << 30)];
+        for (value, expected) in good {
+            assert_eq!(bytes(value).expect(value), expected);
+        }
+        for value in [
+            "0",
+            "9G",
+            "K",
+            "1k",
+            "1.5M",
+            "-1K",
+            "1KB",
+            "99999999999999999999G",
+            "1é",
+        ] {
+            let Err(Stop::BadOption(error)) = bytes(value) else {
+                panic!("{value} is accepted");
+            };
+            assert!(
+                error.contains(value) && error.contains("from 1 to 8589934592"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The command lines of `ws_stream`, `ws_load` and `stress`: help texts, errors and exit codes.
+//! The command lines of `http_crc`, `ws_stream`, `ws_load` and `stress`: help texts, errors and exit codes.
 
 #[path = "util/server.rs"]
 mod server;
@@ -34,7 +34,14 @@ fn expect_error(example: &str, arguments: &[impl AsRef<OsStr>], code: i32, parts
 }
 
 /// Every option that takes a number, with its range.
-const NUMBERS: [(&str, &str, u64, u64); 13] = [
+const NUMBERS: [(&str, &str, u64, u64); 20] = [
+    ("http_crc", "--port", 0, 65_535),
+    ("http_crc", "--threads", 1, 1024),
+    ("http_crc", "--max-queue-depth", 1, 1_000_000),
+    ("http_crc", "--max-connections", 1, 1_000_000),
+    ("http_crc", "--work-ms", 0, 60_000),
+    ("http_crc", "--idle-timeout", 1, 86_400),
+    ("http_crc", "--grace", 0, 3600),
     ("ws_stream", "--port", 0, 65_535),
     ("ws_stream", "--threads", 1, 1024),
     ("ws_stream", "--max-queue-depth", 1, 1_000_000),
@@ -169,7 +176,12 @@ fn unknown_options_and_stray_words_are_exit_code_2() {
 #[test]
 fn arguments_that_are_not_utf_8_are_exit_code_2() {
     use std::os::unix::ffi::OsStrExt;
-    for (example, option) in [("ws_stream", "port"), ("ws_load", "addr"), ("stress", "seed")] {
+    for (example, option) in [
+        ("http_crc", "port"),
+        ("ws_stream", "port"),
+        ("ws_load", "addr"),
+        ("stress", "seed"),
+    ] {
         let value = OsStr::from_bytes(b"\xFF\n1");
         let long = format!("--{option}");
         expect_error(example, &[OsStr::new(&long), value], 2, &[&long, "\\n1\" is not"]);
@@ -185,7 +197,7 @@ fn arguments_that_are_not_utf_8_are_exit_code_2() {
 
 #[test]
 fn the_help_text_has_ranges_defaults_and_exit_codes() {
-    for example in ["ws_stream", "ws_load", "stress"] {
+    for example in ["http_crc", "ws_stream", "ws_load", "stress"] {
         for option in ["--help", "-h"] {
             let output = run(example, &[option]);
             let help = String::from_utf8(output.stdout).expect("text");
@@ -201,6 +213,16 @@ fn the_help_text_has_ranges_defaults_and_exit_codes() {
             }
         }
     }
+}
+
+#[test]
+fn the_longest_body_has_a_unit() {
+    for value in ["0", "many", "2048G", "64MB"] {
+        let shown = format!("\"{value}\" is not a number of bytes from 1 to 1099511627776");
+        expect_error("http_crc", &["--max-body", value], 2, &["--max-body", &shown]);
+    }
+    let server = Server::start("http_crc", &["--max-body=8G"]);
+    assert_eq!(server.get("/").status, 200);
 }
 
 #[test]

@@ -1,0 +1,256 @@
+//! What happens to a request, and to a task.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use examples::assets::Asset;
+use examples::http::{Piece, Request, Response, Route};
+use examples::net::Net;
+use examples::server::{App, Server};
+use examples::{failure, monitor};
+use http::Method;
+use moored::{ConnId, EnqueueError, Service, TaskId, TaskOptions, TaskStatus, ThreadPool};
+
+use crate::job::{Form, Job, Origin};
+use crate::options::Options;
+use crate::page;
+use crate::retry::Cost;
+
+/// One step of a task.
+const PIECE_BYTES: usize = 256 * 1024;
+/// `/fast` keeps bodies whole, and nothing else is served while it computes their checksums.
+const FAST_BODY_BYTES: usize = 64 * 1024;
+
+pub struct HttpCrc<'pool> {
+    pool: &'pool ThreadPool,
+    service: Service<Job>,
+    /// The page's files by their paths.
+    files: HashMap<&'static str, Asset>,
+    /// The tasks of the requests that have no answer yet.
+    tasks: BTreeMap<(ConnId, u64), TaskId>,
+    cost: Cost,
+    threads: usize,
+    max_body: usize,
+    work: Duration,
+    grace: Duration,
+    /// When to stop the tasks that are left, after the server was told to stop.
+    finish_at: Option<Instant>,
+}
+
+impl<'pool> HttpCrc<'pool> {
+    pub fn new(pool: &'pool ThreadPool, server: &Server, options: &Options) -> Self {
+        Self {
+            pool,
+            service: pool.service(server.waker()),
+            files: page::files(),
+            tasks: BTreeMap::new(),
+            cost: Cost::new(options.work),
+            threads: options.threads,
+            max_body: options.max_body,
+            work: options.work,
+            grace: options.grace,
+            finish_at: None,
+        }
+    }
+
+    /// Gives the request to a task. A body that has all arrived goes with it; another one goes to
+    /// the task in pieces, when the task asks for them.
+    fn start(&mut self, net: &mut Net, id: ConnId, request: Request) {
+        let number = request.number;
+        let origin = Origin {
+            id,
+            request: number,
+            form: match request.path() {
+                "/crc" => Form::Digits,
+                _ => Form::Json,
+            },
+        };
+        let enqueued = if request.body_follows {
+            let options = TaskOptions::new().name("upload");
+            self.service
+                .enqueue_with(id, Job::new(origin, self.work), options)
+        } else {
+            let job = Job::with_body(origin, self.work, request.body);
+            self.service.enqueue(id, job)
+        };
+        match enqueued {
+            Ok(task) => drop(self.tasks.insert((id, number), task)),
+            Err(EnqueueError::Finished(_)) => {
+                net.answer(id, number, Response::come_back(5, "the server is going down"));
+            }
+            Err(full) => {
+                let seconds = self.cost.retry_after(self.pool.counts().queued, self.threads);
+                net.answer(id, number, Response::come_back(seconds, &full.to_string()));
+            }
+        }
+    }
+
+    /// Looks at a task that has parked or ended, or that `piece` is for.
+    fn serve(&mut self, net: &mut Net, task: TaskId, piece: Option<Piece>) {
+        let Some(status) = self.service.task_status(task) else {
+            return;
+        };
+        let answer = match status {
+            TaskStatus::Syncing(mut job) => {
+                match piece {
+                    Some(piece) => {
+                        job.add(piece);
+                        job.resume();
+                    }
+                    // It stays parked until the piece has arrived.
+                    None => net.want_body(job.origin.id, job.origin.request),
+                }
+                return;
+            }
+            TaskStatus::Finished(ref job) => {
+                self.cost.add(job.cost());
+                Some(((job.origin.id, job.origin.request), answer(job)))
+            }
+            TaskStatus::Stopped(_, ref job) => {
+                let key = (job.origin.id, job.origin.request);
+                failure::answer(&status).map(|answer| (key, answer))
+            }
+            TaskStatus::Panicked(_) => {
+                let key = self
+                    .tasks
+                    .iter()
+                    .find(|(_, it)| **it == task)
+                    .map(|(key, _)| *key);
+                key.zip(failure::answer(&status))
+            }
+            TaskStatus::Queued | TaskStatus::Running | TaskStatus::Stopping => None,
+        };
+        // Without an entry the client has left, or has got an answer.
+        if let Some((key, answer)) = answer
+            && self.tasks.remove(&key).is_some()
+        {
+            net.answer(key.0, key.1, answer);
+        }
+    }
+
+    /// Stops the task of a request that has got its answer.
+    fn cancel(&mut self, id: ConnId, request: u64) {
+        if let Some(task) = self.tasks.remove(&(id, request)) {
+            self.service.dequeue(task);
+        }
+    }
+
+    /// Stops the tasks of a connection. Returns the requests that they were for.
+    fn cancel_all(&mut self, id: ConnId) -> Vec<u64> {
+        let all = self.tasks.range((id, 0)..=(id, u64::MAX));
+        let requests: Vec<_> = all.map(|((_, request), _)| *request).collect();
+        for request in &requests {
+            self.tasks.remove(&(id, *request));
+        }
+        self.service.connection_closed(id);
+        requests
+    }
+
+    fn get(&self, net: &Net, request: &Request) -> Response {
+        if let Some(answer) = monitor::answer(request, self.pool, net) {
+            return answer;
+        }
+        match self.files.get(request.path()) {
+            Some(file) => file.answer(request),
+            // `route` lets no other path through.
+            None => Response::text(404, self.not_found()),
+        }
+    }
+}
+
+impl App for HttpCrc<'_> {
+    fn route(&self, path: &str) -> Option<Route> {
+        match path {
+            "/" => Some(Route::get_and_post(self.max_body).in_pieces(PIECE_BYTES)),
+            "/crc" => Some(Route::post(self.max_body).in_pieces(PIECE_BYTES)),
+            "/fast" => Some(Route::get_and_post(FAST_BODY_BYTES)),
+            _ if self.files.contains_key(path) => Some(Route::get()),
+            _ => monitor::route(path),
+        }
+    }
+
+    fn not_found(&self) -> &'static str {
+        "there is nothing here; try /, /crc, /fast, /dump, /dump.json or /metrics"
+    }
+
+    fn request(&mut self, net: &mut Net, id: ConnId, request: Request) {
+        if request.path() == "/fast" {
+            let digest = crc32fast::hash(&request.body);
+            net.answer(id, request.number, digits(digest));
+        } else if request.method == Method::POST {
+            self.start(net, id, request);
+        } else {
+            let answer = self.get(net, &request);
+            net.answer(id, request.number, answer);
+        }
+    }
+
+    fn body(&mut self, net: &mut Net, id: ConnId, request: u64, piece: Piece) {
+        if let Some(task) = self.tasks.get(&(id, request)) {
+            self.serve(net, *task, Some(piece));
+        }
+    }
+
+    fn body_failed(&mut self, _net: &mut Net, id: ConnId, request: u64) {
+        self.cancel(id, request);
+    }
+
+    fn overdue(&mut self, _net: &mut Net, id: ConnId, request: u64) {
+        self.cancel(id, request);
+    }
+
+    /// TCP does not tell a client that has left from one that only sends no more. Work for the first
+    /// would be wasted, and HTTP clients do not close one half, so both are cancelled.
+    fn half_closed(&mut self, net: &mut Net, id: ConnId) {
+        let requests = self.cancel_all(id);
+        if requests.is_empty() {
+            return;
+        }
+        for request in requests {
+            let why = "cancelled, because the client has closed its side before the answer";
+            net.answer(id, request, Response::text(400, why));
+        }
+        net.end_requests(id);
+    }
+
+    fn closed(&mut self, _net: &mut Net, id: ConnId) {
+        self.cancel_all(id);
+    }
+
+    fn turn(&mut self, net: &mut Net) {
+        for task in self.service.take_ready() {
+            self.serve(net, task, None);
+        }
+        if self.finish_at.take_if(|at| *at <= Instant::now()).is_some() {
+            self.pool.finish();
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Duration> {
+        let finish = self
+            .finish_at
+            .map(|at| at.saturating_duration_since(Instant::now()));
+        [self.service.next_timeout(), finish].into_iter().flatten().min()
+    }
+
+    /// Tasks that have begun may end within most of the grace. The rest of it is for the answers
+    /// to those that have not.
+    fn stopping(&mut self, _net: &mut Net) {
+        self.finish_at = Some(Instant::now() + self.grace * 3 / 4);
+    }
+}
+
+fn answer(job: &Job) -> Response {
+    match job.origin.form {
+        Form::Digits => digits(job.crc32()),
+        Form::Json => {
+            let (crc32, length) = (job.crc32(), job.length());
+            let json = format!("{{\"crc32\":\"{crc32:08x}\",\"length\":{length}}}\n");
+            Response::new(200).body("application/json", json)
+        }
+    }
+}
+
+fn digits(crc32: u32) -> Response {
+    Response::text(200, &format!("{crc32:08x}"))
+}
