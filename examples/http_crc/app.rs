@@ -92,13 +92,13 @@ impl<'pool> HttpCrc<'pool> {
         };
         let answer = match status {
             TaskStatus::Syncing(mut job) => {
-                match piece {
-                    Some(piece) => {
-                        job.add(piece);
-                        job.resume();
-                    }
-                    // It stays parked until the piece has arrived.
-                    None => net.want_body(job.origin.id, job.origin.request),
+                if let Some(piece) = piece {
+                    job.add(piece);
+                    job.resume();
+                } else {
+                    // It stays parked until the next piece has arrived.
+                    job.drop_piece();
+                    net.want_body(job.origin.id, job.origin.request);
                 }
                 return;
             }

@@ -32,9 +32,12 @@ pub struct Job {
     pub origin: Origin,
     digest: crc32fast::Hasher,
     length: u64,
-    /// What the next step adds to the digest. The loop puts it here while the job is parked.
-    next: Bytes,
-    /// Nothing comes after `next`.
+    /// The loop puts it here while the job is parked, and drops it there: memory that another thread
+    /// gives back costs more.
+    piece: Bytes,
+    /// The piece is part of the digest.
+    is_added: bool,
+    /// Nothing comes after the piece.
     is_whole: bool,
     /// Simulated work that is left.
     work: Duration,
@@ -49,7 +52,8 @@ impl Job {
             origin,
             digest: crc32fast::Hasher::new(),
             length: 0,
-            next: Bytes::new(),
+            piece: Bytes::new(),
+            is_added: true,
             is_whole: false,
             work,
             cost: Duration::ZERO,
@@ -68,8 +72,14 @@ impl Job {
 
     /// Adds the piece that the job waits for.
     pub fn add(&mut self, piece: Piece) {
-        self.next = piece.bytes;
+        self.piece = piece.bytes;
+        self.is_added = false;
         self.is_whole = piece.is_last;
+    }
+
+    /// Frees the memory of the piece that the digest has.
+    pub fn drop_piece(&mut self) {
+        self.piece = Bytes::new();
     }
 
     pub fn crc32(&self) -> u32 {
@@ -85,10 +95,11 @@ impl Job {
     }
 
     fn take_step(&mut self) -> TaskReturn {
-        // The memory of the piece is free when this returns.
-        let piece = std::mem::take(&mut self.next);
-        self.digest.update(&piece);
-        self.length += piece.len() as u64;
+        if !self.is_added {
+            self.digest.update(&self.piece);
+            self.length += self.piece.len() as u64;
+            self.is_added = true;
+        }
         if !self.is_whole {
             return TaskReturn::Sync;
         }
