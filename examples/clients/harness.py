@@ -17,6 +17,8 @@ class Check:
     options: tuple[str, ...]
     # Seconds after which the check fails.
     limit: float
+    # The example server that it is about.
+    example: str
     # Returns what the client printed; an exception is a failure.
     run: Callable[[Server], Awaitable[str]]
 
@@ -27,14 +29,14 @@ _short: list[Check] = []
 _long: list[Check] = []
 
 
-def check(title: str, *options: str, limit: float = 20):
+def check(title: str, *options: str, limit: float = 20, example: str = "ws_stream"):
     """Registers an async function that gets a fresh server with these options."""
-    return lambda run: _short.append(Check(title, options, limit, run))
+    return lambda run: _short.append(Check(title, options, limit, example, run))
 
 
-def long_check(title: str, *options: str, limit: float):
+def long_check(title: str, *options: str, limit: float, example: str = "ws_stream"):
     """Like `check`, for a check that takes long but needs little computing time."""
-    return lambda run: _long.append(Check(title, options, limit, run))
+    return lambda run: _long.append(Check(title, options, limit, example, run))
 
 
 async def run_checks(words: list[str]) -> bool:
@@ -57,7 +59,7 @@ async def _passes(check: Check) -> bool:
     begun = time.monotonic()
     try:
         async with asyncio.timeout(check.limit):
-            async with started(*check.options) as server:
+            async with started(check.example, *check.options) as server:
                 mark, text = "ok  ", await check.run(server)
     except Exception as error:
         mark, text = "FAIL", _description(error, check.limit)

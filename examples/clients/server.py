@@ -18,7 +18,7 @@ def one_line(text: str) -> str:
 
 
 class Server:
-    """A running ws_stream."""
+    """A running example server."""
 
     def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
         self._process = process
@@ -54,10 +54,10 @@ class Server:
 
 
 @asynccontextmanager
-async def started(*options: str) -> AsyncIterator[Server]:
+async def started(example: str, *options: str) -> AsyncIterator[Server]:
     """A server on a free port. It is killed at the end, and must not have panicked."""
     process = await asyncio.create_subprocess_exec(
-        os.environ["WS_STREAM"], "--port", "0", *options,
+        os.environ[example.upper()], "--port", "0", *options,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
