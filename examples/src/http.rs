@@ -82,11 +82,11 @@ pub struct Http {
     /// The head that is being parsed is one of HEAD, whose answer has no body.
     is_head: bool,
     /// The request whose body has not all arrived.
-    incoming: Option<(Request, Body)>,
+    incoming: Option<Box<(Request, Body)>>,
     /// The client sends that body only after a 100.
     client_waits: bool,
     /// The body that the app takes in pieces.
-    upload: Option<Upload>,
+    upload: Option<Box<Upload>>,
     /// Requests that the app has got and not answered, oldest first.
     owed: VecDeque<Owed>,
     /// Number of the newest request.
@@ -231,7 +231,7 @@ impl Http {
 
     /// How many bytes to read at once, so that they belong to one piece.
     pub fn read_max(&self) -> Option<usize> {
-        self.upload.as_ref().and_then(Upload::read_max)
+        self.upload.as_ref().and_then(|upload| upload.read_max())
     }
 
     /// Takes what is certain to be a body's data from the front of `input`, which saves a copy.
@@ -239,7 +239,7 @@ impl Http {
     pub fn take_data(&mut self, input: &[u8]) -> usize {
         match (&mut self.upload, &mut self.incoming) {
             (Some(upload), _) => upload.take_data(input),
-            (None, Some((_, body))) => body.take_data(input),
+            (None, Some(incoming)) => incoming.1.take_data(input),
             (None, None) => 0,
         }
     }
@@ -251,7 +251,7 @@ impl Http {
 
     /// Time that the body which is being received has earned by its length.
     fn earned_time(&self, turn: &Turn<'_>) -> Duration {
-        let received = self.incoming.as_ref().map_or(0, |(_, body)| body.received());
+        let received = self.incoming.as_ref().map_or(0, |incoming| incoming.1.received());
         Duration::from_secs(received as u64 / turn.limits.body_rate.max(1))
     }
 
@@ -262,7 +262,7 @@ impl Http {
 
     /// What has taken too long, if the client has last done something at `active_at`.
     pub fn late(&self, active_at: Instant, turn: &Turn<'_>) -> Late {
-        let uploading = self.upload.as_ref();
+        let uploading = self.upload.as_deref();
         if let Some(late) = uploading
             .map(|upload| upload.late(turn))
             .filter(|late| *late != Late::Nothing)
@@ -362,20 +362,21 @@ impl Http {
                 }
             }
         }
-        if let Some((_, body)) = &mut self.incoming {
-            let used = body.take_from(inbox)?;
+        if let Some(incoming) = &mut self.incoming {
+            let used = incoming.1.take_from(inbox)?;
             inbox.advance(used);
         }
         if self.is_waiting_for_upgrade(socket) {
             return Ok(Step::Waiting);
         }
-        let Some((mut request, mut body)) = self.incoming.take_if(|(_, body)| body.is_whole()) else {
+        let Some(incoming) = self.incoming.take_if(|incoming| incoming.1.is_whole()) else {
             // An interim answer must not overtake the answers that are owed.
             if self.owed.is_empty() && std::mem::take(&mut self.client_waits) {
                 socket.push(Bytes::from_static(CONTINUE));
             }
             return Ok(Step::Incomplete);
         };
+        let (mut request, mut body) = *incoming;
         request.body = body.take_piece();
         self.hand_over(&mut request, turn);
         Ok(Step::Request(request))
@@ -391,9 +392,14 @@ impl Http {
         turn: &Turn<'_>,
     ) -> Result<Option<Request>, Refusal> {
         let client_waits = request.expects_continue()? && inbox.is_empty();
+        if !framing.has_body() && !request.is_handshake {
+            self.hand_over(&mut request, turn);
+            return Ok(Some(request));
+        }
         let Some(piece_bytes) = route.piece_bytes().filter(|_| framing.has_body()) else {
             self.client_waits = client_waits;
-            self.incoming = Some((request, Body::new(framing, route.body_bytes())?));
+            let body = Body::new(framing, route.body_bytes())?;
+            self.incoming = Some(Box::new((request, body)));
             return Ok(None);
         };
         let mut body = Body::in_pieces(framing, route.body_bytes(), piece_bytes)?;
@@ -414,7 +420,8 @@ impl Http {
         }
         self.hand_over(&mut request, turn);
         if request.body_follows {
-            self.upload = Some(Upload::new(request.number, body, client_waits, turn.now));
+            let upload = Upload::new(request.number, body, client_waits, turn.now);
+            self.upload = Some(Box::new(upload));
         }
         Ok(Some(request))
     }
@@ -433,7 +440,7 @@ impl Http {
         let is_handshake = self
             .incoming
             .as_ref()
-            .is_some_and(|(request, body)| request.is_handshake && body.is_whole());
+            .is_some_and(|incoming| incoming.0.is_handshake && incoming.1.is_whole());
         is_handshake && (self.is_owing() || socket.unsent() > 0)
     }
 
