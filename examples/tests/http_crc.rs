@@ -278,7 +278,7 @@ fn upload(stream: &mut TcpStream, mebibytes: usize) -> (Answer, String) {
     (read_answer(stream), expected)
 }
 
-/// LC: bodies cost the same memory, whatever their length.
+/// Bodies cost the same memory, whatever their length.
 #[test]
 fn a_large_body_takes_flat_memory() {
     const MIB: usize = 1 << 20;

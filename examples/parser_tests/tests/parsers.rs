@@ -37,6 +37,36 @@ fn take_cut(
     Ok((body.is_whole().then(|| body.take_piece().to_vec()), used))
 }
 
+type Pieces = Vec<Vec<u8>>;
+
+/// Feeds `bytes` in parts that end at `cuts` to a body in pieces, and takes each piece as soon as there is
+/// no room. Returns the pieces, if the body is whole, and what was taken.
+fn take_pieces(
+    framing: Framing,
+    bytes: &[u8],
+    mut cuts: Vec<usize>,
+    piece_max: usize,
+) -> Result<(Option<Pieces>, usize), Refusal> {
+    let mut body = Body::in_pieces(framing, BODY_MAX, piece_max)?;
+    let (mut pieces, mut used) = (Vec::new(), 0);
+    cuts.push(bytes.len());
+    cuts.sort_unstable();
+    for cut in cuts {
+        loop {
+            let rest = &bytes[used..cut.clamp(used, bytes.len())];
+            // The way of a server that reads into the piece, and then parses the rest.
+            let data = body.take_data(rest);
+            used += data + body.take_from(&rest[data..])?;
+            if !body.is_full() {
+                break;
+            }
+            pieces.push(body.take_piece().to_vec());
+        }
+    }
+    pieces.push(body.take_piece().to_vec());
+    Ok((body.is_whole().then_some(pieces), used))
+}
+
 /// S28: a length that two servers could read differently is refused (request smuggling).
 #[test]
 fn only_one_reading_of_a_length_is_accepted() {
@@ -188,6 +218,27 @@ proptest! {
         bytes.extend_from_slice(&behind);
         let (body, used) = take_cut(Framing::Chunked, &bytes, cuts).map_err(|Refusal(_, why)| TestCaseError::fail(why))?;
         prop_assert_eq!((body, used), (Some(chunks.concat()), length));
+    }
+
+    /// S28: a body in pieces has the same bytes, and no piece is longer than it may be.
+    #[test]
+    fn pieces_of_a_body_are_put_together(chunks in vec(vec(any::<u8>(), 1..200), 0..10), cuts in vec(0..3000_usize, 0..20), piece_max in 1..300_usize, behind: Vec<u8>) {
+        let content = chunks.concat();
+        let mut chunked = Vec::new();
+        for chunk in &chunks {
+            chunked.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+            chunked.extend_from_slice(chunk);
+            chunked.extend_from_slice(b"\r\n");
+        }
+        chunked.extend_from_slice(b"0\r\n\r\n");
+        for (framing, body) in [(Framing::Chunked, chunked), (Framing::Length(content.len()), content.clone())] {
+            let bytes = [&body[..], &behind].concat();
+            let (pieces, used) = take_pieces(framing, &bytes, cuts.clone(), piece_max)
+                .map_err(|Refusal(_, why)| TestCaseError::fail(why))?;
+            let pieces = pieces.ok_or_else(|| TestCaseError::fail("not whole"))?;
+            prop_assert!(pieces.iter().all(|piece| piece.len() <= piece_max));
+            prop_assert_eq!((pieces.concat(), used), (content.clone(), body.len()));
+        }
     }
 
     /// S28: of any noise, no more than the limit is kept, and what it is called does not depend on the cuts.
