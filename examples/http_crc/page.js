@@ -205,12 +205,20 @@ function cell(content, className = "") {
   return cell;
 }
 
+// Where a task is: in the same words as the counts.
+function state({ status, worker }) {
+  if (status === "syncing") return ["parked", "parked"];
+  if (["finished", "stopped", "panicked"].includes(status)) return ["ended", status];
+  return worker === null ? ["waiting", "waiting"] : ["on-worker", `on worker ${worker}`];
+}
+
 function row(task) {
   const row = document.createElement("tr");
   const dot = document.createElement("span");
-  dot.className = `dot ${task.status}`;
+  const [kind, text] = state(task);
+  dot.className = `dot ${kind}`;
   const status = document.createElement("span");
-  status.append(dot, task.status);
+  status.append(dot, text);
   row.append(
     cell(task.id),
     cell(task.name ?? "–"),
@@ -224,12 +232,16 @@ function row(task) {
 }
 
 function show(dump) {
-  const { counts, counters } = dump;
+  const { totals, counters } = dump;
   const stopped = Object.values(counters.stopped).reduce((sum, count) => sum + count, 0);
-  const figures = { ...counts, finished: counters.finished, stopped };
-  for (const id of ["queued", "running", "syncing", "finished", "stopped"]) {
-    byId(id).textContent = figures[id].toLocaleString("en");
-  }
+  const figures = {
+    "on-worker": totals.on_worker,
+    waiting: totals.waiting,
+    parked: totals.parked,
+    finished: counters.finished,
+    stopped,
+  };
+  for (const [id, figure] of Object.entries(figures)) byId(id).textContent = figure.toLocaleString("en");
   if (last && dump.uptime_us > last.uptime_us) {
     const seconds = (dump.uptime_us - last.uptime_us) / 1e6;
     const rate = (counters.steps - last.counters.steps) / seconds;
