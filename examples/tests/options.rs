@@ -72,7 +72,7 @@ fn a_bad_number_is_exit_code_2_with_option_value_and_range() {
             &beyond,
         ] {
             let shown = if value.is_empty() {
-                "missing".to_owned()
+                "needs".to_owned()
             } else {
                 format!("{value:?}")
             };
