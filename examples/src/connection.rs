@@ -10,6 +10,8 @@ use tungstenite::protocol::frame::coding::{CloseCode, Data};
 
 use crate::http::{Http, Late, Parsed, Piece, Refusal, Request, Response};
 use crate::limits::Limits;
+use crate::message_queue::{QueueLimit, Queued};
+use crate::payload::Payload;
 use crate::send_queues::SendQueues;
 use crate::socket::Socket;
 use crate::turn::Turn;
@@ -369,7 +371,7 @@ impl Connection {
         }
     }
 
-    pub fn send(&mut self, data: Data, payload: &[u8], now: Instant) -> Sent {
+    pub fn send(&mut self, data: Data, payload: &Payload<'_>, now: Instant) -> Sent {
         let State::WebSocket(socket) = &mut self.state else {
             return Sent::Gone;
         };
@@ -389,6 +391,23 @@ impl Connection {
                 self.failed = true;
                 Sent::Gone
             }
+        }
+    }
+
+    /// Applies the policy of `limit` if a message of `bytes` does not fit. Returns the number of
+    /// messages that are lost by that.
+    pub fn make_room(&mut self, bytes: usize, limit: QueueLimit, now: Instant) -> usize {
+        match &mut self.state {
+            State::WebSocket(socket) => socket.make_room(&self.socket, bytes, limit, now),
+            _ => 0,
+        }
+    }
+
+    /// What waits for the client of a WebSocket.
+    pub fn queued(&self) -> Queued {
+        match &self.state {
+            State::WebSocket(socket) => socket.queued(&self.socket),
+            _ => Queued::default(),
         }
     }
 

@@ -9,6 +9,7 @@
 //! | [`net`] | all connections |
 //! | [`connection`] | one client, whichever protocol it speaks |
 //! | [`http`], [`websocket`], [`upgrade`] | the protocols |
+//! | [`message_queue`], [`payload`] | messages that wait for a client, and what shares their bytes |
 //! | [`socket`], [`listener`], [`ready`], [`send_queues`] | bytes and clients |
 //! | [`turn`] | what a connection has to know in a turn of the loop |
 //! | [`limits`], [`origin`] | what a client may do |
@@ -28,10 +29,12 @@ pub mod failure;
 pub mod http;
 pub mod limits;
 pub mod listener;
+pub mod message_queue;
 pub mod monitor;
 pub mod net;
 pub mod options;
 pub mod origin;
+pub mod payload;
 pub mod query;
 pub mod ready;
 pub mod send_queues;

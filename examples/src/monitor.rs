@@ -21,12 +21,26 @@ pub fn route(path: &str) -> Option<Route> {
 
 /// Answers a request for one of the three paths. None for other paths.
 pub fn answer(request: &Request, pool: &ThreadPool, net: &Net) -> Option<Response> {
+    answer_with(request, pool, net, |_| {})
+}
+
+/// The same, with what `add` adds to `/metrics`.
+pub fn answer_with(
+    request: &Request,
+    pool: &ThreadPool,
+    net: &Net,
+    add: impl FnOnce(&mut Metrics),
+) -> Option<Response> {
     let answer = match request.path() {
         "/dump" => Response::new(200).body("text/plain; charset=utf-8", pool.dump().to_string()),
         "/dump.json" => {
             dump_json(request.query(), pool.dump()).unwrap_or_else(|why| Response::text(400, &why))
         }
-        "/metrics" => Response::new(200).body(METRICS_TYPE, metrics(&pool.dump(), &net.counters())),
+        "/metrics" => {
+            let mut text = metrics(&pool.dump(), &net.counters());
+            add(&mut text);
+            Response::new(200).body(METRICS_TYPE, text.0)
+        }
         _ => return None,
     };
     Some(answer.header("Cache-Control", "no-store"))
@@ -41,7 +55,7 @@ fn dump_json(query: &str, mut dump: PoolDump) -> Result<Response, String> {
     Ok(Response::new(200).body("application/json", json))
 }
 
-fn metrics(dump: &PoolDump, net: &NetCounters) -> String {
+fn metrics(dump: &PoolDump, net: &NetCounters) -> Metrics {
     let mut text = Metrics::default();
     let (counts, counters) = (&dump.counts, &dump.counters);
     text.gauge("threads", "Worker threads that are alive.", counts.threads);
@@ -106,32 +120,38 @@ fn metrics(dump: &PoolDump, net: &NetCounters) -> String {
     let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"];
     let answers: Vec<_> = classes.into_iter().zip(net.answers).collect();
     text.samples("answers_total", "class", &answers);
-    text.0
+    text.counter(
+        "message_bytes_copied",
+        "Bytes of WebSocket messages that were copied.",
+        net.copied_bytes,
+    );
+    text
 }
 
 /// Text in the format of Prometheus. Each name begins with `moored_`.
 #[derive(Debug, Default)]
-struct Metrics(String);
+pub struct Metrics(String);
 
 impl Metrics {
-    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+    pub fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
         self.family(name, "gauge", help);
         self.line(format_args!("moored_{name} {value}"));
     }
 
     /// A counter, whose name gets the ending `_total`.
-    fn counter(&mut self, name: &str, help: &str, value: u64) {
+    pub fn counter(&mut self, name: &str, help: &str, value: u64) {
         let name = format!("{name}_total");
         self.family(&name, "counter", help);
         self.line(format_args!("moored_{name} {value}"));
     }
 
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
+    pub fn family(&mut self, name: &str, kind: &str, help: &str) {
         self.line(format_args!("# HELP moored_{name} {help}"));
         self.line(format_args!("# TYPE moored_{name} {kind}"));
     }
 
-    fn samples<N: Display>(&mut self, name: &str, label: &str, samples: &[(&str, N)]) {
+    /// Samples of a family. No value of a label has a quote, a backslash or a line break.
+    pub fn samples<N: Display>(&mut self, name: &str, label: &str, samples: &[(&str, N)]) {
         for (value, number) in samples {
             self.line(format_args!("moored_{name}{{{label}=\"{value}\"}} {number}"));
         }
@@ -153,7 +173,7 @@ mod tests {
     #[test]
     fn metrics_follow_the_format_of_prometheus() {
         let pool = ThreadPool::builder().threads(2).build().expect("two threads");
-        let text = metrics(&pool.dump(), &NetCounters::default());
+        let text = metrics(&pool.dump(), &NetCounters::default()).0;
         let mut kinds = HashMap::new();
         let mut last_family = "";
         for line in text.lines() {

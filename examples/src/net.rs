@@ -5,6 +5,7 @@ use std::io;
 use std::mem;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use mio::{Registry, Token};
 use moored::ConnId;
 use tungstenite::protocol::frame::coding::{CloseCode, Data};
@@ -13,7 +14,9 @@ use crate::connection::{Connection, Event, Sent, Step};
 use crate::http::date::Date;
 use crate::http::{Request, Response};
 use crate::limits::Limits;
+use crate::message_queue::{QueueLimit, Queued};
 use crate::origin::AllowedOrigins;
+use crate::payload::Payload;
 use crate::send_queues::SendQueues;
 use crate::server::App;
 use crate::socket::Socket;
@@ -54,6 +57,16 @@ pub struct NetCounters {
     pub requests: u64,
     /// Answers that the app has given, by the first digit of their status, from 1 to 5.
     pub answers: [u64; 5],
+    /// Bytes of messages that were copied, since the kernel did not take them at once.
+    pub copied_bytes: u64,
+}
+
+/// What has become of a message that was sent under a [`QueueLimit`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivery {
+    pub sent: Sent,
+    /// The number of messages that the client will not get because of this one.
+    pub dropped: usize,
 }
 
 /// The connections, as an [`App`] sees them. Nothing happens to a connection that has gone.
@@ -67,6 +80,7 @@ pub struct Net {
     websockets: usize,
     requests: u64,
     answers: [u64; 5],
+    copied_bytes: u64,
     /// Connections with something to do before the next poll.
     touched: Vec<ConnId>,
     /// Connections that have had their share of this turn, and have more to do.
@@ -128,19 +142,43 @@ impl Net {
     /// Sends a binary WebSocket message at once. After `Partly`, wait for [`App::drained`]: what is
     /// sent before that is kept in memory.
     pub fn send(&mut self, id: ConnId, payload: &[u8]) -> Sent {
-        self.send_as(id, Data::Binary, payload)
+        self.send_as(id, Data::Binary, &Payload::borrowed(payload))
     }
 
     /// Sends a text message, as [`send`](Self::send) does.
     pub fn send_text(&mut self, id: ConnId, text: &str) -> Sent {
-        self.send_as(id, Data::Text, text.as_bytes())
+        self.send_as(id, Data::Text, &Payload::borrowed(text.as_bytes()))
     }
 
-    fn send_as(&mut self, id: ConnId, data: Data, payload: &[u8]) -> Sent {
+    /// Sends a message, as [`send`](Self::send) does, and never copies it. All connections that
+    /// cannot send it at once keep a reference to the same buffer. Text must be UTF-8.
+    pub fn send_shared(&mut self, id: ConnId, data: Data, payload: &Bytes) -> Sent {
+        self.send_as(id, data, &Payload::shared(payload))
+    }
+
+    /// Sends a message, as [`send_shared`](Self::send_shared) does. If it does not fit into what may
+    /// wait for the client, the policy of `limit` says what is dropped, or that the client is closed;
+    /// then this returns `Gone`.
+    pub fn send_limited(&mut self, id: ConnId, data: Data, payload: &Bytes, limit: QueueLimit) -> Delivery {
+        let now = self.now;
+        let connection = self.connections.get_mut(&id);
+        let dropped = connection.map_or(0, |connection| connection.make_room(payload.len(), limit, now));
+        let sent = self.send_shared(id, data, payload);
+        Delivery { sent, dropped }
+    }
+
+    /// What waits for the client of a WebSocket: the kernel has not taken it.
+    pub fn queued(&self, id: ConnId) -> Queued {
+        let connection = self.connections.get(&id);
+        connection.map_or(Queued::default(), Connection::queued)
+    }
+
+    fn send_as(&mut self, id: ConnId, data: Data, payload: &Payload<'_>) -> Sent {
         let Some(connection) = self.connections.get_mut(&id) else {
             return Sent::Gone;
         };
         let sent = connection.send(data, payload, self.now);
+        self.copied_bytes += payload.copied() as u64;
         if sent == Sent::Gone {
             self.touch(id);
         }
@@ -166,6 +204,7 @@ impl Net {
             accepted: self.next_id - FIRST_ID,
             requests: self.requests,
             answers: self.answers,
+            copied_bytes: self.copied_bytes,
         }
     }
 }
@@ -183,6 +222,7 @@ impl Net {
             websockets: 0,
             requests: 0,
             answers: [0; 5],
+            copied_bytes: 0,
             touched: Vec::new(),
             postponed: Vec::new(),
             silent: Vec::new(),

@@ -13,6 +13,7 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
+use crate::payload::Payload;
 use crate::ready::{Ready, is_ready};
 
 /// Parts that one system call writes.
@@ -87,15 +88,15 @@ impl Socket {
     }
 
     /// Sends `head`, then `body`, from where they lie, as far as the kernel takes them at once.
-    /// Copies only the rest.
-    pub fn send(&mut self, head: &[u8], body: &[u8]) -> io::Result<()> {
+    /// Keeps only the rest. `body` is a part of `payload`.
+    pub fn send(&mut self, head: &[u8], body: &[u8], payload: &Payload<'_>) -> io::Result<()> {
         let mut taken = 0;
         if self.unsent_bytes == 0 && self.is_writable {
             let parts = [IoSlice::new(head), IoSlice::new(body)];
             taken = self.write(&parts, head.len() + body.len())?;
         }
         self.push(Bytes::copy_from_slice(&head[taken.min(head.len())..]));
-        self.push(Bytes::copy_from_slice(&body[taken.saturating_sub(head.len())..]));
+        self.push(payload.keep(&body[taken.saturating_sub(head.len())..]));
         Ok(())
     }
 

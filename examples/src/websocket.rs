@@ -4,7 +4,6 @@
 //! to the kernel from where it lies, and a long one in fragments, so that pongs need not wait for
 //! its end.
 
-use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,8 @@ use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
 
 use crate::limits::Limits;
+use crate::message_queue::{MessageQueue, QueueLimit, Queued, SlowPolicy};
+use crate::payload::Payload;
 use crate::socket::Socket;
 
 /// Clients of the examples send little, and thousands of them should cost little.
@@ -23,14 +24,15 @@ const READ_BUFFER: usize = 512;
 /// The longest frame that is sent. A pong waits for the end of one frame.
 const FRAME_BYTES_MAX: usize = 64 * 1024;
 
+/// Short frames are written together until they are this long.
+const WRITE_BYTES_MIN: usize = 16 * 1024;
+
 #[derive(Debug)]
 pub struct WebSocket {
     context: WebSocketContext,
     phase: Phase,
     /// Messages whose frames are not with the socket yet, in order.
-    messages: VecDeque<Outgoing>,
-    /// Bytes of these messages, and of their places in the queue.
-    queued_bytes: usize,
+    messages: MessageQueue,
     /// The answer to the newest ping. Older ones need no answer (RFC 6455, section 5.5.3).
     pong: Option<Bytes>,
     close: Close,
@@ -60,13 +62,6 @@ enum Close {
     Sent,
 }
 
-/// A message, or what is left of it.
-#[derive(Debug)]
-struct Outgoing {
-    data: Data,
-    rest: Bytes,
-}
-
 /// Result of [`WebSocket::receive`].
 #[derive(Debug)]
 pub enum Received {
@@ -89,8 +84,7 @@ impl WebSocket {
         Self {
             context: WebSocketContext::new(Role::Server, Some(config)),
             phase: Phase::Open,
-            messages: VecDeque::new(),
-            queued_bytes: 0,
+            messages: MessageQueue::default(),
             pong: None,
             close: Close::NotAsked,
             active_at: now,
@@ -132,35 +126,65 @@ impl WebSocket {
     }
 
     /// Sends a message. False if this side has closed.
-    pub fn send(&mut self, socket: &mut Socket, data: Data, payload: &[u8]) -> io::Result<bool> {
+    pub fn send(&mut self, socket: &mut Socket, data: Data, payload: &Payload<'_>) -> io::Result<bool> {
         if self.phase != Phase::Open {
             return Ok(false);
         }
         if !self.messages.is_empty() || socket.unsent() > 0 {
-            self.queue(data, payload);
+            self.messages.push(data, payload.keep(payload.bytes()));
             return Ok(true);
         }
         let mut data = data;
-        let mut rest = payload;
+        let mut rest = payload.bytes();
         loop {
             let (frame, after) = rest.split_at(rest.len().min(FRAME_BYTES_MAX));
             let head = head(OpCode::Data(data), frame.len(), after.is_empty())?;
-            socket.send(&head, frame)?;
+            socket.send(&head, frame, payload)?;
             (data, rest) = (Data::Continue, after);
             if rest.is_empty() {
                 return Ok(true);
             }
             if socket.unsent() > 0 {
-                self.queue(data, rest);
+                self.messages.push(data, payload.keep(rest));
                 return Ok(true);
             }
         }
     }
 
-    fn queue(&mut self, data: Data, payload: &[u8]) {
-        self.queued_bytes += payload.len() + size_of::<Outgoing>();
-        let rest = Bytes::copy_from_slice(payload);
-        self.messages.push_back(Outgoing { data, rest });
+    /// Applies the policy of `limit` if a message of `bytes` does not fit. Returns the number of
+    /// messages that are lost by that. After [`SlowPolicy::Disconnect`] this side has closed.
+    pub fn make_room(&mut self, socket: &Socket, bytes: usize, limit: QueueLimit, now: Instant) -> usize {
+        let fits = |messages: &MessageQueue| {
+            let queued = messages.bytes() + socket.unsent();
+            queued == 0 || queued + bytes <= limit.bytes
+        };
+        if self.phase != Phase::Open || fits(&self.messages) {
+            return 0;
+        }
+        match limit.policy {
+            SlowPolicy::DropOldest => {
+                let mut dropped = 0;
+                while !fits(&self.messages) && self.messages.drop_oldest() {
+                    dropped += 1;
+                }
+                dropped
+            }
+            SlowPolicy::Latest => self.messages.drop_waiting(),
+            SlowPolicy::Disconnect => {
+                let dropped = self.messages.drop_waiting();
+                self.close(CloseCode::Again, "the client reads too slowly", now);
+                // The new one is lost, too.
+                dropped + 1
+            }
+        }
+    }
+
+    /// What waits for the client.
+    pub fn queued(&self, socket: &Socket) -> Queued {
+        Queued {
+            messages: self.messages.len(),
+            bytes: self.messages.bytes() + socket.unsent(),
+        }
     }
 
     /// Closes this side: what was accepted is sent, then the close frame. The end comes when the
@@ -191,7 +215,12 @@ impl WebSocket {
     pub fn flush(&mut self, socket: &mut Socket) -> io::Result<()> {
         loop {
             socket.flush()?;
-            if socket.unsent() > 0 || !self.push_frame(socket)? {
+            if socket.unsent() > 0 {
+                return Ok(());
+            }
+            while socket.unsent() < WRITE_BYTES_MIN && self.push_frame(socket)? {}
+            if socket.unsent() == 0 {
+                self.messages.shrink();
                 return Ok(());
             }
         }
@@ -204,17 +233,10 @@ impl WebSocket {
             socket.push(payload);
             return Ok(true);
         }
-        if let Some(message) = self.messages.front_mut() {
-            let frame = message.rest.split_to(message.rest.len().min(FRAME_BYTES_MAX));
-            let is_final = message.rest.is_empty();
-            self.queued_bytes -= frame.len();
-            socket.push(head(OpCode::Data(message.data), frame.len(), is_final)?.into());
-            socket.push(frame);
-            message.data = Data::Continue;
-            if is_final {
-                self.messages.pop_front();
-                self.queued_bytes -= size_of::<Outgoing>();
-            }
+        if let Some(frame) = self.messages.take_frame(FRAME_BYTES_MAX) {
+            let opcode = OpCode::Data(frame.data);
+            socket.push(head(opcode, frame.payload.len(), frame.is_final)?.into());
+            socket.push(frame.payload);
             return Ok(true);
         }
         let Close::Queued(code, reason) = self.close else {
@@ -234,7 +256,7 @@ impl WebSocket {
     /// Bytes that wait for the socket, if more than one message waits.
     pub fn backlog(&self) -> usize {
         if self.messages.len() > 1 {
-            self.queued_bytes
+            self.messages.memory()
         } else {
             0
         }
