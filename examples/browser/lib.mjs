@@ -15,9 +15,12 @@ export const NARROW = { width: 320, height: 800 };
 export const FAST = "?x=-0.65&y=0&width=3.4&seconds=1";
 const PATIENCE = 90_000;
 
+/// Starts ws_stream with two threads and waits until it listens.
+export const startServer = (binary, ...options) => start(binary, "--port", "0", "--threads", "2", ...options);
+
 /// Starts a server and waits until it listens.
-export async function startServer(binary, ...options) {
-  const child = spawn(binary, ["--port", "0", "--threads", "2", ...options], { stdio: ["ignore", "pipe", "inherit"] });
+export async function start(binary, ...options) {
+  const child = spawn(binary, options, { stdio: ["ignore", "pipe", "inherit"] });
   const failed = new Promise((_, reject) => child.once("error", reject));
   const lines = createInterface({ input: child.stdout });
   const line = new Promise((resolve) => lines.once("line", resolve));

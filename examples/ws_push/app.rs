@@ -1,6 +1,7 @@
 //! What the loop does with a message, a request and a client.
 
 use std::collections::HashMap;
+use std::io;
 use std::str;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use examples::monitor::{self, Metrics};
 use examples::net::Net;
 use examples::origin::AllowedOrigins;
 use examples::query::Query;
-use examples::server::App;
+use examples::server::{App, Server};
 use examples::upgrade;
 use http::header::CONTENT_TYPE;
 use moored::{BoxTask, ConnId, Mailbox, SendError, Sender, Service, ThreadPool};
@@ -29,15 +30,20 @@ use crate::report::{Report, Situation};
 
 /// Time that the messages of the mailbox may take, before it is the turn of the sockets.
 const TIME_PER_TURN: Duration = Duration::from_millis(20);
+/// Figures that may wait for the loop: those that it sends at the moment, and the next ones.
+const FIGURES_CAPACITY: usize = 2;
 /// Clients that `/clients.json` lists without `limit`.
 const LISTED_CLIENTS: usize = 100;
 
 pub struct WsPush<'pool> {
     pool: &'pool ThreadPool,
     service: Service<BoxTask>,
-    sender: Sender<Message>,
-    mailbox: Mailbox<Message>,
     producer: Producer,
+    /// What the producer sends.
+    figures: Mailbox<Message>,
+    /// What clients publish.
+    published: Mailbox<Message>,
+    publisher: Sender<Message>,
     /// The page's files by their paths.
     files: HashMap<&'static str, Asset>,
     /// The connections of `/live`. Those of `/echo` get no messages.
@@ -64,19 +70,17 @@ pub struct Counters {
 }
 
 impl<'pool> WsPush<'pool> {
-    pub fn new(
-        pool: &'pool ThreadPool,
-        service: Service<BoxTask>,
-        (sender, mailbox): (Sender<Message>, Mailbox<Message>),
-        producer: Producer,
-        options: &Options,
-    ) -> Self {
-        Self {
+    pub fn new(pool: &'pool ThreadPool, server: &Server, options: &Options) -> io::Result<Self> {
+        let service = pool.service(server.waker());
+        let (sender, figures) = service.mailbox(FIGURES_CAPACITY);
+        let (publisher, published) = service.mailbox(options.mailbox_capacity);
+        Ok(Self {
             pool,
             service,
-            sender,
-            mailbox,
-            producer,
+            producer: Producer::start(sender, options.interval)?,
+            figures,
+            published,
+            publisher,
             files: page::files(),
             clients: HashMap::new(),
             queue_limit: options.queue_limit,
@@ -85,33 +89,35 @@ impl<'pool> WsPush<'pool> {
             origins: options.origins.clone(),
             counters: Counters::default(),
             report: options.report.map(Report::new),
-        }
+        })
     }
 
-    /// Sends the messages of the mailbox to their clients, until there are no more or `time` is up.
-    /// What is left then wakes the loop again.
+    /// Sends the messages of the mailboxes to their clients. When `time` is up, what is left wakes
+    /// the loop again; but at least one message of each mailbox is sent.
     fn deliver(&mut self, net: &mut Net, time: Duration) {
         let begun = Instant::now();
-        for (_, message) in self.mailbox.drain() {
-            let mut receivers = 0;
-            for (id, client) in &mut self.clients {
-                if client.is_in(&message.audience) {
-                    receivers += 1;
-                    deliver_to(net, *id, client, &message, self.queue_limit, &mut self.counters);
+        for mailbox in [&mut self.figures, &mut self.published] {
+            for (_, message) in mailbox.drain() {
+                let mut receivers = 0;
+                for (id, client) in &mut self.clients {
+                    if client.is_in(&message.audience) {
+                        receivers += 1;
+                        deliver_to(net, *id, client, &message, self.queue_limit, &mut self.counters);
+                    }
                 }
-            }
-            self.counters.published += 1;
-            if let Some(report) = self.report.as_mut().filter(|_| receivers > 0) {
-                report.note(message.published_at);
-            }
-            if begun.elapsed() >= time {
-                break;
+                self.counters.published += 1;
+                if let Some(report) = self.report.as_mut().filter(|_| receivers > 0) {
+                    report.note(message.published_at);
+                }
+                if begun.elapsed() >= time {
+                    break;
+                }
             }
         }
     }
 
-    /// Puts a message into the mailbox, as a producer thread does: so it comes after those that were
-    /// published before it.
+    /// Puts a message into a mailbox, as a producer thread does: it waits for its turn, and their
+    /// number is bounded.
     fn publish(&self, request: &Request) -> Response {
         if !self.origins.allow_request(request) {
             let why = "pages of this origin may not publish; the server's option --allow-origin names others";
@@ -132,7 +138,7 @@ impl<'pool> WsPush<'pool> {
         // A copy, since the body may be part of a larger buffer.
         let message = Message::published(data, Bytes::copy_from_slice(&request.body), room);
         let receivers = self.receivers(&message.audience);
-        match self.sender.broadcast(message) {
+        match self.publisher.broadcast(message) {
             Ok(()) => {
                 let body = json!({ "receivers": receivers }).to_string();
                 Response::new(202).body("application/json", body)

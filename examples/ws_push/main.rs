@@ -33,7 +33,6 @@ use app::WsPush;
 use examples::limits::Limits;
 use examples::server::Server;
 use options::Options;
-use producer::Producer;
 
 /// Sockets beyond `--max-connections`: for the page, the dumps, and to say no.
 const SPARE_SOCKETS: usize = 256;
@@ -64,10 +63,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         .map_err(|error| format!("cannot handle signals: {error}"))?;
     // No workers: nothing here is work for a pool. A mailbox needs only the service.
     let pool = ThreadPool::builder().name("ws_push").threads(0).build()?;
-    let service = pool.service(server.waker());
-    let (sender, mailbox) = service.mailbox(options.mailbox_capacity);
-    let producer = Producer::start(sender.clone(), options.interval)?;
-    let mut app = WsPush::new(&pool, service, (sender, mailbox), producer, options);
+    let mut app = WsPush::new(&pool, &server, options)?;
     greet(server.local_addr()?)?;
     server.run(&mut app)?;
     Ok(())

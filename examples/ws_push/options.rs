@@ -23,7 +23,7 @@ Usage: ws_push [options]
   --queue-bytes N        bytes that may wait for one client, 1024 to 1073741824 [262144]
   --max-message N        bytes of a message that a client sends or publishes, 1 to 67108864;
                          longer ones get code 1009 or status 413 [65536]
-  --mailbox-capacity N   messages that may wait for the loop, 1 to 1000000 [1024]
+  --mailbox-capacity N   published messages that may wait for the loop, 1 to 1000000 [1024]
   --max-connections N    WebSockets open at once, 1 to 1000000 [16384]
   --idle-timeout SECONDS when to close a WebSocket that is silent or does not read, 1 to 86400;
                          also the limit for a request, if it is less than 10 [60]

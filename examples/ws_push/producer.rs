@@ -73,8 +73,8 @@ fn produce(sender: &Sender<Message>, interval: Duration, shared: &Shared) {
             continue;
         }
         due = now.max(due + interval);
-        // `send` and not `send_blocking`: if the loop is late, the next figures are better than
-        // these. A producer whose messages must all arrive uses `send_blocking`.
+        // This refuses to wait: if the loop is late, the next figures are better than these. A
+        // producer whose messages must all arrive uses `send_blocking` with `Recipient::All`.
         match sender.broadcast(Message::figures(meter.read())) {
             Ok(()) => {}
             Err(SendError::Full(_)) => drop(shared.refused.fetch_add(1, Ordering::Relaxed)),
