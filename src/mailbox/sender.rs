@@ -39,6 +39,55 @@ pub type LoopFn = Box<dyn FnOnce() + Send>;
 /// assert!(sender.send(7, "late".to_owned()).unwrap_err().is_closed());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// # Push from any thread
+///
+/// A producer is a thread of its own with a sender. A flag ends it, and so does a closed mailbox.
+/// Each message is serialised once; with an `Arc` or `bytes::Bytes`, all connections share it.
+///
+/// ```
+/// use moored::{BoxTask, SendError, Sender, ThreadPool};
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicBool, Ordering};
+/// use std::thread;
+/// use std::time::Duration;
+///
+/// fn produce(sender: &Sender<Arc<str>>, is_stopping: &AtomicBool) {
+///     let mut number = 0;
+///     while !is_stopping.load(Ordering::Relaxed) {
+///         number += 1;
+///         match sender.broadcast(format!("{{\"number\":{number}}}").into()) {
+///             Ok(()) => {}
+///             // The loop is late: the next message replaces this one. If each message must
+///             // arrive, use `send_blocking` with `Recipient::All`.
+///             Err(SendError::Full(_)) => {}
+///             Err(_) => return,
+///         }
+///         thread::park_timeout(Duration::from_millis(1));
+///     }
+/// }
+///
+/// let pool = ThreadPool::builder().threads(0).build()?;
+/// let this = thread::current();
+/// let service = pool.service::<BoxTask>(move || this.unpark());
+/// let (sender, mut mailbox) = service.mailbox(2);
+/// let is_stopping = Arc::new(AtomicBool::new(false));
+/// let producer = thread::spawn({
+///     let is_stopping = Arc::clone(&is_stopping);
+///     move || produce(&sender, &is_stopping)
+/// });
+///
+/// let mut messages = Vec::new();
+/// while messages.len() < 3 {
+///     thread::park_timeout(service.next_timeout().unwrap_or(Duration::MAX));
+///     messages.extend(mailbox.drain().map(|(_, message)| message));
+/// }
+/// is_stopping.store(true, Ordering::Relaxed);
+/// producer.thread().unpark();
+/// producer.join().unwrap();
+/// assert_eq!(&*messages[0], "{\"number\":1}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias = "channel")]
 #[doc(alias = "mg_wakeup")]
 pub struct Sender<M> {
