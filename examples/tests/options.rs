@@ -1,4 +1,4 @@
-//! The command lines of `http_crc`, `ws_stream`, `ws_load` and `stress`: help texts, errors and exit codes.
+//! The command lines of the examples: help texts, errors and exit codes.
 
 #[path = "util/server.rs"]
 mod server;
@@ -34,7 +34,7 @@ fn expect_error(example: &str, arguments: &[impl AsRef<OsStr>], code: i32, parts
 }
 
 /// Every option that takes a number, with its range.
-const NUMBERS: [(&str, &str, u64, u64); 20] = [
+const NUMBERS: [(&str, &str, u64, u64); 29] = [
     ("http_crc", "--port", 0, 65_535),
     ("http_crc", "--threads", 1, 1024),
     ("http_crc", "--max-queue-depth", 1, 1_000_000),
@@ -48,6 +48,15 @@ const NUMBERS: [(&str, &str, u64, u64); 20] = [
     ("ws_stream", "--max-connections", 1, 1_000_000),
     ("ws_stream", "--idle-timeout", 1, 86_400),
     ("ws_stream", "--grace", 0, 3600),
+    ("ws_push", "--port", 0, 65_535),
+    ("ws_push", "--interval", 1, 3_600_000),
+    ("ws_push", "--queue-bytes", 1024, 1 << 30),
+    ("ws_push", "--max-message", 1, 64 << 20),
+    ("ws_push", "--mailbox-capacity", 1, 1_000_000),
+    ("ws_push", "--max-connections", 1, 1_000_000),
+    ("ws_push", "--idle-timeout", 1, 86_400),
+    ("ws_push", "--report", 1, 3600),
+    ("ws_push", "--grace", 0, 3600),
     ("ws_load", "--clients", 1, 1_000_000),
     ("ws_load", "--seconds", 1, 604_800),
     ("ws_load", "--size", 8, 4 << 20),
@@ -111,6 +120,11 @@ fn other_bad_values_are_exit_code_2_and_name_what_is_expected() {
             &["--bind: ", "an IP address"],
         );
     }
+    for policy in ["newest", "drop", "Latest", ""] {
+        let argument = format!("--slow={policy}");
+        let expected = "drop-oldest, latest or disconnect";
+        expect_error("ws_push", &[&argument], 2, &["--slow: ", expected]);
+    }
     for addr in ["127.0.0.1", "127.0.0.1:70000", "localhost:80", ""] {
         expect_error(
             "ws_load",
@@ -145,6 +159,11 @@ fn unknown_options_and_stray_words_are_exit_code_2() {
             "ws_stream",
             "--thread=4",
             "--thread is not an option; did you mean --threads?",
+        ),
+        (
+            "ws_push",
+            "--intervall",
+            "--intervall is not an option; did you mean --interval?",
         ),
         (
             "ws_load",
@@ -197,7 +216,7 @@ fn arguments_that_are_not_utf_8_are_exit_code_2() {
 
 #[test]
 fn the_help_text_has_ranges_defaults_and_exit_codes() {
-    for example in ["http_crc", "ws_stream", "ws_load", "stress"] {
+    for example in ["http_crc", "ws_stream", "ws_push", "ws_load", "stress"] {
         for option in ["--help", "-h"] {
             let output = run(example, &[option]);
             let help = String::from_utf8(output.stdout).expect("text");

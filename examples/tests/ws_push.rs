@@ -1,7 +1,18 @@
-//! The example `ws_push`, as its clients see it: a real process, real sockets.
+//! The example `ws_push`, as its clients see it: a real process, real sockets. Two of its files have
+//! tests of their own, which run here.
 
 #[path = "util/client.rs"]
 mod client;
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the tests use the parsers, and the program the rest"
+)]
+#[path = "../ws_push/figures.rs"]
+mod figures;
+#[allow(unreachable_pub, reason = "a part of a program")]
+#[path = "../ws_push/quantile.rs"]
+mod quantile;
 #[path = "util/raw_client.rs"]
 mod raw_client;
 #[path = "util/server.rs"]
@@ -15,6 +26,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use client::Client;
+use quantile::quantile;
 use raw_client::RawClient;
 use serde_json::Value;
 use server::pid::{allow_many_files, signal};
@@ -348,7 +360,7 @@ fn publish_beside(slow: usize) -> Duration {
             .collect()
     });
     delays.sort_unstable();
-    delays[delays.len() * 99 / 100]
+    quantile(&delays, 0.99).expect("there were messages")
 }
 
 /// Prints how much slow clients delay the others; the time depends on what else the machine does.

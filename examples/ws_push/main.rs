@@ -19,6 +19,7 @@ mod message;
 mod options;
 mod page;
 mod producer;
+mod quantile;
 mod report;
 
 use std::error::Error;

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use crate::app::Counters;
+use crate::quantile::quantile;
 
 /// Messages whose delays are kept, at most: the newest of one report.
 const DELAYS_MAX: usize = 65_536;
@@ -98,12 +99,6 @@ impl Report {
     }
 }
 
-/// The value below which `part` of the sorted values are.
-fn quantile(sorted: &[Duration], part: f64) -> Option<Duration> {
-    let index = (sorted.len() as f64 * part) as usize;
-    sorted.get(index.min(sorted.len().saturating_sub(1))).copied()
-}
-
 fn shown(delay: Option<Duration>) -> String {
     delay.map_or("unknown".to_owned(), |delay| {
         format!("{:.2} ms", delay.as_secs_f64() * 1000.0)
@@ -115,17 +110,4 @@ fn resident_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(1024 * line.split_whitespace().next()?.parse::<u64>().ok()?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quantiles_are_values_that_were_measured() {
-        let delays: Vec<_> = (1..=100).map(Duration::from_millis).collect();
-        assert_eq!(quantile(&delays, 0.5), Some(Duration::from_millis(51)));
-        assert_eq!(quantile(&delays, 1.0), Some(Duration::from_millis(100)));
-        assert_eq!(quantile(&[], 0.5), None);
-    }
 }
