@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use lexopt::Arg::{Long, Short, Value};
 
+use crate::origin::AllowedOrigins;
+
 /// The exit code for invalid options. A failure of the program itself is 1.
 const BAD_OPTIONS: u8 = 2;
 
@@ -160,6 +162,12 @@ impl Arguments {
     pub fn socket_address(&mut self) -> Result<SocketAddr, Stop> {
         let expected = "an IP address and a port, such as 127.0.0.1:7681 or [::1]:7681";
         self.value(expected, |text| text.parse().ok())
+    }
+
+    /// `*`, or an origin as browsers send it: a scheme and a host, perhaps a port, and no path.
+    pub fn allow_origin(&mut self, origins: &mut AllowedOrigins) -> Result<(), Stop> {
+        let expected = "an origin such as https://example.com:8080, or *";
+        self.value(expected, |text| origins.allow(text).ok())
     }
 
     /// Any other value. `parse` returns `None` if the text is not what is `expected`.

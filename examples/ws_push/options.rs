@@ -83,7 +83,7 @@ pub fn parse(arguments: &mut Arguments) -> Result<Options, Stop> {
             "mailbox-capacity" => options.mailbox_capacity = arguments.number(1..=1_000_000)?,
             "max-connections" => options.max_connections = arguments.number(1..=1_000_000)?,
             "idle-timeout" => options.idle_timeout = arguments.seconds(1..=86_400)?,
-            "allow-origin" => allow_origin(arguments, &mut options.origins)?,
+            "allow-origin" => arguments.allow_origin(&mut options.origins)?,
             "trust-proxy" => options.origins.trust_proxy(),
             "report" => options.report = Some(arguments.seconds(1..=3600)?),
             "grace" => options.grace = arguments.seconds(0..=3600)?,
@@ -100,10 +100,4 @@ fn policy(arguments: &mut Arguments) -> Result<SlowPolicy, Stop> {
         "disconnect" => Some(SlowPolicy::Disconnect),
         _ => None,
     })
-}
-
-/// Takes `*`, or an origin as browsers send it: a scheme and a host, perhaps a port, and no path.
-fn allow_origin(arguments: &mut Arguments, origins: &mut AllowedOrigins) -> Result<(), Stop> {
-    let expected = "an origin such as https://example.com:8080, or *";
-    arguments.value(expected, |text| origins.allow(text).ok())
 }
