@@ -130,6 +130,10 @@ impl Net {
 
     /// Makes the connection of a handshake a WebSocket.
     pub fn upgrade(&mut self, id: ConnId, request: &Request, protocol: Option<&'static str>) {
+        if self.is_stopping {
+            self.answer(id, request.number, Response::going_down());
+            return;
+        }
         if let Some(connection) = self.connections.get_mut(&id) {
             let answer = upgrade::accept(request, protocol);
             let (limits, date) = (&self.limits, self.date.text());
@@ -255,7 +259,7 @@ impl Net {
 
     /// Whether connections have more to do at once.
     pub(crate) fn is_unfinished(&self) -> bool {
-        !self.postponed.is_empty()
+        !self.postponed.is_empty() || !self.touched.is_empty()
     }
 
     pub(crate) fn has_room(&self) -> bool {
@@ -413,7 +417,9 @@ impl Net {
     /// Closes the connection that has been silent longest without a request. What a client has
     /// sent may not be seen before the next poll, so this turn's connections are left alone.
     pub(crate) fn close_silent(&mut self, app: &mut impl App) -> Room {
-        for _ in 0..2 {
+        // The list of the last search, then a new one. If all of those still have something to send,
+        // all connections: those that wait for a slow client must not keep the others.
+        for most in [SILENT_PER_SEARCH, usize::MAX, 0] {
             while let Some((since, id)) = self.silent.pop() {
                 let Some(connection) = self.connections.get_mut(&id) else {
                     continue;
@@ -435,20 +441,20 @@ impl Net {
                 }
                 return Room::Made;
             }
-            self.search_silent();
+            self.search_silent(most);
         }
         Room::None
     }
 
     /// One search finds many, so that a flood of connections does not cost a search for each.
-    fn search_silent(&mut self) {
+    fn search_silent(&mut self, most: usize) {
         let silent = self.connections.iter();
         self.silent = silent
             .filter_map(|(id, connection)| Some((connection.silent_since()?, *id)))
             .collect();
-        if self.silent.len() > SILENT_PER_SEARCH {
-            self.silent.select_nth_unstable(SILENT_PER_SEARCH);
-            self.silent.truncate(SILENT_PER_SEARCH);
+        if self.silent.len() > most {
+            self.silent.select_nth_unstable(most);
+            self.silent.truncate(most);
         }
         self.silent.sort_unstable_by(|one, other| other.cmp(one));
     }

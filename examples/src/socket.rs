@@ -30,12 +30,15 @@ const KEPT_PLACES: usize = 8;
 const KERNEL_UNSENT_MAX: u32 = 64 * 1024;
 
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each of them is a fact of its own")]
 pub struct Socket {
     stream: TcpStream,
     is_readable: bool,
     is_writable: bool,
     /// The client sends no more: reads go on until they have returned the end.
     is_read_closed: bool,
+    /// A read stops before urgent data, so a short one does not mean that nothing follows.
+    has_urgent: bool,
     /// What the kernel has not taken yet, in order.
     unsent: VecDeque<Bytes>,
     unsent_bytes: usize,
@@ -47,14 +50,15 @@ impl Socket {
         // Messages are written whole, so waiting for more to come would only add latency.
         stream.set_nodelay(true)?;
         limit_kernel_unsent(&stream, KERNEL_UNSENT_MAX)?;
-        // A read would stop before urgent data, with no event for what follows.
+        // Urgent data is data like any other.
         socket2::SockRef::from(&stream).set_out_of_band_inline(true)?;
-        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        registry.register(&mut stream, token, interests())?;
         Ok(Self {
             stream,
             is_readable: false,
             is_writable: true,
             is_read_closed: false,
+            has_urgent: false,
             unsent: VecDeque::new(),
             unsent_bytes: 0,
         })
@@ -66,6 +70,8 @@ impl Socket {
         self.is_readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         self.is_writable |= event.is_writable();
         self.is_read_closed |= event.is_read_closed() || event.is_error();
+        self.has_urgent |= event.is_priority();
+        self.is_readable |= self.has_urgent;
         unblocked
     }
 
@@ -198,17 +204,28 @@ impl Read for Socket {
                 Ok(read) => {
                     // A short read has emptied the socket, and what arrives from now on comes
                     // with an event of its own. Only an end that was already reported does not.
-                    self.is_readable = read == buffer.len() || self.is_read_closed;
+                    self.is_readable = read == buffer.len() || self.is_read_closed || self.has_urgent;
                     return Ok(read);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.is_readable &= error.kind() != ErrorKind::WouldBlock;
+                    self.has_urgent &= self.is_readable;
                     return Err(error);
                 }
             }
         }
     }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn interests() -> Interest {
+    Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn interests() -> Interest {
+    Interest::READABLE | Interest::WRITABLE
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]

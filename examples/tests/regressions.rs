@@ -294,20 +294,45 @@ fn a_handshake_that_is_answered_is_not_upgraded() {
     });
 }
 
-/// U24: urgent data is data, and what follows it is read.
+/// U24: urgent data is data, and what follows it is read, also if all of it arrives at once.
 #[test]
 fn a_request_after_urgent_data_is_read() {
     with_site(Limits::default(), |address| {
-        let mut stream = connect(address);
-        stream
-            .write_all((get("/") + "GET / HT").as_bytes())
-            .expect("sent");
-        let mut begin = [0; 12];
-        stream.read_exact(&mut begin).expect("the first answer");
-        SockRef::from(&stream).send_out_of_band(b"T").expect("sent");
-        stream
-            .write_all(b"P/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-            .expect("sent");
-        assert!(read_all(&mut stream).contains("HTTP/1.1 200 "));
+        for _ in 0..20 {
+            let mut stream = connect(address);
+            stream.write_all(get("/").as_bytes()).expect("sent");
+            SockRef::from(&stream).send_out_of_band(b"\n").expect("sent");
+            stream.write_all(last("/").as_bytes()).expect("sent");
+            assert_eq!(read_all(&mut stream).matches("HTTP/1.1 200 ").count(), 2);
+        }
+    });
+}
+
+/// U25: clients that wait for what they do not read keep no socket of the silent ones.
+#[test]
+fn slow_clients_do_not_keep_the_sockets_of_silent_ones() {
+    const SLOW: usize = 80;
+    let limits = Limits {
+        sockets: SLOW + 20,
+        ..Limits::default()
+    };
+    with_site(limits, |address| {
+        let slow: Vec<_> = (0..SLOW)
+            .map(|_| {
+                let mut stream = connect_with_small_buffer(address);
+                stream.write_all(get("/large").as_bytes()).expect("sent");
+                let mut first = [0; 1];
+                stream.read_exact(&mut first).expect("the answer begins");
+                stream
+            })
+            .collect();
+        let silent: Vec<_> = (0..20).map(|_| connect(address)).collect();
+        let begun = Instant::now();
+        for _ in 0..5 {
+            assert!(exchange(address, last("/").as_bytes()).starts_with("HTTP/1.1 200 "));
+        }
+        // The time for a request, after which there would be room anyway, is ten seconds.
+        assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+        drop((slow, silent));
     });
 }

@@ -95,6 +95,8 @@ impl Response {
         }
         text.push_str("\r\n");
         let mut head = text.into_bytes();
+        // Thousands of answers may wait for a client: each keeps no more than it needs.
+        head.shrink_to(head.len() + self.body.len().min(COPIED_BODY_MAX));
         if form.is_head || self.has_no_body() {
             socket.push(head.into());
         } else if self.body.len() <= COPIED_BODY_MAX {
