@@ -56,7 +56,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         ..defaults
     };
     let address = SocketAddr::new(options.bind, options.port);
-    let server = Server::bind(address, limits, AllowedOrigins::default())
+    let mut server = Server::bind(address, limits, AllowedOrigins::default())
         .map_err(|error| format!("cannot listen on {address}: {error}"))?;
     server
         .stop_on_signals()

@@ -3,12 +3,12 @@
 use std::io::{self, ErrorKind, Read};
 use std::time::Instant;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use mio::event;
 use tungstenite::Message;
 use tungstenite::protocol::frame::coding::{CloseCode, Data};
 
-use crate::http::{Http, Late, Parsed, Piece, Refusal, Request, Response};
+use crate::http::{Cut, Http, Late, Parsed, Piece, Refusal, Request, Response};
 use crate::limits::Limits;
 use crate::message_queue::{QueueLimit, Queued};
 use crate::payload::Payload;
@@ -227,6 +227,11 @@ impl Connection {
                     Parsed::Request(request) => Some(Event::Request(request)),
                     Parsed::Piece(number, piece) => Some(Event::Piece(number, piece)),
                     Parsed::BodyFailed(number) => Some(Event::BodyFailed(number)),
+                    _ if http.cut() == Some(Cut::Reset) => {
+                        // If that fails the socket is broken, and its client sees that.
+                        let _ = self.socket.reset_at_end();
+                        self.give_up()
+                    }
                     _ if http.is_over() => self.leave(turn.now),
                     Parsed::Incomplete | Parsed::Waiting => None,
                 }
@@ -333,6 +338,54 @@ impl Connection {
                 self.active_at = now;
             }
             http.answer(number, response, &mut self.socket, date);
+        }
+    }
+
+    /// Begins an answer whose body follows in parts.
+    pub fn begin_answer(&mut self, number: u64, head: Response, now: Instant, date: &str) {
+        if let State::Http(http) = &mut self.state {
+            if self.socket.unsent() == 0 {
+                self.active_at = now;
+            }
+            http.begin_answer(number, head, &mut self.socket, date);
+        }
+    }
+
+    /// Sends a part of an answer. False if there is no such answer to go on with.
+    pub fn send_part(&mut self, number: u64, part: Bytes, now: Instant, date: &str) -> bool {
+        let State::Http(http) = &mut self.state else {
+            return false;
+        };
+        if self.socket.unsent() == 0 {
+            // From now on the client has to read.
+            self.active_at = now;
+        }
+        http.send_part(number, part, &mut self.socket, date)
+    }
+
+    /// Ends an answer in parts.
+    pub fn end_answer(&mut self, number: u64, now: Instant, date: &str) {
+        if let State::Http(http) = &mut self.state {
+            if self.socket.unsent() == 0 {
+                self.active_at = now;
+            }
+            http.end_answer(number, &mut self.socket, date);
+        }
+    }
+
+    /// The next request of whose answer the kernel has everything that was given so far, if the app
+    /// wants to hear of it.
+    pub fn take_report(&mut self) -> Option<u64> {
+        match &mut self.state {
+            State::Http(http) => http.take_report(&self.socket),
+            _ => None,
+        }
+    }
+
+    /// Makes a client that has closed its socket answer with a reset.
+    pub fn probe(&mut self) {
+        if let State::Http(http) = &self.state {
+            http.probe(&mut self.socket);
         }
     }
 

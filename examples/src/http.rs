@@ -5,6 +5,7 @@
 //! answer at any time; an answer leaves once those before it have left. What no app has to decide
 //! is answered here: 404, 405, 413, OPTIONS and the like.
 
+mod answers;
 pub mod body;
 pub mod date;
 mod request;
@@ -12,12 +13,13 @@ mod response;
 mod route;
 mod upload;
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::Method;
 
+use self::answers::Answers;
+pub(crate) use self::answers::Cut;
 use self::body::{Body, Framing};
 pub use self::request::{Request, Version, is_host};
 use self::response::Form;
@@ -29,9 +31,6 @@ use crate::limits::Limits;
 use crate::socket::Socket;
 use crate::turn::Turn;
 use crate::upgrade;
-
-/// Places of the queue of owed answers that an idle connection keeps.
-const KEPT_PLACES: usize = 8;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -87,8 +86,7 @@ pub struct Http {
     client_waits: bool,
     /// The body that the app takes in pieces.
     upload: Option<Box<Upload>>,
-    /// Requests that the app has got and not answered, oldest first.
-    owed: VecDeque<Owed>,
+    answers: Answers,
     /// Number of the newest request.
     newest: u64,
     /// No request is read any more: it was the last one, or could not be understood.
@@ -97,14 +95,6 @@ pub struct Http {
     upgrading: bool,
     /// The client has sent all that it sends.
     at_end: bool,
-}
-
-#[derive(Debug)]
-struct Owed {
-    number: u64,
-    form: Form,
-    since: Instant,
-    answer: Option<Response>,
 }
 
 /// Result of parsing the inbox.
@@ -154,7 +144,8 @@ impl Http {
         if let Some(piece) = upload.take_piece(turn.now) {
             if piece.is_last {
                 self.upload = None;
-                self.await_answer(number, turn.now);
+                // From now on the app has all of the request.
+                self.answers.await_answer(number, turn.now);
             }
             return Parsed::Piece(number, piece);
         }
@@ -162,18 +153,10 @@ impl Http {
             return self.fail_body(number, Refusal(400, "the body broke off"), socket, turn);
         }
         // An interim answer must not overtake the answers that are owed.
-        let is_next = self.owed.front().is_some_and(|owed| owed.number == number);
-        if is_next && upload.take_continue(turn.now) {
+        if self.answers.is_next(number) && upload.take_continue(turn.now) {
             socket.push(Bytes::from_static(CONTINUE));
         }
         Parsed::Incomplete
-    }
-
-    /// From now on the app has all of the request, and its answer is awaited.
-    fn await_answer(&mut self, number: u64, now: Instant) {
-        if let Some(owed) = self.owed.iter_mut().find(|owed| owed.number == number) {
-            owed.since = now;
-        }
     }
 
     /// Answers a request in place of the app, because of its body.
@@ -199,7 +182,7 @@ impl Http {
     pub fn may_read(&self, socket: &Socket, limits: &Limits) -> bool {
         let goes_on = match &self.upload {
             Some(upload) => upload.has_room(),
-            None => !self.ended && !self.upgrading && self.owed.len() < limits.pipeline_depth,
+            None => !self.ended && !self.upgrading && self.answers.len() < limits.pipeline_depth,
         };
         goes_on && socket.unsent() < limits.unsent_bytes
     }
@@ -212,9 +195,7 @@ impl Http {
 
     /// Gives memory back that is not used now.
     pub fn shrink(&mut self) {
-        if self.owed.is_empty() && self.owed.capacity() > KEPT_PLACES {
-            self.owed = VecDeque::new();
-        }
+        self.answers.shrink();
     }
 
     /// The number of the newest request.
@@ -222,11 +203,9 @@ impl Http {
         self.newest
     }
 
-    /// Whether request `number` has no answer yet.
+    /// Whether nothing of the answer to request `number` was given.
     pub fn owes(&self, number: u64) -> bool {
-        self.owed
-            .iter()
-            .any(|owed| owed.number == number && owed.answer.is_none())
+        self.answers.is_pending(number)
     }
 
     /// How many bytes to read at once, so that they belong to one piece.
@@ -255,9 +234,9 @@ impl Http {
         Duration::from_secs(received as u64 / turn.limits.body_rate.max(1))
     }
 
-    /// Whether an answer is pending.
+    /// Whether an answer is pending, or the app has yet to hear that one was sent.
     pub fn is_owing(&self) -> bool {
-        !self.owed.is_empty()
+        !self.answers.is_empty()
     }
 
     /// What has taken too long, if the client has last done something at `active_at`.
@@ -269,21 +248,30 @@ impl Http {
         {
             return late;
         }
-        let Some(owed) = self.owed.front() else {
+        if self.answers.is_empty() {
             let waited = turn.now.duration_since(self.begun_at.unwrap_or(active_at));
             let is_late = waited >= turn.limits.request_time + self.earned_time(turn);
             return if is_late { Late::Request } else { Late::Nothing };
-        };
-        let is_uploading = uploading.is_some_and(|upload| upload.number == owed.number);
-        if is_uploading || turn.now.duration_since(owed.since) < turn.limits.answer_time {
-            return Late::Nothing;
         }
-        Late::Answer(owed.number)
+        match self.answers.next_pending() {
+            Some((number, since))
+                if uploading.is_none_or(|upload| upload.number != number)
+                    && turn.now.duration_since(since) >= turn.limits.answer_time =>
+            {
+                Late::Answer(number)
+            }
+            _ => Late::Nothing,
+        }
     }
 
-    /// Whether all requests are answered and none follows.
+    /// Whether all requests are answered and none follows, or an answer was cut off.
     pub fn is_over(&self) -> bool {
-        self.ended && self.owed.is_empty()
+        self.answers.cut().is_some() || (self.ended && self.answers.is_empty())
+    }
+
+    /// Whether the connection ends within an answer.
+    pub(crate) fn cut(&self) -> Option<Cut> {
+        self.answers.cut()
     }
 
     /// Answers request `number`, and queues all answers whose turn has come. If its body has not all
@@ -293,18 +281,54 @@ impl Http {
             .upload
             .take_if(|upload| upload.number == number)
             .is_some_and(|upload| !upload.is_whole());
-        if let Some(owed) = self.owed.iter_mut().find(|owed| owed.number == number) {
-            owed.answer = Some(response);
-            owed.form.is_last |= is_cut;
-            self.ended |= is_cut;
+        if is_cut {
+            self.ended = true;
+            self.answers.end_after(Some(number));
         }
-        while let Some(owed) = self.owed.front_mut()
-            && let Some(answer) = owed.answer.take()
-        {
-            answer.push_to(socket, owed.form, date);
-            self.owed.pop_front();
+        self.answers.answer(number, response);
+        self.ended |= self.answers.cut().is_some();
+        self.advance(socket, date);
+    }
+
+    /// Gives the socket all answers, and parts of answers, whose turn has come.
+    fn advance(&mut self, socket: &mut Socket, date: &str) {
+        self.answers.advance(socket, date);
+        self.upgrading &= self.answers.is_owing();
+    }
+
+    /// Begins an answer whose body follows in parts.
+    pub fn begin_answer(&mut self, number: u64, head: Response, socket: &mut Socket, date: &str) {
+        let is_uploading = self.upload.as_ref().is_some_and(|upload| upload.number == number);
+        if !is_uploading && let Some(form) = self.answers.begin(number, head) {
+            self.ended |= form.is_last;
+            self.advance(socket, date);
         }
-        self.upgrading &= self.is_owing();
+    }
+
+    /// Sends a part of an answer. False if it has not begun, has ended, or was cut off.
+    pub fn send_part(&mut self, number: u64, part: Bytes, socket: &mut Socket, date: &str) -> bool {
+        let is_added = self.answers.add_part(number, part);
+        self.advance(socket, date);
+        is_added
+    }
+
+    /// Ends an answer in parts.
+    pub fn end_answer(&mut self, number: u64, socket: &mut Socket, date: &str) {
+        self.answers.end_parts(number);
+        self.advance(socket, date);
+    }
+
+    /// The next request of whose answer the kernel has everything that was given so far, if the app
+    /// wants to hear of it.
+    pub fn take_report(&mut self, socket: &Socket) -> Option<u64> {
+        self.answers.take_report(socket)
+    }
+
+    /// Makes a client that has closed its socket answer with a reset.
+    pub fn probe(&self, socket: &mut Socket) {
+        if socket.unsent() == 0 {
+            self.answers.probe(socket);
+        }
     }
 
     /// Answers a request that cannot be read with an error, and reads no more.
@@ -323,9 +347,7 @@ impl Http {
     /// Reads no more requests. The connection closes after the answer to the newest one.
     pub fn end(&mut self) {
         self.ended = true;
-        if let Some(owed) = self.owed.back_mut() {
-            owed.form.is_last = true;
-        }
+        self.answers.end_after(None);
     }
 
     /// The client has sent all that it sends.
@@ -336,12 +358,7 @@ impl Http {
 
     fn owe(&mut self, form: Form, turn: &Turn<'_>) -> u64 {
         self.newest += 1;
-        self.owed.push_back(Owed {
-            number: self.newest,
-            form,
-            since: turn.now,
-            answer: None,
-        });
+        self.answers.push(self.newest, form, turn.now);
         self.newest
     }
 
@@ -371,7 +388,7 @@ impl Http {
         }
         let Some(incoming) = self.incoming.take_if(|incoming| incoming.1.is_whole()) else {
             // An interim answer must not overtake the answers that are owed.
-            if self.owed.is_empty() && std::mem::take(&mut self.client_waits) {
+            if self.answers.is_empty() && std::mem::take(&mut self.client_waits) {
                 socket.push(Bytes::from_static(CONTINUE));
             }
             return Ok(Step::Incomplete);

@@ -1,4 +1,4 @@
-//! The sockets of the examples: one mio loop, HTTP/1.1 and WebSocket on one port.
+//! The sockets of the examples: mio loops, HTTP/1.1 and WebSocket on one port.
 //!
 //! An example implements [`server::App`] and hands it to [`server::Server::run`]. What an app may
 //! do with its connections is [`net::Net`].
@@ -6,6 +6,7 @@
 //! | module | what it is about |
 //! |---|---|
 //! | [`server`] | the loop, and the trait that an example implements |
+//! | [`loops`] | several loops, each on a thread |
 //! | [`net`] | all connections |
 //! | [`connection`] | one client, whichever protocol it speaks |
 //! | [`http`], [`websocket`], [`upgrade`] | the protocols |
@@ -15,6 +16,7 @@
 //! | [`limits`], [`origin`] | what a client may do |
 //! | [`assets`], [`query`], [`failure`] | the files of a page, the numbers in a query, answers for tasks that fail |
 //! | [`monitor`] | `/dump`, `/dump.json` and `/metrics` |
+//! | [`signals`] | Ctrl-C |
 //! | [`options`] | the command line, and the exit codes |
 
 #![allow(
@@ -29,6 +31,7 @@ pub mod failure;
 pub mod http;
 pub mod limits;
 pub mod listener;
+pub mod loops;
 pub mod message_queue;
 pub mod monitor;
 pub mod net;
@@ -39,6 +42,7 @@ pub mod query;
 pub mod ready;
 pub mod send_queues;
 pub mod server;
+pub mod signals;
 pub mod socket;
 pub mod turn;
 pub mod upgrade;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Type};
 
 use crate::ready::{Ready, is_ready};
 
@@ -39,8 +39,25 @@ pub enum Accepted {
 
 impl Listener {
     pub fn bind(address: SocketAddr, registry: &Registry, token: Token) -> io::Result<Self> {
-        let mut socket = TcpListener::bind(address)?;
+        let socket = TcpListener::bind(address)?;
         SockRef::from(&socket).listen(BACKLOG)?;
+        Self::register(socket, registry, token)
+    }
+
+    /// One of several listeners on the same address: the kernel deals the clients out. Port 0 is of
+    /// no use, since each listener would get a port of its own.
+    pub fn bind_shared(address: SocketAddr, registry: &Registry, token: Token) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        #[cfg(unix)]
+        socket.set_reuse_port(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Self::register(TcpListener::from_std(socket.into()), registry, token)
+    }
+
+    fn register(mut socket: TcpListener, registry: &Registry, token: Token) -> io::Result<Self> {
         registry.register(&mut socket, token, Interest::READABLE)?;
         Ok(Self {
             socket: Some(socket),

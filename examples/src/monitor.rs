@@ -21,14 +21,14 @@ pub fn route(path: &str) -> Option<Route> {
 
 /// Answers a request for one of the three paths. None for other paths.
 pub fn answer(request: &Request, pool: &ThreadPool, net: &Net) -> Option<Response> {
-    answer_with(request, pool, net, |_| {})
+    answer_with(request, pool, &net.counters(), |_| {})
 }
 
-/// The same, with what `add` adds to `/metrics`.
+/// The same, with the counters of one loop or of several, and with what `add` adds to `/metrics`.
 pub fn answer_with(
     request: &Request,
     pool: &ThreadPool,
-    net: &Net,
+    net: &NetCounters,
     add: impl FnOnce(&mut Metrics),
 ) -> Option<Response> {
     let answer = match request.path() {
@@ -37,7 +37,7 @@ pub fn answer_with(
             dump_json(request.query(), pool.dump()).unwrap_or_else(|why| Response::text(400, &why))
         }
         "/metrics" => {
-            let mut text = metrics(&pool.dump(), &net.counters());
+            let mut text = metrics(&pool.dump(), net);
             add(&mut text);
             Response::new(200).body(METRICS_TYPE, text.0)
         }

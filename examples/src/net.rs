@@ -1,8 +1,9 @@
 //! The connections of a loop, and what an app may do with them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::mem;
+use std::ops::AddAssign;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -61,6 +62,19 @@ pub struct NetCounters {
     pub copied_bytes: u64,
 }
 
+impl AddAssign for NetCounters {
+    fn add_assign(&mut self, other: Self) {
+        self.connections += other.connections;
+        self.websockets += other.websockets;
+        self.accepted += other.accepted;
+        self.requests += other.requests;
+        for (count, other) in self.answers.iter_mut().zip(other.answers) {
+            *count += other;
+        }
+        self.copied_bytes += other.copied_bytes;
+    }
+}
+
 /// What has become of a message that was sent under a [`QueueLimit`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delivery {
@@ -81,6 +95,8 @@ pub struct Net {
     requests: u64,
     answers: [u64; 5],
     copied_bytes: u64,
+    /// Clients that other threads have accepted.
+    adopted: VecDeque<mio::net::TcpStream>,
     /// Connections with something to do before the next poll.
     touched: Vec<ConnId>,
     /// Connections that have had their share of this turn, and have more to do.
@@ -98,16 +114,66 @@ pub struct Net {
 
 impl Net {
     /// Answers a request of `id`. Answers may be given in any order; they leave in the order of
-    /// the requests.
+    /// the requests. If parts of another answer have been sent, the connection ends, and the client
+    /// sees that the answer is not whole.
     pub fn answer(&mut self, id: ConnId, request: u64, response: Response) {
-        let class = usize::from(response.status() / 100);
-        if let Some(count) = self.answers.get_mut(class.wrapping_sub(1)) {
-            *count += 1;
-        }
+        self.count_answer(&response);
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.answer(request, response, self.now, self.date.text());
             self.touch(id);
         }
+    }
+
+    /// Begins an answer whose body follows in parts, in chunks of HTTP/1.1. To a client of HTTP/1.0
+    /// it ends with the connection. Does nothing while the body of the request arrives in pieces.
+    pub fn begin_answer(&mut self, id: ConnId, request: u64, head: Response) {
+        self.count_answer(&head);
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.begin_answer(request, head, self.now, self.date.text());
+            self.touch(id);
+        }
+    }
+
+    /// Sends the next part of an answer. [`App::sent`] follows once the kernel has taken it: to keep
+    /// the memory flat, send no other part before that. False if the client has gone, or the answer
+    /// has not begun or was cut off.
+    pub fn send_part(&mut self, id: ConnId, request: u64, part: Bytes) -> bool {
+        let (now, date) = (self.now, self.date.text());
+        let connection = self.connections.get_mut(&id);
+        let is_sent = connection.is_some_and(|connection| connection.send_part(request, part, now, date));
+        self.touch(id);
+        is_sent
+    }
+
+    /// Ends an answer in parts. [`App::sent`] follows once the kernel has taken all of it.
+    pub fn end_answer(&mut self, id: ConnId, request: u64) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.end_answer(request, self.now, self.date.text());
+            self.touch(id);
+        }
+    }
+
+    /// Finds out whether a client that sends no more has gone: [`App::closed`] follows if so. For
+    /// use in [`App::half_closed`]. It sends something that every client ignores: 100 before an
+    /// answer, a leading zero before a chunk's size. A closed socket answers that with a reset.
+    pub fn probe(&mut self, id: ConnId) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.probe();
+            self.touch(id);
+        }
+    }
+
+    fn count_answer(&mut self, response: &Response) {
+        let class = usize::from(response.status() / 100);
+        if let Some(count) = self.answers.get_mut(class.wrapping_sub(1)) {
+            *count += 1;
+        }
+    }
+
+    /// Adds a client that another thread has accepted, at the end of this turn. It is closed at once
+    /// if there are too many connections and none of them is silent.
+    pub fn adopt(&mut self, stream: mio::net::TcpStream) {
+        self.adopted.push_back(stream);
     }
 
     /// Asks for the next piece of the body of `request`, whose
@@ -227,6 +293,7 @@ impl Net {
             requests: 0,
             answers: [0; 5],
             copied_bytes: 0,
+            adopted: VecDeque::new(),
             touched: Vec::new(),
             postponed: Vec::new(),
             silent: Vec::new(),
@@ -257,9 +324,27 @@ impl Net {
         self.connections.is_empty()
     }
 
+    /// Adds the clients that other threads have accepted.
+    pub(crate) fn add_adopted(&mut self, app: &mut impl App) {
+        while let Some(stream) = self.adopted.pop_front() {
+            if !self.has_room() {
+                match self.close_silent(app) {
+                    Room::Made => {}
+                    Room::NextTurn => {
+                        self.adopted.push_front(stream);
+                        return;
+                    }
+                    Room::None => continue,
+                }
+            }
+            // A socket that cannot be registered is closed, which its client sees.
+            drop(self.add(stream));
+        }
+    }
+
     /// Whether connections have more to do at once.
     pub(crate) fn is_unfinished(&self) -> bool {
-        !self.postponed.is_empty() || !self.touched.is_empty()
+        !self.postponed.is_empty() || !self.touched.is_empty() || !self.adopted.is_empty()
     }
 
     pub(crate) fn has_room(&self) -> bool {
@@ -354,13 +439,28 @@ impl Net {
         };
         let was_websocket = connection.is_websocket();
         match connection.flush(self.now) {
-            Ok(true) => app.drained(self, id),
-            Ok(false) => {}
+            Ok(is_drained) => {
+                if is_drained {
+                    app.drained(self, id);
+                }
+                self.report(app, id);
+            }
             Err(_) => {
                 if let Some(event) = connection.give_up() {
                     self.tell(app, id, event, was_websocket);
                 }
             }
+        }
+    }
+
+    /// Tells the app what the kernel has taken.
+    fn report(&mut self, app: &mut impl App, id: ConnId) {
+        while let Some(connection) = self.connections.get_mut(&id)
+            && let Some(request) = connection.take_report()
+        {
+            app.sent(self, id, request);
+            // It may have been the last thing that the connection waited for.
+            self.touch(id);
         }
     }
 

@@ -15,16 +15,16 @@ use crate::limits::Limits;
 use crate::listener::{Accepted, Listener};
 use crate::net::{Net, Room};
 use crate::origin::AllowedOrigins;
+use crate::signals::Signals;
 
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
+const SIGNALS: Token = Token(usize::MAX - 1);
 
 const ACCEPTS_PER_TURN: usize = 256;
 const EVENTS_PER_POLL: usize = 1024;
 /// Longest time between two checks of the time limits.
 const CHECK_INTERVAL_MAX: Duration = Duration::from_secs(1);
-/// The exit code after a second signal: that of a program which SIGINT has ended.
-const INTERRUPTED: i32 = 130;
 
 /// What a server is for. The loop's thread calls all of it, so nothing in it may block.
 pub trait App {
@@ -55,7 +55,12 @@ pub trait App {
     /// A message that was sent only partly is now with the kernel.
     fn drained(&mut self, _net: &mut Net, _id: ConnId) {}
 
-    /// The client sends no more. It waits for its answers, or has gone.
+    /// The kernel has everything that was given so far of the answer to `request`: a part, the end,
+    /// or an answer that was given [with a report](crate::http::Response::with_report). If the client
+    /// goes before that, [`closed`](Self::closed) is called instead.
+    fn sent(&mut self, _net: &mut Net, _id: ConnId, _request: u64) {}
+
+    /// The client sends no more. It waits for its answers, or has gone; [`Net::probe`] finds out.
     fn half_closed(&mut self, _net: &mut Net, _id: ConnId) {}
 
     /// The answer to `request` is overdue, and the client has got 504. Stop the work for it.
@@ -77,34 +82,91 @@ pub trait App {
     fn stopping(&mut self, _net: &mut Net) {}
 }
 
-/// A listening port and its loop.
+/// A loop, and the port that it listens on.
 #[derive(Debug)]
 pub struct Server {
     poll: Poll,
-    listener: Listener,
+    /// None if another thread accepts the clients, and gives them to [`Net::adopt`].
+    listener: Option<Listener>,
     waker: Arc<Waker>,
     stop: Arc<AtomicBool>,
+    signals: Option<Signals>,
     net: Net,
 }
 
+/// Ends [`Server::run`], from any thread.
+#[derive(Debug, Clone)]
+pub struct Stopper {
+    stop: Arc<AtomicBool>,
+    waker: Arc<Waker>,
+}
+
+impl Stopper {
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // Only a full pipe could fail, and that would wake the loop as well.
+        let _ = self.waker.wake();
+    }
+}
+
 impl Server {
+    /// A loop that listens on `address`.
     pub fn bind(address: SocketAddr, limits: Limits, origins: AllowedOrigins) -> io::Result<Self> {
+        let mut server = Self::without_listener(limits, origins)?;
+        let listener = Listener::bind(address, server.poll.registry(), LISTENER)?;
+        server.listener = Some(listener);
+        Ok(server)
+    }
+
+    /// Loops that all listen on `address`: the kernel deals the clients out. The number of sockets
+    /// is for all of them together.
+    pub fn bind_many(
+        loops: usize,
+        address: SocketAddr,
+        limits: &Limits,
+        origins: &AllowedOrigins,
+    ) -> io::Result<Vec<Self>> {
+        if loops == 1 {
+            return Ok(vec![Self::bind(address, limits.clone(), origins.clone())?]);
+        }
+        // Fails if another program listens there; it also chooses a port for port 0.
+        let address = std::net::TcpListener::bind(address)?.local_addr()?;
+        allow_files(limits.sockets);
+        let limits = Limits {
+            sockets: limits.sockets.div_ceil(loops),
+            ..limits.clone()
+        };
+        let bind = |_| {
+            let mut server = Self::without_listener(limits.clone(), origins.clone())?;
+            let listener = Listener::bind_shared(address, server.poll.registry(), LISTENER)?;
+            server.listener = Some(listener);
+            Ok(server)
+        };
+        (0..loops).map(bind).collect()
+    }
+
+    /// A loop that gets its clients from another thread, by [`Net::adopt`].
+    pub fn without_listener(limits: Limits, origins: AllowedOrigins) -> io::Result<Self> {
         allow_files(limits.sockets);
         let poll = Poll::new()?;
-        let listener = Listener::bind(address, poll.registry(), LISTENER)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let net = Net::new(poll.registry().try_clone()?, limits, origins);
         Ok(Self {
             poll,
-            listener,
+            listener: None,
             waker,
             stop: Arc::default(),
+            signals: None,
             net,
         })
     }
 
+    /// The address that it listens on. An error without a listener.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        match &self.listener {
+            Some(listener) => listener.local_addr(),
+            None => Err(ErrorKind::NotConnected.into()),
+        }
     }
 
     /// Wakes the loop, from any thread.
@@ -112,25 +174,20 @@ impl Server {
         Arc::clone(&self.waker)
     }
 
-    /// Ends [`run`](Self::run) when called, from any thread. True if it was called before.
-    pub fn stopper(&self) -> impl Fn() -> bool + Send + 'static {
-        let (stop, waker) = (Arc::clone(&self.stop), self.waker());
-        move || {
-            let again = stop.swap(true, Ordering::Relaxed);
-            // Only a full pipe could fail, and that would wake the loop as well.
-            let _ = waker.wake();
-            again
+    /// Ends [`run`](Self::run), from any thread.
+    pub fn stopper(&self) -> Stopper {
+        Stopper {
+            stop: Arc::clone(&self.stop),
+            waker: self.waker(),
         }
     }
 
-    /// Makes SIGINT (Ctrl-C) and SIGTERM end [`run`](Self::run). A second one ends the process.
-    pub fn stop_on_signals(&self) -> Result<(), ctrlc::Error> {
-        let stop = self.stopper();
-        ctrlc::set_handler(move || {
-            if stop() {
-                std::process::exit(INTERRUPTED);
-            }
-        })
+    /// Makes SIGINT (Ctrl-C), SIGTERM and SIGHUP end [`run`](Self::run). A second one ends the process. Needs
+    /// no thread.
+    pub fn stop_on_signals(&mut self) -> io::Result<()> {
+        let signals = Signals::register(&self.stop, self.poll.registry(), SIGNALS)?;
+        self.signals = Some(signals);
+        Ok(())
     }
 
     /// Serves until it is stopped. Then it sends what was accepted, and closes all connections.
@@ -141,7 +198,11 @@ impl Server {
         let mut next_check = Instant::now() + interval;
         while !self.stop.load(Ordering::Relaxed) {
             self.turn(app, &mut events, next_check)?;
-            self.accept(app);
+            self.net.add_adopted(app);
+            if let Some(mut listener) = self.listener.take() {
+                self.accept(app, &mut listener);
+                self.listener = Some(listener);
+            }
             if self.net.now() >= next_check {
                 self.catch_up(app, &mut events)?;
                 self.net.check_times(app);
@@ -149,7 +210,9 @@ impl Server {
             }
         }
         // From now on the kernel refuses new connections.
-        self.listener.close(self.poll.registry());
+        if let Some(mut listener) = self.listener.take() {
+            listener.close(self.poll.registry());
+        }
         app.stopping(&mut self.net);
         self.net.shut_down(app);
         let end = Instant::now() + self.net.limits().grace;
@@ -169,8 +232,8 @@ impl Server {
         self.net.begin_turn();
         for event in &*events {
             match event.token() {
-                LISTENER => self.listener.note(),
-                WAKER => {}
+                LISTENER => self.listener.iter_mut().for_each(Listener::note),
+                WAKER | SIGNALS => {}
                 Token(id) => self.net.note(ConnId(id as u64), event),
             }
         }
@@ -198,42 +261,46 @@ impl Server {
             return Duration::ZERO;
         }
         let now = Instant::now();
-        let due = [self.listener.next_timeout(now), app.next_timeout()];
+        let accept = self
+            .listener
+            .as_ref()
+            .and_then(|listener| listener.next_timeout(now));
+        let due = [accept, app.next_timeout()];
         due.into_iter()
             .flatten()
             .fold(deadline.saturating_duration_since(now), Duration::min)
     }
 
     /// Accepts clients. If sockets run out, silent clients lose theirs.
-    fn accept(&mut self, app: &mut impl App) {
+    fn accept(&mut self, app: &mut impl App, listener: &mut Listener) {
         for _ in 0..ACCEPTS_PER_TURN {
-            if !self.listener.is_due(self.net.now()) {
+            if !listener.is_due(self.net.now()) {
                 return;
             }
-            if !self.net.has_room() && !self.make_room(app) {
+            if !self.net.has_room() && !self.make_room(app, listener) {
                 return;
             }
-            match self.listener.accept() {
+            match listener.accept() {
                 // A socket that cannot be registered is closed, which its client sees.
                 Accepted::Client(stream) => drop(self.net.add(stream)),
-                Accepted::NoFiles if self.make_room(app) => {}
+                Accepted::NoFiles if self.make_room(app, listener) => {}
                 Accepted::Nobody | Accepted::NoFiles => return,
                 Accepted::Failed => {
-                    self.listener.pause(self.net.now());
+                    listener.pause(self.net.now());
                     return;
                 }
             }
         }
     }
 
-    fn make_room(&mut self, app: &mut impl App) -> bool {
-        if !self.listener.has_client() {
+    fn make_room(&mut self, app: &mut impl App, listener: &mut Listener) -> bool {
+        if !listener.has_client() {
             return false;
         }
         match self.net.close_silent(app) {
             Room::Made => return true,
             Room::NextTurn => {}
-            Room::None => self.listener.pause(self.net.now()),
+            Room::None => listener.pause(self.net.now()),
         }
         false
     }

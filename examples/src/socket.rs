@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use mio::event::Event;
@@ -42,6 +43,8 @@ pub struct Socket {
     /// What the kernel has not taken yet, in order.
     unsent: VecDeque<Bytes>,
     unsent_bytes: usize,
+    /// All bytes that [`push`](Self::push) has got.
+    pushed: u64,
 }
 
 impl Socket {
@@ -61,6 +64,7 @@ impl Socket {
             has_urgent: false,
             unsent: VecDeque::new(),
             unsent_bytes: 0,
+            pushed: 0,
         })
     }
 
@@ -85,9 +89,20 @@ impl Socket {
         self.unsent_bytes
     }
 
+    /// All bytes that [`push`](Self::push) has got.
+    pub fn pushed(&self) -> u64 {
+        self.pushed
+    }
+
+    /// Those of the pushed bytes that the kernel has taken.
+    pub fn sent(&self) -> u64 {
+        self.pushed - self.unsent_bytes as u64
+    }
+
     /// Queues `bytes` behind what is unsent. [`flush`](Self::flush) sends them.
     pub fn push(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
+            self.pushed += bytes.len() as u64;
             self.unsent_bytes += bytes.len();
             self.unsent.push_back(bytes);
         }
@@ -186,6 +201,11 @@ impl Socket {
     /// Whether the kernel has sent everything, after [`await_kernel`](Self::await_kernel).
     pub fn has_kernel_sent_all(&self) -> bool {
         is_ready(&self.stream, Ready::ToWrite)
+    }
+
+    /// Makes the end of the connection a reset, which the client takes for a failure.
+    pub fn reset_at_end(&self) -> io::Result<()> {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))
     }
 
     /// Tells the client that nothing more follows. It may still send.

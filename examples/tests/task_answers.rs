@@ -157,7 +157,7 @@ fn with_tasks(limits: Limits, client: impl FnOnce(std::net::SocketAddr, &Facts, 
         let running = scope.spawn(move || server.run(&mut app));
         let stop = in_process::StopOnDrop(stop);
         client(address, &facts, &|| {
-            (stop.0)();
+            stop.0.stop();
         });
         drop(stop);
         running.join().expect("no panic").expect("a clean end");

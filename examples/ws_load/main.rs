@@ -20,6 +20,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use examples::options::{Arguments, Stop};
+use examples::signals;
 use frames::Frames;
 
 /// All sockets are read once in this time. If the client slept until each message, the server's
@@ -79,8 +80,7 @@ fn parse(arguments: &mut Arguments) -> Result<Options, Stop> {
 
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let ended = Arc::new(AtomicBool::new(false));
-    let end = Arc::clone(&ended);
-    ctrlc::set_handler(move || end.store(true, Ordering::Relaxed))?;
+    signals::set_on_signals(&ended)?;
     let mut poll = Poll::new()?;
     let mut clients = Vec::new();
     let mut events = Events::with_capacity(1024);

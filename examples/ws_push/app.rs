@@ -256,9 +256,9 @@ impl<'pool> WsPush<'pool> {
     }
 
     fn answer(&self, net: &Net, request: &Request) -> Response {
-        if let Some(answer) =
-            monitor::answer_with(request, self.pool, net, |text| self.add_metrics(net, text))
-        {
+        if let Some(answer) = monitor::answer_with(request, self.pool, &net.counters(), |text| {
+            self.add_metrics(net, text);
+        }) {
             return answer;
         }
         match request.path() {

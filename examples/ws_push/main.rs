@@ -57,7 +57,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         eprintln!("ws_push: warning: with --allow-origin=* every page of the web may read and publish here");
     }
     let address = SocketAddr::new(options.bind, options.port);
-    let server = Server::bind(address, limits, options.origins.clone())
+    let mut server = Server::bind(address, limits, options.origins.clone())
         .map_err(|error| format!("cannot listen on {address}: {error}"))?;
     server
         .stop_on_signals()

@@ -54,7 +54,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         eprintln!("ws_stream: warning: with --allow-origin=* every page of the web may open WebSockets here");
     }
     let address = SocketAddr::new(options.bind, options.port);
-    let server = Server::bind(address, limits, options.origins.clone()).map_err(|error| {
+    let mut server = Server::bind(address, limits, options.origins.clone()).map_err(|error| {
         format!("cannot listen on {address}: {error}; --bind and --port choose another address")
     })?;
     server

@@ -17,6 +17,7 @@ pub struct Response {
     status: StatusCode,
     headers: Vec<(&'static str, Cow<'static, str>)>,
     body: Bytes,
+    has_report: bool,
 }
 
 /// What a request asks of the form of its answer.
@@ -29,6 +30,13 @@ pub(super) struct Form {
     pub(super) is_last: bool,
 }
 
+impl Form {
+    /// Whether an answer in parts is sent in chunks. Otherwise it ends with the connection.
+    pub(super) fn is_chunked(self) -> bool {
+        self.version == Version::Http11
+    }
+}
+
 impl Response {
     /// # Panics
     ///
@@ -38,6 +46,7 @@ impl Response {
             status: StatusCode::from_u16(status).expect("a status has three digits"),
             headers: Vec::new(),
             body: Bytes::new(),
+            has_report: false,
         }
     }
 
@@ -72,29 +81,24 @@ impl Response {
             .header("X-Content-Type-Options", "nosniff")
     }
 
+    /// Makes the library call [`App::sent`](crate::server::App::sent) when the kernel has all of it.
+    pub fn with_report(mut self) -> Self {
+        self.has_report = true;
+        self
+    }
+
+    pub fn has_report(&self) -> bool {
+        self.has_report
+    }
+
     pub fn status(&self) -> u16 {
         self.status.as_u16()
     }
 
     /// Queues the answer on the socket. `date` is the value of `Date`.
     pub(super) fn push_to(self, socket: &mut Socket, form: Form, date: &str) {
-        let mut text = String::with_capacity(256 + self.body.len().min(COPIED_BODY_MAX));
-        let reason = self.status.canonical_reason().unwrap_or_default();
-        write!(text, "HTTP/1.1 {} {reason}\r\n", self.status.as_str()).expect("a String takes everything");
-        for (name, value) in &self.headers {
-            push_line(&mut text, name, value);
-        }
-        push_line(&mut text, "Date", date);
-        if !self.has_no_body() {
-            push_line(&mut text, "Content-Length", &self.body.len().to_string());
-        }
-        if form.is_last {
-            push_line(&mut text, "Connection", "close");
-        } else if form.version == Version::Http10 {
-            push_line(&mut text, "Connection", "keep-alive");
-        }
-        text.push_str("\r\n");
-        let mut head = text.into_bytes();
+        let framing = (!self.has_no_body()).then(|| ("Content-Length", self.body.len().to_string()));
+        let mut head = self.head(form, date, framing, self.body.len().min(COPIED_BODY_MAX));
         // Thousands of answers may wait for a client: each keeps no more than it needs.
         head.shrink_to(head.len() + self.body.len().min(COPIED_BODY_MAX));
         if form.is_head || self.has_no_body() {
@@ -106,6 +110,35 @@ impl Response {
             socket.push(head.into());
             socket.push(self.body);
         }
+    }
+
+    /// Queues the head of an answer in parts on the socket.
+    pub(super) fn push_head_to(self, socket: &mut Socket, form: Form, date: &str) {
+        let framing = form
+            .is_chunked()
+            .then(|| ("Transfer-Encoding", "chunked".to_owned()));
+        socket.push(self.head(form, date, framing, 0).into());
+    }
+
+    /// The bytes of the head, with room for `more`.
+    fn head(&self, form: Form, date: &str, framing: Option<(&str, String)>, more: usize) -> Vec<u8> {
+        let mut text = String::with_capacity(256 + more);
+        let reason = self.status.canonical_reason().unwrap_or_default();
+        write!(text, "HTTP/1.1 {} {reason}\r\n", self.status.as_str()).expect("a String takes everything");
+        for (name, value) in &self.headers {
+            push_line(&mut text, name, value);
+        }
+        push_line(&mut text, "Date", date);
+        if let Some((name, value)) = framing {
+            push_line(&mut text, name, &value);
+        }
+        if form.is_last {
+            push_line(&mut text, "Connection", "close");
+        } else if form.version == Version::Http10 {
+            push_line(&mut text, "Connection", "keep-alive");
+        }
+        text.push_str("\r\n");
+        text.into_bytes()
     }
 
     /// Whether answers of this status never have a body (RFC 9110, section 6.4.1).

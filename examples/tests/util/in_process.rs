@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use examples::limits::Limits;
 use examples::origin::AllowedOrigins;
-use examples::server::{App, Server};
+use examples::server::{App, Server, Stopper};
 
 /// Runs a server for as long as `client` takes.
 pub fn serve(limits: Limits, mut app: impl App + Send, client: impl FnOnce(SocketAddr)) {
@@ -26,11 +26,11 @@ pub fn serve(limits: Limits, mut app: impl App + Send, client: impl FnOnce(Socke
     });
 }
 
-pub struct StopOnDrop<F: Fn() -> bool>(pub F);
+pub struct StopOnDrop(pub Stopper);
 
-impl<F: Fn() -> bool> Drop for StopOnDrop<F> {
+impl Drop for StopOnDrop {
     fn drop(&mut self) {
-        (self.0)();
+        self.0.stop();
     }
 }
 

@@ -1,0 +1,299 @@
+//! The answers that a connection still has to give, in the order of their requests.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::CONTINUE;
+use super::request::Version;
+use super::response::{Form, Response};
+use crate::socket::Socket;
+
+/// Places of the queue that an idle connection keeps.
+const KEPT_PLACES: usize = 8;
+
+const LINE_END: &[u8] = b"\r\n";
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    /// Requests that the app has got and not answered to the end, oldest first.
+    owed: VecDeque<Owed>,
+    /// What the app wants to hear of, oldest first.
+    reports: VecDeque<Report>,
+    /// Why the connection ends although answers are missing.
+    cut: Option<Cut>,
+}
+
+#[derive(Debug)]
+struct Owed {
+    number: u64,
+    form: Form,
+    since: Instant,
+    answer: Answer,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Pending,
+    Whole(Response),
+    Parts(Parts),
+}
+
+/// An answer that the app gives in parts.
+#[derive(Debug)]
+struct Parts {
+    /// None once the socket has it.
+    head: Option<Response>,
+    /// Parts that wait for the answers before this one.
+    waiting: Vec<Bytes>,
+    is_ended: bool,
+}
+
+/// The app hears of request `number` when the kernel has all bytes up to `position`.
+#[derive(Debug)]
+struct Report {
+    number: u64,
+    position: u64,
+}
+
+/// How the connection ends within an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// The client sees that the last chunk is missing.
+    MissingChunk,
+    /// The answer ends with the connection. Only a reset shows that it is not whole.
+    Reset,
+}
+
+impl Answers {
+    pub(super) fn push(&mut self, number: u64, form: Form, now: Instant) {
+        self.owed.push_back(Owed {
+            number,
+            form,
+            since: now,
+            answer: Answer::Pending,
+        });
+    }
+
+    /// Whether every answer has left, and the app has heard of all that it wants to hear of.
+    pub(super) fn is_empty(&self) -> bool {
+        self.owed.is_empty() && self.reports.is_empty()
+    }
+
+    /// Whether answers have to be given, to their ends.
+    pub(super) fn is_owing(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.owed.len()
+    }
+
+    /// Whether nothing of the answer to request `number` was given.
+    pub(super) fn is_pending(&self, number: u64) -> bool {
+        let mut owed = self.owed.iter();
+        owed.any(|owed| owed.number == number && matches!(owed.answer, Answer::Pending))
+    }
+
+    /// Whether the answer to request `number` is the next one that leaves.
+    pub(super) fn is_next(&self, number: u64) -> bool {
+        self.owed.front().is_some_and(|owed| owed.number == number)
+    }
+
+    pub(super) fn cut(&self) -> Option<Cut> {
+        self.cut
+    }
+
+    /// From now on the answer to request `number` is awaited.
+    pub(super) fn await_answer(&mut self, number: u64, now: Instant) {
+        if let Some(owed) = self.find(number) {
+            owed.since = now;
+        }
+    }
+
+    /// The connection closes after the answer to request `number`, or to the newest one.
+    pub(super) fn end_after(&mut self, number: Option<u64>) {
+        let last = match number {
+            Some(number) => self.find(number),
+            None => self.owed.back_mut(),
+        };
+        if let Some(owed) = last {
+            owed.form.is_last = true;
+        }
+    }
+
+    /// The next answer, if it is pending: its request, and since when it is.
+    pub(super) fn next_pending(&self) -> Option<(u64, Instant)> {
+        let owed = self.owed.front()?;
+        matches!(owed.answer, Answer::Pending).then_some((owed.number, owed.since))
+    }
+
+    /// Answers request `number`. If parts of another answer have left, that one is cut off.
+    pub(super) fn answer(&mut self, number: u64, response: Response) {
+        let Some(owed) = self.find(number) else {
+            return;
+        };
+        match &owed.answer {
+            Answer::Parts(parts) if parts.head.is_none() => {
+                let is_chunked = owed.form.is_chunked();
+                self.cut = Some(if is_chunked { Cut::MissingChunk } else { Cut::Reset });
+            }
+            _ => owed.answer = Answer::Whole(response),
+        }
+    }
+
+    /// Begins an answer in parts, and returns its form. None if request `number` has an answer. If the
+    /// client does not know chunks, the answer ends with the connection.
+    pub(super) fn begin(&mut self, number: u64, head: Response) -> Option<Form> {
+        let owed = self.find(number)?;
+        if !matches!(owed.answer, Answer::Pending) {
+            return None;
+        }
+        owed.form.is_last |= !owed.form.is_chunked();
+        owed.answer = Answer::Parts(Parts {
+            head: Some(head),
+            waiting: Vec::new(),
+            is_ended: false,
+        });
+        Some(owed.form)
+    }
+
+    /// Adds a part. False if request `number` has no answer in parts.
+    pub(super) fn add_part(&mut self, number: u64, part: Bytes) -> bool {
+        let Some(parts) = self.parts(number) else {
+            return false;
+        };
+        parts.waiting.push(part);
+        true
+    }
+
+    /// Ends an answer in parts.
+    pub(super) fn end_parts(&mut self, number: u64) {
+        if let Some(parts) = self.parts(number) {
+            parts.is_ended = true;
+        }
+    }
+
+    /// Gives all answers whose turn has come to the socket.
+    pub(super) fn advance(&mut self, socket: &mut Socket, date: &str) {
+        while self.cut.is_none()
+            && let Some(owed) = self.owed.front_mut()
+        {
+            let form = owed.form;
+            let has_report = match &mut owed.answer {
+                Answer::Pending => return,
+                Answer::Whole(response) => {
+                    let response = std::mem::replace(response, Response::new(200));
+                    let has_report = response.has_report();
+                    response.push_to(socket, form, date);
+                    has_report
+                }
+                Answer::Parts(parts) => {
+                    let has_news = parts.advance(socket, form, date);
+                    if !parts.is_ended {
+                        let number = owed.number;
+                        if has_news {
+                            self.report(number, socket);
+                        }
+                        return;
+                    }
+                    // Nothing can follow an answer that ends with its connection.
+                    if !form.is_chunked() {
+                        self.owed.truncate(1);
+                    }
+                    true
+                }
+            };
+            let number = self.owed.pop_front().map_or(0, |owed| owed.number);
+            if has_report {
+                self.report(number, socket);
+            }
+        }
+    }
+
+    fn report(&mut self, number: u64, socket: &Socket) {
+        let position = socket.pushed();
+        match self.reports.back_mut().filter(|report| report.number == number) {
+            Some(report) => report.position = position,
+            None => self.reports.push_back(Report { number, position }),
+        }
+    }
+
+    /// The next request of whose answer the kernel has everything that was given so far.
+    pub(super) fn take_report(&mut self, socket: &Socket) -> Option<u64> {
+        let report = self.reports.front()?;
+        if report.position > socket.sent() {
+            return None;
+        }
+        self.reports.pop_front().map(|report| report.number)
+    }
+
+    /// Sends something that every client ignores. A client that has closed its socket answers it
+    /// with a reset; one that only sends no more goes on waiting.
+    pub(super) fn probe(&self, socket: &mut Socket) {
+        let Some(owed) = self.owed.front() else {
+            return;
+        };
+        match &owed.answer {
+            Answer::Pending if owed.form.version == Version::Http11 => {
+                socket.push(Bytes::from_static(CONTINUE));
+            }
+            // A leading zero of the next chunk's size.
+            Answer::Parts(parts) if parts.head.is_none() && owed.form.is_chunked() => {
+                socket.push(Bytes::from_static(b"0"));
+            }
+            _ => {}
+        }
+    }
+
+    /// Gives memory back that is not used now.
+    pub(super) fn shrink(&mut self) {
+        if self.owed.is_empty() && self.owed.capacity() > KEPT_PLACES {
+            self.owed = VecDeque::new();
+        }
+        if self.reports.is_empty() && self.reports.capacity() > KEPT_PLACES {
+            self.reports = VecDeque::new();
+        }
+    }
+
+    fn find(&mut self, number: u64) -> Option<&mut Owed> {
+        self.owed.iter_mut().find(|owed| owed.number == number)
+    }
+
+    fn parts(&mut self, number: u64) -> Option<&mut Parts> {
+        match &mut self.find(number)?.answer {
+            Answer::Parts(parts) if !parts.is_ended => Some(parts),
+            _ => None,
+        }
+    }
+}
+
+impl Parts {
+    /// Gives what waits to the socket. False if nothing was new.
+    fn advance(&mut self, socket: &mut Socket, form: Form, date: &str) -> bool {
+        let mut has_news = false;
+        if let Some(head) = self.head.take() {
+            head.push_head_to(socket, form, date);
+        }
+        for part in self.waiting.drain(..) {
+            has_news = true;
+            // An empty chunk would be the last one.
+            if form.is_head || part.is_empty() {
+                continue;
+            }
+            if form.is_chunked() {
+                socket.push(format!("{:x}\r\n", part.len()).into());
+                socket.push(part);
+                socket.push(Bytes::from_static(LINE_END));
+            } else {
+                socket.push(part);
+            }
+        }
+        if self.is_ended && form.is_chunked() && !form.is_head {
+            socket.push(Bytes::from_static(LAST_CHUNK));
+        }
+        has_news
+    }
+}

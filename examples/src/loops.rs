@@ -1,0 +1,86 @@
+//! Several loops, each on a thread.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use crate::net::NetCounters;
+use crate::server::{Server, Stopper};
+
+/// Runs `serve` for each server, with its number, until all have ended: the first one on this
+/// thread, the others on threads of their own. When one ends, all stop. Returns the sum of the
+/// results.
+pub fn run<S>(servers: Vec<Server>, serve: S) -> io::Result<usize>
+where
+    S: Fn(usize, Server) -> io::Result<usize> + Sync,
+{
+    let stoppers: Vec<_> = servers.iter().map(Server::stopper).collect();
+    let (serve, stoppers) = (&serve, &stoppers);
+    let serve_and_stop = move |number, server| {
+        // Also if `serve` panics.
+        let _stop = StopAll(stoppers);
+        serve(number, server)
+    };
+    thread::scope(|scope| {
+        let mut servers = servers.into_iter().enumerate();
+        let first = servers.next();
+        let mut threads = Vec::new();
+        for (number, server) in servers {
+            let name = format!("loop-{number}");
+            let thread = thread::Builder::new().name(name);
+            match thread.spawn_scoped(scope, move || serve_and_stop(number, server)) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    drop(StopAll(stoppers));
+                    return Err(error);
+                }
+            }
+        }
+        let mut result = first.map_or(Ok(0), |(number, server)| serve_and_stop(number, server));
+        for thread in threads {
+            let other = thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            result = result.and_then(|sum| Ok(sum + other?));
+        }
+        result
+    })
+}
+
+struct StopAll<'a>(&'a [Stopper]);
+
+impl Drop for StopAll<'_> {
+    fn drop(&mut self) {
+        self.0.iter().for_each(Stopper::stop);
+    }
+}
+
+/// The counters of several loops. Each loop publishes its own; any thread may read them.
+#[derive(Debug, Clone)]
+pub struct LoopCounters(Arc<[Mutex<NetCounters>]>);
+
+impl LoopCounters {
+    pub fn new(loops: usize) -> Self {
+        Self((0..loops).map(|_| Mutex::default()).collect())
+    }
+
+    /// Publishes the counters of loop `number`.
+    pub fn publish(&self, number: usize, counters: NetCounters) {
+        *self.0[number].lock().unwrap_or_else(PoisonError::into_inner) = counters;
+    }
+
+    /// The counters of each loop, as they were last published.
+    pub fn all(&self) -> Vec<NetCounters> {
+        let lock = |counters: &Mutex<NetCounters>| *counters.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.iter().map(lock).collect()
+    }
+
+    /// The sum of them.
+    pub fn total(&self) -> NetCounters {
+        let mut total = NetCounters::default();
+        for counters in self.all() {
+            total += counters;
+        }
+        total
+    }
+}
