@@ -45,10 +45,10 @@ impl<'pool> HttpCrc<'pool> {
             files: page::files(),
             tasks: BTreeMap::new(),
             cost: Cost::new(options.work),
-            threads: options.threads,
+            threads: options.workers.threads,
             max_body: options.max_body,
             work: options.work,
-            grace: options.grace,
+            grace: options.listen.grace,
             finish_at: None,
         }
     }

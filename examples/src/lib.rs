@@ -17,7 +17,7 @@
 //! | [`assets`], [`query`], [`failure`] | the files of a page, the numbers in a query, answers for tasks that fail |
 //! | [`monitor`] | `/dump`, `/dump.json` and `/metrics` |
 //! | [`signals`] | Ctrl-C |
-//! | [`options`] | the command line, and the exit codes |
+//! | [`options`], [`program`] | the command line, and the exit codes; what every `main` does |
 
 #![allow(
     clippy::missing_errors_doc,
@@ -38,6 +38,7 @@ pub mod net;
 pub mod options;
 pub mod origin;
 pub mod payload;
+pub mod program;
 pub mod query;
 pub mod ready;
 pub mod send_queues;

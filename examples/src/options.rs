@@ -1,8 +1,11 @@
 //! The command line of the examples: options with ranges, errors that name the option, and the
 //! exit codes.
 //!
-//! A program calls [`main`] with its help text, a function that parses and one that runs. The help
-//! text lists one option a line, so the names that a misspelt option is compared with come from it.
+//! A program implements [`Options`] and calls [`main`]. Options that several servers have are in
+//! [`common`]; a program says which groups of them it has. The help text lists one option a line,
+//! so the names that a misspelt option is compared with come from it.
+
+pub mod common;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -30,15 +33,38 @@ pub enum Stop {
     BadOption(String),
 }
 
+/// The options of one program. Their defaults are those of `Default`.
+pub trait Options: Default {
+    /// What the program does, and an empty line below it.
+    const ABOUT: &str;
+    /// The help text of the options that only this program has.
+    const OWN: &str;
+    const EXIT_CODES: &str = common::EXIT_CODES;
+
+    /// Reads the value of an option that is in no group. An option that the program does not have
+    /// is [`Arguments::unknown`].
+    fn read(&mut self, name: &str, arguments: &mut Arguments) -> Result<(), Stop>;
+
+    /// The groups of options that the program shares with others.
+    fn groups(&mut self) -> Vec<&mut dyn Group> {
+        Vec::new()
+    }
+}
+
+/// Options that several programs have.
+pub trait Group {
+    /// Their help text, with ranges and defaults.
+    fn help(&self) -> String;
+
+    /// Reads the value of an option. False if it is not in this group.
+    fn read(&mut self, name: &str, arguments: &mut Arguments) -> Result<bool, Stop>;
+}
+
 /// Parses the options and runs the program. Prints the help text, or `NAME: error` on stderr.
 /// Returns 0 for success, 1 if `run` has failed and 2 if the options are wrong.
-pub fn main<O>(
-    name: &str,
-    help: &'static str,
-    parse: impl FnOnce(&mut Arguments) -> Result<O, Stop>,
-    run: impl FnOnce(&O) -> Result<(), Box<dyn Error>>,
-) -> ExitCode {
-    let mut arguments = Arguments::new(help, lexopt::Parser::from_env());
+pub fn main<O: Options>(name: &str, run: impl FnOnce(&O) -> Result<(), Box<dyn Error>>) -> ExitCode {
+    let help = help::<O>(name);
+    let mut arguments = Arguments::new(&help, lexopt::Parser::from_env());
     let (outcome, failure) = match parse(&mut arguments) {
         Ok(options) => (run(&options), ExitCode::FAILURE),
         Err(Stop::Help) => {
@@ -57,20 +83,49 @@ pub fn main<O>(
     }
 }
 
+fn help<O: Options>(name: &str) -> String {
+    let mut help = format!("{}\nUsage: {name} [options]\n\n{}", O::ABOUT, O::OWN);
+    let mut options = O::default();
+    let groups = options.groups();
+    if !groups.is_empty() {
+        if !O::OWN.is_empty() {
+            help += "\n";
+        }
+        help += "Options that the example servers share:\n\n";
+    }
+    help.extend(groups.iter().map(|group| group.help()));
+    help + "  --help                 this text\n\n" + O::EXIT_CODES
+}
+
+fn parse<O: Options>(arguments: &mut Arguments) -> Result<O, Stop> {
+    let mut options = O::default();
+    while let Some(name) = arguments.next_name()? {
+        let mut is_shared = false;
+        for group in options.groups() {
+            is_shared = is_shared || group.read(&name, arguments)?;
+        }
+        if !is_shared {
+            options.read(&name, arguments)?;
+        }
+    }
+    Ok(options)
+}
+
 /// The arguments of the command line, read one option at a time.
 #[derive(Debug)]
 pub struct Arguments {
     parser: lexopt::Parser,
-    help: &'static str,
+    /// Names every option.
+    help: String,
     /// The option that was read last, with its dashes.
     option: String,
 }
 
 impl Arguments {
-    fn new(help: &'static str, parser: lexopt::Parser) -> Self {
+    fn new(help: &str, parser: lexopt::Parser) -> Self {
         Self {
             parser,
-            help,
+            help: help.to_owned(),
             option: String::new(),
         }
     }
@@ -228,21 +283,55 @@ fn distance(from: &str, to: &str) -> usize {
 mod tests {
     use super::*;
 
-    const HELP: &str = "  --port N  the port\n  --threads N  workers\n  --verbose  more\n  --help  this\n";
+    /// Options of a program, alone and in a group.
+    #[derive(Debug, Default, PartialEq)]
+    struct Few {
+        port: Port,
+        threads: usize,
+        verbose: bool,
+    }
 
-    /// Reads `--port N`, `--threads N` and `--verbose` the way a program does.
-    fn parse(words: &[&str]) -> Result<(u16, usize, bool), Stop> {
-        let mut arguments = Arguments::new(HELP, lexopt::Parser::from_args(words));
-        let mut options = (0, 1, false);
-        while let Some(name) = arguments.next_name()? {
-            match name.as_str() {
-                "port" => options.0 = arguments.number(0..=u16::MAX)?,
-                "threads" => options.1 = arguments.number(1..=1024)?,
-                "verbose" => options.2 = true,
+    #[derive(Debug, Default, PartialEq)]
+    struct Port(u16);
+
+    impl Group for Port {
+        fn help(&self) -> String {
+            "  --port N               the port\n".to_owned()
+        }
+
+        fn read(&mut self, name: &str, arguments: &mut Arguments) -> Result<bool, Stop> {
+            match name {
+                "port" => self.0 = arguments.number(0..=u16::MAX)?,
+                _ => return Ok(false),
+            }
+            Ok(true)
+        }
+    }
+
+    impl Options for Few {
+        const ABOUT: &str = "Does little.\n";
+        const OWN: &str = "  --threads N            workers\n  --verbose              more\n";
+        const EXIT_CODES: &str = "Exit codes: 0.\n";
+
+        fn read(&mut self, name: &str, arguments: &mut Arguments) -> Result<(), Stop> {
+            match name {
+                "threads" => self.threads = arguments.number(1..=1024)?,
+                "verbose" => self.verbose = true,
                 _ => return Err(arguments.unknown()),
             }
+            Ok(())
         }
-        Ok(options)
+
+        fn groups(&mut self) -> Vec<&mut dyn Group> {
+            vec![&mut self.port]
+        }
+    }
+
+    fn parse(words: &[&str]) -> Result<Few, Stop> {
+        super::parse(&mut Arguments::new(
+            &help::<Few>("few"),
+            lexopt::Parser::from_args(words),
+        ))
     }
 
     fn error(words: &[&str]) -> String {
@@ -253,10 +342,35 @@ mod tests {
     }
 
     #[test]
+    fn the_help_text_lists_own_and_shared_options() {
+        let expected = "\
+Does little.
+
+Usage: few [options]
+
+  --threads N            workers
+  --verbose              more
+
+Options that the example servers share:
+
+  --port N               the port
+  --help                 this text
+
+Exit codes: 0.
+";
+        assert_eq!(help::<Few>("few"), expected);
+    }
+
+    #[test]
     fn good_options_are_read_in_both_spellings() {
         let options = parse(&["--port=7", "--threads", "3", "--verbose"]).expect("good options");
-        assert_eq!(options, (7, 3, true));
-        assert_eq!(parse(&["--port=65535"]).expect("the largest").0, 65_535);
+        let expected = Few {
+            port: Port(7),
+            threads: 3,
+            verbose: true,
+        };
+        assert_eq!(options, expected);
+        assert_eq!(parse(&["--port=65535"]).expect("the largest").port.0, 65_535);
         assert!(matches!(parse(&["--help"]), Err(Stop::Help)));
         assert!(matches!(parse(&["-h"]), Err(Stop::Help)));
     }
@@ -284,7 +398,7 @@ mod tests {
     #[test]
     fn bytes_may_have_a_unit() {
         let bytes = |value: &str| {
-            let mut arguments = Arguments::new(HELP, lexopt::Parser::from_args(["--max-body", value]));
+            let mut arguments = Arguments::new("", lexopt::Parser::from_args(["--max-body", value]));
             arguments.next_name().expect("an option");
             arguments.bytes(1..=8 << 30)
         };

@@ -12,27 +12,11 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use examples::options::{Arguments, Stop};
+use examples::options::{self, Arguments, Stop};
 use moored::PoolDump;
 
 use baseline::Resources;
 use load::round::{ENDS, Setup};
-
-const HELP: &str = "\
-Runs a pool under random load and checks its guarantees.
-
-Usage: stress [options]
-
-  --seconds N   how long to run, 1 to 604800 [10]
-  --seed N      seed of the random numbers, 0 to 18446744073709551615; the same seed
-                gives the same calls, as far as threads allow [random]
-  --threads N   workers of the pool, 1 to 1024 [4]
-  --services N  loops, each on a thread of its own, 1 to 1024 [3]
-  --help        this text
-
-Exit codes: 0 if every check has passed, 1 if one has failed or after another error,
-2 for bad options.
-";
 
 /// How many calls a loop makes in a round: about a second. Each round has a new pool, and another end.
 const ACTS: u64 = 50_000;
@@ -45,26 +29,43 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    examples::options::main("stress", HELP, parse, check)
+    examples::options::main("stress", check)
 }
 
-fn parse(arguments: &mut Arguments) -> Result<Options, Stop> {
-    let mut options = Options {
-        duration: Duration::from_secs(10),
-        seed: fastrand::u64(..1_000_000),
-        threads: 4,
-        services: 3,
-    };
-    while let Some(name) = arguments.next_name()? {
-        match name.as_str() {
-            "seconds" => options.duration = arguments.seconds(1..=604_800)?,
-            "seed" => options.seed = arguments.number(0..=u64::MAX)?,
-            "threads" => options.threads = arguments.number(1..=1024)?,
-            "services" => options.services = arguments.number(1..=1024)?,
-            _ => return Err(arguments.unknown()),
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            duration: Duration::from_secs(10),
+            seed: fastrand::u64(..1_000_000),
+            threads: 4,
+            services: 3,
         }
     }
-    Ok(options)
+}
+
+impl options::Options for Options {
+    const ABOUT: &str = "Runs a pool under random load and checks its guarantees.\n";
+    const OWN: &str = "  --seconds N            how long to run, 1 to 604800 [10]
+  --seed N               seed of the random numbers, 0 to 18446744073709551615; the same seed
+                         gives the same calls, as far as threads allow [random]
+  --threads N            workers of the pool, 1 to 1024 [4]
+  --services N           loops, each on a thread of its own, 1 to 1024 [3]
+";
+    const EXIT_CODES: &str = "\
+Exit codes: 0 if every check has passed, 1 if one has failed or after another error,
+2 for bad options.
+";
+
+    fn read(&mut self, name: &str, arguments: &mut Arguments) -> Result<(), Stop> {
+        match name {
+            "seconds" => self.duration = arguments.seconds(1..=604_800)?,
+            "seed" => self.seed = arguments.number(0..=u64::MAX)?,
+            "threads" => self.threads = arguments.number(1..=1024)?,
+            "services" => self.services = arguments.number(1..=1024)?,
+            _ => return Err(arguments.unknown()),
+        }
+        Ok(())
+    }
 }
 
 /// Runs and prints the verdict. A failed check is an error.

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
-use examples::options::{Arguments, Stop};
+use examples::options::{self, Arguments, Stop};
 use examples::signals;
 use frames::Frames;
 
@@ -33,21 +33,6 @@ const GLANCE: Duration = Duration::from_millis(100);
 /// The longest answer to the handshake.
 const HEAD_MAX: usize = 16 * 1024;
 
-const HELP: &str = "\
-Reads the streams of ws_stream, checks and counts them.
-
-Usage: ws_load [options]
-
-  --addr ADDRESS  of the server, an IP address and a port [127.0.0.1:7681]
-  --clients N     WebSockets to open, 1 to 1000000 [100]
-  --seconds N     how long to count, 1 to 604800; Ctrl-C ends it sooner [5]
-  --size N        bytes of a message, 8 to 4194304 [1024]
-  --help          this text
-
-Exit codes: 0 if every stream was complete, 1 if a check has failed or after another
-error, 2 for bad options.
-";
-
 struct Options {
     addr: SocketAddr,
     clients: usize,
@@ -56,26 +41,42 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    examples::options::main("ws_load", HELP, parse, run)
+    examples::options::main("ws_load", run)
 }
 
-fn parse(arguments: &mut Arguments) -> Result<Options, Stop> {
-    let mut options = Options {
-        addr: SocketAddr::from(([127, 0, 0, 1], 7681)),
-        clients: 100,
-        duration: Duration::from_secs(5),
-        size: 1024,
-    };
-    while let Some(name) = arguments.next_name()? {
-        match name.as_str() {
-            "addr" => options.addr = arguments.socket_address()?,
-            "clients" => options.clients = arguments.number(1..=1_000_000)?,
-            "seconds" => options.duration = arguments.seconds(1..=604_800)?,
-            "size" => options.size = arguments.number(8..=4 << 20)?,
-            _ => return Err(arguments.unknown()),
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            addr: SocketAddr::from(([127, 0, 0, 1], 7681)),
+            clients: 100,
+            duration: Duration::from_secs(5),
+            size: 1024,
         }
     }
-    Ok(options)
+}
+
+impl options::Options for Options {
+    const ABOUT: &str = "Reads the streams of ws_stream, checks and counts them.\n";
+    const OWN: &str = "  --addr ADDRESS         of the server, an IP address and a port [127.0.0.1:7681]
+  --clients N            WebSockets to open, 1 to 1000000 [100]
+  --seconds N            how long to count, 1 to 604800; Ctrl-C ends it sooner [5]
+  --size N               bytes of a message, 8 to 4194304 [1024]
+";
+    const EXIT_CODES: &str = "\
+Exit codes: 0 if every stream was complete, 1 if a check has failed or after another
+error, 2 for bad options.
+";
+
+    fn read(&mut self, name: &str, arguments: &mut Arguments) -> Result<(), Stop> {
+        match name {
+            "addr" => self.addr = arguments.socket_address()?,
+            "clients" => self.clients = arguments.number(1..=1_000_000)?,
+            "seconds" => self.duration = arguments.seconds(1..=604_800)?,
+            "size" => self.size = arguments.number(8..=4 << 20)?,
+            _ => return Err(arguments.unknown()),
+        }
+        Ok(())
+    }
 }
 
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {

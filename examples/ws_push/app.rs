@@ -84,9 +84,9 @@ impl<'pool> WsPush<'pool> {
             files: page::files(),
             clients: HashMap::new(),
             queue_limit: options.queue_limit,
-            max_connections: options.max_connections,
+            max_connections: options.listen.max_connections,
             max_message: options.max_message,
-            origins: options.origins.clone(),
+            origins: options.origins.allowed.clone(),
             counters: Counters::default(),
             report: options.report.map(Report::new),
         })

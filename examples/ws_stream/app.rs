@@ -56,8 +56,8 @@ impl<'pool> WsStream<'pool> {
             files: page::files(),
             unread: HashMap::new(),
             sent: Vec::new(),
-            max_connections: options.max_connections,
-            max_queue_depth: options.max_queue_depth,
+            max_connections: options.listen.max_connections,
+            max_queue_depth: options.workers.max_queue_depth,
         }
     }
 
