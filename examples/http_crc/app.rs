@@ -1,11 +1,12 @@
 //! What happens to a request, and to a task.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use examples::assets::Asset;
 use examples::http::{Piece, Request, Response, Route};
 use examples::net::Net;
+use examples::page;
+use examples::page::Page;
 use examples::server::{App, Server};
 use examples::{failure, monitor};
 use http::Method;
@@ -13,7 +14,6 @@ use moored::{ConnId, EnqueueError, Service, TaskId, TaskOptions, TaskStatus, Thr
 
 use crate::job::{Form, Job, Origin};
 use crate::options::Options;
-use crate::page;
 use crate::retry::Cost;
 
 /// One step of a task.
@@ -24,8 +24,7 @@ const FAST_BODY_BYTES: usize = 64 * 1024;
 pub struct HttpCrc<'pool> {
     pool: &'pool ThreadPool,
     service: Service<Job>,
-    /// The page's files by their paths.
-    files: HashMap<&'static str, Asset>,
+    page: Page,
     /// The tasks of the requests that have no answer yet.
     tasks: BTreeMap<(ConnId, u64), TaskId>,
     cost: Cost,
@@ -42,7 +41,7 @@ impl<'pool> HttpCrc<'pool> {
         Self {
             pool,
             service: pool.service(server.waker()),
-            files: page::files(),
+            page: page!["page.css", "page.html", "page.js"],
             tasks: BTreeMap::new(),
             cost: Cost::new(options.work),
             threads: options.workers.threads,
@@ -150,11 +149,9 @@ impl<'pool> HttpCrc<'pool> {
         if let Some(answer) = monitor::answer(request, self.pool, net) {
             return answer;
         }
-        match self.files.get(request.path()) {
-            Some(file) => file.answer(request),
-            // `route` lets no other path through.
-            None => Response::text(404, self.not_found()),
-        }
+        // `route` lets no other path through.
+        let file = self.page.answer(request);
+        file.unwrap_or_else(|| Response::text(404, self.not_found()))
     }
 }
 
@@ -164,8 +161,7 @@ impl App for HttpCrc<'_> {
             "/" => Some(Route::get_and_post(self.max_body).in_pieces(PIECE_BYTES)),
             "/crc" => Some(Route::post(self.max_body).in_pieces(PIECE_BYTES)),
             "/fast" => Some(Route::get_and_post(FAST_BODY_BYTES)),
-            _ if self.files.contains_key(path) => Some(Route::get()),
-            _ => monitor::route(path),
+            _ => self.page.route(path).or_else(|| monitor::route(path)),
         }
     }
 

@@ -16,7 +16,6 @@
 mod app;
 mod job;
 mod options;
-mod page;
 mod retry;
 
 use std::error::Error;

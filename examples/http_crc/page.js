@@ -1,8 +1,8 @@
-// The uploads: one request for each file. The pool: its dump, twice a second.
+// The uploads: one request for each file.
 
-const byId = (id) => document.getElementById(id);
-
-// ---- Uploads --------------------------------------------------------------------------------
+import { byId, bytes, make } from "./dom.js";
+import "./pool.js";
+import { server } from "./server.js";
 
 // A browser opens six connections to a server. One is left for the dump.
 const AT_ONCE = 5;
@@ -26,24 +26,13 @@ class Upload {
     this.body = body;
     this.size = body.size;
     this.attempts = 0;
-    this.item = document.createElement("li");
-    const title = document.createElement("span");
-    title.className = "name";
-    title.title = name;
-    const size = document.createElement("small");
-    size.textContent = bytes(this.size);
-    title.append(name, size);
-    this.output = document.createElement("output");
     // The summary announces the end. An announcement for each step would be noise.
-    this.output.setAttribute("aria-live", "off");
-    this.button = document.createElement("button");
-    this.button.type = "button";
-    this.button.textContent = "✕";
-    this.button.setAttribute("aria-label", `Cancel ${name}`);
+    this.output = make("output", { ariaLive: "off" });
+    this.button = make("button", { type: "button", textContent: "✕", ariaLabel: `Cancel ${name}` });
     this.button.addEventListener("click", () => this.cancel());
-    this.progress = document.createElement("progress");
-    this.progress.setAttribute("aria-label", name);
-    this.item.append(title, this.output, this.button, this.progress);
+    this.progress = make("progress", { ariaLabel: name });
+    const title = make("span", { className: "name", title: name }, name, make("small", {}, bytes(this.size)));
+    this.item = make("li", {}, title, this.output, this.button, this.progress);
     byId("uploads").append(this.item);
     uploads.add(this);
     this.wait("waiting");
@@ -94,9 +83,7 @@ class Upload {
       this.show("failed", this.progress.value, `${request.status} ${request.responseText.trim()}`);
       return;
     }
-    const digest = document.createElement("code");
-    digest.textContent = JSON.parse(request.responseText).crc32;
-    this.show("done", 1, digest);
+    this.show("done", 1, make("code", {}, JSON.parse(request.responseText).crc32));
   }
 
   // Closing the connection is all it takes: the server stops the task.
@@ -150,13 +137,6 @@ function summarize() {
   byId("clear").disabled = uploads.size === open;
 }
 
-function bytes(count) {
-  const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
-  const unit = Math.min(Math.floor(Math.log2(Math.max(count, 1)) / 10), units.length - 1);
-  const value = count / 1024 ** unit;
-  return `${Number.isInteger(value) ? value : value.toFixed(1)} ${units[unit]}`;
-}
-
 const drop = byId("drop");
 for (const event of ["dragover", "dragenter"]) {
   drop.addEventListener(event, (dragged) => {
@@ -187,87 +167,5 @@ byId("clear").addEventListener("click", () => {
   summarize();
 });
 
-// ---- The pool -------------------------------------------------------------------------------
-
-const ROWS = 50;
-let last = null;
-
-function span(us) {
-  if (us < 10_000) return `${us} µs`;
-  if (us < 10_000_000) return `${Math.round(us / 1000)} ms`;
-  return `${Math.round(us / 1_000_000)} s`;
-}
-
-function cell(content, className = "") {
-  const cell = document.createElement("td");
-  cell.className = className;
-  cell.append(content);
-  return cell;
-}
-
-// Where a task is: in the same words as the counts.
-function state({ status, worker }) {
-  if (status === "syncing") return ["parked", "parked"];
-  if (["finished", "stopped", "panicked"].includes(status)) return ["ended", status];
-  return worker === null ? ["waiting", "waiting"] : ["on-worker", `on worker ${worker}`];
-}
-
-function row(task) {
-  const row = document.createElement("tr");
-  const dot = document.createElement("span");
-  const [kind, text] = state(task);
-  dot.className = `dot ${kind}`;
-  const status = document.createElement("span");
-  status.append(dot, text);
-  row.append(
-    cell(task.id),
-    cell(task.name ?? "–"),
-    cell(status),
-    cell(String(task.connection ?? "–"), "number"),
-    cell(span(task.alive_us), "number"),
-    cell(`${Math.round(task.run_percent)} %`, "number"),
-    cell(`${Math.round(task.sync_percent)} %`, "number"),
-  );
-  return row;
-}
-
-function show(dump) {
-  const { totals, counters } = dump;
-  const stopped = Object.values(counters.stopped).reduce((sum, count) => sum + count, 0);
-  const figures = {
-    "on-worker": totals.on_worker,
-    waiting: totals.waiting,
-    parked: totals.parked,
-    finished: counters.finished,
-    stopped,
-  };
-  for (const [id, figure] of Object.entries(figures)) byId(id).textContent = figure.toLocaleString("en");
-  if (last && dump.uptime_us > last.uptime_us) {
-    const seconds = (dump.uptime_us - last.uptime_us) / 1e6;
-    const rate = (counters.steps - last.counters.steps) / seconds;
-    byId("step-rate").textContent = Math.round(rate).toLocaleString("en");
-  }
-  last = dump;
-  byId("pool-note").textContent = `${dump.threads} threads`;
-  const rows = dump.tasks.map(row);
-  if (rows.length === 0) {
-    const empty = cell("No tasks", "empty");
-    empty.colSpan = 7;
-    rows.push(document.createElement("tr"));
-    rows[0].append(empty);
-  }
-  byId("dump").replaceChildren(...rows);
-}
-
-async function watch() {
-  try {
-    const answer = await fetch(`/dump.json?limit=${ROWS}`);
-    show(await answer.json());
-  } catch {
-    byId("pool-note").textContent = "the server does not answer";
-    last = null;
-  }
-  setTimeout(watch, 500);
-}
-
-watch();
+server.isBusy = () => active > 0 || waiting.size > 0;
+server.start();

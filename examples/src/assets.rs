@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use bytes::Bytes;
 use http::header::IF_NONE_MATCH;
 
 use crate::http::{Request, Response};
@@ -14,15 +15,15 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 #[derive(Debug, Clone)]
 pub struct Asset {
     media_type: &'static str,
-    bytes: &'static [u8],
+    bytes: Bytes,
     /// Changes with the file.
     tag: String,
 }
 
 impl Asset {
-    pub fn new(media_type: &'static str, bytes: &'static [u8]) -> Self {
+    pub fn new(media_type: &'static str, bytes: Bytes) -> Self {
         let mut tag = String::new();
-        let digest = crc32fast::hash(bytes);
+        let digest = crc32fast::hash(&bytes);
         write!(tag, "\"{digest:08x}-{:x}\"", bytes.len()).expect("a String takes everything");
         Self {
             media_type,
@@ -37,7 +38,7 @@ impl Asset {
             Response::new(304)
         } else {
             Response::new(200)
-                .body(self.media_type, self.bytes)
+                .body(self.media_type, self.bytes.clone())
                 .header("Content-Security-Policy", POLICY)
                 .header("Referrer-Policy", "no-referrer")
         };

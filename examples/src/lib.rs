@@ -14,7 +14,8 @@
 //! | [`socket`], [`listener`], [`ready`], [`send_queues`] | bytes and clients |
 //! | [`turn`] | what a connection has to know in a turn of the loop |
 //! | [`limits`], [`origin`] | what a client may do |
-//! | [`assets`], [`query`], [`failure`] | the files of a page, the numbers in a query, answers for tasks that fail |
+//! | [`page`], [`assets`] | the page of an example: its files, and those that all pages share |
+//! | [`query`], [`failure`] | the numbers in a query, answers for tasks that fail |
 //! | [`monitor`] | `/dump`, `/dump.json` and `/metrics` |
 //! | [`signals`] | Ctrl-C |
 //! | [`options`], [`program`] | the command line, and the exit codes; what every `main` does |
@@ -37,6 +38,7 @@ pub mod monitor;
 pub mod net;
 pub mod options;
 pub mod origin;
+pub mod page;
 pub mod payload;
 pub mod program;
 pub mod query;

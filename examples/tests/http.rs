@@ -10,6 +10,7 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use examples::assets::Asset;
 use examples::http::{Request, Response, Route};
 use examples::limits::Limits;
@@ -79,7 +80,7 @@ impl Answer {
 
 fn with_site(client: impl FnOnce(SocketAddr)) {
     let site = Site {
-        file: Asset::new("text/html; charset=utf-8", b"<p>moored</p>"),
+        file: Asset::new("text/html; charset=utf-8", Bytes::from_static(b"<p>moored</p>")),
     };
     serve(Limits::default(), site, client);
 }

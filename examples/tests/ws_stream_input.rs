@@ -110,11 +110,14 @@ fn the_page_allows_itself_nothing_it_does_not_need() {
     let server = start(&[]);
     for (path, media_type) in [
         ("/", "text/html; charset=utf-8"),
+        ("/base.css", "text/css; charset=utf-8"),
         ("/page.css", "text/css; charset=utf-8"),
         ("/page.js", "text/javascript; charset=utf-8"),
         ("/chart.js", "text/javascript; charset=utf-8"),
         ("/dom.js", "text/javascript; charset=utf-8"),
         ("/pool.js", "text/javascript; charset=utf-8"),
+        ("/poll.js", "text/javascript; charset=utf-8"),
+        ("/reconnect.js", "text/javascript; charset=utf-8"),
         ("/server.js", "text/javascript; charset=utf-8"),
         ("/sockets.js", "text/javascript; charset=utf-8"),
         ("/tiles.js", "text/javascript; charset=utf-8"),

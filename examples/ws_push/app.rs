@@ -6,13 +6,14 @@ use std::str;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use examples::assets::Asset;
 use examples::connection::Sent;
 use examples::http::{Request, Response, Route};
 use examples::message_queue::QueueLimit;
 use examples::monitor::{self, Metrics};
 use examples::net::Net;
 use examples::origin::AllowedOrigins;
+use examples::page;
+use examples::page::Page;
 use examples::query::Query;
 use examples::server::{App, Server};
 use examples::upgrade;
@@ -24,7 +25,6 @@ use tungstenite::protocol::frame::coding::{CloseCode, Data};
 use crate::client::{self, Client};
 use crate::message::{Audience, Message};
 use crate::options::Options;
-use crate::page;
 use crate::producer::Producer;
 use crate::report::{Report, Situation};
 
@@ -44,8 +44,7 @@ pub struct WsPush<'pool> {
     /// What clients publish.
     published: Mailbox<Message>,
     publisher: Sender<Message>,
-    /// The page's files by their paths.
-    files: HashMap<&'static str, Asset>,
+    page: Page,
     /// The connections of `/live`. Those of `/echo` get no messages.
     clients: HashMap<ConnId, Client>,
     queue_limit: QueueLimit,
@@ -81,7 +80,7 @@ impl<'pool> WsPush<'pool> {
             figures,
             published,
             publisher,
-            files: page::files(),
+            page: page!["clients.js", "page.css", "page.html", "page.js"],
             clients: HashMap::new(),
             queue_limit: options.queue_limit,
             max_connections: options.listen.max_connections,
@@ -272,11 +271,11 @@ impl<'pool> WsPush<'pool> {
                 (_, Err(answer)) => answer,
                 _ => upgrade::required(),
             },
-            path => match self.files.get(path) {
-                Some(file) => file.answer(request),
-                // `route` lets no other path through.
-                None => Response::text(404, self.not_found()),
-            },
+            // `route` lets no other path through.
+            _ => {
+                let file = self.page.answer(request);
+                file.unwrap_or_else(|| Response::text(404, self.not_found()))
+            }
         }
     }
 }
@@ -288,8 +287,7 @@ impl App for WsPush<'_> {
             "/echo" => Some(Route::websocket()),
             "/publish" => Some(Route::post(self.max_message)),
             "/clients.json" => Some(Route::get()),
-            _ if self.files.contains_key(path) => Some(Route::get()),
-            _ => monitor::route(path),
+            _ => self.page.route(path).or_else(|| monitor::route(path)),
         }
     }
 

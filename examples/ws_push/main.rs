@@ -17,7 +17,6 @@ mod client;
 mod figures;
 mod message;
 mod options;
-mod page;
 mod producer;
 mod quantile;
 mod report;

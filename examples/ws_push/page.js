@@ -1,27 +1,48 @@
 // Connects the parts of the page.
 
-import { Chart } from "./chart.js";
-import { addSlowClient, canBeSlow, pollClients } from "./clients.js";
-import { connect, live } from "./live.js";
+import { Chart, fixedMarks, linearMarks } from "./chart.js";
+import { addSlowClient, canBeSlow, clients } from "./clients.js";
+import { byId, grouped, make, percent } from "./dom.js";
+import { LiveSocket } from "./reconnect.js";
 
 const OWN_ROOM = "lobby";
 const MESSAGES_SHOWN = 50;
 const FRAME_INTERVAL = 100;
+const LINES = [{ color: "one" }, { color: "two", dash: [7, 4] }, { color: "three", dash: [2, 3] }];
 
-const byId = (id) => document.getElementById(id);
-const percent = (value) => `${Math.round(value)} %`;
 const number = (value) => value.toLocaleString("en", { maximumFractionDigits: 2 });
+const chart = (id, lines, unit, marks) =>
+  new Chart(id, { lines: LINES.slice(0, lines), unit, marks, format: number });
 
-const usage = new Chart("usage", { max: 100, unit: "percent", format: number });
-const load = new Chart("load", { max: 1, grows: true, unit: "processes that run or wait", format: number });
-const network = new Chart("network", { max: 8, grows: true, unit: "KiB per second", format: number });
-const delays = new Chart("delays", { max: 1, grows: true, unit: "milliseconds", format: number });
+const usage = chart("usage", 2, "percent", fixedMarks(100));
+const load = chart("load", 3, "processes that run or wait", linearMarks(1));
+const network = chart("network", 2, "KiB per second", linearMarks(8));
+const delays = chart("delays", 1, "milliseconds", linearMarks(1));
 const charts = [usage, load, network, delays];
 
 let isPaused = false;
 let lastFrame = 0;
 
-live.addEventListener("figures", ({ detail: figures }) => {
+const live = new LiveSocket(`/live?room=${encodeURIComponent(OWN_ROOM)}`);
+live.addEventListener("message", ({ detail: data }) => {
+  if (typeof data !== "string") {
+    showMessage(`${data.byteLength} bytes, binary`);
+    return;
+  }
+  const figures = parse(data);
+  if (figures?.type === "figures") showFigures(figures);
+  else showMessage(data);
+});
+
+function parse(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+function showFigures(figures) {
   const now = performance.now();
   const kib = (bytes) => (bytes === null ? null : bytes / 1024);
   const memory = figures.memory && (100 * figures.memory.used) / figures.memory.total;
@@ -39,20 +60,18 @@ live.addEventListener("figures", ({ detail: figures }) => {
   show("load-1", one, number);
   show("load-5", five, number);
   show("load-15", fifteen, number);
-  show("received", kib(received), (value) => `${Math.round(value).toLocaleString("en")} KiB/s`);
-  show("sent", kib(sent), (value) => `${Math.round(value).toLocaleString("en")} KiB/s`);
+  show("received", kib(received), (value) => `${grouped(Math.round(value))} KiB/s`);
+  show("sent", kib(sent), (value) => `${grouped(Math.round(value))} KiB/s`);
   show("delay", delay, (value) => `${value} ms`);
-});
+}
 
-live.addEventListener("message", ({ detail }) => {
-  const item = document.createElement("li");
-  const time = document.createElement("time");
-  time.textContent = new Date().toLocaleTimeString("en-GB");
-  item.append(time, detail.length > 300 ? `${detail.slice(0, 300)}… (${detail.length} characters)` : detail);
-  byId("messages").prepend(item);
+function showMessage(text) {
+  const time = make("time", { textContent: new Date().toLocaleTimeString("en-GB") });
+  const shown = text.length > 300 ? `${text.slice(0, 300)}… (${text.length} characters)` : text;
+  byId("messages").prepend(make("li", {}, time, shown));
   byId("no-message").hidden = true;
   if (byId("messages").childElementCount > MESSAGES_SHOWN) byId("messages").lastElementChild.remove();
-});
+}
 
 live.addEventListener("state", ({ detail: [state, text] }) => {
   byId("connection").dataset.state = state;
@@ -109,6 +128,5 @@ function frame(now) {
 }
 
 byId("own-room").textContent = OWN_ROOM;
-connect(OWN_ROOM);
-pollClients();
+clients.start();
 requestAnimationFrame(frame);

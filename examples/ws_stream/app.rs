@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use examples::assets::Asset;
 use examples::connection::Sent;
 use examples::http::{Request, Response, Route};
 use examples::monitor;
 use examples::net::Net;
+use examples::page;
+use examples::page::Page;
 use examples::server::{App, Server};
 use examples::upgrade;
 use http::header::SEC_WEBSOCKET_PROTOCOL;
@@ -19,7 +20,6 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use crate::job::{Job, LWS_PROTOCOL, Source};
 use crate::mandelbrot::Tile;
 use crate::options::Options;
-use crate::page;
 use crate::stream::Stream;
 
 /// Tasks that are resumed together. If tasks are resumed one by one, the workers may be parked and
@@ -30,8 +30,7 @@ const RESUMED_TOGETHER: usize = 128;
 pub struct WsStream<'pool> {
     pool: &'pool ThreadPool,
     service: Service<Job>,
-    /// The page's files by their paths.
-    files: HashMap<&'static str, Asset>,
+    page: Page,
     /// Per blocked connection: the task whose message has been sent in part, then the tasks whose
     /// messages wait behind it. They go on when the client has read.
     unread: HashMap<ConnId, Vec<TaskId>>,
@@ -53,7 +52,14 @@ impl<'pool> WsStream<'pool> {
         Self {
             pool,
             service,
-            files: page::files(),
+            page: page![
+                "page.css",
+                "page.html",
+                "page.js",
+                "sockets.js",
+                "tiles.js",
+                "view.js"
+            ],
             unread: HashMap::new(),
             sent: Vec::new(),
             max_connections: options.listen.max_connections,
@@ -146,11 +152,9 @@ impl<'pool> WsStream<'pool> {
         if matches!(request.path(), "/stream" | "/tiles") {
             return self.explain(net, request).err().unwrap_or_else(upgrade::required);
         }
-        match self.files.get(request.path()) {
-            Some(file) => file.answer(request),
-            // `route` lets no other path through.
-            None => Response::text(404, self.not_found()),
-        }
+        // `route` lets no other path through.
+        let file = self.page.answer(request);
+        file.unwrap_or_else(|| Response::text(404, self.not_found()))
     }
 }
 
@@ -158,8 +162,7 @@ impl App for WsStream<'_> {
     fn route(&self, path: &str) -> Option<Route> {
         match path {
             "/" | "/stream" | "/tiles" => Some(Route::get().or_websocket()),
-            _ if self.files.contains_key(path) => Some(Route::get()),
-            _ => monitor::route(path),
+            _ => self.page.route(path).or_else(|| monitor::route(path)),
         }
     }
 

@@ -15,7 +15,6 @@ mod app;
 mod job;
 mod mandelbrot;
 mod options;
-mod page;
 mod stream;
 
 use std::error::Error;

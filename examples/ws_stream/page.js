@@ -1,18 +1,12 @@
 // Connects the controls of the page with its parts.
 
-import { drawChart } from "./chart.js";
 import { byId } from "./dom.js";
-import { showLost, showPool } from "./pool.js";
-import { server, startPolling } from "./server.js";
+import "./pool.js";
+import { server } from "./server.js";
 import { cancelAll, drawPicture, isAnyTileOpen, redrawPicture, setSlow, toggleFlood } from "./tiles.js";
 import { FIRST_VIEW, WHOLE_SET, goTo, moveBy, readAddress, settings, startViewer, zoomBy } from "./view.js";
 
 server.isBusy = isAnyTileOpen;
-server.addEventListener("dump", ({ detail }) => {
-  showPool(detail);
-  showLost(false);
-});
-server.addEventListener("lost", () => showLost(true));
 
 byId("controls").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -53,9 +47,8 @@ byId("viewer").addEventListener("keydown", (event) => {
   KEYS[event.key]();
 });
 
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawChart);
 readAddress();
-startPolling();
+server.start();
 // When the browser has nothing else to do: the draft takes the time.
 const whenIdle = window.requestIdleCallback ?? ((callback) => setTimeout(callback, 100));
 whenIdle(() => startViewer(drawPicture), { timeout: 500 });

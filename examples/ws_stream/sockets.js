@@ -1,5 +1,7 @@
 // WebSockets of the page: opened plainly, or read slowly.
 
+import { socketAddress } from "./reconnect.js";
+
 /// The time between two messages of a slow reader.
 const SLOW_INTERVAL = 500;
 
@@ -9,7 +11,7 @@ export const CAN_READ_SLOWLY = "WebSocketStream" in window;
 
 /// Opens a WebSocket. `on` has `open()`, `message(ArrayBuffer)` and `close({ code, reason, wasOpen })`.
 export function openSocket(path, on) {
-  const socket = new WebSocket(address(path));
+  const socket = new WebSocket(socketAddress(path));
   let wasOpen = false;
   let isGivenUp = false;
   socket.binaryType = "arraybuffer";
@@ -32,7 +34,7 @@ export function openSocket(path, on) {
 /// As `openSocket`, but reads a message only every half second while `isSlow()`. What it does not
 /// read stays in TCP's buffers, on both sides; when they are full, the server cannot send.
 export function openSlowSocket(path, on, isSlow) {
-  const socket = new WebSocketStream(address(path));
+  const socket = new WebSocketStream(socketAddress(path));
   let wasOpen = false;
   const read = async () => {
     const { readable } = await socket.opened;
@@ -69,5 +71,3 @@ export async function whyRefused(path) {
     return null;
   }
 }
-
-const address = (path) => location.origin.replace(/^http/, "ws") + path;

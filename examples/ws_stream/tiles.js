@@ -1,7 +1,8 @@
 // The picture: a WebSocket per tile. The flood: one WebSocket for 500 tiles.
 
-import { byId, setText } from "./dom.js";
-import { askNow, server } from "./server.js";
+import { byId, make, setText } from "./dom.js";
+import { retryDelay } from "./reconnect.js";
+import { server } from "./server.js";
 import { CAN_READ_SLOWLY, openSlowSocket, openSocket, whyRefused } from "./sockets.js";
 import { describe, iterationsOf, samplesFor, settings, showPreview } from "./view.js";
 
@@ -74,20 +75,13 @@ class Tile {
     this.done = 0;
     this.attempts = 0;
     this.socket = null;
-    this.item = document.createElement("li");
-    this.item.className = "tile";
-    this.label = document.createElement("span");
-    this.label.textContent = `Tile ${index + 1}`;
-    this.output = document.createElement("output");
     // Hundreds of announcements a second would help nobody; the summary tells the end.
-    this.output.setAttribute("aria-live", "off");
-    this.label.append(this.output);
-    this.button = document.createElement("button");
-    this.button.type = "button";
+    this.output = make("output", { ariaLive: "off" });
+    this.label = make("span", {}, `Tile ${index + 1}`, this.output);
+    this.button = make("button", { type: "button" });
     this.button.addEventListener("click", () => (this.isOpen() ? this.cancel() : redraw(this)));
-    this.progress = document.createElement("progress");
-    this.progress.setAttribute("aria-label", `Tile ${index + 1}`);
-    this.item.append(this.label, this.button, this.progress);
+    this.progress = make("progress", { ariaLabel: `Tile ${index + 1}` });
+    this.item = make("li", { className: "tile" }, this.label, this.button, this.progress);
     this.show("waiting", "waiting");
   }
 
@@ -170,7 +164,7 @@ class Tile {
   /// The server does not answer, or has closed the socket: the tile is asked for again.
   lose() {
     this.show("disconnected", "disconnected");
-    askNow();
+    server.askNow();
   }
 
   fail(why) {
@@ -179,11 +173,10 @@ class Tile {
   }
 
   retryLater() {
-    const pause = Math.min(RETRY_MAX, RETRY_FIRST * 2 ** (this.attempts - 1));
     this.retry = setTimeout(() => {
       waiting.add(this);
       openNext();
-    }, pause * (0.75 + Math.random() / 2));
+    }, retryDelay(this.attempts, RETRY_FIRST, RETRY_MAX));
   }
 
   // Closing the socket is all it takes: the server stops the task.
@@ -280,9 +273,14 @@ export const isAnyTileOpen = () => tiles.some((tile) => tile.isOpen()) || Boolea
 server.addEventListener("lost", () => {
   for (const tile of tiles) if (tile.isOpen()) tile.lose();
 });
-server.addEventListener("back", ({ detail: { isNew } }) => {
+server.addEventListener("back", () => reopen((tile) => !tile.socket));
+// The sockets that a tile still has are those of the server before.
+server.addEventListener("restart", () => reopen(() => true));
+
+/// Opens the tiles that are still to be drawn, and of which `isWanted` is true.
+function reopen(isWanted) {
   for (const tile of tiles) {
-    if (!tile.isOpen() || (tile.socket && !isNew)) continue;
+    if (!tile.isOpen() || !isWanted(tile)) continue;
     tile.close();
     tile.attempts = 0;
     waiting.add(tile);
@@ -290,7 +288,7 @@ server.addEventListener("back", ({ detail: { isNew } }) => {
   }
   openNext();
   if (flood?.isLost) flood = new Flood();
-});
+}
 
 // ---- The draft ------------------------------------------------------------------------------
 
@@ -416,7 +414,7 @@ class Flood {
     if (code === 1000) this.end(`${FLOOD_TILES} in ${seconds} s`);
     else if (wasOpen) this.lose();
     else this.end((await whyRefused(path)) === 503 ? "refused: server full" : "refused");
-    askNow();
+    server.askNow();
   }
 
   lose() {

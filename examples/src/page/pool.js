@@ -1,21 +1,39 @@
-// The figures of the pool, and the table of its tasks.
+// The figures of the pool, their last minute, and the table of its tasks.
 
-import { addSample, drawChart } from "./chart.js";
-import { byId, setText } from "./dom.js";
+import { Chart, logarithmicMarks } from "./chart.js";
+import { byId, grouped, make, percent, setText, time } from "./dom.js";
+import { server } from "./server.js";
 
 const ROWS = 100;
+const SERIES = ["waiting", "parked", "on_worker"];
+const chart = new Chart("chart", {
+  lines: [{ color: "waiting" }, { color: "parked", dash: [6, 3] }, { color: "on-worker" }],
+  unit: "tasks (logarithmic scale)",
+  format: grouped,
+  marks: logarithmicMarks,
+  scale: Math.log1p,
+});
 let previous = null;
 
 const sum = (value) =>
   typeof value === "object" ? Object.values(value).reduce((total, part) => total + sum(part), 0) : value;
-const grouped = (number) => number.toLocaleString("en");
 
-function time(us) {
-  if (us < 1e6) return `${Math.round(us / 1e3)} ms`;
-  return us < 1e8 ? `${(us / 1e6).toFixed(1)} s` : `${Math.round(us / 1e6)} s`;
+server.addEventListener("answer", ({ detail }) => {
+  showLost(false);
+  showPool(detail);
+});
+server.addEventListener("lost", () => {
+  showLost(true);
+  addSample(SERIES.map(() => null));
+});
+
+function addSample(values) {
+  const now = performance.now();
+  chart.add(now, values);
+  chart.draw(now);
 }
 
-export function showPool(dump) {
+function showPool(dump) {
   const { counters, totals, threads } = dump;
   const ofThreads = threads === 1 ? "thread" : "threads";
   setText(byId("pool-note"), `${threads} worker ${ofThreads}, up ${Math.floor(dump.uptime_us / 1e6)} s`);
@@ -31,19 +49,17 @@ export function showPool(dump) {
     setText(byId("step-rate"), grouped(Math.round(rate)));
   }
   previous = dump;
-  addSample(totals);
+  addSample(SERIES.map((name) => totals[name]));
   showTasks(dump.tasks, totals.on_worker + totals.waiting + totals.parked + totals.ended);
 }
 
 /// Shows that the server does not answer, or that it does again.
-export function showLost(isLost) {
+function showLost(isLost) {
   document.body.classList.toggle("is-lost", isLost);
   const notice = byId("lost");
   notice.hidden = !isLost;
   setText(notice, isLost ? "The server does not answer. Trying again." : "");
-  if (!isLost) return;
-  setText(byId("pool-note"), "the server does not answer");
-  addSample(null);
+  if (isLost) setText(byId("pool-note"), "the server does not answer");
 }
 
 // ---- Table ----------------------------------------------------------------------------------
@@ -65,27 +81,17 @@ function showTasks(tasks, total) {
 }
 
 function newRow() {
-  const element = document.createElement("tr");
-  const name = document.createElement("th");
-  name.scope = "row";
-  const state = document.createElement("td");
-  const dot = document.createElement("span");
-  dot.className = "dot";
-  const text = document.createElement("span");
-  state.append(dot, text);
-  const numbers = Array.from({ length: 5 }, () => {
-    const cell = document.createElement("td");
-    cell.className = "number";
-    return cell;
-  });
-  element.append(name, state, ...numbers);
+  const name = make("th", { scope: "row" });
+  const dot = make("span", { className: "dot" });
+  const text = make("span");
+  const numbers = Array.from({ length: 5 }, () => make("td", { className: "number" }));
+  const element = make("tr", {}, name, make("td", {}, dot, text), ...numbers);
   byId("dump").append(element);
   return { element, name, dot, text, numbers };
 }
 
 function fill(row, task) {
   const [kind, text] = state(task);
-  const percent = (value) => `${Math.round(value)} %`;
   setText(row.name, task.name ?? task.id);
   row.dot.dataset.state = kind;
   setText(row.text, text);
@@ -100,5 +106,3 @@ function state({ status, worker }) {
   if (["finished", "stopped", "panicked"].includes(status)) return ["ended", status];
   return worker === null ? ["waiting", "waiting"] : ["on-worker", `on worker ${worker}`];
 }
-
-drawChart();
