@@ -27,6 +27,7 @@ const PARTS: &[(&str, &str)] = &[
     ("head.html", include_str!("page/head.html")),
     ("pool.html", include_str!("page/pool.html")),
     ("tasks.html", include_str!("page/tasks.html")),
+    ("top.html", include_str!("page/top.html")),
 ];
 
 /// A [`Page`] of the files with these names, which are beside the file that contains the call.
@@ -46,7 +47,8 @@ impl Page {
     ///
     /// # Panics
     ///
-    /// If the ending of a name has no media type here, or `page.html` is not UTF-8.
+    /// If the ending of a name has no media type here, or if `page.html` is not UTF-8 or names a part
+    /// that does not exist.
     pub fn new(own: &[(&'static str, &'static [u8])]) -> Self {
         let files = SHARED.iter().chain(own).map(|&(name, bytes)| match name {
             "page.html" => ("", Asset::new(media_type(name), complete(bytes))),
@@ -86,6 +88,11 @@ fn complete(html: &[u8]) -> Bytes {
     let completed = PARTS.iter().fold(html, |html, (name, part)| {
         html.replace(&format!("<!-- {name} -->\n"), part)
     });
+    let rest = completed.lines().find(|line| line.ends_with(".html -->"));
+    assert!(
+        rest.is_none(),
+        "page.html: {rest:?} is no part of `examples::page`"
+    );
     completed.into()
 }
 
@@ -102,6 +109,12 @@ mod tests {
             html.ends_with("\n<title>x</title>\n<!-- a comment -->\n"),
             "{html}"
         );
+    }
+
+    #[test]
+    #[should_panic(expected = "<!-- foot.html -->")]
+    fn an_unknown_part_is_an_error() {
+        complete(b"<!-- head.html -->\n<!-- foot.html -->\n");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 #[path = "util/server.rs"]
 mod server;
+#[path = "util/upload.rs"]
+mod upload;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -12,6 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use server::pid::{allow_many_files, cpu_ticks, peak_bytes};
 use server::{Answer, PATIENCE, Server, read_answer, until};
+use upload::{chunked, post};
 
 fn start(arguments: &[&str]) -> Server {
     Server::start("http_crc", arguments)
@@ -23,24 +26,15 @@ fn sample(length: usize, seed: usize) -> Vec<u8> {
     (0..length).map(byte).collect()
 }
 
-fn head(path: &str, headers: &str) -> String {
-    format!("POST {path} HTTP/1.1\r\nHost: a\r\n{headers}\r\n")
-}
-
 fn request(path: &str, body: &[u8]) -> Vec<u8> {
-    let mut bytes = head(path, &format!("Content-Length: {}\r\n", body.len())).into_bytes();
+    let mut bytes = post(path, &format!("Content-Length: {}\r\n", body.len())).into_bytes();
     bytes.extend_from_slice(body);
     bytes
 }
 
 fn chunked_request(path: &str, body: &[u8], chunk: usize) -> Vec<u8> {
-    let mut bytes = head(path, "Transfer-Encoding: chunked\r\n").into_bytes();
-    for chunk in body.chunks(chunk) {
-        bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
-        bytes.extend_from_slice(chunk);
-        bytes.extend_from_slice(b"\r\n");
-    }
-    bytes.extend_from_slice(b"0\r\n\r\n");
+    let mut bytes = post(path, "Transfer-Encoding: chunked\r\n").into_bytes();
+    bytes.extend(chunked(body, chunk));
     bytes
 }
 
@@ -114,7 +108,7 @@ fn a_body_that_comes_after_its_head_has_the_right_digest() {
     let mut stream = server.connect();
     for length in [1, 1024, 300_000] {
         let body = sample(length, 1);
-        let head = head("/", &format!("Content-Length: {length}\r\n"));
+        let head = post("/", &format!("Content-Length: {length}\r\n"));
         stream.write_all(head.as_bytes()).expect("sent");
         until_tasks(&server, "syncing", 1);
         stream.write_all(&body).expect("sent");
@@ -142,7 +136,7 @@ fn pipelined_requests_are_answered_in_order() {
     // Long ones, the last of which closes.
     let (first, last) = (sample(700_000, 1), sample(10, 2));
     let mut requests = request("/", &first);
-    requests.extend_from_slice(head("/", "Content-Length: 10\r\nConnection: close\r\n").as_bytes());
+    requests.extend_from_slice(post("/", "Content-Length: 10\r\nConnection: close\r\n").as_bytes());
     requests.extend_from_slice(&last);
     stream.write_all(&requests).expect("sent");
     expect(&mut stream, &json(&first));
@@ -159,7 +153,7 @@ fn a_client_that_expects_a_100_gets_it_before_it_sends() {
     let server = start(&["--threads=1"]);
     let body = sample(400_000, 3);
     let mut stream = server.connect();
-    let head = head("/", "Content-Length: 400000\r\nExpect: 100-continue\r\n");
+    let head = post("/", "Content-Length: 400000\r\nExpect: 100-continue\r\n");
     stream.write_all(head.as_bytes()).expect("sent");
     assert_eq!(read_answer(&mut stream).status, 100);
     stream.write_all(&body).expect("sent");
@@ -194,7 +188,7 @@ fn a_client_that_leaves_ends_its_task_in_every_phase() {
     let server = start(&["--threads=1", "--work-ms=30000"]);
     // During the upload: the task is parked.
     let mut uploading = server.connect();
-    let head = head("/", "Content-Length: 1000000\r\n");
+    let head = post("/", "Content-Length: 1000000\r\n");
     uploading.write_all(head.as_bytes()).expect("sent");
     uploading.write_all(&sample(300_000, 1)).expect("sent");
     until_tasks(&server, "syncing", 1);
@@ -250,7 +244,7 @@ fn a_full_queue_is_503_with_the_time_to_come_back() {
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")));
     assert_eq!(answer.header("connection"), None, "its body has all been read");
     // A body that has not arrived need not be sent.
-    let head = head("/", "Content-Length: 1000000\r\nExpect: 100-continue\r\n");
+    let head = post("/", "Content-Length: 1000000\r\nExpect: 100-continue\r\n");
     let answer = server.exchange(head);
     assert_eq!((answer.status, answer.header("connection")), (503, Some("close")));
     assert_eq!(server.get("/fast").status, 200, "the loop goes on");
@@ -264,7 +258,7 @@ fn a_full_queue_is_503_with_the_time_to_come_back() {
 fn upload(stream: &mut TcpStream, mebibytes: usize) -> (Answer, String) {
     let block = sample(1 << 20, 5);
     let mut digest = crc32fast::Hasher::new();
-    let head = head("/", &format!("Content-Length: {}\r\n", mebibytes << 20));
+    let head = post("/", &format!("Content-Length: {}\r\n", mebibytes << 20));
     stream.write_all(head.as_bytes()).expect("sent");
     for _ in 0..mebibytes {
         stream.write_all(&block).expect("sent");
@@ -306,7 +300,7 @@ fn a_task_that_is_behind_stops_the_client() {
     let before = peak_bytes(server.pid());
     let mut stream = server.connect();
     stream
-        .write_all(head("/", &format!("Content-Length: {}\r\n", body.len())).as_bytes())
+        .write_all(post("/", &format!("Content-Length: {}\r\n", body.len())).as_bytes())
         .expect("sent");
     stream
         .set_write_timeout(Some(Duration::from_millis(400)))
@@ -340,7 +334,7 @@ fn ctrl_c_answers_what_is_owed() {
             .expect("sent");
     }
     let mut uploading = server.connect();
-    let head = head("/", "Content-Length: 600000\r\n");
+    let head = post("/", "Content-Length: 600000\r\n");
     uploading.write_all(head.as_bytes()).expect("sent");
     until("all have arrived", || {
         (server.counter("/accepted") == 9).then_some(())
@@ -409,13 +403,13 @@ fn work_takes_its_time_on_workers_and_not_on_the_loop() {
 fn bad_requests_get_clear_answers() {
     let server = start(&["--max-body=1000"]);
     let statuses = [
-        (head("/", "Content-Length: 1001\r\n"), 413),
-        (head("/crc", "Transfer-Encoding: chunked\r\n") + "3e9\r\n", 413),
-        (head("/fast", "Content-Length: 65537\r\n"), 413),
-        (head("/", "Content-Length: x\r\n"), 400),
-        (head("/nowhere", ""), 404),
-        (head("/dump", ""), 405),
-        (head("/", "Expect: more\r\n"), 417),
+        (post("/", "Content-Length: 1001\r\n"), 413),
+        (post("/crc", "Transfer-Encoding: chunked\r\n") + "3e9\r\n", 413),
+        (post("/fast", "Content-Length: 65537\r\n"), 413),
+        (post("/", "Content-Length: x\r\n"), 400),
+        (post("/nowhere", ""), 404),
+        (post("/dump", ""), 405),
+        (post("/", "Expect: more\r\n"), 417),
         ("DELETE / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 405),
         ("GET /crc HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 405),
     ];
@@ -425,7 +419,7 @@ fn bad_requests_get_clear_answers() {
     // Beyond the limit in the middle, after the task has begun.
     let mut stream = server.connect();
     stream
-        .write_all(head("/", "Transfer-Encoding: chunked\r\n").as_bytes())
+        .write_all(post("/", "Transfer-Encoding: chunked\r\n").as_bytes())
         .expect("sent");
     until_tasks(&server, "syncing", 1);
     stream.write_all(b"3e8\r\n").expect("sent");

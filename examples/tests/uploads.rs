@@ -2,6 +2,8 @@
 
 #[path = "util/in_process.rs"]
 mod in_process;
+#[path = "util/upload.rs"]
+mod upload;
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
@@ -16,6 +18,7 @@ use examples::net::Net;
 use examples::server::App;
 use in_process::{connect, exchange, read_all, serve};
 use moored::ConnId;
+use upload::{chunked, post};
 
 const PIECE: usize = 1000;
 const BODY_MAX: usize = 64 << 20;
@@ -144,10 +147,6 @@ fn with_taker(limits: Limits, client: impl FnOnce(SocketAddr, &Facts, mpsc::Rece
 }
 
 /// A head with these headers besides `Host`.
-fn post(path: &str, headers: &str) -> String {
-    format!("POST {path} HTTP/1.1\r\nHost: a\r\n{headers}\r\n")
-}
-
 /// Bytes that differ from their neighbours.
 fn sample(length: usize) -> Vec<u8> {
     (0..length).map(|index| (index * 7 + index / 251) as u8).collect()
@@ -187,15 +186,13 @@ fn is_silent(stream: &mut TcpStream) -> bool {
     read.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
 }
 
-fn chunked(body: &[u8], chunk: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for chunk in body.chunks(chunk) {
-        bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
-        bytes.extend_from_slice(chunk);
-        bytes.extend_from_slice(b"\r\n");
-    }
-    bytes.extend_from_slice(b"0\r\n\r\n");
-    bytes
+/// A client whose upload waits until the test says that it may begin.
+fn hold(address: SocketAddr) -> TcpStream {
+    let mut stream = connect(address);
+    let head = post("/hold", "Content-Length: 5000\r\n");
+    stream.write_all(head.as_bytes()).expect("sent");
+    stream.write_all(&sample(5000)).expect("sent");
+    stream
 }
 
 #[test]
@@ -411,10 +408,7 @@ fn time_in_which_the_app_takes_nothing_does_not_count_against_the_client() {
         ..Limits::default()
     };
     with_taker(limits, |address, facts, events| {
-        let mut held = connect(address);
-        held.write_all(post("/hold", "Content-Length: 5000\r\n").as_bytes())
-            .expect("sent");
-        held.write_all(&sample(5000)).expect("sent");
+        let mut held = hold(address);
         let mut slow = connect(address);
         slow.write_all(post("/take", "Content-Length: 5000\r\n").as_bytes())
             .expect("sent");
@@ -439,10 +433,7 @@ fn an_app_that_takes_nothing_is_overdue_and_a_long_upload_is_not() {
         ..Limits::default()
     };
     with_taker(limits, |address, _, events| {
-        let mut held = connect(address);
-        held.write_all(post("/hold", "Content-Length: 5000\r\n").as_bytes())
-            .expect("sent");
-        held.write_all(&sample(5000)).expect("sent");
+        let mut held = hold(address);
         let mut long = connect(address);
         let begun = Instant::now();
         long.write_all(post("/take", "Content-Length: 20000\r\n").as_bytes())

@@ -38,9 +38,7 @@ fn healthy_clients_finish_beside_two_that_never_read() {
     let stuck: Vec<_> = (0..2)
         .map(|_| Client::open(&server, "/stream?chunks=0&size=65536"))
         .collect();
-    until("both are parked for good", || {
-        (server.parked_for_good() == 2).then_some(())
-    });
+    server.until_parked_for_good(2);
     read_complete_streams(&server, "/stream?chunks=100&size=256", 254, 100);
     until("the healthy have ended", || {
         (server.counter("/finished") == 254).then_some(())
@@ -91,9 +89,7 @@ fn stalled_clients_cost_a_message_or_two_each() {
     let mut stalled: Vec<_> = (0..STALLED)
         .map(|_| Client::open(&server, "/stream?chunks=0&size=1048576"))
         .collect();
-    until("all are parked for good", || {
-        (server.parked_for_good() == STALLED).then_some(())
-    });
+    server.until_parked_for_good(STALLED);
     // The message itself, what the socket has not taken of it, and some slack for the allocator.
     let grown = resident_bytes(server.pid()).saturating_sub(before);
     assert!(grown < STALLED * 2 * MIB + 8 * MIB, "{} KiB", grown / 1024);

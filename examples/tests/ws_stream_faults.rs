@@ -55,9 +55,7 @@ fn a_stopped_client_pauses_and_later_misses_nothing() {
         (websockets(&server) == CLIENTS).then_some(())
     });
     signal(stopped.id(), "STOP");
-    until("all are parked for good", || {
-        (server.parked_for_good() == CLIENTS).then_some(())
-    });
+    server.until_parked_for_good(CLIENTS);
     let grown = resident_bytes(server.pid()).saturating_sub(before);
     assert!(grown < 16 * MIB, "{} KiB", grown / 1024);
     read_complete_streams(&server, "/stream?chunks=200&size=1024", CLIENTS, 200);

@@ -65,9 +65,7 @@ fn nothing_is_lost_at_the_end_whatever_the_client_sends() {
 fn what_was_accepted_arrives_before_the_close_frame() {
     let server = start(&["--threads=2"]);
     let mut client = RawClient::open(server.address, "/stream?chunks=0&size=1048576", 4 * KIB);
-    until("the first message is sent in part", || {
-        (server.parked_for_good() == 1).then_some(())
-    });
+    server.until_parked_for_good(1);
     client.send(0x8, &1001_u16.to_be_bytes());
     server.until_stopped(1);
     let (messages, close) = client.read_stream();
@@ -79,9 +77,7 @@ fn what_was_accepted_arrives_before_the_close_frame() {
 fn a_close_frame_is_sent_after_a_half_close() {
     let server = start(&["--threads=2"]);
     let mut client = RawClient::open(server.address, "/stream?chunks=0&size=262144", 4 * KIB);
-    until("the first message is sent in part", || {
-        (server.parked_for_good() == 1).then_some(())
-    });
+    server.until_parked_for_good(1);
     client.send(0x8, &1000_u16.to_be_bytes());
     client.shutdown();
     server.until_stopped(1);
@@ -145,9 +141,7 @@ fn an_answer_with_the_kernel_survives_a_signal() {
 fn a_pong_overtakes_a_long_message() {
     let server = start(&["--threads=2"]);
     let mut client = RawClient::open(server.address, "/stream?chunks=1&size=4194304", 4 * KIB);
-    until("the message is sent in part", || {
-        (server.parked_for_good() == 1).then_some(())
-    });
+    server.until_parked_for_good(1);
     client.send(0x9, b"how far?");
     let mut before = 0;
     loop {
@@ -214,9 +208,7 @@ fn a_signal_ends_streams_with_1001_after_what_was_accepted() {
         let mut fast = Client::open(&server, "/stream?chunks=0&size=1024");
         let mut slow = RawClient::open(server.address, "/stream?chunks=0&size=262144", 4 * KIB);
         fast.expect_numbers(0, 10);
-        until("the slow client's task waits for it", || {
-            (server.parked_for_good() == 1).then_some(())
-        });
+        server.until_parked_for_good(1);
         server.signal(signal);
         let mut numbers = 10;
         let code = loop {
@@ -245,13 +237,13 @@ fn a_signal_ends_streams_with_1001_after_what_was_accepted() {
 fn the_grace_is_limited_and_a_second_signal_ends_it() {
     let mut server = start(&["--threads=2", "--grace=1"]);
     let never_reads = RawClient::open(server.address, "/stream?chunks=0&size=262144", 4 * KIB);
-    until("its task waits", || (server.parked_for_good() == 1).then_some(()));
+    server.until_parked_for_good(1);
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(0));
     drop(never_reads);
     let mut server = start(&["--threads=2", "--grace=3600"]);
     let never_reads = RawClient::open(server.address, "/stream?chunks=0&size=262144", 4 * KIB);
-    until("its task waits", || (server.parked_for_good() == 1).then_some(()));
+    server.until_parked_for_good(1);
     server.signal("INT");
     until("the first signal is seen", || {
         std::net::TcpStream::connect(server.address)

@@ -107,6 +107,13 @@ impl Server {
         tasks.iter().filter(parked).count()
     }
 
+    /// Waits until so many tasks, and no more, are parked for good.
+    pub fn until_parked_for_good(&self, tasks: usize) {
+        until("their tasks wait for clients", || {
+            (self.parked_for_good() == tasks).then_some(())
+        });
+    }
+
     /// Sends a signal: `INT` is what Ctrl-C does.
     pub fn signal(&self, name: &str) {
         pid::signal(self.pid(), name);
