@@ -330,6 +330,7 @@ fn a_client_that_does_not_read_stops_the_parts() {
         let mut before = 0;
         while sent.load(Ordering::Relaxed) != before {
             before = sent.load(Ordering::Relaxed);
+            // Nothing says that a part will not be taken: the count has to stand still.
             thread::sleep(Duration::from_millis(200));
         }
         assert!(before < COUNT, "the parts have stopped");
