@@ -292,9 +292,14 @@ fn the_commands_of_the_readme_are_those_that_ci_runs() {
 #[test]
 fn every_dependency_says_why_it_is_there() {
     let mut offences = Vec::new();
-    for path in
-        ["", "examples/", "examples/parser_tests/", "benches/"].map(|folder| format!("{folder}Cargo.toml"))
-    {
+    for folder in [
+        "",
+        "examples/",
+        "examples/fuzz/",
+        "examples/parser_tests/",
+        "benches/",
+    ] {
+        let path = format!("{folder}Cargo.toml");
         let manifest = read(&path);
         offences.extend(unexplained_dependencies(&path, &manifest));
     }

@@ -1,13 +1,12 @@
 //! The parsers of `examples/src` against whatever a client may send: request heads, chunked
 //! bodies and queries, cut anywhere. The bytes of WebSocket frames are tungstenite's business.
 
-use examples::http::body::{Body, Framing};
+use examples::http::body::Framing;
 use examples::http::{Refusal, Request};
 use examples::query::Query;
+use parser_tests::{BODY_MAX, take_cut, take_pieces};
 use proptest::collection::vec;
 use proptest::prelude::*;
-
-const BODY_MAX: usize = 4096;
 
 fn parse(bytes: &[u8]) -> Result<Request, Refusal> {
     Request::parse(&bytes.to_vec().into())
@@ -18,53 +17,6 @@ fn framing(headers: &str) -> Result<Framing, u16> {
     let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{headers}\r\n");
     let outcome = parse(head.as_bytes()).and_then(|request| Framing::of(&request));
     outcome.map_err(|Refusal(status, _)| status)
-}
-
-/// Feeds `bytes` in pieces that end at `cuts`: the body, or None if it is not whole, and what was taken.
-fn take_cut(
-    framing: Framing,
-    bytes: &[u8],
-    mut cuts: Vec<usize>,
-) -> Result<(Option<Vec<u8>>, usize), Refusal> {
-    let mut body = Body::new(framing, BODY_MAX)?;
-    let mut used = 0;
-    cuts.push(bytes.len());
-    cuts.sort_unstable();
-    for cut in cuts {
-        // What a call does not take is offered again, with more behind it.
-        used += body.take_from(&bytes[used..cut.clamp(used, bytes.len())])?;
-    }
-    Ok((body.is_whole().then(|| body.take_piece().to_vec()), used))
-}
-
-type Pieces = Vec<Vec<u8>>;
-
-/// Feeds `bytes` in parts that end at `cuts` to a body in pieces, and takes each piece as soon as there is
-/// no room. Returns the pieces, if the body is whole, and what was taken.
-fn take_pieces(
-    framing: Framing,
-    bytes: &[u8],
-    mut cuts: Vec<usize>,
-    piece_max: usize,
-) -> Result<(Option<Pieces>, usize), Refusal> {
-    let mut body = Body::in_pieces(framing, BODY_MAX, piece_max)?;
-    let (mut pieces, mut used) = (Vec::new(), 0);
-    cuts.push(bytes.len());
-    cuts.sort_unstable();
-    for cut in cuts {
-        loop {
-            let rest = &bytes[used..cut.clamp(used, bytes.len())];
-            // The way of a server that reads into the piece, and then parses the rest.
-            let data = body.take_data(rest);
-            used += data + body.take_from(&rest[data..])?;
-            if !body.is_full() {
-                break;
-            }
-            pieces.push(body.take_piece().to_vec());
-        }
-    }
-    pieces.push(body.take_piece().to_vec());
-    Ok((body.is_whole().then_some(pieces), used))
 }
 
 /// S28: a length that two servers could read differently is refused (request smuggling).
