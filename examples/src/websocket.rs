@@ -4,6 +4,7 @@
 //! to the kernel from where it lies, and a long one in fragments, so that pongs need not wait for
 //! its end.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
@@ -27,14 +28,21 @@ const FRAME_BYTES_MAX: usize = 64 * 1024;
 /// Short frames are written together until they are this long.
 const WRITE_BYTES_MIN: usize = 16 * 1024;
 
+/// Answers to pings that wait for a client. Beyond this, the oldest pings stay unanswered, which
+/// RFC 6455, section 5.5.3, allows.
+const PONGS_MAX: usize = 32;
+
+/// Places of the queue of pongs that an idle connection keeps.
+const KEPT_PONGS: usize = 4;
+
 #[derive(Debug)]
 pub struct WebSocket {
     context: WebSocketContext,
     phase: Phase,
     /// Messages whose frames are not with the socket yet, in order.
     messages: MessageQueue,
-    /// The answer to the newest ping. Older ones need no answer (RFC 6455, section 5.5.3).
-    pong: Option<Bytes>,
+    /// The payloads of the answers to the newest pings, in order.
+    pongs: VecDeque<Bytes>,
     close: Close,
     /// When the client has last read something that was blocked, or sent something while nothing
     /// was.
@@ -85,7 +93,7 @@ impl WebSocket {
             context: WebSocketContext::new(Role::Server, Some(config)),
             phase: Phase::Open,
             messages: MessageQueue::default(),
-            pong: None,
+            pongs: VecDeque::new(),
             close: Close::NotAsked,
             active_at: now,
             pinged_at: None,
@@ -109,10 +117,7 @@ impl WebSocket {
                 Received::Message(message)
             }
             Ok(Message::Ping(payload)) => {
-                if self.close != Close::Sent {
-                    // A copy, since the payload would keep all bytes that came with it.
-                    self.pong = Some(Bytes::copy_from_slice(&payload));
-                }
+                self.queue_pong(&payload);
                 Received::Control
             }
             Ok(_) => Received::Control,
@@ -125,10 +130,26 @@ impl WebSocket {
         }
     }
 
-    /// Sends a message. False if this side has closed.
+    fn queue_pong(&mut self, payload: &[u8]) {
+        if self.close == Close::Sent {
+            return;
+        }
+        if self.pongs.len() == PONGS_MAX {
+            self.pongs.pop_front();
+        }
+        // A copy, since the payload would keep all bytes that came with it.
+        self.pongs.push_back(Bytes::copy_from_slice(payload));
+    }
+
+    /// Sends a message, behind the answers to the pings that came before. False if this side has
+    /// closed.
     pub fn send(&mut self, socket: &mut Socket, data: Data, payload: &Payload<'_>) -> io::Result<bool> {
         if self.phase != Phase::Open {
             return Ok(false);
+        }
+        if socket.unsent() == 0 && self.messages.is_empty() {
+            while self.push_pong(socket)? {}
+            socket.flush()?;
         }
         if !self.messages.is_empty() || socket.unsent() > 0 {
             self.messages.push(data, payload.keep(payload.bytes()));
@@ -220,17 +241,23 @@ impl WebSocket {
             }
             while socket.unsent() < WRITE_BYTES_MIN && self.push_frame(socket)? {}
             if socket.unsent() == 0 {
-                self.messages.shrink();
+                self.shrink();
                 return Ok(());
             }
         }
     }
 
+    /// Gives memory back that is not used now.
+    fn shrink(&mut self) {
+        self.messages.shrink();
+        if self.pongs.capacity() > KEPT_PONGS {
+            self.pongs = VecDeque::new();
+        }
+    }
+
     /// Queues one frame on the socket. False if there is none.
     fn push_frame(&mut self, socket: &mut Socket) -> io::Result<bool> {
-        if let Some(payload) = self.pong.take() {
-            socket.push(head(OpCode::Control(Control::Pong), payload.len(), true)?.into());
-            socket.push(payload);
+        if self.push_pong(socket)? {
             return Ok(true);
         }
         if let Some(frame) = self.messages.take_frame(FRAME_BYTES_MAX) {
@@ -250,6 +277,16 @@ impl WebSocket {
         socket.push(head(OpCode::Control(Control::Close), payload.len(), true)?.into());
         socket.push(payload.into());
         self.close = Close::Sent;
+        Ok(true)
+    }
+
+    /// Queues the answer to the oldest ping on the socket. False if there is none.
+    fn push_pong(&mut self, socket: &mut Socket) -> io::Result<bool> {
+        let Some(payload) = self.pongs.pop_front() else {
+            return Ok(false);
+        };
+        socket.push(head(OpCode::Control(Control::Pong), payload.len(), true)?.into());
+        socket.push(payload);
         Ok(true)
     }
 
