@@ -8,6 +8,9 @@ use crate::contenders::closures::{Closures, Smol, SpawnBlocking, Unblock};
 use crate::contenders::crossbeam::Crossbeam;
 use crate::contenders::flume::Flume;
 use crate::contenders::limit::{Limit, Minimum};
+use crate::contenders::mailboxes::{
+    Belled, CrossbeamChannel, FlumeChannel, Ours, StdChannel, Swapped, TokioChannel,
+};
 use crate::contenders::moored::{Moored, StreamLoop};
 use crate::contenders::std_mpsc::StdMpsc;
 use crate::contenders::threads::ThreadPerStream;
@@ -17,6 +20,7 @@ use crate::figure::Figure;
 use crate::job::Stream;
 use crate::measures::Work;
 use crate::pool::{Family, Host, Pool, Requeue, Streams};
+use crate::rows::mailbox::{self, Mailbox};
 use crate::rows::{cancel, dump, fair, growth, idle, stream, told};
 
 /// A contender that hangs must not hang the bench.
@@ -42,6 +46,9 @@ fn measure(contender: &str, work: Work, threads: usize) -> Vec<Figure> {
     type Spawned = Closures<SpawnBlocking>;
     type Blocking = Closures<Unblock>;
     type SmolTasks = Closures<Smol>;
+    if let Work::Mailbox(plan) = work {
+        return vec![mailed(contender, plan, threads)];
+    }
     match contender {
         "moored" => moored(work, threads),
         "limit" => pooled::<Limit, Minimum<Stream>>(work, threads),
@@ -57,6 +64,22 @@ fn measure(contender: &str, work: Work, threads: usize) -> Vec<Figure> {
         "smol" => pooled::<SmolTasks, Requeued<SmolTasks>>(work, threads),
         "threads" => streamed::<ThreadPerStream>(work, threads),
         _ => unreachable!("not in the list of contenders"),
+    }
+}
+
+fn mailed(contender: &str, plan: mailbox::Plan, threads: usize) -> Figure {
+    fn run<M: Mailbox>(plan: mailbox::Plan, threads: usize) -> Figure {
+        let (mailbox, post, host) = M::start(threads);
+        host.run(mailbox::mailbox(mailbox, post, plan))
+    }
+    match contender {
+        "moored" => run::<Ours>(plan, threads),
+        "limit" => run::<Swapped>(plan, threads),
+        "crossbeam" => run::<Belled<CrossbeamChannel>>(plan, threads),
+        "std" => run::<Belled<StdChannel>>(plan, threads),
+        "flume" => run::<Belled<FlumeChannel>>(plan, threads),
+        "tokio" => run::<TokioChannel>(plan, threads),
+        _ => unreachable!("the table of measures says who runs what"),
     }
 }
 

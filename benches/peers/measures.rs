@@ -1,6 +1,6 @@
 //! The table of measures: what each does and how much of it.
 
-use crate::rows::{fair, stream, told::Told};
+use crate::rows::{fair, mailbox, stream, told::Told};
 
 /// What a child process does for a measure.
 #[derive(Debug, Clone, Copy)]
@@ -11,6 +11,7 @@ pub(crate) enum Work {
     Memory { streams: usize },
     Cancel { tasks: usize },
     Fair(fair::Plan),
+    Mailbox(mailbox::Plan),
     CloseOne { repeats: usize },
     Growth { repeats: usize },
     Dump { tasks: usize, told: Told },
@@ -50,6 +51,10 @@ impl Measure {
             // More threads than that are no longer a way to serve streams.
             Work::Stream(plan) => contender != "threads" || plan.streams <= 4096,
             _ if contender == "threads" => false,
+            // The others are no ways to send something to a loop.
+            Work::Mailbox(_) => {
+                ["moored", "limit", "crossbeam", "std", "flume", "tokio"].contains(&contender)
+            }
             // The one's loop sits on a worker, and here every worker is blocked; the other
             // has no cancel.
             Work::Cancel { .. } if contender == "tokio-task" || contender == "limit" => false,
@@ -156,7 +161,24 @@ pub(crate) fn measures(quick: bool) -> Vec<Measure> {
             },
         ),
     ];
+    let table = table.into_iter().chain(mailboxes(size(2_000_000, 200_000)));
     table
         .map(|(name, about, work)| Measure { name, about, work })
-        .into()
+        .collect()
+}
+
+fn mailboxes(messages: usize) -> [(&'static str, &'static str, Work); 2] {
+    let mailbox = |senders| Work::Mailbox(mailbox::Plan { senders, messages });
+    [
+        (
+            "mailbox-1",
+            "messages of a thread to the loop, 1,024 may wait",
+            mailbox(1),
+        ),
+        (
+            "mailbox-4",
+            "messages of four threads to the loop, 1,024 may wait",
+            mailbox(4),
+        ),
+    ]
 }

@@ -4,6 +4,7 @@ pub(crate) mod closures;
 pub(crate) mod crossbeam;
 pub(crate) mod flume;
 pub(crate) mod limit;
+pub(crate) mod mailboxes;
 pub(crate) mod moored;
 pub(crate) mod std_mpsc;
 pub(crate) mod threads;
