@@ -22,7 +22,7 @@ impl Default for Options {
         Self {
             listen: Listen {
                 max_connections: 16_384,
-                ..Listen::on(7682, Counted::WebSockets)
+                ..Listen::on(7683, Counted::WebSockets)
             },
             origins: Origins::may("open WebSockets and publish"),
             interval: Duration::from_millis(100),
