@@ -335,7 +335,7 @@ impl Http {
     pub fn refuse(&mut self, refusal: impl Into<Response>, socket: &mut Socket, turn: &Turn<'_>) {
         let form = Form {
             version: Version::Http11,
-            is_head: self.is_head,
+            has_no_body: self.is_head,
             is_last: true,
         };
         self.ended = true;
@@ -516,7 +516,7 @@ impl Http {
         self.ended |= is_last;
         Form {
             version: request.version,
-            is_head: request.method == Method::HEAD,
+            has_no_body: request.method == Method::HEAD,
             is_last,
         }
     }

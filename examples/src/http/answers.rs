@@ -152,6 +152,7 @@ impl Answers {
             return None;
         }
         owed.form.is_last |= !owed.form.is_chunked();
+        owed.form.has_no_body |= head.has_no_body();
         owed.answer = Answer::Parts(Parts {
             head: Some(head),
             waiting: Vec::new(),
@@ -241,7 +242,9 @@ impl Answers {
                 socket.push(Bytes::from_static(CONTINUE));
             }
             // A leading zero of the next chunk's size.
-            Answer::Parts(parts) if parts.head.is_none() && owed.form.is_chunked() => {
+            Answer::Parts(parts)
+                if parts.head.is_none() && owed.form.is_chunked() && !owed.form.has_no_body =>
+            {
                 socket.push(Bytes::from_static(b"0"));
             }
             _ => {}
@@ -280,7 +283,7 @@ impl Parts {
         for part in self.waiting.drain(..) {
             has_news = true;
             // An empty chunk would be the last one.
-            if form.is_head || part.is_empty() {
+            if form.has_no_body || part.is_empty() {
                 continue;
             }
             if form.is_chunked() {
@@ -291,7 +294,7 @@ impl Parts {
                 socket.push(part);
             }
         }
-        if self.is_ended && form.is_chunked() && !form.is_head {
+        if self.is_ended && form.is_chunked() && !form.has_no_body {
             socket.push(Bytes::from_static(LAST_CHUNK));
         }
         has_news

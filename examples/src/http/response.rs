@@ -24,8 +24,8 @@ pub struct Response {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Form {
     pub(super) version: Version,
-    /// The answer to HEAD has no body.
-    pub(super) is_head: bool,
+    /// No body follows: this answers HEAD, or the status has none.
+    pub(super) has_no_body: bool,
     /// The connection closes after the answer.
     pub(super) is_last: bool,
 }
@@ -101,7 +101,7 @@ impl Response {
         let mut head = self.head(form, date, framing, self.body.len().min(COPIED_BODY_MAX));
         // Thousands of answers may wait for a client: each keeps no more than it needs.
         head.shrink_to(head.len() + self.body.len().min(COPIED_BODY_MAX));
-        if form.is_head || self.has_no_body() {
+        if form.has_no_body || self.has_no_body() {
             socket.push(head.into());
         } else if self.body.len() <= COPIED_BODY_MAX {
             head.extend_from_slice(&self.body);
@@ -114,9 +114,8 @@ impl Response {
 
     /// Queues the head of an answer in parts on the socket.
     pub(super) fn push_head_to(self, socket: &mut Socket, form: Form, date: &str) {
-        let framing = form
-            .is_chunked()
-            .then(|| ("Transfer-Encoding", "chunked".to_owned()));
+        let is_chunked = form.is_chunked() && !self.has_no_body();
+        let framing = is_chunked.then(|| ("Transfer-Encoding", "chunked".to_owned()));
         socket.push(self.head(form, date, framing, 0).into());
     }
 
@@ -142,7 +141,7 @@ impl Response {
     }
 
     /// Whether answers of this status never have a body (RFC 9110, section 6.4.1).
-    fn has_no_body(&self) -> bool {
+    pub(super) fn has_no_body(&self) -> bool {
         matches!(self.status.as_u16(), 100..200 | 204 | 304)
     }
 }
