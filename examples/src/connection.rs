@@ -227,11 +227,7 @@ impl Connection {
                     Parsed::Request(request) => Some(Event::Request(request)),
                     Parsed::Piece(number, piece) => Some(Event::Piece(number, piece)),
                     Parsed::BodyFailed(number) => Some(Event::BodyFailed(number)),
-                    _ if http.cut() == Some(Cut::Reset) => {
-                        // If that fails the socket is broken, and its client sees that.
-                        let _ = self.socket.reset_at_end();
-                        self.give_up()
-                    }
+                    _ if http.cut() == Some(Cut::Reset) => self.give_up(),
                     _ if http.is_over() => self.leave(turn.now),
                     Parsed::Incomplete | Parsed::Waiting => None,
                 }
@@ -384,7 +380,7 @@ impl Connection {
 
     /// Makes a client that has closed its socket answer with a reset.
     pub fn probe(&mut self) {
-        if let State::Http(http) = &self.state {
+        if let State::Http(http) = &mut self.state {
             http.probe(&mut self.socket);
         }
     }
@@ -639,6 +635,12 @@ impl Connection {
 
     /// Nothing can be sent to this client any more. `Closed` if the app has not been told.
     pub fn give_up(&mut self) -> Option<Event> {
+        if let State::Http(http) = &self.state
+            && http.needs_reset(&self.socket)
+        {
+            // If that fails the socket is broken, and its client sees that.
+            let _ = self.socket.reset_at_end();
+        }
         self.state = State::Gone;
         self.tell_closed()
     }

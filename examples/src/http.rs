@@ -274,6 +274,11 @@ impl Http {
         self.answers.cut()
     }
 
+    /// Whether only a reset shows the client that it does not get all, if the connection ends now.
+    pub fn needs_reset(&self, socket: &Socket) -> bool {
+        self.answers.needs_reset(socket)
+    }
+
     /// Answers request `number`, and queues all answers whose turn has come. If its body has not all
     /// arrived, the rest is not read, so the connection ends with the answer.
     pub fn answer(&mut self, number: u64, response: Response, socket: &mut Socket, date: &str) {
@@ -325,7 +330,7 @@ impl Http {
     }
 
     /// Makes a client that has closed its socket answer with a reset.
-    pub fn probe(&self, socket: &mut Socket) {
+    pub fn probe(&mut self, socket: &mut Socket) {
         if socket.unsent() == 0 {
             self.answers.probe(socket);
         }

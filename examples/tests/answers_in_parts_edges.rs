@@ -4,7 +4,7 @@
 mod in_process;
 
 use std::collections::VecDeque;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -205,5 +205,36 @@ fn an_answer_whose_status_has_no_body_has_no_parts() {
             let (_, rest) = answer.split_once("\r\n\r\n").expect("a head");
             assert!(rest.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         }
+    });
+}
+
+/// An answer that ends with its connection must not look whole.
+#[test]
+fn an_http_1_0_answer_that_a_stop_cuts_off_ends_with_a_reset() {
+    let limits = Limits {
+        grace: Duration::ZERO,
+        ..Limits::default()
+    };
+    let mut kept = None;
+    with_server(limits, |address, _| {
+        let mut stream = send(address, "GET /open HTTP/1.0\r\n\r\n");
+        read_to(&mut stream, "abc");
+        kept = Some(stream);
+    });
+    let end = kept.expect("a client").read_to_end(&mut Vec::new());
+    assert_eq!(end.expect_err("a reset").kind(), ErrorKind::ConnectionReset);
+}
+
+/// Some clients take the zero of a probe, and the end of the connection, for the last chunk.
+#[test]
+fn a_probed_answer_that_is_cut_off_ends_with_a_reset() {
+    with_server(Limits::default(), |address, seen| {
+        let mut stream = send(address, &request("GET", "/open"));
+        read_to(&mut stream, "abc\r\n");
+        stream.shutdown(Shutdown::Write).expect("half closed");
+        await_event(seen, "half closed");
+        get(address, "/fail");
+        let end = stream.read_to_end(&mut Vec::new());
+        assert_eq!(end.expect_err("a reset").kind(), ErrorKind::ConnectionReset);
     });
 }

@@ -24,6 +24,8 @@ pub(super) struct Answers {
     reports: VecDeque<Report>,
     /// Why the connection ends although answers are missing.
     cut: Option<Cut>,
+    /// The end of the connection is the end of the last answer.
+    ends_with_connection: bool,
 }
 
 #[derive(Debug)]
@@ -49,6 +51,8 @@ struct Parts {
     /// Parts that wait for the answers before this one.
     waiting: Vec<Bytes>,
     is_ended: bool,
+    /// The zero of a probe was sent, and no size that it belongs to.
+    is_probed: bool,
 }
 
 /// The app hears of request `number` when the kernel has all bytes up to `position`.
@@ -63,7 +67,8 @@ struct Report {
 pub(crate) enum Cut {
     /// The client sees that the last chunk is missing.
     MissingChunk,
-    /// The answer ends with the connection. Only a reset shows that it is not whole.
+    /// The answer ends with the connection, or a client may take the zero of a probe for the last
+    /// chunk. Only a reset shows that it is not whole.
     Reset,
 }
 
@@ -137,8 +142,12 @@ impl Answers {
         };
         match &owed.answer {
             Answer::Parts(parts) if parts.head.is_none() => {
-                let is_chunked = owed.form.is_chunked();
-                self.cut = Some(if is_chunked { Cut::MissingChunk } else { Cut::Reset });
+                let needs_reset = parts.needs_reset(owed.form);
+                self.cut = Some(if needs_reset {
+                    Cut::Reset
+                } else {
+                    Cut::MissingChunk
+                });
             }
             _ => owed.answer = Answer::Whole(response),
         }
@@ -157,6 +166,7 @@ impl Answers {
             head: Some(head),
             waiting: Vec::new(),
             is_ended: false,
+            is_probed: false,
         });
         Some(owed.form)
     }
@@ -203,6 +213,7 @@ impl Answers {
                     // Nothing can follow an answer that ends with its connection.
                     if !form.is_chunked() {
                         self.owed.truncate(1);
+                        self.ends_with_connection = !form.has_no_body;
                     }
                     true
                 }
@@ -231,13 +242,24 @@ impl Answers {
         self.reports.pop_front().map(|report| report.number)
     }
 
+    /// Whether only a reset shows the client that it does not get all, if the connection ends now.
+    pub(super) fn needs_reset(&self, socket: &Socket) -> bool {
+        match self.owed.front() {
+            Some(owed) => match &owed.answer {
+                Answer::Parts(parts) => parts.head.is_none() && parts.needs_reset(owed.form),
+                Answer::Pending | Answer::Whole(_) => false,
+            },
+            None => self.ends_with_connection && socket.unsent() > 0,
+        }
+    }
+
     /// Sends something that every client ignores. A client that has closed its socket answers it
     /// with a reset; one that only sends no more goes on waiting.
-    pub(super) fn probe(&self, socket: &mut Socket) {
-        let Some(owed) = self.owed.front() else {
+    pub(super) fn probe(&mut self, socket: &mut Socket) {
+        let Some(owed) = self.owed.front_mut() else {
             return;
         };
-        match &owed.answer {
+        match &mut owed.answer {
             Answer::Pending if owed.form.version == Version::Http11 => {
                 socket.push(Bytes::from_static(CONTINUE));
             }
@@ -246,6 +268,7 @@ impl Answers {
                 if parts.head.is_none() && owed.form.is_chunked() && !owed.form.has_no_body =>
             {
                 socket.push(Bytes::from_static(b"0"));
+                parts.is_probed = true;
             }
             _ => {}
         }
@@ -274,6 +297,11 @@ impl Answers {
 }
 
 impl Parts {
+    /// Whether the end of the connection would look like the end of this answer.
+    fn needs_reset(&self, form: Form) -> bool {
+        !form.has_no_body && (self.is_probed || !form.is_chunked())
+    }
+
     /// Gives what waits to the socket. False if nothing was new.
     fn advance(&mut self, socket: &mut Socket, form: Form, date: &str) -> bool {
         let mut has_news = false;
@@ -287,6 +315,7 @@ impl Parts {
                 continue;
             }
             if form.is_chunked() {
+                self.is_probed = false;
                 socket.push(format!("{:x}\r\n", part.len()).into());
                 socket.push(part);
                 socket.push(Bytes::from_static(LINE_END));
