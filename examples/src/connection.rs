@@ -369,6 +369,14 @@ impl Connection {
         }
     }
 
+    /// How many requests the app has yet to hear of.
+    pub fn reports(&self) -> usize {
+        match &self.state {
+            State::Http(http) => http.reports(),
+            _ => 0,
+        }
+    }
+
     /// The next request of whose answer the kernel has everything that was given so far, if the app
     /// wants to hear of it.
     pub fn take_report(&mut self) -> Option<u64> {

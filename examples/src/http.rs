@@ -323,6 +323,11 @@ impl Http {
         self.advance(socket, date);
     }
 
+    /// How many requests the app has yet to hear of.
+    pub fn reports(&self) -> usize {
+        self.answers.reports()
+    }
+
     /// The next request of whose answer the kernel has everything that was given so far, if the app
     /// wants to hear of it.
     pub fn take_report(&mut self, socket: &Socket) -> Option<u64> {

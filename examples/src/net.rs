@@ -440,10 +440,11 @@ impl Net {
         let was_websocket = connection.is_websocket();
         match connection.flush(self.now) {
             Ok(is_drained) => {
+                let reports = connection.reports();
                 if is_drained {
                     app.drained(self, id);
                 }
-                self.report(app, id);
+                self.report(app, id, reports);
             }
             Err(_) => {
                 if let Some(event) = connection.give_up() {
@@ -453,11 +454,14 @@ impl Net {
         }
     }
 
-    /// Tells the app what the kernel has taken.
-    fn report(&mut self, app: &mut impl App, id: ConnId) {
-        while let Some(connection) = self.connections.get_mut(&id)
-            && let Some(request) = connection.take_report()
-        {
+    /// Tells the app what the kernel has taken, at most `reports` times. What the app sends meanwhile
+    /// waits for the next round: the kernel may have a part at once, on and on.
+    fn report(&mut self, app: &mut impl App, id: ConnId, reports: usize) {
+        for _ in 0..reports {
+            let connection = self.connections.get_mut(&id);
+            let Some(request) = connection.and_then(Connection::take_report) else {
+                return;
+            };
             app.sent(self, id, request);
             // It may have been the last thing that the connection waited for.
             self.touch(id);

@@ -238,3 +238,15 @@ fn a_probed_answer_that_is_cut_off_ends_with_a_reset() {
         assert_eq!(end.expect_err("a reset").kind(), ErrorKind::ConnectionReset);
     });
 }
+
+/// The kernel has the parts of an answer to HEAD at once, since nothing is sent.
+#[test]
+fn an_answer_whose_parts_are_not_sent_leaves_time_for_the_others() {
+    with_server(Limits::default(), |address, seen| {
+        let _many = send(address, &request("HEAD", "/many"));
+        await_event(seen, "got /many");
+        assert!(get(address, "/go").ends_with("gone on\n"));
+        let events: Vec<_> = seen.try_iter().collect();
+        assert_eq!(events, ["got /go"]);
+    });
+}

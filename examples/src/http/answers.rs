@@ -233,6 +233,11 @@ impl Answers {
         }
     }
 
+    /// How many requests the app has yet to hear of.
+    pub(super) fn reports(&self) -> usize {
+        self.reports.len()
+    }
+
     /// The next request of whose answer the kernel has everything that was given so far.
     pub(super) fn take_report(&mut self, socket: &Socket) -> Option<u64> {
         let report = self.reports.front()?;
