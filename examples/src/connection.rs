@@ -365,7 +365,7 @@ impl Connection {
             if self.socket.unsent() == 0 {
                 self.active_at = now;
             }
-            http.end_answer(number, &mut self.socket, date);
+            http.end_answer(number, &mut self.socket, now, date);
         }
     }
 

@@ -242,11 +242,11 @@ impl Http {
     /// What has taken too long, if the client has last done something at `active_at`.
     pub fn late(&self, active_at: Instant, turn: &Turn<'_>) -> Late {
         let uploading = self.upload.as_deref();
-        if let Some(late) = uploading
-            .map(|upload| upload.late(turn))
-            .filter(|late| *late != Late::Nothing)
-        {
-            return late;
+        match uploading.map_or(Late::Nothing, |upload| upload.late(turn)) {
+            Late::Nothing => {}
+            // As with every other request, the app is awaited once the answers before it are given.
+            Late::Answer(number) if !self.answers.is_next(number) => {}
+            late => return late,
         }
         if self.answers.is_empty() {
             let waited = turn.now.duration_since(self.begun_at.unwrap_or(active_at));
@@ -318,9 +318,17 @@ impl Http {
     }
 
     /// Ends an answer in parts.
-    pub fn end_answer(&mut self, number: u64, socket: &mut Socket, date: &str) {
+    pub fn end_answer(&mut self, number: u64, socket: &mut Socket, now: Instant, date: &str) {
+        let was_next = self.answers.is_next(number);
         self.answers.end_parts(number);
         self.advance(socket, date);
+        // It may have taken any time, which does not count against the answer that follows.
+        if was_next && !self.answers.is_next(number) {
+            self.answers.await_next(now);
+            if let Some(upload) = &mut self.upload {
+                upload.await_app(now);
+            }
+        }
     }
 
     /// How many requests the app has yet to hear of.
@@ -400,6 +408,8 @@ impl Http {
             // An interim answer must not overtake the answers that are owed.
             if self.answers.is_empty() && std::mem::take(&mut self.client_waits) {
                 socket.push(Bytes::from_static(CONTINUE));
+                // The client has waited for this, so it was not late before.
+                self.begun_at = Some(turn.now);
             }
             return Ok(Step::Incomplete);
         };

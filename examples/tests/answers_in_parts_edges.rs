@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -248,5 +249,82 @@ fn an_answer_whose_parts_are_not_sent_leaves_time_for_the_others() {
         assert!(get(address, "/go").ends_with("gone on\n"));
         let events: Vec<_> = seen.try_iter().collect();
         assert_eq!(events, ["got /go"]);
+    });
+}
+
+/// Time in which a client waits for 100 Continue does not count as time that it takes to send.
+#[test]
+fn a_body_that_waits_for_an_answer_in_parts_is_not_late() {
+    let limits = Limits {
+        request_time: Duration::from_millis(500),
+        idle_time: Duration::from_millis(200),
+        ..Limits::default()
+    };
+    with_server(limits, |address, _| {
+        let body = "POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n";
+        let mut stream = send(address, &(request("GET", "/open") + body));
+        read_to(&mut stream, "abc\r\n");
+        // Its request is as old as the body, and late.
+        let late = exchange(address, b"GET /");
+        assert!(late.starts_with("HTTP/1.1 408 "), "{late}");
+        get(address, "/go");
+        assert_eq!(read_to(&mut stream, "0\r\n\r\n"), "3\r\ndef\r\n0\r\n\r\n");
+        let interim = read_to(&mut stream, "\r\n\r\n");
+        assert!(interim.starts_with("HTTP/1.1 100 "), "{interim}");
+        // The limits are checked every 25 ms.
+        thread::sleep(Duration::from_millis(100));
+        stream.write_all(b"body").expect("sent");
+        let answer = read_to(&mut stream, "\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    });
+}
+
+#[test]
+fn an_upload_that_waits_for_an_answer_in_parts_is_not_overdue() {
+    let limits = Limits {
+        answer_time: Duration::from_millis(200),
+        idle_time: Duration::from_millis(200),
+        ..Limits::default()
+    };
+    with_server(limits, |address, _| {
+        let body = "POST /pieces HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n";
+        let mut stream = send(address, &(request("GET", "/open") + body));
+        read_to(&mut stream, "abc\r\n");
+        // Its request is younger, and overdue.
+        assert!(get(address, "/wait").starts_with("HTTP/1.1 504 "));
+        get(address, "/go");
+        read_to(&mut stream, "0\r\n\r\n");
+        let interim = read_to(&mut stream, "\r\n\r\n");
+        assert!(interim.starts_with("HTTP/1.1 100 "), "{interim}");
+        stream.write_all(b"body").expect("sent");
+        let answer = read_to(&mut stream, "got a body\n");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    });
+}
+
+/// An app that answers a connection's requests one by one needs time after each.
+#[test]
+fn the_time_of_an_answer_begins_after_an_answer_in_parts_before_it() {
+    let limits = Limits {
+        answer_time: Duration::from_secs(1),
+        idle_time: Duration::from_millis(200),
+        ..Limits::default()
+    };
+    with_server(limits, |address, seen| {
+        let requests = request("GET", "/open") + &request("GET", "/wait");
+        let mut stream = send(address, &requests);
+        read_to(&mut stream, "abc\r\n");
+        // Is younger than the second request, and overdue.
+        assert!(get(address, "/wait").starts_with("HTTP/1.1 504 "));
+        await_event(seen, "overdue 1");
+        let _third = send(address, &request("GET", "/wait"));
+        await_event(seen, "got /wait");
+        // The limits are checked every 25 ms. The third request is overdue in an earlier check than
+        // the second one.
+        thread::sleep(Duration::from_millis(200));
+        get(address, "/go");
+        read_to(&mut stream, "0\r\n\r\n");
+        let events = seen.iter().filter(|event| event.starts_with("overdue"));
+        assert_eq!(events.take(2).collect::<Vec<_>>(), ["overdue 1", "overdue 2"]);
     });
 }

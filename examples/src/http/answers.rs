@@ -118,6 +118,13 @@ impl Answers {
         }
     }
 
+    /// From now on the next answer is awaited.
+    pub(super) fn await_next(&mut self, now: Instant) {
+        if let Some(owed) = self.owed.front_mut() {
+            owed.since = now;
+        }
+    }
+
     /// The connection closes after the answer to request `number`, or to the newest one.
     pub(super) fn end_after(&mut self, number: Option<u64>) {
         let last = match number {

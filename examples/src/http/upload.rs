@@ -111,6 +111,13 @@ impl Upload {
         self.body.is_whole()
     }
 
+    /// From now on the app is awaited, if it is the app that has to do something.
+    pub(super) fn await_app(&mut self, now: Instant) {
+        if self.awaits == Side::App {
+            self.since = now;
+        }
+    }
+
     fn note_side(&mut self, now: Instant) {
         let awaits = if self.client_waits || !self.has_room() {
             Side::App
