@@ -171,9 +171,11 @@ impl Net {
     }
 
     /// Adds a client that another thread has accepted, at the end of this turn. It is closed at once
-    /// if there are too many connections and none of them is silent.
+    /// if there are too many connections and none of them is silent, or if the server stops.
     pub fn adopt(&mut self, stream: mio::net::TcpStream) {
-        self.adopted.push_back(stream);
+        if !self.is_stopping {
+            self.adopted.push_back(stream);
+        }
     }
 
     /// Asks for the next piece of the body of `request`, whose
@@ -490,6 +492,7 @@ impl Net {
     /// Begins nothing new. What was accepted is sent, and then the connections close.
     pub(crate) fn shut_down(&mut self, app: &mut impl App) {
         self.is_stopping = true;
+        self.adopted.clear();
         self.for_each(app, Connection::shut_down);
     }
 

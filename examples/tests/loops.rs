@@ -170,3 +170,64 @@ fn a_loop_takes_clients_from_another_thread() {
         assert_eq!(number(&read_all(&mut second)), 7);
     });
 }
+
+/// Begins an answer and never ends it, and gives the client of a channel to the loop when it stops.
+struct AdoptsLate {
+    late: Option<TcpStream>,
+}
+
+impl App for AdoptsLate {
+    fn route(&self, _path: &str) -> Option<Route> {
+        Some(Route::get())
+    }
+
+    fn request(&mut self, net: &mut Net, id: ConnId, request: Request) {
+        net.begin_answer(id, request.number, Response::new(200));
+        net.send_part(id, request.number, "part".into());
+    }
+
+    fn half_closed(&mut self, net: &mut Net, id: ConnId) {
+        net.probe(id);
+    }
+
+    fn closed(&mut self, _net: &mut Net, _id: ConnId) {}
+
+    fn turn(&mut self, _net: &mut Net) {}
+
+    fn stopping(&mut self, net: &mut Net) {
+        self.late.take().into_iter().for_each(|late| net.adopt(late));
+    }
+}
+
+/// It is not kept waiting until the grace is over.
+#[test]
+fn a_loop_that_stops_takes_no_clients() {
+    let limits = Limits {
+        grace: Duration::from_secs(3600),
+        ..Limits::default()
+    };
+    let any = ([127, 0, 0, 1], 0).into();
+    let server = Server::bind(any, limits, AllowedOrigins::default()).expect("a free port");
+    let (address, stop) = (server.local_addr().expect("bound"), server.stopper());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let mut late = connect(listener.local_addr().expect("bound"));
+    let (accepted, _) = listener.accept().expect("a client");
+    accepted.set_nonblocking(true).expect("non-blocking");
+    let mut app = AdoptsLate {
+        late: Some(TcpStream::from_std(accepted)),
+    };
+    thread::scope(|scope| {
+        let running = scope.spawn(move || server.run(&mut app));
+        let mut first = connect(address);
+        first
+            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            .expect("sent");
+        std::io::Read::read_exact(&mut first, &mut [0; 12]).expect("an answer");
+        stop.stop();
+        let end = std::io::Read::read_to_end(&mut late, &mut Vec::new());
+        // Its connection holds the grace open.
+        drop(first);
+        assert_eq!(end.expect("an end"), 0);
+        running.join().expect("no panic").expect("a clean end");
+    });
+}
