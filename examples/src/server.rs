@@ -119,13 +119,19 @@ impl Server {
     }
 
     /// Loops that all listen on `address`: the kernel deals the clients out. The number of sockets
-    /// is for all of them together.
+    /// is for all of them together. An error for 0 loops.
     pub fn bind_many(
         loops: usize,
         address: SocketAddr,
         limits: &Limits,
         origins: &AllowedOrigins,
     ) -> io::Result<Vec<Self>> {
+        if loops == 0 {
+            return Err(io::Error::new(
+                ErrorKind::InvalidInput,
+                "0 loops cannot serve a port; use 1 or more",
+            ));
+        }
         if loops == 1 {
             return Ok(vec![Self::bind(address, limits.clone(), origins.clone())?]);
         }

@@ -231,3 +231,37 @@ fn a_loop_that_stops_takes_no_clients() {
         running.join().expect("no panic").expect("a clean end");
     });
 }
+
+#[test]
+fn a_port_has_at_least_one_loop() {
+    let any = ([127, 0, 0, 1], 0).into();
+    let none = Server::bind_many(0, any, &Limits::default(), &AllowedOrigins::default());
+    assert_eq!(none.expect_err("no loops").kind(), io::ErrorKind::InvalidInput);
+}
+
+#[test]
+fn all_loops_listen_on_one_port_of_ipv6() {
+    let any = (std::net::Ipv6Addr::LOCALHOST, 0).into();
+    // A machine may have no IPv6.
+    if std::net::TcpListener::bind(any).is_err() {
+        return;
+    }
+    let servers = Server::bind_many(3, any, &Limits::default(), &AllowedOrigins::default());
+    let servers = servers.expect("a free port");
+    let address = servers[0].local_addr().expect("bound");
+    let stop = StopOnDrop(servers[0].stopper());
+    thread::scope(|scope| {
+        let running = scope.spawn(|| {
+            loops::run(servers, |number, server| {
+                server.run(&mut Numbered {
+                    number,
+                    counters: LoopCounters::new(3),
+                    clients: None,
+                })
+            })
+        });
+        assert!(number(&exchange(address, REQUEST)) < 3);
+        drop(stop);
+        assert_eq!(running.join().expect("no panic").expect("a clean end"), 0);
+    });
+}
