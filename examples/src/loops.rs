@@ -8,13 +8,16 @@ use crate::net::NetCounters;
 use crate::server::{Server, Stopper};
 
 /// Runs `serve` for each server, with its number, until all have ended: the first one on this
-/// thread, the others on threads of their own. When one ends, all stop. Returns the sum of the
-/// results.
-pub fn run<S>(servers: Vec<Server>, serve: S) -> io::Result<usize>
+/// thread, the others on threads of their own. When one stops, or `serve` returns, all stop. Returns
+/// the sum of the results.
+pub fn run<S>(mut servers: Vec<Server>, serve: S) -> io::Result<usize>
 where
     S: Fn(usize, Server) -> io::Result<usize> + Sync,
 {
-    let stoppers: Vec<_> = servers.iter().map(Server::stopper).collect();
+    let stoppers: Arc<[_]> = servers.iter().map(Server::stopper).collect();
+    for server in &mut servers {
+        server.stop_with(Arc::clone(&stoppers));
+    }
     let (serve, stoppers) = (&serve, &stoppers);
     let serve_and_stop = move |number, server| {
         // Also if `serve` panics.

@@ -91,6 +91,8 @@ pub struct Server {
     waker: Arc<Waker>,
     stop: Arc<AtomicBool>,
     signals: Option<Signals>,
+    /// The loops that stop when this one does.
+    group: Arc<[Stopper]>,
     net: Net,
 }
 
@@ -163,6 +165,7 @@ impl Server {
             waker,
             stop: Arc::default(),
             signals: None,
+            group: Arc::default(),
             net,
         })
     }
@@ -186,6 +189,11 @@ impl Server {
             stop: Arc::clone(&self.stop),
             waker: self.waker(),
         }
+    }
+
+    /// When this loop stops, so do those of `group`, at the same time.
+    pub(crate) fn stop_with(&mut self, group: Arc<[Stopper]>) {
+        self.group = group;
     }
 
     /// Makes SIGINT (Ctrl-C), SIGTERM and SIGHUP end [`run`](Self::run). A second one ends the process. Needs
@@ -215,6 +223,7 @@ impl Server {
                 next_check = self.net.now() + interval;
             }
         }
+        self.group.iter().for_each(Stopper::stop);
         // From now on the kernel refuses new connections.
         if let Some(mut listener) = self.listener.take() {
             listener.close(self.poll.registry());

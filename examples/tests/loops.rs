@@ -265,3 +265,67 @@ fn all_loops_listen_on_one_port_of_ipv6() {
         assert_eq!(running.join().expect("no panic").expect("a clean end"), 0);
     });
 }
+
+/// A loop that still sends what it has accepted must not keep the others open for new clients.
+#[test]
+fn all_loops_stop_at_once() {
+    let limits = Limits {
+        grace: Duration::from_secs(3600),
+        ..Limits::default()
+    };
+    let any = ([127, 0, 0, 1], 0).into();
+    let servers = Server::bind_many(2, any, &limits, &AllowedOrigins::default());
+    let servers = servers.expect("a free port");
+    let address = servers[0].local_addr().expect("bound");
+    let stops: Vec<_> = servers.iter().map(Server::stopper).collect();
+    let (ready, readies) = mpsc::channel();
+    let (ended, ends) = mpsc::channel();
+    thread::scope(|scope| {
+        let running = scope.spawn(move || {
+            loops::run(servers, |number, server| {
+                let result = server.run(&mut Holds {
+                    number,
+                    ready: ready.clone(),
+                });
+                let _ = ended.send(number);
+                result
+            })
+        });
+        let mut first = connect(address);
+        first
+            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            .expect("sent");
+        let busy: usize = readies.recv().expect("a request");
+        // The loop with the client is told to stop, and the other one ends.
+        stops[busy].stop();
+        let first_end = ends.recv_timeout(Duration::from_secs(30));
+        drop(first);
+        stops.iter().for_each(examples::server::Stopper::stop);
+        running.join().expect("no panic").expect("a clean end");
+        assert_eq!(first_end, Ok(1 - busy));
+    });
+}
+
+/// Never answers, and tells the number of the loop that has got the request.
+struct Holds {
+    number: usize,
+    ready: mpsc::Sender<usize>,
+}
+
+impl App for Holds {
+    fn route(&self, _path: &str) -> Option<Route> {
+        Some(Route::get())
+    }
+
+    fn request(&mut self, _net: &mut Net, _id: ConnId, _request: Request) {
+        let _ = self.ready.send(self.number);
+    }
+
+    fn half_closed(&mut self, net: &mut Net, id: ConnId) {
+        net.probe(id);
+    }
+
+    fn closed(&mut self, _net: &mut Net, _id: ConnId) {}
+
+    fn turn(&mut self, _net: &mut Net) {}
+}
