@@ -199,8 +199,11 @@ impl Server {
     /// Makes SIGINT (Ctrl-C), SIGTERM and SIGHUP end [`run`](Self::run). A second one ends the process. Needs
     /// no thread.
     pub fn stop_on_signals(&mut self) -> io::Result<()> {
-        let signals = Signals::register(&self.stop, self.poll.registry(), SIGNALS)?;
-        self.signals = Some(signals);
+        // Registered twice, one signal would count as two.
+        if self.signals.is_none() {
+            let signals = Signals::register(&self.stop, self.poll.registry(), SIGNALS)?;
+            self.signals = Some(signals);
+        }
         Ok(())
     }
 
