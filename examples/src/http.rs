@@ -250,7 +250,12 @@ impl Http {
         }
         if self.answers.is_empty() {
             let waited = turn.now.duration_since(self.begun_at.unwrap_or(active_at));
-            let is_late = waited >= turn.limits.request_time + self.earned_time(turn);
+            // A handshake may have arrived and wait for an answer before it to leave.
+            let has_arrived = self
+                .incoming
+                .as_ref()
+                .is_some_and(|incoming| incoming.1.is_whole());
+            let is_late = !has_arrived && waited >= turn.limits.request_time + self.earned_time(turn);
             return if is_late { Late::Request } else { Late::Nothing };
         }
         match self.answers.next_pending() {

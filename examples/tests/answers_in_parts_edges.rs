@@ -27,7 +27,7 @@ type Key = (ConnId, u64);
 /// `/open` begins an answer and goes on later, `/wait` is answered later, each when another request
 /// asks for it: `/go` ends the oldest one of them, `/fail` makes it fail. `/204` and `/304` answer in
 /// parts. `/many` gives a part whenever the kernel has the one before it. `/body` takes a body whole,
-/// `/pieces` in pieces.
+/// `/pieces` in pieces. `/socket` speaks WebSocket.
 struct Edges {
     waiting: VecDeque<Key>,
     many: Option<(Key, usize)>,
@@ -60,6 +60,7 @@ impl App for Edges {
         match path {
             "/body" => Some(Route::post(100)),
             "/pieces" => Some(Route::post(100).in_pieces(10)),
+            "/socket" => Some(Route::websocket()),
             _ => Some(Route::get()),
         }
     }
@@ -86,6 +87,7 @@ impl App for Edges {
                 self.next_of_many(net, key);
             }
             "/pieces" => net.want_body(id, key.1),
+            "/socket" => net.upgrade(id, &request, None),
             "/body" => net.answer(id, key.1, Response::text(200, "got a body")),
             "/fail" => {
                 if let Some((id, number)) = self.waiting.pop_front() {
@@ -326,5 +328,31 @@ fn the_time_of_an_answer_begins_after_an_answer_in_parts_before_it() {
         read_to(&mut stream, "0\r\n\r\n");
         let events = seen.iter().filter(|event| event.starts_with("overdue"));
         assert_eq!(events.take(2).collect::<Vec<_>>(), ["overdue 1", "overdue 2"]);
+    });
+}
+
+/// A handshake waits until the answers before it have left, and is handed over in a later turn.
+#[test]
+fn a_handshake_that_waits_for_an_answer_is_not_late() {
+    let limits = Limits {
+        request_time: Duration::from_millis(50),
+        // The limits are checked in every turn.
+        idle_time: Duration::from_nanos(8),
+        ..Limits::default()
+    };
+    with_server(limits, |address, seen| {
+        let handshake = "GET /socket HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+        // About every second one was late.
+        for _ in 0..20 {
+            let mut stream = send(address, &(request("GET", "/wait") + handshake));
+            await_event(seen, "got /wait");
+            let late = exchange(address, b"GET /");
+            assert!(late.starts_with("HTTP/1.1 408 "), "{late}");
+            get(address, "/go");
+            read_to(&mut stream, "waited\n");
+            let upgraded = read_to(&mut stream, "\r\n\r\n");
+            assert!(upgraded.starts_with("HTTP/1.1 101 "), "{upgraded}");
+        }
     });
 }
