@@ -369,7 +369,7 @@ impl Connection {
         }
     }
 
-    /// How many requests the app has yet to hear of.
+    /// The number of reports that are due later.
     pub fn reports(&self) -> usize {
         match &self.state {
             State::Http(http) => http.reports(),

@@ -234,7 +234,7 @@ impl Http {
         Duration::from_secs(received as u64 / turn.limits.body_rate.max(1))
     }
 
-    /// Whether an answer is pending, or the app has yet to hear that one was sent.
+    /// Whether an answer has not ended, or a report of one is due later.
     pub fn is_owing(&self) -> bool {
         !self.answers.is_empty()
     }
@@ -336,7 +336,7 @@ impl Http {
         }
     }
 
-    /// How many requests the app has yet to hear of.
+    /// The number of reports that are due later.
     pub fn reports(&self) -> usize {
         self.answers.reports()
     }

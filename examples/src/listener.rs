@@ -44,8 +44,8 @@ impl Listener {
         Self::register(socket, registry, token)
     }
 
-    /// One of several listeners on the same address: the kernel deals the clients out. Port 0 is of
-    /// no use, since each listener would get a port of its own.
+    /// One of several listeners on the same address; the kernel chooses a listener for each client.
+    /// Port 0 is of no use, since each listener would get a port of its own.
     pub fn bind_shared(address: SocketAddr, registry: &Registry, token: Token) -> io::Result<Self> {
         let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         socket.set_reuse_address(true)?;

@@ -124,8 +124,10 @@ impl Net {
         }
     }
 
-    /// Begins an answer whose body follows in parts, in chunks of HTTP/1.1. To a client of HTTP/1.0
-    /// it ends with the connection. Does nothing while the body of the request arrives in pieces.
+    /// Begins an answer whose body follows in parts. A client of HTTP/1.1 gets each part as a chunk;
+    /// for a client of HTTP/1.0 the answer ends with the connection. If the answer has no body (a
+    /// request with HEAD, or the status 204 or 304), its parts are not sent. Does nothing before the
+    /// app has got the last piece of the request's body, or if the request has an answer.
     pub fn begin_answer(&mut self, id: ConnId, request: u64, head: Response) {
         self.count_answer(&head);
         if let Some(connection) = self.connections.get_mut(&id) {
@@ -135,8 +137,8 @@ impl Net {
     }
 
     /// Sends the next part of an answer. [`App::sent`] follows once the kernel has taken it: to keep
-    /// the memory flat, send no other part before that. False if the client has gone, or the answer
-    /// has not begun or was cut off.
+    /// the memory flat, send no other part before that. False if the client has gone, or if the answer
+    /// has not begun, has ended or was cut off.
     pub fn send_part(&mut self, id: ConnId, request: u64, part: Bytes) -> bool {
         let (now, date) = (self.now, self.date.text());
         let connection = self.connections.get_mut(&id);
@@ -153,9 +155,11 @@ impl Net {
         }
     }
 
-    /// Finds out whether a client that sends no more has gone: [`App::closed`] follows if so. For
-    /// use in [`App::half_closed`]. It sends something that every client ignores: 100 before an
-    /// answer, a leading zero before a chunk's size. A closed socket answers that with a reset.
+    /// Finds out whether a client that sends no more has gone: [`App::closed`] follows if so. Call it
+    /// once, in [`App::half_closed`]. It sends `100 Continue` before an answer, and a leading zero of
+    /// the next chunk's size within one. A closed socket answers that with a reset. A client that only
+    /// sends no more ignores both; some clients do not ignore the 100, but those close both directions
+    /// at once. Nothing is sent to a client of HTTP/1.0, or within an answer that has no body.
     pub fn probe(&mut self, id: ConnId) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.probe();

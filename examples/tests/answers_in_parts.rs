@@ -1,5 +1,5 @@
-//! Answers whose bodies an app gives in parts: their form, their order, who waits for whom, and what
-//! is heard of a client that has gone.
+//! Answers whose bodies an app gives in parts: their form, their order, their pace, and clients that
+//! have gone.
 
 #[path = "util/in_process.rs"]
 mod in_process;
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// `/parts?count=3&size=5` answers in so many parts, each once the kernel has the one before it.
 /// `/at-once` gives all parts in the call. `/cut` fails after the first part, `/fail` before it.
-/// `/wait` is answered, and `/open` goes on, when somebody asks for `/go`.
+/// `/wait` is answered, and `/open` goes on, when another request asks for `/go`.
 struct Parts {
     streams: HashMap<(ConnId, u64), Stream>,
     waiting: VecDeque<(ConnId, u64)>,
@@ -277,7 +277,7 @@ fn the_answer_to_head_has_no_parts() {
 }
 
 #[test]
-fn the_app_hears_of_a_whole_answer_if_it_wants_to() {
+fn an_answer_with_a_report_is_reported_once() {
     with_server(Limits::default(), |address, seen, _| {
         assert!(get(address, "/whole").ends_with("whole\n"));
         assert_eq!(await_event(seen, "sent 1"), 0);

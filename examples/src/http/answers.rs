@@ -18,9 +18,9 @@ const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 #[derive(Debug, Default)]
 pub(super) struct Answers {
-    /// Requests that the app has got and not answered to the end, oldest first.
+    /// Requests whose answers have not been given to the socket to their ends, oldest first.
     owed: VecDeque<Owed>,
-    /// What the app wants to hear of, oldest first.
+    /// Calls of [`App::sent`](crate::server::App::sent) that are due later, in their order.
     reports: VecDeque<Report>,
     /// Why the connection ends although answers are missing.
     cut: Option<Cut>,
@@ -46,7 +46,7 @@ enum Answer {
 /// An answer that the app gives in parts.
 #[derive(Debug)]
 struct Parts {
-    /// None once the socket has it.
+    /// None after the socket has got it.
     head: Option<Response>,
     /// Parts that wait for the answers before this one.
     waiting: Vec<Bytes>,
@@ -55,7 +55,7 @@ struct Parts {
     is_probed: bool,
 }
 
-/// The app hears of request `number` when the kernel has all bytes up to `position`.
+/// The app is told about request `number` when the kernel has all bytes up to `position`.
 #[derive(Debug)]
 struct Report {
     number: u64,
@@ -82,7 +82,7 @@ impl Answers {
         });
     }
 
-    /// Whether every answer has left, and the app has heard of all that it wants to hear of.
+    /// Whether all answers are with the socket, and no report is due later.
     pub(super) fn is_empty(&self) -> bool {
         self.owed.is_empty() && self.reports.is_empty()
     }
@@ -240,7 +240,7 @@ impl Answers {
         }
     }
 
-    /// How many requests the app has yet to hear of.
+    /// The number of reports that are due later.
     pub(super) fn reports(&self) -> usize {
         self.reports.len()
     }
@@ -265,8 +265,8 @@ impl Answers {
         }
     }
 
-    /// Sends something that every client ignores. A client that has closed its socket answers it
-    /// with a reset; one that only sends no more goes on waiting.
+    /// Sends bytes that mean nothing, if the place allows it. A client that has closed its socket
+    /// answers them with a reset; one that only sends no more goes on waiting.
     pub(super) fn probe(&mut self, socket: &mut Socket) {
         let Some(owed) = self.owed.front_mut() else {
             return;
