@@ -213,7 +213,8 @@ impl Server {
     /// Returns how many of them were cut because the grace had ended.
     pub fn run(mut self, app: &mut impl App) -> io::Result<usize> {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
-        let interval = CHECK_INTERVAL_MAX.min(self.net.limits().idle_time / 8);
+        let limits = self.net.limits();
+        let interval = CHECK_INTERVAL_MAX.min(limits.idle_time.min(limits.answer_time) / 8);
         let mut next_check = Instant::now() + interval;
         while !self.stop.load(Ordering::Relaxed) {
             self.turn(app, &mut events, next_check)?;

@@ -28,7 +28,7 @@ const SPARE_SOCKETS: usize = 256;
 const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
 const IDLE_SECONDS: RangeInclusive<u64> = 1..=86_400;
 const GRACE_SECONDS: RangeInclusive<u64> = 0..=3600;
-const THREADS: RangeInclusive<usize> = 1..=1024;
+const THREADS_MAX: usize = 1024;
 const QUEUE_DEPTH: RangeInclusive<usize> = 1..=1_000_000;
 
 /// What `--max-connections` counts.
@@ -124,9 +124,23 @@ impl Group for Listen {
 pub struct Workers {
     pub threads: usize,
     pub max_queue_depth: usize,
+    /// 0 if the loop of the server runs tasks when there are no workers.
+    pub min_threads: usize,
 }
 
 impl Workers {
+    /// The defaults of a server that works without workers, too.
+    pub fn or_none() -> Self {
+        Self {
+            min_threads: 0,
+            ..Self::default()
+        }
+    }
+
+    fn threads_range(&self) -> RangeInclusive<usize> {
+        self.min_threads..=THREADS_MAX
+    }
+
     /// A pool with these options.
     pub fn pool(&self, name: &str) -> ThreadPoolBuilder {
         ThreadPool::builder()
@@ -140,18 +154,24 @@ impl Default for Workers {
     fn default() -> Self {
         let cores = thread::available_parallelism().map_or(2, usize::from);
         Self {
-            threads: cores.min(*THREADS.end()),
+            threads: cores.min(THREADS_MAX),
             max_queue_depth: 4096,
+            min_threads: 1,
         }
     }
 }
 
 impl Group for Workers {
     fn help(&self) -> String {
-        let (threads, depth) = (range(&THREADS), range(&QUEUE_DEPTH));
+        let (threads, depth) = (range(&self.threads_range()), range(&QUEUE_DEPTH));
+        let none = if self.min_threads == 0 {
+            ";\n                         with 0 the loop runs the tasks"
+        } else {
+            ""
+        };
         let most = self.max_queue_depth;
         format!(
-            "  --threads N            worker threads of the pool, {threads} [number of cores]
+            "  --threads N            worker threads of the pool, {threads}{none} [number of cores]
   --max-queue-depth N    tasks that may wait for their first step, {depth}; more are
                          answered with 503 [{most}]
 "
@@ -160,7 +180,7 @@ impl Group for Workers {
 
     fn read(&mut self, name: &str, arguments: &mut Arguments) -> Result<bool, Stop> {
         match name {
-            "threads" => self.threads = arguments.number(THREADS)?,
+            "threads" => self.threads = arguments.number(self.threads_range())?,
             "max-queue-depth" => self.max_queue_depth = arguments.number(QUEUE_DEPTH)?,
             _ => return Ok(false),
         }
