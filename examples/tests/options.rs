@@ -34,7 +34,7 @@ fn expect_error(example: &str, arguments: &[impl AsRef<OsStr>], code: i32, parts
 }
 
 /// Every option that takes a number, with its range.
-const NUMBERS: [(&str, &str, u64, u64); 29] = [
+const NUMBERS: [(&str, &str, u64, u64); 38] = [
     ("http_crc", "--port", 0, 65_535),
     ("http_crc", "--threads", 1, 1024),
     ("http_crc", "--max-queue-depth", 1, 1_000_000),
@@ -42,6 +42,15 @@ const NUMBERS: [(&str, &str, u64, u64); 29] = [
     ("http_crc", "--work-ms", 0, 60_000),
     ("http_crc", "--idle-timeout", 1, 86_400),
     ("http_crc", "--grace", 0, 3600),
+    ("http_delegate", "--port", 0, 65_535),
+    ("http_delegate", "--threads", 0, 1024),
+    ("http_delegate", "--loops", 1, 256),
+    ("http_delegate", "--request-timeout", 1, 86_400),
+    ("http_delegate", "--stream-timeout", 0, 86_400),
+    ("http_delegate", "--max-queue-depth", 1, 1_000_000),
+    ("http_delegate", "--max-connections", 1, 1_000_000),
+    ("http_delegate", "--idle-timeout", 1, 86_400),
+    ("http_delegate", "--grace", 0, 3600),
     ("ws_stream", "--port", 0, 65_535),
     ("ws_stream", "--threads", 1, 1024),
     ("ws_stream", "--max-queue-depth", 1, 1_000_000),
@@ -216,7 +225,14 @@ fn arguments_that_are_not_utf_8_are_exit_code_2() {
 
 #[test]
 fn the_help_text_has_ranges_defaults_and_exit_codes() {
-    for example in ["http_crc", "ws_stream", "ws_push", "ws_load", "stress"] {
+    for example in [
+        "http_crc",
+        "http_delegate",
+        "ws_stream",
+        "ws_push",
+        "ws_load",
+        "stress",
+    ] {
         for option in ["--help", "-h"] {
             let output = run(example, &[option]);
             let help = String::from_utf8(output.stdout).expect("text");
