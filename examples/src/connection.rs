@@ -386,11 +386,14 @@ impl Connection {
         }
     }
 
-    /// Makes a client that has closed its socket answer with a reset.
-    pub fn probe(&mut self) {
-        if let State::Http(http) = &mut self.state {
-            http.probe(&mut self.socket);
-        }
+    /// Makes a client that has closed its socket answer with a reset. False if that is not possible.
+    pub fn probe(&mut self) -> bool {
+        let State::Http(http) = &mut self.state else {
+            return true;
+        };
+        // If that fails the socket is broken, which the poll reports.
+        let _ = self.socket.keep_alive();
+        http.probe(&mut self.socket)
     }
 
     /// The app asks for the next piece of the body of request `number`.

@@ -347,11 +347,10 @@ impl Http {
         self.answers.take_report(socket)
     }
 
-    /// Makes a client that has closed its socket answer with a reset.
-    pub fn probe(&mut self, socket: &mut Socket) {
-        if socket.unsent() == 0 {
-            self.answers.probe(socket);
-        }
+    /// Makes a client that has closed its socket answer with a reset. False if that is not possible.
+    pub fn probe(&mut self, socket: &mut Socket) -> bool {
+        // What is unsent does the same.
+        socket.unsent() > 0 || self.answers.probe(socket)
     }
 
     /// Answers a request that cannot be read with an error, and reads no more.

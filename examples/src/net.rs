@@ -155,16 +155,17 @@ impl Net {
         }
     }
 
-    /// Finds out whether a client that sends no more has gone: [`App::closed`] follows if so. Call it
-    /// once, in [`App::half_closed`]. It sends `100 Continue` before an answer, and a leading zero of
-    /// the next chunk's size within one. A closed socket answers that with a reset. A client that only
-    /// sends no more ignores both; some clients do not ignore the 100, but those close both directions
-    /// at once. Nothing is sent to a client of HTTP/1.0, or within an answer that has no body.
-    pub fn probe(&mut self, id: ConnId) {
-        if let Some(connection) = self.connections.get_mut(&id) {
-            connection.probe();
-            self.touch(id);
-        }
+    /// Finds out whether a client that sends no more has gone: [`App::closed`] follows if so. For
+    /// use in [`App::half_closed`], and again later, since the client may go after the first time;
+    /// some clients bear no more than five probes. It sends `100 Continue` before an answer, and a
+    /// leading zero of the next chunk's size within one. A closed socket answers that with a reset. A
+    /// client that only sends no more ignores both; some clients do not ignore the 100, but those
+    /// close both directions at once. False if nothing can be sent: to a client of HTTP/1.0, or
+    /// within an answer that has no body.
+    pub fn probe(&mut self, id: ConnId) -> bool {
+        let can_probe = self.connections.get_mut(&id).is_none_or(Connection::probe);
+        self.touch(id);
+        can_probe
     }
 
     fn count_answer(&mut self, response: &Response) {

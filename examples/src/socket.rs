@@ -30,6 +30,8 @@ const KEPT_PLACES: usize = 8;
 /// because bytes on their way do not count.
 const KERNEL_UNSENT_MAX: u32 = 64 * 1024;
 
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "each of them is a fact of its own")]
 pub struct Socket {
@@ -201,6 +203,15 @@ impl Socket {
     /// Whether the kernel has sent everything, after [`await_kernel`](Self::await_kernel).
     pub fn has_kernel_sent_all(&self) -> bool {
         is_ready(&self.stream, Ready::ToWrite)
+    }
+
+    /// Lets the kernel ask the other kernel again and again whether the connection exists. That one
+    /// forgets a connection which its program has closed, but only after a while: 60 seconds on Linux.
+    pub fn keep_alive(&self) -> io::Result<()> {
+        let times = socket2::TcpKeepalive::new()
+            .with_time(KEEP_ALIVE_INTERVAL)
+            .with_interval(KEEP_ALIVE_INTERVAL);
+        socket2::SockRef::from(&self.stream).set_tcp_keepalive(&times)
     }
 
     /// Makes the end of the connection a reset, which the client takes for a failure.

@@ -385,6 +385,23 @@ fn a_client_that_sends_no_more_gets_its_answer() {
     }
 }
 
+/// It has no body, so a probe would become a part of the next answer.
+#[test]
+fn the_answer_to_head_is_not_probed() {
+    with_server(Limits::default(), |address, seen, _| {
+        let mut stream = connect(address);
+        stream
+            .write_all(b"HEAD /open?size=3 HTTP/1.1\r\nHost: a\r\n\r\n")
+            .expect("sent");
+        let head = read_to(&mut stream, "\r\n\r\n");
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        stream.shutdown(Shutdown::Write).expect("half closed");
+        await_event(seen, "half closed");
+        assert!(get(address, "/go").ends_with("gone on\n"));
+        assert_eq!(read_all(&mut stream), "");
+    });
+}
+
 /// A pause between two parts is the app's business, however long it is.
 #[test]
 fn an_answer_that_has_begun_is_never_overdue() {

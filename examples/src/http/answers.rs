@@ -266,10 +266,11 @@ impl Answers {
     }
 
     /// Sends bytes that mean nothing, if the place allows it. A client that has closed its socket
-    /// answers them with a reset; one that only sends no more goes on waiting.
-    pub(super) fn probe(&mut self, socket: &mut Socket) {
+    /// answers them with a reset; one that only sends no more goes on waiting. False if there are no
+    /// such bytes: HTTP/1.0 has neither interim answers nor chunks, and an answer may have no body.
+    pub(super) fn probe(&mut self, socket: &mut Socket) -> bool {
         let Some(owed) = self.owed.front_mut() else {
-            return;
+            return true;
         };
         match &mut owed.answer {
             Answer::Pending if owed.form.version == Version::Http11 => {
@@ -282,8 +283,9 @@ impl Answers {
                 socket.push(Bytes::from_static(b"0"));
                 parts.is_probed = true;
             }
-            _ => {}
+            _ => return false,
         }
+        true
     }
 
     /// Gives memory back that is not used now.
