@@ -1,6 +1,6 @@
 //! What the loop does: it calls handlers, writes what tasks give, and tells them what became of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,10 @@ use crate::records::{AllRecords, Record, Records, State};
 /// Without workers: time for tasks in a turn of the loop, before it is the turn of the sockets.
 const RUN_TIME: Duration = Duration::from_millis(2);
 
+/// Until a client that sends no more is probed again; then four times as long, up to the last one.
+const PROBE_FIRST: Duration = Duration::from_millis(50);
+const PROBE_LAST: Duration = Duration::from_secs(4);
+
 /// What the loops share.
 pub struct Shared<'pool> {
     pub pool: &'pool ThreadPool,
@@ -44,6 +48,8 @@ pub struct HttpDelegate<'pool> {
     page: Page,
     /// The tasks that pause, and until when.
     timers: BTreeSet<(Instant, Key)>,
+    /// The clients that send no more: when to probe them, and how long that is after the last time.
+    probes: BTreeMap<(Instant, ConnId), Duration>,
     has_workers: bool,
     stream_timeout: Option<Duration>,
     grace: Duration,
@@ -68,6 +74,7 @@ impl<'pool> HttpDelegate<'pool> {
             service: shared.pool.service(server.waker()),
             page: page!["page.css", "page.html", "page.js", "requests.js"],
             timers: BTreeSet::new(),
+            probes: BTreeMap::new(),
             has_workers: options.workers.threads > 0,
             stream_timeout: options.stream_timeout,
             grace: options.listen.grace,
@@ -264,6 +271,40 @@ impl<'pool> HttpDelegate<'pool> {
         self.service.dequeue(task);
     }
 
+    /// Finds out whether a client that sends no more has gone: `closed` follows if so. It may go later,
+    /// so this is repeated after `delay`.
+    fn probe(&mut self, net: &mut Net, id: ConnId, delay: Duration) {
+        let keys = self.records().keys_of(id);
+        if keys.is_empty() {
+            return;
+        }
+        if net.probe(id) {
+            // After the last one the kernel finds out, within a minute or so.
+            if delay <= PROBE_LAST {
+                self.probes.insert((Instant::now() + delay, id), delay);
+            }
+            return;
+        }
+        // Nothing tells the two apart, and hardly any client of HTTP/1.0 closes one half.
+        for (_, request) in keys {
+            self.records().begin_end((id, request), End::ClientGone);
+            let why = "cancelled, because the client has closed its side before the answer";
+            net.answer(id, request, Response::text(400, why));
+        }
+        net.end_requests(id);
+        self.service.connection_closed(id);
+    }
+
+    fn probe_due(&mut self, net: &mut Net) {
+        let now = Instant::now();
+        while let Some(probe) = self.probes.first_entry()
+            && probe.key().0 <= now
+        {
+            let ((_, id), delay) = probe.remove_entry();
+            self.probe(net, id, 4 * delay);
+        }
+    }
+
     fn add_metrics(&self, text: &mut Metrics) {
         self.shared.records.counts().add_to(text);
         text.gauge("loops", "Loops that serve clients.", self.shared.records.loops());
@@ -334,10 +375,9 @@ impl App for HttpDelegate<'_> {
         self.look(net, task, News::Written);
     }
 
-    /// The client has gone, or it only sends no more. The probe finds out, and `closed` follows if it
-    /// has gone.
+    /// The client has gone, or it only sends no more.
     fn half_closed(&mut self, net: &mut Net, id: ConnId) {
-        net.probe(id);
+        self.probe(net, id, PROBE_FIRST);
     }
 
     fn overdue(&mut self, _net: &mut Net, id: ConnId, request: u64) {
@@ -373,6 +413,7 @@ impl App for HttpDelegate<'_> {
             self.look(net, task, News::Announced);
         }
         self.resume_due();
+        self.probe_due(net);
         if self.finish_at.take_if(|at| *at <= Instant::now()).is_some() {
             self.shared.pool.finish();
         }
@@ -382,7 +423,8 @@ impl App for HttpDelegate<'_> {
     fn next_timeout(&self) -> Option<Duration> {
         let now = Instant::now();
         let timer = self.timers.first().map(|(until, _)| *until);
-        let at = [timer, self.finish_at].into_iter().flatten().min();
+        let probe = self.probes.first_key_value().map(|((at, _), _)| *at);
+        let at = [timer, probe, self.finish_at].into_iter().flatten().min();
         let own = at.map(|at| at.saturating_duration_since(now));
         [self.service.next_timeout(), own].into_iter().flatten().min()
     }
