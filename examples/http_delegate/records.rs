@@ -173,13 +173,13 @@ impl Records {
         self.live.get(&key).is_some_and(Record::is_pending)
     }
 
-    /// The requests for events, and their tasks.
+    /// The requests for events that go on, and their tasks.
     pub fn events(&self) -> Vec<(Key, TaskId)> {
-        let events = self
-            .live
-            .iter()
-            .filter(|(_, record)| record.style == Style::Events);
-        events.map(|(key, record)| (*key, record.task)).collect()
+        let goes_on = |record: &Record| record.ending.is_none() && record.state != State::Finishing;
+        let all = self.live.iter();
+        all.filter(|(_, record)| record.style == Style::Events && goes_on(record))
+            .map(|(key, record)| (*key, record.task))
+            .collect()
     }
 
     /// The request that a task answers.
