@@ -11,8 +11,8 @@ use std::net::Shutdown;
 use delegate::server::pid::resident_bytes;
 use delegate::server::{Answer, read_answer, until};
 use delegate::{
-    ask, assert_work, body_of, count, get, last_ended, last_ended_of, numbered, read_all, read_to, requests,
-    send, split, start, until_count, until_state,
+    ask, assert_work, body_of, count, get, get_last, last_ended, last_ended_of, numbered, read_all, read_to,
+    requests, send, split, start, until_count, until_state,
 };
 use raw_client::RawClient;
 
@@ -86,9 +86,9 @@ fn a_task_sees_that_its_client_has_gone() {
     }
 }
 
-/// A task that waits for a worker is never begun.
+/// Some of the tasks have begun, and take turns; others wait for their first one.
 #[test]
-fn a_client_that_leaves_the_queue_costs_no_step() {
+fn clients_that_leave_together_end_all_their_tasks() {
     let server = start(&["--threads=1"]);
     let _working = ask(&server, &get("/work?ms=3600000"));
     until_state(&server, "computing");
@@ -187,39 +187,31 @@ fn a_stream_that_takes_too_long_is_cut_off() {
     assert_work(&body_of(&server, "/work?ms=1200"), 0);
 }
 
+/// All requests are read in one turn of the loop, before it runs the first task.
 #[test]
 fn a_full_queue_is_answered_with_503_and_retry_after() {
-    let server = start(&["--threads=1", "--max-queue-depth=2"]);
-    let _working = ask(&server, &get("/work?ms=3600000"));
-    until_state(&server, "computing");
-    let mut waiting: Vec<_> = (0..2).map(|_| ask(&server, &get("/work?ms=3600000"))).collect();
-    until("the queue is full", || {
-        (server.counter("/accepted") == 3).then_some(())
-    });
-    for target in ["/work", "/stream", "/events"] {
-        let answer = server.get(target);
-        assert_eq!(
-            (answer.status, answer.header("retry-after")),
-            (503, Some("1")),
-            "{target}"
+    let server = start(&["--threads=0", "--max-queue-depth=2"]);
+    let targets = ["/work", "/stream", "/work", "/stream", "/events"];
+    let requests = targets.map(get).concat() + &get_last("/now");
+    let answers = read_all(&mut ask(&server, &requests));
+    let answers: Vec<_> = answers.split("HTTP/1.1 ").skip(1).collect();
+    let statuses: Vec<_> = answers.iter().map(|answer| &answer[..3]).collect();
+    assert_eq!(statuses, ["200", "200", "503", "503", "503", "200"]);
+    for refused in &answers[2..5] {
+        assert!(
+            refused.contains("\r\nRetry-After: 1\r\n") && refused.contains("queue full"),
+            "{refused}"
         );
     }
-    assert_eq!(server.get("/now").status, 200);
     assert_eq!(count(&server, "/handled/refused"), 3);
-    waiting.clear();
-    until("there is room", || {
-        (server.counter("/stopped/connection_closed") == 2).then_some(())
-    });
-    let _accepted = ask(&server, &get("/work?ms=3600000"));
-    until("it is accepted", || {
-        (server.counter("/accepted") == 4).then_some(())
-    });
+    // There is room again.
+    assert_work(&body_of(&server, "/work?ms=0"), 0);
 }
 
 #[test]
 fn ctrl_c_answers_what_was_accepted_and_ends_events() {
-    for options in [["--threads=0", "--loops=1"], ["--threads=1", "--loops=2"]] {
-        let mut server = start(&options);
+    for [threads, loops] in [["--threads=0", "--loops=1"], ["--threads=1", "--loops=2"]] {
+        let mut server = start(&[threads, loops, "--grace=60"]);
         let mut events = ask(&server, &get("/events?ms=3600000"));
         read_to(&mut events, "}\n\n\r\n");
         let mut stream = ask(&server, &get("/stream?parts=20&size=10&ms=20"));
