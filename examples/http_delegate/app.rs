@@ -11,7 +11,7 @@ use examples::monitor::Metrics;
 use examples::net::Net;
 use examples::page;
 use examples::page::Page;
-use examples::server::{App, Server, Stopper};
+use examples::server::{App, Server};
 use examples::{failure, monitor};
 use http::Method;
 use moored::{
@@ -36,7 +36,6 @@ pub struct Shared<'pool> {
     pub pool: &'pool ThreadPool,
     pub records: AllRecords,
     pub counters: LoopCounters,
-    pub stoppers: Vec<Stopper>,
 }
 
 /// One loop.
@@ -432,8 +431,6 @@ impl App for HttpDelegate<'_> {
     /// Events end at once. Other tasks may end within most of the grace; the rest of it is for the
     /// answers to those that have not.
     fn stopping(&mut self, net: &mut Net) {
-        // All loops at the same time: the grace is the same for all.
-        self.shared.stoppers.iter().for_each(Stopper::stop);
         let live = self.records().events();
         for (key, task) in live {
             self.end_events(net, key, task);

@@ -68,7 +68,6 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         pool: &pool,
         records: AllRecords::new(options.loops),
         counters: LoopCounters::new(options.loops),
-        stoppers: servers.iter().map(Server::stopper).collect(),
     };
     let cut = loops::run(servers, |number, server| {
         let mut app = HttpDelegate::new(&shared, number, &server, options);
