@@ -4,17 +4,15 @@
 // unless the test takes the server away or makes it refuse uploads.
 
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { crc32 } from "node:zlib";
 import {
-  NARROW, WIDE, axeFindings, dumpOf, openPage, start, startBrowser, stopServer, stoppedTasks, text, until, untilText,
+  NARROW, WIDE, assertFits, binaryOf, dumpOf, runTests, start, stopServer, stoppedTasks, text, until, untilText,
 } from "./lib.mjs";
 
-const binary = process.argv[2] ?? fileURLToPath(new URL("../../target/release/examples/http_crc", import.meta.url));
-const WIDTHS = [320, 768, 1280, 2560];
+const binary = binaryOf("http_crc");
 const MIB = 1 << 20;
 
 const hex = (content) => crc32(content).toString(16).padStart(8, "0");
@@ -87,7 +85,7 @@ const tests = {
     assert.deepEqual(await states(page), ["cancelled"]);
     await until("the task is stopped", () => stoppedTasks(server.url), (stopped) => stopped === 1);
     await untilText(page, "#stopped", /^1$/);
-    await untilText(page, "#dump", /^No tasks$/);
+    await page.waitForSelector("#no-task:not([hidden])");
   },
 
   async "fifty at once are done, and the pool shows them"({ page, server }) {
@@ -135,7 +133,7 @@ const tests = {
     await untilText(page, "#pool-note", /^the server does not answer$/);
     const again = await start(binary, "--port", new URL(server.url).port);
     try {
-      await untilText(page, "#pool-note", /^\d+ threads$/);
+      await untilText(page, "#pool-note", /^\d+ worker threads/);
       await drop(page, 100);
       await untilStates(page, "done", 1);
       assert.equal((await outputs(page))[1], digest(0, 100));
@@ -150,12 +148,7 @@ const tests = {
     await drop(page, 1000, 20 * MIB);
     await untilText(page, "#uploads", /%/);
     await untilText(page, "#dump", /parked|waiting|on worker/);
-    for (const width of WIDTHS) {
-      await page.setViewport({ width, height: 900 });
-      await page.waitForFunction((width) => window.innerWidth === width, {}, width);
-      assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width);
-      assert.deepEqual(await axeFindings(page), []);
-    }
+    await assertFits(page);
     await takePictures(page);
   },
 };
@@ -175,27 +168,5 @@ async function takePictures(page) {
   }
 }
 
-const folder = mkdtempSync(join(tmpdir(), "moored-browser-"));
-const browser = await startBrowser(join(folder, "profile"));
-try {
-  for (const [name, test] of Object.entries(tests)) {
-    const begun = Date.now();
-    const server = await start(binary, "--port", "0", ...(OPTIONS[name] ?? []));
-    try {
-      const { page, complaints } = await openPage(browser, server.url);
-      await test({ page, server, complaints, folder });
-      // An upload that is cancelled is a request that has failed.
-      assert.deepEqual(complaints.filter((it) => it !== `${server.url} failed`), []);
-      await page.close();
-      console.log(`ok    ${name} (${Date.now() - begun} ms)`);
-    } catch (error) {
-      process.exitCode = 1;
-      console.log(`FAIL  ${name}\n${error.stack}`);
-    } finally {
-      await stopServer(server, "SIGKILL");
-    }
-  }
-} finally {
-  await browser.close();
-  rmSync(folder, { recursive: true, force: true });
-}
+// An upload that is cancelled is a request that has failed.
+await runTests(binary, tests, (name) => OPTIONS[name] ?? [], (complaint, server) => complaint === `${server.url} failed`);

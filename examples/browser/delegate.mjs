@@ -4,15 +4,9 @@
 // test, unless the test takes the server away.
 
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { NARROW, axeFindings, openPage, start, startBrowser, stopServer, text, until, untilText } from "./lib.mjs";
+import { NARROW, assertFits, binaryOf, runTests, start, stopServer, text, until, untilText } from "./lib.mjs";
 
-const binary =
-  process.argv[2] ?? fileURLToPath(new URL("../../target/release/examples/http_delegate", import.meta.url));
-const WIDTHS = [320, 768, 1280, 2560];
+const binary = binaryOf("http_delegate");
 
 /// Fills a form, and starts what it says.
 async function startRuns(page, form, fields) {
@@ -107,12 +101,7 @@ const tests = {
     await startRuns(page, "events", { number: 1, count: 0, ms: 100 });
     await untilRuns(page, "whole-runs", "done", 6);
     assert.deepEqual(await page.evaluate(() => window.seen.shifts), []);
-    for (const width of WIDTHS) {
-      await page.setViewport({ width, height: 900 });
-      await page.waitForFunction((width) => window.innerWidth === width, {}, width);
-      assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width);
-      assert.deepEqual(await axeFindings(page), []);
-    }
+    await assertFits(page);
     assert.deepEqual(complaints, []);
   },
 
@@ -133,26 +122,4 @@ const tests = {
   },
 };
 
-const userDataDir = mkdtempSync(join(tmpdir(), "moored-browser-"));
-const browser = await startBrowser(userDataDir);
-try {
-  for (const [name, test] of Object.entries(tests)) {
-    const begun = Date.now();
-    const server = await start(binary, "--port", "0", "--threads", "2");
-    try {
-      const { page, complaints } = await openPage(browser, server.url);
-      await test({ page, server, complaints });
-      assert.deepEqual(complaints, []);
-      await page.close();
-      console.log(`ok    ${name} (${Date.now() - begun} ms)`);
-    } catch (error) {
-      process.exitCode = 1;
-      console.log(`FAIL  ${name}\n${error.stack}`);
-    } finally {
-      await stopServer(server, "SIGKILL");
-    }
-  }
-} finally {
-  await browser.close();
-  rmSync(userDataDir, { recursive: true, force: true });
-}
+await runTests(binary, tests, () => ["--threads", "2"]);

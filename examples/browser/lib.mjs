@@ -2,10 +2,13 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
 import puppeteer from "puppeteer-core";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
@@ -13,6 +16,7 @@ export const WIDE = { width: 1280, height: 900 };
 export const NARROW = { width: 320, height: 800 };
 /// A picture that takes as little time as can be.
 export const FAST = "?x=-0.65&y=0&width=3.4&seconds=1";
+const WIDTHS = [320, 768, 1280, 2560];
 const PATIENCE = 90_000;
 
 /// Starts ws_stream with two threads and waits until it listens.
@@ -174,4 +178,46 @@ export async function axeFindings(page) {
     findings.push(...violations.map(({ id, nodes }) => [value, id, nodes.map((node) => node.html)]));
   }
   return findings;
+}
+
+/// Asserts that nothing is wider than the screen, and that axe finds nothing, at each width.
+export async function assertFits(page) {
+  for (const width of WIDTHS) {
+    await page.setViewport({ width, height: 900 });
+    await page.waitForFunction((width) => window.innerWidth === width, {}, width);
+    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width);
+    assert.deepEqual(await axeFindings(page), []);
+  }
+}
+
+/// The server that the command line names, or else the release build of this example.
+export const binaryOf = (example) =>
+  process.argv[2] ?? fileURLToPath(new URL(`../../target/release/examples/${example}`, import.meta.url));
+
+/// Runs each test with a server and a page of its own. A complaint of the browser fails the test, unless
+/// the test has removed it or it `isExpected`. `optionsOf` has the options of the server for a test.
+export async function runTests(binary, tests, optionsOf = () => [], isExpected = () => false) {
+  const folder = mkdtempSync(join(tmpdir(), "moored-browser-"));
+  const browser = await startBrowser(join(folder, "profile"));
+  try {
+    for (const [name, test] of Object.entries(tests)) {
+      const begun = Date.now();
+      const server = await start(binary, "--port", "0", ...optionsOf(name));
+      try {
+        const { page, complaints } = await openPage(browser, server.url);
+        await test({ page, server, complaints, folder });
+        assert.deepEqual(complaints.filter((complaint) => !isExpected(complaint, server)), []);
+        await page.close();
+        console.log(`ok    ${name} (${Date.now() - begun} ms)`);
+      } catch (error) {
+        process.exitCode = 1;
+        console.log(`FAIL  ${name}\n${error.stack}`);
+      } finally {
+        await stopServer(server, "SIGKILL");
+      }
+    }
+  } finally {
+    await browser.close();
+    rmSync(folder, { recursive: true, force: true });
+  }
 }

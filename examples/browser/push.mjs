@@ -4,14 +4,9 @@
 // unless the test takes the server away.
 
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { axeFindings, openPage, start, startBrowser, stopServer, text, untilText } from "./lib.mjs";
+import { assertFits, binaryOf, runTests, start, stopServer, text, untilText } from "./lib.mjs";
 
-const binary = process.argv[2] ?? fileURLToPath(new URL("../../target/release/examples/ws_push", import.meta.url));
-const WIDTHS = [320, 768, 1280, 2560];
+const binary = binaryOf("ws_push");
 
 const untilOpen = (page) => page.waitForSelector('#connection[data-state="open"]');
 
@@ -62,12 +57,7 @@ const tests = {
 
   async "nothing is wider than the screen, and axe finds nothing"({ page }) {
     await untilText(page, "#rows", /lobby/);
-    for (const width of WIDTHS) {
-      await page.setViewport({ width, height: 900 });
-      await page.waitForFunction((width) => window.innerWidth === width, {}, width);
-      assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width);
-      assert.deepEqual(await axeFindings(page), []);
-    }
+    await assertFits(page);
   },
 
   async "the page reconnects when the server is back"({ page, server, complaints }) {
@@ -85,26 +75,4 @@ const tests = {
   },
 };
 
-const userDataDir = mkdtempSync(join(tmpdir(), "moored-browser-"));
-const browser = await startBrowser(userDataDir);
-try {
-  for (const [name, test] of Object.entries(tests)) {
-    const begun = Date.now();
-    const server = await start(binary, "--port", "0");
-    try {
-      const { page, complaints } = await openPage(browser, server.url);
-      await test({ page, server, complaints });
-      assert.deepEqual(complaints, []);
-      await page.close();
-      console.log(`ok    ${name} (${Date.now() - begun} ms)`);
-    } catch (error) {
-      process.exitCode = 1;
-      console.log(`FAIL  ${name}\n${error.stack}`);
-    } finally {
-      await stopServer(server, "SIGKILL");
-    }
-  }
-} finally {
-  await browser.close();
-  rmSync(userDataDir, { recursive: true, force: true });
-}
+await runTests(binary, tests);
