@@ -9,7 +9,7 @@ use crate::contenders::crossbeam::Crossbeam;
 use crate::contenders::flume::Flume;
 use crate::contenders::limit::{Limit, Minimum};
 use crate::contenders::mailboxes::{
-    Belled, CrossbeamChannel, FlumeChannel, Ours, StdChannel, Swapped, TokioChannel,
+    CrossbeamChannel, FlumeChannel, Notifying, Ours, StdChannel, Swapped, TokioChannel,
 };
 use crate::contenders::moored::{Moored, StreamLoop};
 use crate::contenders::std_mpsc::StdMpsc;
@@ -75,9 +75,9 @@ fn mailed(contender: &str, plan: mailbox::Plan, threads: usize) -> Figure {
     match contender {
         "moored" => run::<Ours>(plan, threads),
         "limit" => run::<Swapped>(plan, threads),
-        "crossbeam" => run::<Belled<CrossbeamChannel>>(plan, threads),
-        "std" => run::<Belled<StdChannel>>(plan, threads),
-        "flume" => run::<Belled<FlumeChannel>>(plan, threads),
+        "crossbeam" => run::<Notifying<CrossbeamChannel>>(plan, threads),
+        "std" => run::<Notifying<StdChannel>>(plan, threads),
+        "flume" => run::<Notifying<FlumeChannel>>(plan, threads),
         "tokio" => run::<TokioChannel>(plan, threads),
         _ => unreachable!("the table of measures says who runs what"),
     }

@@ -1,9 +1,9 @@
-//! How a pool that has no loop of its own tells a mio loop: a list of done jobs and a bell.
+//! How a pool without a loop of its own reaches a mio loop: a list of ended jobs and a notifier.
 //!
-//! The loop is fast and the bell is a system call. A worker that rings for each job finds
-//! the loop asleep again at the next one; rayon then needs 1,400 ns a task instead of 240.
-//! So whoever publishes keeps a result back while more jobs are in line, for `HOLD` or one
-//! step, whichever is longer; every peer profits from it.
+//! The loop is fast, and a notification is a system call. A worker that notifies for each job finds the
+//! loop asleep again at the next one; rayon then needs 1,400 ns a task instead of 240. So a worker
+//! defers the notification while more jobs wait, for `HOLD` or one step, whichever is longer. Every
+//! peer profits from that.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -14,8 +14,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use quanta::Instant;
 
-use crate::bell::{Bell, Sleeper};
 use crate::job::Job;
+use crate::notifier::{Notifier, Sleeper};
 
 const HOLD: Duration = Duration::from_micros(20);
 /// So many results at most are kept back by a worker.
@@ -32,7 +32,7 @@ pub(crate) struct Done<J> {
     list: Mutex<List<J>>,
     submitted: AtomicUsize,
     threads: usize,
-    bell: Arc<Bell>,
+    notifier: Arc<Notifier>,
 }
 
 struct List<J> {
@@ -47,17 +47,17 @@ impl<J> Done<J> {
     /// Rings at once.
     pub(crate) fn put_now(&self, job: J) {
         self.list.lock().jobs.push_back(job);
-        self.bell.ring();
+        self.notifier.notify();
     }
 
     /// Rings at once, for all of them.
     pub(crate) fn put_all(&self, jobs: &mut Vec<J>) {
         self.list.lock().jobs.extend(jobs.drain(..));
-        self.bell.ring();
+        self.notifier.notify();
     }
 
-    /// Leaves the bell to a later job if one is in line. Only for jobs whose submission has
-    /// been noted.
+    /// Leaves the notification to a later job if one waits. Only for jobs whose submission has been
+    /// noted.
     pub(crate) fn put(&self, job: J) {
         let mut list = self.list.lock();
         if list.jobs.is_empty() {
@@ -70,8 +70,8 @@ impl<J> Done<J> {
         drop(list);
         // More than can be running: at least one has not started, and will come here.
         let another_follows = unfinished > self.threads;
-        if self.bell.is_wanted() && (!another_follows || since.elapsed() > HOLD) {
-            self.bell.ring();
+        if self.notifier.is_wanted() && (!another_follows || since.elapsed() > HOLD) {
+            self.notifier.notify();
         }
     }
 
@@ -122,7 +122,7 @@ impl<J> Inbox<J> {
             list,
             submitted,
             threads,
-            bell: sleeper.bell(),
+            notifier: sleeper.notifier(),
         });
         Self {
             done,

@@ -9,7 +9,6 @@
 #![forbid(unsafe_code)]
 
 mod args;
-mod bell;
 mod child;
 mod contenders;
 mod figure;
@@ -17,6 +16,7 @@ mod inbox;
 mod job;
 mod ledger;
 mod measures;
+mod notifier;
 mod pool;
 mod report;
 mod rounds;

@@ -1,6 +1,7 @@
 //! Ways for any thread to send messages to a loop: moored's mailbox, and bounded channels.
 //!
-//! A channel that knows no loop comes with a bell, which costs a system call only if the loop sleeps.
+//! A channel that cannot wake a mio loop gets a notifier, which makes a system call only if the
+//! loop sleeps.
 
 use std::mem;
 use std::sync::Arc;
@@ -10,9 +11,9 @@ use mio::{Events, Poll, Token, Waker};
 use moored::{BoxTask, Recipient, Service, ThreadPool};
 use parking_lot::{Condvar, Mutex};
 
-use crate::bell::{Bell, Sleeper};
 use crate::contenders::moored::pool;
 use crate::contenders::tokio::{OwnThread, runtime};
+use crate::notifier::{Notifier, Sleeper};
 use crate::pool::PlainThread;
 use crate::rows::mailbox::{CAPACITY, Mail, Mailbox, Post};
 
@@ -79,43 +80,43 @@ pub(crate) trait Channel: 'static {
     fn try_receive(receiver: &Self::Receiver) -> Option<Letter>;
 }
 
-/// A channel, and the bell of a mio loop.
-pub(crate) struct Belled<C: Channel> {
+/// A channel, and the notifier of a mio loop.
+pub(crate) struct Notifying<C: Channel> {
     receiver: C::Receiver,
     sleeper: Sleeper,
     /// What was there when the loop was about to sleep.
     first: Option<Letter>,
 }
 
-pub(crate) struct BelledPost<C: Channel> {
+pub(crate) struct NotifyingPost<C: Channel> {
     sender: C::Sender,
-    bell: Arc<Bell>,
+    notifier: Arc<Notifier>,
 }
 
-impl<C: Channel> Clone for BelledPost<C> {
+impl<C: Channel> Clone for NotifyingPost<C> {
     fn clone(&self) -> Self {
         Self {
             sender: self.sender.clone(),
-            bell: self.bell.clone(),
+            notifier: self.notifier.clone(),
         }
     }
 }
 
-impl<C: Channel> Post for BelledPost<C> {
+impl<C: Channel> Post for NotifyingPost<C> {
     fn send(&self, connection: u64, mail: Mail) {
         C::send(&self.sender, (connection, mail));
-        self.bell.ring();
+        self.notifier.notify();
     }
 }
 
-impl<C: Channel> Mailbox for Belled<C> {
-    type Post = BelledPost<C>;
+impl<C: Channel> Mailbox for Notifying<C> {
+    type Post = NotifyingPost<C>;
     type Host = PlainThread;
 
     fn start(_threads: usize) -> (Self, Self::Post, PlainThread) {
         let (sender, receiver) = C::open();
         let sleeper = Sleeper::new();
-        let bell = sleeper.bell();
+        let notifier = sleeper.notifier();
         let first = None;
         (
             Self {
@@ -123,7 +124,7 @@ impl<C: Channel> Mailbox for Belled<C> {
                 sleeper,
                 first,
             },
-            BelledPost { sender, bell },
+            NotifyingPost { sender, notifier },
             PlainThread,
         )
     }
@@ -200,7 +201,8 @@ impl Channel for StdChannel {
     }
 }
 
-/// Not a peer: a locked list that the loop swaps. No bound for single connections, no closed connections, no dump.
+/// Not a peer: a locked list that the loop swaps. No bound for single connections, no closed
+/// connections, no dump.
 pub(crate) struct Swapped {
     shared: Arc<Shared>,
     taken: Vec<Letter>,
@@ -215,7 +217,7 @@ struct Shared {
 #[derive(Clone)]
 pub(crate) struct SwappedPost {
     shared: Arc<Shared>,
-    bell: Arc<Bell>,
+    notifier: Arc<Notifier>,
 }
 
 impl Post for SwappedPost {
@@ -226,7 +228,7 @@ impl Post for SwappedPost {
         }
         letters.push((connection, mail));
         drop(letters);
-        self.bell.ring();
+        self.notifier.notify();
     }
 }
 
@@ -242,7 +244,7 @@ impl Mailbox for Swapped {
         let sleeper = Sleeper::new();
         let post = SwappedPost {
             shared: shared.clone(),
-            bell: sleeper.bell(),
+            notifier: sleeper.notifier(),
         };
         let taken = Vec::with_capacity(CAPACITY);
         (

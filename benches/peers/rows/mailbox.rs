@@ -29,7 +29,8 @@ pub(crate) struct Mail {
 
 /// The end of a thread that sends.
 pub(crate) trait Post: Clone + Send + 'static {
-    /// Sends a message for a connection, and wakes the loop if it sleeps. Waits while the mailbox is full.
+    /// Sends a message for a connection, and wakes the loop if it sleeps. Waits while the mailbox
+    /// is full.
     fn send(&self, connection: u64, mail: Mail);
 }
 

@@ -7,14 +7,14 @@ use std::time::Duration;
 use mio::{Events, Poll, Token, Waker};
 
 /// Wakes the loop, but only when it is asleep or about to be: a system call saved per job.
-pub(crate) struct Bell {
+pub(crate) struct Notifier {
     asleep: AtomicBool,
     waker: Waker,
 }
 
-impl Bell {
+impl Notifier {
     /// Call after what the loop is to see has been published.
-    pub(crate) fn ring(&self) {
+    pub(crate) fn notify(&self) {
         if self.is_wanted() && self.asleep.swap(false, Ordering::Relaxed) {
             self.waker.wake().expect("wake the loop");
         }
@@ -32,35 +32,35 @@ impl Bell {
 pub(crate) struct Sleeper {
     poll: Poll,
     events: Events,
-    bell: Arc<Bell>,
+    notifier: Arc<Notifier>,
 }
 
 impl Sleeper {
     pub(crate) fn new() -> Self {
         let poll = Poll::new().expect("a poll");
         let waker = Waker::new(poll.registry(), Token(0)).expect("a waker");
-        let bell = Arc::new(Bell {
+        let notifier = Arc::new(Notifier {
             asleep: AtomicBool::new(false),
             waker,
         });
         Self {
             poll,
             events: Events::with_capacity(64),
-            bell,
+            notifier,
         }
     }
 
-    pub(crate) fn bell(&self) -> Arc<Bell> {
-        self.bell.clone()
+    pub(crate) fn notifier(&self) -> Arc<Notifier> {
+        self.notifier.clone()
     }
 
     /// Sleeps unless something is ready already.
     pub(crate) fn sleep(&mut self, timeout: Option<Duration>, is_ready: impl FnOnce() -> bool) {
-        self.bell.asleep.store(true, Ordering::Relaxed);
+        self.notifier.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         if !is_ready() {
             self.poll.poll(&mut self.events, timeout).expect("poll");
         }
-        self.bell.asleep.store(false, Ordering::Relaxed);
+        self.notifier.asleep.store(false, Ordering::Relaxed);
     }
 }
