@@ -47,8 +47,8 @@ const tests = {
     await untilText(page, "#written", /^23$/);
     assert.equal(await text(page, "#lost-writes"), "0");
     await page.waitForFunction(() => document.querySelectorAll('#requests tr[data-state="done"]').length === 6);
-    // Chromium reports a body that a script has read to its end as aborted, and 204 as the failure of
-    // an event source. The page has checked what they contain.
+    // Chromium reports a body that a script has read to its end as aborted, and 204 as the failure
+    // of an event source. The page has checked what they contain.
     for (const complaint of complaints.splice(0)) assert.match(complaint, /\/(stream|events)\?\S+ failed$/);
   },
 

@@ -194,8 +194,9 @@ export async function assertFits(page) {
 export const binaryOf = (example) =>
   process.argv[2] ?? fileURLToPath(new URL(`../../target/release/examples/${example}`, import.meta.url));
 
-/// Runs each test with a server and a page of its own. A complaint of the browser fails the test, unless
-/// the test has removed it or it `isExpected`. `optionsOf` has the options of the server for a test.
+/// Runs each test with a server and a page of its own. A complaint of the browser fails the test,
+/// unless the test has removed it or it `isExpected`. `optionsOf` has the options of the server for
+/// a test.
 export async function runTests(binary, tests, optionsOf = () => [], isExpected = () => false) {
   const folder = mkdtempSync(join(tmpdir(), "moored-browser-"));
   const browser = await startBrowser(join(folder, "profile"));

@@ -1,4 +1,5 @@
-//! What the loop does: it calls handlers, writes what tasks give, and tells them what became of it.
+//! What the loop does: it calls handlers, writes the output of tasks, and tells them whether it was
+//! written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::MutexGuard;
@@ -90,7 +91,7 @@ impl<'pool> HttpDelegate<'pool> {
         let style = job.style();
         job.key = (id, request.number);
         if request.method == Method::HEAD && style != Style::Whole {
-            // All that this client wants to know.
+            // The answer to HEAD is the head. It needs no task.
             net.begin_answer(id, request.number, head(style));
             net.end_answer(id, request.number);
             return Decision::Answered;
@@ -218,8 +219,8 @@ impl<'pool> HttpDelegate<'pool> {
         }
     }
 
-    /// The task has ended without being done. `answer` says so; a client that has got parts of another
-    /// one sees that it is cut off.
+    /// The task has ended without being done. `answer` says so; a client that has got parts of
+    /// another one sees that it is cut off.
     fn fail(
         &mut self,
         net: &mut Net,
@@ -258,10 +259,10 @@ impl<'pool> HttpDelegate<'pool> {
         }
     }
 
-    /// Ends a stream of events as if it were the last event: the client comes back to the next server.
+    /// Ends a stream of events as after the last event: the client reconnects to the next server.
     fn end_events(&mut self, net: &mut Net, key: Key, task: TaskId) {
         if self.records().is_pending(key) {
-            // Its end brings the answer.
+            // The client gets its answer when the task has ended.
             self.service.dequeue(task);
             return;
         }
@@ -270,21 +271,21 @@ impl<'pool> HttpDelegate<'pool> {
         self.service.dequeue(task);
     }
 
-    /// Finds out whether a client that sends no more has gone: `closed` follows if so. It may go later,
-    /// so this is repeated after `delay`.
+    /// Finds out whether a client that sends no more has gone: `closed` follows if so. It may go
+    /// later, so this is repeated after `delay`.
     fn probe(&mut self, net: &mut Net, id: ConnId, delay: Duration) {
         let keys = self.records().keys_of(id);
         if keys.is_empty() {
             return;
         }
         if net.probe(id) {
-            // After the last one the kernel finds out, within a minute or so.
+            // After the last probe, TCP keep-alive finds out within about a minute.
             if delay <= PROBE_LAST {
                 self.probes.insert((Instant::now() + delay, id), delay);
             }
             return;
         }
-        // Nothing tells the two apart, and hardly any client of HTTP/1.0 closes one half.
+        // The two cannot be told apart, and few clients of HTTP/1.0 close one half only.
         for (_, request) in keys {
             self.records().begin_end((id, request), End::ClientGone);
             let why = "cancelled, because the client has closed its side before the answer";
@@ -357,7 +358,7 @@ impl App for HttpDelegate<'_> {
         self.records().counts.add_decision(decision);
     }
 
-    /// The kernel has taken everything that was given of an answer: its task hears of that, and goes on.
+    /// The kernel has taken everything that was given of an answer, so its task continues.
     fn sent(&mut self, net: &mut Net, id: ConnId, request: u64) {
         let key = (id, request);
         let mut records = self.shared.records.of(self.number);
@@ -367,7 +368,7 @@ impl App for HttpDelegate<'_> {
         };
         let (task, style, is_finishing) = (record.task, record.style, record.state == State::Finishing);
         drop(records);
-        // A whole answer has all that its client waits for, before its task ends.
+        // A whole answer is complete before its task ends.
         if is_finishing || style == Style::Whole {
             self.end(key, End::Done, None);
         }

@@ -69,7 +69,8 @@ fn write_text(text: &mut String, part: fmt::Arguments<'_>) {
     text.write_fmt(part).expect("a String takes everything");
 }
 
-fn unix_ms() -> u128 {
+/// Milliseconds since 1970.
+pub fn unix_ms() -> u128 {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since_epoch.unwrap_or_default().as_millis()
 }

@@ -1,16 +1,16 @@
-//! The handlers: what becomes of a request, path by path.
+//! The handlers: what a request of each path does.
 //!
-//! A handler is a function that the loop calls. It returns the answer, or a job for the pool, or a
-//! reason why there is neither. So it cannot forget to answer, and it cannot wait.
+//! A handler is a function that the loop calls. It returns the answer, a job for the pool, or a
+//! reason to reject the request. So a handler that forgets to answer does not compile.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use examples::http::{Request, Response, Route};
 use examples::query::Query;
 use http::header::CONTENT_TYPE;
 use serde_json::json;
 
-use crate::events::Events;
+use crate::events::{Events, unix_ms};
 use crate::job::{Job, Stream};
 use crate::records::AllRecords;
 use crate::work::Work;
@@ -36,7 +36,7 @@ pub struct Site<'a> {
     pub records: &'a AllRecords,
 }
 
-/// The paths, and their handlers. Whatever else a client asks for, the library answers it.
+/// The paths, and their handlers. The library answers requests for other paths.
 pub const HANDLERS: [(&str, Route, Handler); 7] = [
     ("/now", Route::get(), now),
     ("/echo", Route::post(ECHO_BYTES_MAX), echo),
@@ -63,15 +63,13 @@ pub fn find(path: &str) -> Option<(Route, Handler)> {
 
 /// The time, and the loop that answers.
 fn now(site: &Site<'_>, _request: &Request) -> Handled {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let unix_ms = since_epoch.unwrap_or_default().as_millis();
-    let json = format!("{{\"unix_ms\":{unix_ms},\"loop\":{}}}\n", site.loop_number);
+    let json = format!("{{\"unix_ms\":{},\"loop\":{}}}\n", unix_ms(), site.loop_number);
     Handled::Answered(Response::new(200).body("application/json", json))
 }
 
 /// The body of the request.
 fn echo(_site: &Site<'_>, request: &Request) -> Handled {
-    // It is shown to nobody as a page, whatever type the client claims.
+    // No browser must show it as a page, whatever type the client gives it.
     let is_text = request.header(CONTENT_TYPE) == Some("text/plain");
     let media_type = if is_text {
         "text/plain"
@@ -81,7 +79,7 @@ fn echo(_site: &Site<'_>, request: &Request) -> Handled {
     Handled::Answered(Response::new(200).body(media_type, request.body.clone()))
 }
 
-/// The status that the client wishes.
+/// The status that the client asks for.
 fn reject(_site: &Site<'_>, request: &Request) -> Handled {
     let mut query = Query::new(request.query());
     let status = query.take_number("status", 403, 400..=599);
@@ -114,7 +112,7 @@ fn stream(_site: &Site<'_>, request: &Request) -> Handled {
 /// that comes back says which one it has got last.
 fn events(_site: &Site<'_>, request: &Request) -> Handled {
     let seen = request.header("last-event-id").unwrap_or_default();
-    // An id that is not from here says nothing.
+    // Any other id is ignored.
     let seen = seen.parse().unwrap_or(0);
     let mut query = Query::new(request.query());
     let events = query.take_number("count", 0, 0..=u64::MAX).and_then(|count| {

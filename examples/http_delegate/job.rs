@@ -1,4 +1,4 @@
-//! What a task does: it computes, gives the loop something to write, and goes on when that is written.
+//! What a task does: it computes, gives the loop output, and continues when that is written.
 
 use std::time::{Duration, Instant};
 
@@ -117,8 +117,8 @@ impl Job {
 
 impl Task for Job {
     fn step(&mut self, cx: &mut Context<'_>) -> TaskReturn {
-        // The client has gone, or the time is up. What was not written never will be. But a client
-        // that leaves when it has got all of a whole answer stops nothing.
+        // The client has gone, or the time is up, and unwritten output is lost. A client that
+        // leaves after it has got a whole answer does not stop the task.
         if let Some(why) = cx.stop_reason()
             && !self.has_answered()
         {

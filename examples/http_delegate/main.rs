@@ -2,9 +2,10 @@
 //! `curl --no-buffer http://127.0.0.1:7685/stream`.
 //!
 //! A handler answers inside the call, leaves the answer to a task, or rejects the request. A task
-//! gives its answer whole, in parts, or as server-sent events. Each write of a task is a `Sync` step:
-//! the task goes on when the kernel has taken the bytes, and is stopped if the client has gone or the
-//! time is up. `--threads 0` runs everything on the thread of the loop, `--loops N` has N loops.
+//! gives its answer whole, in parts, or as server-sent events. Each write of a task is a `Sync`
+//! step: the task goes on when the kernel has taken the bytes, and is stopped if the client has
+//! gone or the time is up. `--threads 0` runs everything on the thread of the loop, `--loops N` has
+//! N loops.
 //!
 //! Original: the threading model of `RESTinio`. Read `handlers` first (what a request of each path
 //! does), then `job` (what a task does), then `app` (how the loop brings them together).
@@ -29,10 +30,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use app::{HttpDelegate, Shared};
-use examples::loops::{self, LoopCounters};
+use examples::loops::LoopCounters;
 use examples::origin::AllowedOrigins;
 use examples::program;
-use examples::server::Server;
 use options::Options;
 use records::AllRecords;
 
@@ -45,7 +45,8 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let mut servers = bind(options)?;
+    let (limits, origins) = (options.limits(), AllowedOrigins::default());
+    let mut servers = program::bind_many(options.loops, &options.listen, &limits, &origins)?;
     let at = servers[0].local_addr()?;
     // A signal ends the first loop, and then the others stop, too.
     program::stop_on_signals(&mut servers[0])?;
@@ -69,20 +70,10 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         records: AllRecords::new(options.loops),
         counters: LoopCounters::new(options.loops),
     };
-    let cut = loops::run(servers, |number, server| {
+    program::run_many(NAME, servers, |number, server| {
         let mut app = HttpDelegate::new(&shared, number, &server, options);
         server.run(&mut app)
     })?;
-    if cut > 0 {
-        eprintln!("{NAME}: connections that were cut at the end of the grace: {cut}");
-    }
     pool.join_timeout(STOP_TIME)?;
     Ok(())
-}
-
-fn bind(options: &Options) -> Result<Vec<Server>, String> {
-    let (address, origins) = (options.listen.address(), AllowedOrigins::default());
-    Server::bind_many(options.loops, address, &options.limits(), &origins).map_err(|error| {
-        format!("cannot listen on {address}: {error}; --bind and --port choose another address")
-    })
 }

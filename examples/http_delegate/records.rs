@@ -1,5 +1,5 @@
-//! What the loops know of the requests that tasks answer. Each loop has records of its own; any loop
-//! may read those of all, for `/requests.json` and `/metrics`.
+//! What the loops know of the requests that tasks answer. Each loop has records of its own; any
+//! loop may read those of all, for `/requests.json` and `/metrics`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -122,8 +122,8 @@ impl Ended {
 }
 
 impl Records {
-    /// Notes a write of the request: a part, its end, or the whole answer. Returns whether it is the
-    /// first one.
+    /// Notes a write of the request: a part, its end, or the whole answer. Returns whether it is
+    /// the first one.
     pub fn note_asked(&mut self, key: Key, state: State) -> bool {
         let Some(record) = self.live.get_mut(&key) else {
             return false;
@@ -200,7 +200,7 @@ impl AllRecords {
         Self((0..loops).map(|_| Mutex::default()).collect())
     }
 
-    /// The records of one loop. Hold them only for a moment: another loop may want to read them.
+    /// The records of one loop. Keep the lock only briefly: other loops read the records, too.
     pub fn of(&self, loop_number: usize) -> MutexGuard<'_, Records> {
         lock(&self.0[loop_number])
     }

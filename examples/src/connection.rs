@@ -8,7 +8,7 @@ use mio::event;
 use tungstenite::Message;
 use tungstenite::protocol::frame::coding::{CloseCode, Data};
 
-use crate::http::{Cut, Http, Late, Parsed, Piece, Refusal, Request, Response};
+use crate::http::{Http, Late, Parsed, Piece, Refusal, Request, Response};
 use crate::limits::Limits;
 use crate::message_queue::{QueueLimit, Queued};
 use crate::payload::Payload;
@@ -227,7 +227,7 @@ impl Connection {
                     Parsed::Request(request) => Some(Event::Request(request)),
                     Parsed::Piece(number, piece) => Some(Event::Piece(number, piece)),
                     Parsed::BodyFailed(number) => Some(Event::BodyFailed(number)),
-                    _ if http.cut() == Some(Cut::Reset) => self.give_up(),
+                    _ if http.is_cut() && http.needs_reset(&self.socket) => self.give_up(),
                     _ if http.is_over() => self.leave(turn.now),
                     Parsed::Incomplete | Parsed::Waiting => None,
                 }
@@ -326,45 +326,43 @@ impl Connection {
         }
     }
 
+    /// From now on an HTTP client has to read. While output is blocked, only reading counts as
+    /// activity: a client must not stay alive by sending requests.
+    fn note_answer(&mut self, now: Instant) {
+        if matches!(self.state, State::Http(_)) && self.socket.unsent() == 0 {
+            self.active_at = now;
+        }
+    }
+
     /// Answers request `number`.
     pub fn answer(&mut self, number: u64, response: Response, now: Instant, date: &str) {
+        self.note_answer(now);
         if let State::Http(http) = &mut self.state {
-            // A client that reads nothing must not stay alive by asking on and on.
-            if self.socket.unsent() == 0 {
-                self.active_at = now;
-            }
             http.answer(number, response, &mut self.socket, date);
         }
     }
 
     /// Begins an answer whose body follows in parts.
     pub fn begin_answer(&mut self, number: u64, head: Response, now: Instant, date: &str) {
+        self.note_answer(now);
         if let State::Http(http) = &mut self.state {
-            if self.socket.unsent() == 0 {
-                self.active_at = now;
-            }
             http.begin_answer(number, head, &mut self.socket, date);
         }
     }
 
     /// Sends a part of an answer. False if there is no such answer to go on with.
     pub fn send_part(&mut self, number: u64, part: Bytes, now: Instant, date: &str) -> bool {
+        self.note_answer(now);
         let State::Http(http) = &mut self.state else {
             return false;
         };
-        if self.socket.unsent() == 0 {
-            // From now on the client has to read.
-            self.active_at = now;
-        }
         http.send_part(number, part, &mut self.socket, date)
     }
 
     /// Ends an answer in parts.
     pub fn end_answer(&mut self, number: u64, now: Instant, date: &str) {
+        self.note_answer(now);
         if let State::Http(http) = &mut self.state {
-            if self.socket.unsent() == 0 {
-                self.active_at = now;
-            }
             http.end_answer(number, &mut self.socket, now, date);
         }
     }
@@ -386,7 +384,8 @@ impl Connection {
         }
     }
 
-    /// Makes a client that has closed its socket answer with a reset. False if that is not possible.
+    /// Makes a client that has closed its socket answer with a reset. False if that is not
+    /// possible.
     pub fn probe(&mut self) -> bool {
         let State::Http(http) = &mut self.state else {
             return true;

@@ -19,7 +19,6 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::Method;
 
 use self::answers::Answers;
-pub(crate) use self::answers::Cut;
 use self::body::{Body, Framing};
 pub use self::request::{Request, Version, is_host};
 use self::response::Form;
@@ -271,12 +270,12 @@ impl Http {
 
     /// Whether all requests are answered and none follows, or an answer was cut off.
     pub fn is_over(&self) -> bool {
-        self.answers.cut().is_some() || (self.ended && self.answers.is_empty())
+        self.answers.is_cut() || (self.ended && self.answers.is_empty())
     }
 
     /// Whether the connection ends within an answer.
-    pub(crate) fn cut(&self) -> Option<Cut> {
-        self.answers.cut()
+    pub fn is_cut(&self) -> bool {
+        self.answers.is_cut()
     }
 
     /// Whether only a reset shows the client that it does not get all, if the connection ends now.
@@ -296,7 +295,7 @@ impl Http {
             self.answers.end_after(Some(number));
         }
         self.answers.answer(number, response);
-        self.ended |= self.answers.cut().is_some();
+        self.ended |= self.answers.is_cut();
         self.advance(socket, date);
     }
 
@@ -347,7 +346,8 @@ impl Http {
         self.answers.take_report(socket)
     }
 
-    /// Makes a client that has closed its socket answer with a reset. False if that is not possible.
+    /// Makes a client that has closed its socket answer with a reset. False if that is not
+    /// possible.
     pub fn probe(&mut self, socket: &mut Socket) -> bool {
         // What is unsent does the same.
         socket.unsent() > 0 || self.answers.probe(socket)

@@ -14,7 +14,7 @@
 //! | [`socket`], [`listener`], [`ready`], [`send_queues`] | bytes and clients |
 //! | [`turn`] | what a connection has to know in a turn of the loop |
 //! | [`limits`], [`origin`] | what a client may do |
-//! | [`page`], [`assets`] | the page of an example: its files, and those that all pages share |
+//! | [`mod@page`], [`assets`] | the page of an example: its files, and those that all pages share |
 //! | [`query`], [`failure`] | the numbers in a query, answers for tasks that fail |
 //! | [`monitor`] | `/dump`, `/dump.json` and `/metrics` |
 //! | [`signals`] | Ctrl-C |

@@ -15,8 +15,8 @@ pub struct Limits {
     pub request_time: Duration,
     /// Bytes a second of a body, at least; slower ones are answered with 408.
     pub body_rate: u64,
-    /// Time until a request is answered, or until the answer begins if it is given in parts; then its
-    /// client gets 504. While an answer in parts goes on, no answer behind it is overdue.
+    /// Time until a request is answered, or until the answer begins if it is given in parts; then
+    /// its client gets 504. While an answer in parts goes on, no answer behind it is overdue.
     pub answer_time: Duration,
     /// Requests of one connection that may wait for their answers; more stay unread.
     pub pipeline_depth: usize,

@@ -8,8 +8,8 @@ use crate::net::NetCounters;
 use crate::server::{Server, Stopper};
 
 /// Runs `serve` for each server, with its number, until all have ended: the first one on this
-/// thread, the others on threads of their own. When one stops, or `serve` returns, all stop. Returns
-/// the sum of the results.
+/// thread, the others on threads of their own. When one stops, or `serve` returns, all stop.
+/// Returns the sum of the results.
 pub fn run<S>(mut servers: Vec<Server>, serve: S) -> io::Result<usize>
 where
     S: Fn(usize, Server) -> io::Result<usize> + Sync,

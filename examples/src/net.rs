@@ -124,10 +124,11 @@ impl Net {
         }
     }
 
-    /// Begins an answer whose body follows in parts. A client of HTTP/1.1 gets each part as a chunk;
-    /// for a client of HTTP/1.0 the answer ends with the connection. If the answer has no body (a
-    /// request with HEAD, or the status 204 or 304), its parts are not sent. Does nothing before the
-    /// app has got the last piece of the request's body, or if the request has an answer.
+    /// Begins an answer whose body follows in parts. A client of HTTP/1.1 gets each part as a
+    /// chunk; for a client of HTTP/1.0 the answer ends with the connection. If the answer has no
+    /// body (a request with HEAD, or the status 204 or 304), its parts are not sent. Does nothing
+    /// before the app has got the last piece of the request's body, or if the request has an
+    /// answer.
     pub fn begin_answer(&mut self, id: ConnId, request: u64, head: Response) {
         self.count_answer(&head);
         if let Some(connection) = self.connections.get_mut(&id) {
@@ -136,9 +137,9 @@ impl Net {
         }
     }
 
-    /// Sends the next part of an answer. [`App::sent`] follows once the kernel has taken it: to keep
-    /// the memory flat, send no other part before that. False if the client has gone, or if the answer
-    /// has not begun, has ended or was cut off.
+    /// Sends the next part of an answer. [`App::sent`] follows once the kernel has taken it: to
+    /// keep the memory flat, send no other part before that. False if the client has gone, or if
+    /// the answer has not begun, has ended or was cut off.
     pub fn send_part(&mut self, id: ConnId, request: u64, part: Bytes) -> bool {
         let (now, date) = (self.now, self.date.text());
         let connection = self.connections.get_mut(&id);
@@ -158,8 +159,8 @@ impl Net {
     /// Finds out whether a client that sends no more has gone: [`App::closed`] follows if so. For
     /// use in [`App::half_closed`], and again later, since the client may go after the first time;
     /// some clients bear no more than five probes. It sends `100 Continue` before an answer, and a
-    /// leading zero of the next chunk's size within one. A closed socket answers that with a reset. A
-    /// client that only sends no more ignores both; some clients do not ignore the 100, but those
+    /// leading zero of the next chunk's size within one. A closed socket answers that with a reset.
+    /// A client that only sends no more ignores both; some clients do not ignore the 100, but those
     /// close both directions at once. False if nothing can be sent: to a client of HTTP/1.0, or
     /// within an answer that has no body.
     pub fn probe(&mut self, id: ConnId) -> bool {
@@ -175,8 +176,8 @@ impl Net {
         }
     }
 
-    /// Adds a client that another thread has accepted, at the end of this turn. It is closed at once
-    /// if there are too many connections and none of them is silent, or if the server stops.
+    /// Adds a client that another thread has accepted, at the end of this turn. It is closed at
+    /// once if there are too many connections and none of them is silent, or if the server stops.
     pub fn adopt(&mut self, stream: mio::net::TcpStream) {
         if !self.is_stopping {
             self.adopted.push_back(stream);
@@ -461,8 +462,9 @@ impl Net {
         }
     }
 
-    /// Tells the app what the kernel has taken, at most `reports` times. What the app sends meanwhile
-    /// waits for the next round: the kernel may have a part at once, on and on.
+    /// Tells the app what the kernel has taken, at most `reports` times. What the app sends
+    /// meanwhile waits for the next round: otherwise a client that takes each part at once would
+    /// hold the loop.
     fn report(&mut self, app: &mut impl App, id: ConnId, reports: usize) {
         for _ in 0..reports {
             let connection = self.connections.get_mut(&id);

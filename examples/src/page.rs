@@ -47,8 +47,8 @@ impl Page {
     ///
     /// # Panics
     ///
-    /// If the ending of a name has no media type here, or if `page.html` is not UTF-8 or names a part
-    /// that does not exist.
+    /// If the ending of a name has no media type here, or if `page.html` is not UTF-8 or names a
+    /// part that does not exist.
     pub fn new(own: &[(&'static str, &'static [u8])]) -> Self {
         let files = SHARED.iter().chain(own).map(|&(name, bytes)| match name {
             "page.html" => ("", Asset::new(media_type(name), complete(bytes))),

@@ -5,16 +5,30 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 
 use crate::limits::Limits;
+use crate::loops;
 use crate::options::common::Listen;
 use crate::origin::AllowedOrigins;
 use crate::server::{App, Server};
 
-/// Binds the port for one loop. Several loops have one port with [`Server::bind_many`].
+/// Binds the port for one loop.
 pub fn bind(listen: &Listen, limits: Limits, origins: &AllowedOrigins) -> Result<Server, String> {
     let address = listen.address();
-    Server::bind(address, limits, origins.clone()).map_err(|error| {
-        format!("cannot listen on {address}: {error}; --bind and --port choose another address")
-    })
+    Server::bind(address, limits, origins.clone()).map_err(|error| cannot_listen(address, &error))
+}
+
+/// Binds one port for several loops.
+pub fn bind_many(
+    loops: usize,
+    listen: &Listen,
+    limits: &Limits,
+    origins: &AllowedOrigins,
+) -> Result<Vec<Server>, String> {
+    let address = listen.address();
+    Server::bind_many(loops, address, limits, origins).map_err(|error| cannot_listen(address, &error))
+}
+
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
+    format!("cannot listen on {address}: {error}; --bind and --port choose another address")
 }
 
 /// Makes signals end [`run`].
@@ -39,9 +53,22 @@ pub fn greet(name: &str, address: SocketAddr, hints: &[(&str, String)]) -> io::R
 
 /// Runs the server to its end. Reports the connections that were cut.
 pub fn run(name: &str, server: Server, app: &mut impl App) -> io::Result<()> {
-    let cut = server.run(app)?;
-    if cut > 0 {
-        eprintln!("{name}: connections that were cut at the end of the grace: {cut}");
-    }
+    report_cut(name, server.run(app)?);
     Ok(())
+}
+
+/// Runs several servers to their ends, as [`loops::run`] does. Reports the connections that were
+/// cut.
+pub fn run_many<S>(name: &str, servers: Vec<Server>, serve: S) -> io::Result<()>
+where
+    S: Fn(usize, Server) -> io::Result<usize> + Sync,
+{
+    report_cut(name, loops::run(servers, serve)?);
+    Ok(())
+}
+
+fn report_cut(name: &str, connections: usize) {
+    if connections > 0 {
+        eprintln!("{name}: connections that were cut at the end of the grace: {connections}");
+    }
 }

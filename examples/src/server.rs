@@ -55,10 +55,10 @@ pub trait App {
     /// A message that was sent only partly is now with the kernel.
     fn drained(&mut self, _net: &mut Net, _id: ConnId) {}
 
-    /// The kernel has taken everything that was given so far of the answer to `request`. Called after
-    /// parts and after the end of an answer in parts, and for an answer
-    /// [with a report](crate::http::Response::with_report). One call may stand for several parts. If
-    /// the client goes before that, or the answer is cut off, only [`closed`](Self::closed) is called.
+    /// The kernel has taken everything that was given so far of the answer to `request`. Called
+    /// after parts and after the end of an answer in parts, and for an answer [with a
+    /// report](crate::http::Response::with_report). One call may stand for several parts. If the
+    /// client goes before that, or the answer is cut off, only [`closed`](Self::closed) is called.
     fn sent(&mut self, _net: &mut Net, _id: ConnId, _request: u64) {}
 
     /// The client sends no more. It waits for its answers, or has gone; [`Net::probe`] finds out.
@@ -121,9 +121,9 @@ impl Server {
         Ok(server)
     }
 
-    /// Loops that all listen on `address`; the kernel chooses a loop for each client. Each loop has an
-    /// equal part of the number of sockets in `limits`, and closes only silent connections of its own.
-    /// An error for 0 loops.
+    /// Loops that all listen on `address`; the kernel chooses a loop for each client. Each loop has
+    /// an equal part of the number of sockets in `limits`, and closes only silent connections of
+    /// its own. An error for 0 loops.
     pub fn bind_many(
         loops: usize,
         address: SocketAddr,

@@ -19,8 +19,8 @@ const STOP_SIGNALS: &[i32] = &[SIGINT, SIGTERM];
 /// The exit code after a second signal: that of a program which SIGINT has ended.
 const INTERRUPTED: i32 = 130;
 
-/// Makes the first of these signals set `stop`. A signal that finds it set ends the process. Call it
-/// once for each flag: registered twice, one signal would count as two.
+/// Makes the first of these signals set `stop`. A signal that finds it set ends the process. Call
+/// it once for each flag: registered twice, one signal would count as two.
 pub fn set_on_signals(stop: &Arc<AtomicBool>) -> io::Result<()> {
     for signal in STOP_SIGNALS {
         // In this order: the first signal finds the flag unset.

@@ -205,8 +205,8 @@ impl Socket {
         is_ready(&self.stream, Ready::ToWrite)
     }
 
-    /// Lets the kernel ask the other kernel again and again whether the connection exists. That one
-    /// forgets a connection which its program has closed, but only after a while: 60 seconds on Linux.
+    /// Turns TCP keep-alive on. The client's kernel answers until it has forgotten a connection
+    /// that its program has closed: on Linux, for 60 seconds.
     pub fn keep_alive(&self) -> io::Result<()> {
         let times = socket2::TcpKeepalive::new()
             .with_time(KEEP_ALIVE_INTERVAL)

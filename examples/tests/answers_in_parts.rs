@@ -1,5 +1,5 @@
-//! Answers whose bodies an app gives in parts: their form, their order, their pace, and clients that
-//! have gone.
+//! Answers whose bodies an app gives in parts: their form, their order, their pace, and clients
+//! that have gone.
 
 #[path = "util/in_process.rs"]
 mod in_process;

@@ -25,8 +25,9 @@ const MANY: usize = 2_000_000;
 type Key = (ConnId, u64);
 
 /// `/open` begins an answer and goes on later, `/wait` is answered later, each when another request
-/// asks for it: `/go` ends the oldest one of them, `/fail` makes it fail. `/204` and `/304` answer in
-/// parts. `/many` gives a part whenever the kernel has the one before it. `/body` takes a body whole,
+/// asks for it: `/go` ends the oldest one of them, `/fail` makes it fail. `/204` and `/304` answer
+/// in parts. `/many` gives a part whenever the kernel has the one before it. `/body` takes a body
+/// whole,
 /// `/pieces` in pieces. `/socket` speaks WebSocket.
 struct Edges {
     waiting: VecDeque<Key>,

@@ -1,5 +1,5 @@
-//! How requests to `http_delegate` end: clients that do not read or leave, time limits, a full queue and
-//! Ctrl-C. The tasks learn what became of their writes and of their clients.
+//! How requests to `http_delegate` end: clients that do not read or leave, time limits, a full
+//! queue and Ctrl-C. The tasks learn what became of their writes and of their clients.
 
 #[path = "util/delegate.rs"]
 mod delegate;

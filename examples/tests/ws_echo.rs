@@ -1,5 +1,6 @@
-//! The answers to pings, and the rest of RFC 6455 as a client of `/echo` of the example `ws_push` sees it. The
-//! program `examples/clients/autobahn` runs the test suite of Autobahn against the same path.
+//! The answers to pings, and the rest of RFC 6455 as a client of `/echo` of the example `ws_push`
+//! sees it. The program `examples/clients/autobahn` runs the test suite of Autobahn against the
+//! same path.
 
 #[path = "util/raw_client.rs"]
 mod raw_client;
@@ -29,7 +30,8 @@ fn open(server: &Server, buffer: usize) -> RawClient {
     RawClient::open(server.address, "/echo", buffer)
 }
 
-/// A frame with a mask of zeros. `front` is its first byte: the last frame of a message has the highest bit.
+/// A frame with a mask of zeros. `front` is its first byte: the last frame of a message has the
+/// highest bit.
 fn frame(front: u8, payload: &[u8]) -> Vec<u8> {
     let length = u8::try_from(payload.len()).expect("a short payload");
     [&[front, 0x80 | length, 0, 0, 0, 0], payload].concat()
@@ -113,7 +115,8 @@ impl Pair {
     }
 }
 
-/// S28: of the pings that wait for their answers, the oldest ones stay unanswered if there are too many.
+/// S28: of the pings that wait for their answers, the oldest ones stay unanswered if there are too
+/// many.
 #[test]
 fn a_flood_of_pings_is_answered_with_the_newest_ones() {
     const PINGS: u32 = 1000;

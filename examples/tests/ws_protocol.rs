@@ -1,6 +1,7 @@
-//! RFC 6455 as a client of `/echo` of the example `ws_push` sees it: frames, control frames, reserved bits and
-//! opcodes, fragments, UTF-8, close codes and large messages. The groups are those of the test suite of Autobahn,
-//! which `examples/clients/autobahn` runs against the same path.
+//! RFC 6455 as a client of `/echo` of the example `ws_push` sees it: frames, control frames,
+//! reserved bits and opcodes, fragments, UTF-8, close codes and large messages. The groups are
+//! those of the test suite of Autobahn, which `examples/clients/autobahn` runs against the same
+//! path.
 //!
 //! A case sends its frames in one write, and once more byte by byte if they are short.
 
@@ -75,7 +76,8 @@ impl Echo {
         }
     }
 
-    /// Sends `bytes` in pieces. Returns everything that the server sends until it ends the connection.
+    /// Sends `bytes` in pieces. Returns everything that the server sends until it ends the
+    /// connection.
     fn exchange(&self, bytes: &[u8], piece_length: usize) -> Vec<Sent> {
         let mut client = RawClient::open(self.0.address, "/echo", 256 * 1024);
         for piece in bytes.chunks(piece_length) {

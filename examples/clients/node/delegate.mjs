@@ -1,4 +1,5 @@
-// node delegate.mjs URL: streams and events of http_delegate with the fetch of node. Prints what was answered.
+// node delegate.mjs URL: streams and events of http_delegate with the fetch of node. Prints what
+// was answered.
 
 import assert from "node:assert/strict";
 

@@ -1,5 +1,5 @@
-// node live.mjs URL COUNT: reads messages of ws_push with ws, and closes. Prints them as a JSON list: texts as
-// strings, and bytes as objects.
+// node live.mjs URL COUNT: reads messages of ws_push with ws, and closes. Prints them as a JSON
+// list: texts as strings, and bytes as objects.
 
 import WebSocket from "ws";
 

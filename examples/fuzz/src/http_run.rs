@@ -1,5 +1,5 @@
-//! One connection of HTTP/1.1: the parser is driven as `examples::connection` drives it, with an app that
-//! answers every request with what it has seen of it.
+//! One connection of HTTP/1.1: the parser is driven as `examples::connection` drives it, with an
+//! app that answers every request with what it has seen of it.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -113,8 +113,9 @@ pub fn serve(wire: &mut Wire, bytes: &[u8], ends: &[usize], answering: Answering
 }
 
 impl Outcome {
-    /// Leaves out what may depend on the time at which the bytes arrive: whether the app gets a request whose
-    /// body turns out to be malformed, and whether a client has to wait for the permission to send a body.
+    /// Leaves out what may depend on the time at which the bytes arrive: whether the app gets a
+    /// request whose body turns out to be malformed, and whether a client has to wait for the
+    /// permission to send a body.
     fn comparable(mut self) -> Self {
         self.requests.retain(|_, seen| seen.state == State::Answered);
         while let Some(at) = self

@@ -1,7 +1,7 @@
 //! What the fuzz targets of the example servers' parsers share.
 //!
-//! A target feeds the same bytes to a parser several times, split at other places each time: what the parser
-//! makes of them must not depend on how they were split.
+//! A target feeds the same bytes to a parser several times, split at other places each time: what
+//! the parser makes of them must not depend on how they were split.
 
 pub mod http_run;
 pub mod reference;
@@ -14,7 +14,8 @@ pub fn split_off_seed(data: &[u8]) -> Option<(u64, &[u8])> {
     Some((u16::from_le_bytes(*seed).into(), bytes))
 }
 
-/// Ways to split `length` bytes, as the ends of the pieces: not at all, behind every byte, and at random places.
+/// Ways to split `length` bytes, as the ends of the pieces: not at all, behind every byte, and at
+/// random places.
 pub fn ways_to_split(seed: u64, length: usize) -> [Vec<usize>; 3] {
     let mut random = fastrand::Rng::with_seed(seed);
     let longest = random.usize(2..=64);

@@ -1,7 +1,9 @@
-//! Plain decoders, written from the standards and without regard to speed. The parsers are compared with them.
+//! Plain decoders, written from the standards and without regard to speed. The parsers are compared
+//! with them.
 
-/// Decodes a chunked body (RFC 9112, section 7.1). Returns the body, and its length with all chunk heads and
-/// trailers. None if it is not whole, or is malformed. Extensions and trailers may contain anything but line ends.
+/// Decodes a chunked body (RFC 9112, section 7.1). Returns the body, and its length with all chunk
+/// heads and trailers. None if it is not whole, or is malformed. Extensions and trailers may
+/// contain anything but line ends.
 pub fn dechunk(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     let mut body = Vec::new();
     let mut rest = bytes;
@@ -60,8 +62,8 @@ struct Frame<'a> {
     rest: &'a [u8],
 }
 
-/// Decodes what a client sends (RFC 6455), up to the first violation in a whole frame. `message_max`: the longest
-/// message, in bytes.
+/// Decodes what a client sends (RFC 6455), up to the first violation in a whole frame.
+/// `message_max`: the longest message, in bytes.
 pub fn converse(mut bytes: &[u8], message_max: usize) -> Conversation {
     let mut conversation = Conversation::default();
     let mut message: Option<(bool, Vec<u8>)> = None;

@@ -1,5 +1,5 @@
-//! Chunked bodies: what is accepted is what a plain decoder makes of it, whole and in pieces, wherever the bytes
-//! are split.
+//! Chunked bodies: what is accepted is what a plain decoder makes of it, whole and in pieces,
+//! wherever the bytes are split.
 #![no_main]
 
 use examples::http::body::Framing;

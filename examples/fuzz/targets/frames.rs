@@ -1,5 +1,5 @@
-//! The frames of a WebSocket client: the messages are those of a plain decoder, violations end the conversation,
-//! and neither depends on how the bytes are split.
+//! The frames of a WebSocket client: the messages are those of a plain decoder, violations end the
+//! conversation, and neither depends on how the bytes are split.
 #![no_main]
 
 use std::cell::RefCell;

@@ -1,4 +1,5 @@
-//! The head of a request: only what httparse accepts is accepted, and it is read as httparse reads it.
+//! The head of a request: only what httparse accepts is accepted, and it is read as httparse reads
+//! it.
 #![no_main]
 
 use bytes::Bytes;

@@ -1,5 +1,5 @@
-//! Requests, bodies and pipelining: what a client gets does not depend on how its bytes are split, nor on the
-//! order in which the app answers.
+//! Requests, bodies and pipelining: what a client gets does not depend on how its bytes are split,
+//! nor on the order in which the app answers.
 #![no_main]
 
 use std::cell::RefCell;
@@ -25,8 +25,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
                 assert_eq!(whole, split, "pieces end at {ends:?}, answers {answering:?}");
             }
         }
-        // An answer to a request whose body has not arrived ends the connection, so what follows depends on the
-        // time at which it arrives: this only must not panic.
+        // An answer to a request whose body has not arrived ends the connection, so what follows
+        // depends on the time at which it arrives: this only must not panic.
         for ends in &ways {
             serve(wire, bytes, ends, Answering::Early);
         }

@@ -1,5 +1,5 @@
-//! Property tests of the parsers in `examples/src`: see `tests/parsers.rs`. Here is what they share with the fuzz
-//! targets in `examples/fuzz`.
+//! Property tests of the parsers in `examples/src`: see `tests/parsers.rs`. Here is what they share
+//! with the fuzz targets in `examples/fuzz`.
 
 #![allow(clippy::missing_errors_doc, reason = "this library is not published")]
 
@@ -9,7 +9,8 @@ use examples::http::body::{Body, Framing};
 /// The longest body that is accepted.
 pub const BODY_MAX: usize = 4096;
 
-/// Feeds `bytes` in pieces that end at `cuts`: the body, or None if it is not whole, and what was taken.
+/// Feeds `bytes` in pieces that end at `cuts`: the body, or None if it is not whole, and what was
+/// taken.
 pub fn take_cut(
     framing: Framing,
     bytes: &[u8],
@@ -29,8 +30,8 @@ pub fn take_cut(
 /// The pieces of a body.
 pub type Pieces = Vec<Vec<u8>>;
 
-/// Feeds `bytes` in parts that end at `cuts` to a body in pieces, and takes each piece as soon as there is
-/// no room. Returns the pieces, if the body is whole, and what was taken.
+/// Feeds `bytes` in parts that end at `cuts` to a body in pieces, and takes each piece as soon as
+/// there is no room. Returns the pieces, if the body is whole, and what was taken.
 pub fn take_pieces(
     framing: Framing,
     bytes: &[u8],

@@ -22,8 +22,8 @@ pub(super) struct Answers {
     owed: VecDeque<Owed>,
     /// Calls of [`App::sent`](crate::server::App::sent) that are due later, in their order.
     reports: VecDeque<Report>,
-    /// Why the connection ends although answers are missing.
-    cut: Option<Cut>,
+    /// The next answer is cut off: the connection ends within it.
+    is_cut: bool,
     /// The end of the connection is the end of the last answer.
     ends_with_connection: bool,
 }
@@ -62,16 +62,6 @@ struct Report {
     position: u64,
 }
 
-/// How the connection ends within an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cut {
-    /// The client sees that the last chunk is missing.
-    MissingChunk,
-    /// The answer ends with the connection, or a client may take the zero of a probe for the last
-    /// chunk. Only a reset shows that it is not whole.
-    Reset,
-}
-
 impl Answers {
     pub(super) fn push(&mut self, number: u64, form: Form, now: Instant) {
         self.owed.push_back(Owed {
@@ -107,8 +97,9 @@ impl Answers {
         self.owed.front().is_some_and(|owed| owed.number == number)
     }
 
-    pub(super) fn cut(&self) -> Option<Cut> {
-        self.cut
+    /// Whether the connection ends within an answer.
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// From now on the answer to request `number` is awaited.
@@ -148,20 +139,13 @@ impl Answers {
             return;
         };
         match &owed.answer {
-            Answer::Parts(parts) if parts.head.is_none() => {
-                let needs_reset = parts.needs_reset(owed.form);
-                self.cut = Some(if needs_reset {
-                    Cut::Reset
-                } else {
-                    Cut::MissingChunk
-                });
-            }
+            Answer::Parts(parts) if parts.head.is_none() => self.is_cut = true,
             _ => owed.answer = Answer::Whole(response),
         }
     }
 
-    /// Begins an answer in parts, and returns its form. None if request `number` has an answer. If the
-    /// client does not know chunks, the answer ends with the connection.
+    /// Begins an answer in parts, and returns its form. None if request `number` has an answer. If
+    /// the client does not know chunks, the answer ends with the connection.
     pub(super) fn begin(&mut self, number: u64, head: Response) -> Option<Form> {
         let owed = self.find(number)?;
         if !matches!(owed.answer, Answer::Pending) {
@@ -196,22 +180,16 @@ impl Answers {
 
     /// Gives all answers whose turn has come to the socket.
     pub(super) fn advance(&mut self, socket: &mut Socket, date: &str) {
-        while self.cut.is_none()
+        while !self.is_cut
             && let Some(owed) = self.owed.front_mut()
         {
-            let form = owed.form;
-            let has_report = match &mut owed.answer {
+            let (number, form) = (owed.number, owed.form);
+            match &mut owed.answer {
                 Answer::Pending => return,
-                Answer::Whole(response) => {
-                    let response = std::mem::replace(response, Response::new(200));
-                    let has_report = response.has_report();
-                    response.push_to(socket, form, date);
-                    has_report
-                }
+                Answer::Whole(_) => {}
                 Answer::Parts(parts) => {
                     let has_news = parts.advance(socket, form, date);
                     if !parts.is_ended {
-                        let number = owed.number;
                         if has_news {
                             self.report(number, socket);
                         }
@@ -222,10 +200,16 @@ impl Answers {
                         self.owed.truncate(1);
                         self.ends_with_connection = !form.has_no_body;
                     }
-                    true
                 }
+            }
+            let has_report = match self.owed.pop_front().map(|owed| owed.answer) {
+                Some(Answer::Whole(response)) => {
+                    let has_report = response.has_report();
+                    response.push_to(socket, form, date);
+                    has_report
+                }
+                _ => true,
             };
-            let number = self.owed.pop_front().map_or(0, |owed| owed.number);
             if has_report {
                 self.report(number, socket);
             }
@@ -266,8 +250,9 @@ impl Answers {
     }
 
     /// Sends bytes that mean nothing, if the place allows it. A client that has closed its socket
-    /// answers them with a reset; one that only sends no more goes on waiting. False if there are no
-    /// such bytes: HTTP/1.0 has neither interim answers nor chunks, and an answer may have no body.
+    /// answers them with a reset; one that only sends no more goes on waiting. False if there are
+    /// no such bytes: HTTP/1.0 has neither interim answers nor chunks, and an answer may have no
+    /// body.
     pub(super) fn probe(&mut self, socket: &mut Socket) -> bool {
         let Some(owed) = self.owed.front_mut() else {
             return true;
@@ -311,7 +296,8 @@ impl Answers {
 }
 
 impl Parts {
-    /// Whether the end of the connection would look like the end of this answer.
+    /// Whether the end of the connection would look like the end of this answer: it has no chunks,
+    /// or a client may take the zero of a probe for the last chunk.
     fn needs_reset(&self, form: Form) -> bool {
         !form.has_no_body && (self.is_probed || !form.is_chunked())
     }

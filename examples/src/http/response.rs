@@ -81,7 +81,8 @@ impl Response {
             .header("X-Content-Type-Options", "nosniff")
     }
 
-    /// Makes the library call [`App::sent`](crate::server::App::sent) when the kernel has all of it.
+    /// Makes the library call [`App::sent`](crate::server::App::sent) when the kernel has all of
+    /// it.
     pub fn with_report(mut self) -> Self {
         self.has_report = true;
         self

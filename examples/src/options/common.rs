@@ -21,8 +21,8 @@ signal.
 
 /// The longest time limit for a request to arrive.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
-/// Sockets beyond `--max-connections` if it counts `WebSockets`: for the page, the dumps, and for 503
-/// answers.
+/// Sockets beyond `--max-connections` if it counts `WebSockets`: for the page, the dumps, and for
+/// 503 answers.
 const SPARE_SOCKETS: usize = 256;
 
 const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;

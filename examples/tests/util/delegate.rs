@@ -56,8 +56,8 @@ pub fn read_to(stream: &mut TcpStream, end: &str) -> String {
     text
 }
 
-/// The answer to a request that ends its connection: the head, and the body without its chunks. None
-/// instead of the body if the last chunk is missing.
+/// The answer to a request that ends its connection: the head, and the body without its chunks.
+/// None instead of the body if the last chunk is missing.
 pub fn split(answer: &str) -> (&str, Option<String>) {
     // The probe for a client that sends no more.
     let answer = answer.trim_start_matches("HTTP/1.1 100 Continue\r\n\r\n");
