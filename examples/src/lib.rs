@@ -6,7 +6,7 @@
 //! | module | what it is about |
 //! |---|---|
 //! | [`server`] | the loop, and the trait that an example implements |
-//! | [`loops`] | several loops, each on a thread |
+//! | [`loops`], [`acceptor`] | several loops, each on a thread; one that accepts clients for them |
 //! | [`net`] | all connections |
 //! | [`connection`] | one client, whichever protocol it speaks |
 //! | [`http`], [`websocket`], [`upgrade`] | the protocols |
@@ -26,6 +26,7 @@
     reason = "this library is read with its source; it is not published"
 )]
 
+pub mod acceptor;
 pub mod assets;
 pub mod connection;
 pub mod failure;

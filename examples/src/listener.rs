@@ -88,8 +88,13 @@ impl Listener {
         self.paused_until = Some(now + PAUSE);
     }
 
-    pub fn accept(&mut self) -> Accepted {
+    /// Ends a [`pause`](Self::pause): there may be room now.
+    pub fn resume(&mut self) {
         self.paused_until = None;
+    }
+
+    pub fn accept(&mut self) -> Accepted {
+        self.resume();
         let Some(socket) = &self.socket else {
             return Accepted::Nobody;
         };

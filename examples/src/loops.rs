@@ -4,6 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use crate::acceptor::{Acceptor, Dealer};
 use crate::net::NetCounters;
 use crate::server::{Server, Stopper};
 
@@ -14,19 +15,57 @@ pub fn run<S>(mut servers: Vec<Server>, serve: S) -> io::Result<usize>
 where
     S: Fn(usize, Server) -> io::Result<usize> + Sync,
 {
-    let stoppers: Arc<[_]> = servers.iter().map(Server::stopper).collect();
-    for server in &mut servers {
+    let stoppers = group(&mut servers, None);
+    let mut servers = servers.into_iter().enumerate();
+    let first = servers.next();
+    let serve = &serve;
+    run_all(servers, serve, &stoppers, move || {
+        first.map_or(Ok(0), |(number, server)| serve(number, server))
+    })
+}
+
+/// Runs `serve` for each server, with its number, on a thread of its own, and `acceptor` on this
+/// thread, until all have ended. When one stops, or `serve` returns, all stop. Returns the sum of the
+/// results of `serve`.
+pub fn run_with_acceptor<S>(
+    mut servers: Vec<Server>,
+    serve: S,
+    acceptor: Acceptor,
+    dealer: &mut impl Dealer,
+) -> io::Result<usize>
+where
+    S: Fn(usize, Server) -> io::Result<usize> + Sync,
+{
+    let stoppers = group(&mut servers, Some(acceptor.stopper()));
+    let servers = servers.into_iter().enumerate();
+    run_all(servers, &serve, &stoppers, || acceptor.run(dealer).map(|()| 0))
+}
+
+/// Makes the servers stop together, and with them `acceptor`.
+fn group(servers: &mut [Server], acceptor: Option<Stopper>) -> Arc<[Stopper]> {
+    let stoppers: Arc<[_]> = servers.iter().map(Server::stopper).chain(acceptor).collect();
+    for server in servers {
         server.stop_with(Arc::clone(&stoppers));
     }
-    let (serve, stoppers) = (&serve, &stoppers);
+    stoppers
+}
+
+/// Runs the servers on threads of their own, and `here` on this one.
+fn run_all<S>(
+    servers: impl Iterator<Item = (usize, Server)>,
+    serve: &S,
+    stoppers: &[Stopper],
+    here: impl FnOnce() -> io::Result<usize>,
+) -> io::Result<usize>
+where
+    S: Fn(usize, Server) -> io::Result<usize> + Sync,
+{
     let serve_and_stop = move |number, server| {
         // Also if `serve` panics.
         let _stop = StopAll(stoppers);
         serve(number, server)
     };
     thread::scope(|scope| {
-        let mut servers = servers.into_iter().enumerate();
-        let first = servers.next();
         let mut threads = Vec::new();
         for (number, server) in servers {
             let name = format!("loop-{number}");
@@ -39,7 +78,10 @@ where
                 }
             }
         }
-        let mut result = first.map_or(Ok(0), |(number, server)| serve_and_stop(number, server));
+        let mut result = {
+            let _stop = StopAll(stoppers);
+            here()
+        };
         for thread in threads {
             let other = thread
                 .join()

@@ -54,6 +54,8 @@ pub struct NetCounters {
     pub websockets: usize,
     /// Connections accepted since the start.
     pub accepted: u64,
+    /// Clients of another thread that were closed at once, since there was no room.
+    pub refused: u64,
     /// Requests that the app has got.
     pub requests: u64,
     /// Answers that the app has given, by the first digit of their status, from 1 to 5.
@@ -67,6 +69,7 @@ impl AddAssign for NetCounters {
         self.connections += other.connections;
         self.websockets += other.websockets;
         self.accepted += other.accepted;
+        self.refused += other.refused;
         self.requests += other.requests;
         for (count, other) in self.answers.iter_mut().zip(other.answers) {
             *count += other;
@@ -97,6 +100,10 @@ pub struct Net {
     copied_bytes: u64,
     /// Clients that other threads have accepted.
     adopted: VecDeque<mio::net::TcpStream>,
+    /// Adopted clients that were closed at once.
+    refused: u64,
+    /// Whether the app wants a silent connection to be closed.
+    wants_room: bool,
     /// Connections with something to do before the next poll.
     touched: Vec<ConnId>,
     /// Connections that have had their share of this turn, and have more to do.
@@ -182,6 +189,12 @@ impl Net {
         if !self.is_stopping {
             self.adopted.push_back(stream);
         }
+    }
+
+    /// Closes the connection that has been silent longest without a request, at the end of this turn.
+    /// Does nothing if none is silent. For a thread that accepts clients and has no more files.
+    pub fn make_room(&mut self) {
+        self.wants_room = true;
     }
 
     /// Asks for the next piece of the body of `request`, whose
@@ -280,6 +293,7 @@ impl Net {
             connections: self.connections.len(),
             websockets: self.websockets,
             accepted: self.next_id - FIRST_ID,
+            refused: self.refused,
             requests: self.requests,
             answers: self.answers,
             copied_bytes: self.copied_bytes,
@@ -302,6 +316,8 @@ impl Net {
             answers: [0; 5],
             copied_bytes: 0,
             adopted: VecDeque::new(),
+            refused: 0,
+            wants_room: false,
             touched: Vec::new(),
             postponed: Vec::new(),
             silent: Vec::new(),
@@ -342,17 +358,27 @@ impl Net {
                         self.adopted.push_front(stream);
                         return;
                     }
-                    Room::None => continue,
+                    Room::None => {
+                        self.refused += 1;
+                        continue;
+                    }
                 }
             }
             // A socket that cannot be registered is closed, which its client sees.
-            drop(self.add(stream));
+            self.refused += u64::from(self.add(stream).is_err());
+        }
+    }
+
+    /// Does what [`make_room`](Self::make_room) was called for.
+    pub(crate) fn make_wanted_room(&mut self, app: &mut impl App) {
+        if self.wants_room {
+            self.wants_room = self.close_silent(app) == Room::NextTurn;
         }
     }
 
     /// Whether connections have more to do at once.
     pub(crate) fn is_unfinished(&self) -> bool {
-        !self.postponed.is_empty() || !self.touched.is_empty() || !self.adopted.is_empty()
+        !self.postponed.is_empty() || !self.touched.is_empty() || !self.adopted.is_empty() || self.wants_room
     }
 
     pub(crate) fn has_room(&self) -> bool {

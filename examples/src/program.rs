@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 
+use crate::acceptor::Acceptor;
 use crate::limits::Limits;
 use crate::loops;
 use crate::options::common::Listen;
@@ -27,14 +28,29 @@ pub fn bind_many(
     Server::bind_many(loops, address, limits, origins).map_err(|error| cannot_listen(address, &error))
 }
 
+/// Binds the port for a thread that accepts clients for several loops.
+pub fn bind_acceptor(listen: &Listen) -> Result<Acceptor, String> {
+    let address = listen.address();
+    let acceptor = Acceptor::bind(address, listen.limits().sockets);
+    acceptor.map_err(|error| cannot_listen(address, &error))
+}
+
 fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
     format!("cannot listen on {address}: {error}; --bind and --port choose another address")
 }
 
 /// Makes signals end [`run`].
 pub fn stop_on_signals(server: &mut Server) -> Result<(), String> {
-    let installed = server.stop_on_signals();
-    installed.map_err(|error| format!("cannot handle signals: {error}"))
+    server.stop_on_signals().map_err(|error| no_signals(&error))
+}
+
+/// Makes signals end [`Acceptor::run`].
+pub fn stop_acceptor_on_signals(acceptor: &mut Acceptor) -> Result<(), String> {
+    acceptor.stop_on_signals().map_err(|error| no_signals(&error))
+}
+
+fn no_signals(error: &io::Error) -> String {
+    format!("cannot handle signals: {error}")
 }
 
 /// Prints the address, and things to try: what they are for, and a command.

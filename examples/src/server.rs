@@ -21,7 +21,7 @@ const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
 const SIGNALS: Token = Token(usize::MAX - 1);
 
-const ACCEPTS_PER_TURN: usize = 256;
+pub(crate) const ACCEPTS_PER_TURN: usize = 256;
 const EVENTS_PER_POLL: usize = 1024;
 /// Longest time between two checks of the time limits.
 const CHECK_INTERVAL_MAX: Duration = Duration::from_secs(1);
@@ -105,6 +105,13 @@ pub struct Stopper {
 }
 
 impl Stopper {
+    pub(crate) fn new(stop: &Arc<AtomicBool>, waker: &Arc<Waker>) -> Self {
+        Self {
+            stop: Arc::clone(stop),
+            waker: Arc::clone(waker),
+        }
+    }
+
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
         // Only a full pipe could fail, and that would wake the loop as well.
@@ -187,10 +194,7 @@ impl Server {
 
     /// Ends [`run`](Self::run), from any thread.
     pub fn stopper(&self) -> Stopper {
-        Stopper {
-            stop: Arc::clone(&self.stop),
-            waker: self.waker(),
-        }
+        Stopper::new(&self.stop, &self.waker)
     }
 
     /// When this loop stops, so do those of `group`, at the same time.
@@ -219,6 +223,7 @@ impl Server {
         while !self.stop.load(Ordering::Relaxed) {
             self.turn(app, &mut events, next_check)?;
             self.net.add_adopted(app);
+            self.net.make_wanted_room(app);
             if let Some(mut listener) = self.listener.take() {
                 self.accept(app, &mut listener);
                 self.listener = Some(listener);
@@ -329,7 +334,7 @@ impl Server {
 
 /// Raises the limit of open files, as far as the system allows it: it is often 1,024.
 #[cfg(unix)]
-fn allow_files(sockets: usize) {
+pub(crate) fn allow_files(sockets: usize) {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     /// Descriptors that are not clients: the poll, the listener, the waker, the standard streams.
     const OTHER_FILES: u64 = 64;
@@ -343,4 +348,4 @@ fn allow_files(sockets: usize) {
 }
 
 #[cfg(not(unix))]
-fn allow_files(_sockets: usize) {}
+pub(crate) fn allow_files(_sockets: usize) {}

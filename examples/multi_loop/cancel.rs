@@ -1,0 +1,73 @@
+//! Ends a query that runs on a worker, from the loop.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::InterruptHandle;
+
+/// The switch of one task, shared by its loop and its step.
+///
+/// `sqlite3_interrupt` ends whatever runs on a database connection, and a connection serves one task
+/// after the other. So the handle is here only while a step of this task uses the connection, and
+/// the lock is held during the interrupt: the step cannot leave the connection to another task
+/// meanwhile.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<Switch>);
+
+#[derive(Default)]
+struct Switch {
+    is_cancelled: AtomicBool,
+    running: Mutex<Option<InterruptHandle>>,
+}
+
+impl Cancel {
+    /// Interrupts the step that runs, and makes the next one end at once.
+    pub fn cancel(&self) {
+        let running = self.0.lock();
+        self.0.is_cancelled.store(true, Ordering::Relaxed);
+        if let Some(handle) = &*running {
+            handle.interrupt();
+        }
+    }
+
+    /// `SQLite` forgets an interrupt that comes before a statement has begun, so the query looks at
+    /// this from time to time.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.is_cancelled.load(Ordering::Relaxed)
+    }
+
+    /// A step begins to use a connection. Until the guard is dropped, [`cancel`](Self::cancel) ends
+    /// what runs there. None if it was called before.
+    pub fn enter(&self, handle: InterruptHandle) -> Option<Running<'_>> {
+        let mut running = self.0.lock();
+        if self.is_cancelled() {
+            return None;
+        }
+        *running = Some(handle);
+        Some(Running(&self.0))
+    }
+}
+
+impl Switch {
+    fn lock(&self) -> MutexGuard<'_, Option<InterruptHandle>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Switch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Switch")
+            .field("is_cancelled", &self.is_cancelled)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A step that uses a connection.
+#[derive(Debug)]
+pub struct Running<'a>(&'a Switch);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        *self.0.lock() = None;
+    }
+}

@@ -1,0 +1,78 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use examples::options::common::{Counted, Listen, Workers};
+use examples::options::{self, Arguments, Group, Stop};
+
+#[derive(Debug)]
+pub struct Options {
+    pub listen: Listen,
+    pub workers: Workers,
+    pub loops: usize,
+    pub fast: bool,
+    pub database: PathBuf,
+    pub rows: u32,
+    pub query_timeout: Duration,
+    pub part_bytes: usize,
+    pub nice: i32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: Listen::on(7682, Counted::Connections),
+            workers: Workers::default(),
+            loops: thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 16)),
+            fast: false,
+            database: std::env::temp_dir().join("moored_multi_loop.sqlite3"),
+            rows: 1_000_000,
+            query_timeout: Duration::from_secs(10),
+            part_bytes: 64 * 1024,
+            nice: 10,
+        }
+    }
+}
+
+impl options::Options for Options {
+    const ABOUT: &str = "\
+Several event loops with one pool, whose workers query an SQLite database. Each connection stays on
+its loop. The database is a file that the first start creates.
+";
+    const OWN: &str =
+        "  --loops N              event loops, each on a thread of its own, 1 to 64 [number of cores, 2
+                         to 16]
+  --fast                 run the queries on the threads of the loops, as fast clients of Drogon
+                         do; each query then delays the other clients of its loop
+  --database FILE        the database; it is created if it does not exist [moored_multi_loop.sqlite3
+                         in the folder for temporary files]
+  --rows N               rows of its table, 1 to 100000000 [1000000]
+  --query-timeout SECONDS
+                         how long a request may wait for an answer, and a step may take; then
+                         its query is interrupted, and the answer is 504, 1 to 3600 [10]
+  --part-bytes N         how much of a long result is sent at once; it is in memory for each client
+                         that reads slowly, 1024 to 1048576 [65536]
+  --nice N               what is added to the nice value of the workers, so that the loops go
+                         first, 0 to 19; only on Linux [10]
+";
+
+    fn read(&mut self, name: &str, arguments: &mut Arguments) -> Result<(), Stop> {
+        match name {
+            "loops" => self.loops = arguments.number(1..=64)?,
+            "fast" => self.fast = true,
+            "database" => self.database = arguments.value("a path", |text| Some(text.into()))?,
+            "rows" => self.rows = arguments.number(1..=100_000_000)?,
+            "query-timeout" => self.query_timeout = arguments.seconds(1..=3600)?,
+            "part-bytes" => self.part_bytes = arguments.number(1024..=1 << 20)?,
+            "nice" => self.nice = arguments.number(0..=19)?,
+            _ => return Err(arguments.unknown()),
+        }
+        Ok(())
+    }
+
+    fn groups(&mut self) -> Vec<&mut dyn Group> {
+        vec![&mut self.listen, &mut self.workers]
+    }
+}

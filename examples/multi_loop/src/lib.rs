@@ -1,0 +1,1 @@
+//! Empty: the example is `main.rs`, and the tests are in `tests`.
