@@ -1,7 +1,7 @@
 //! What the loop does: it calls handlers, writes the output of tasks, and tells them whether it was
 //! written.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use examples::monitor::Metrics;
 use examples::net::Net;
 use examples::page;
 use examples::page::Page;
+use examples::probes::{Probes, Suspect};
 use examples::server::{App, Server};
 use examples::{failure, monitor};
 use http::Method;
@@ -27,10 +28,6 @@ use crate::records::{AllRecords, Record, Records, State};
 
 /// Without workers: time for tasks in a turn of the loop, before it is the turn of the sockets.
 const RUN_TIME: Duration = Duration::from_millis(2);
-
-/// Until a client that sends no more is probed again; then four times as long, up to the last one.
-const PROBE_FIRST: Duration = Duration::from_millis(50);
-const PROBE_LAST: Duration = Duration::from_secs(4);
 
 /// What the loops share.
 pub struct Shared<'pool> {
@@ -48,8 +45,8 @@ pub struct HttpDelegate<'pool> {
     page: Page,
     /// The tasks that pause, and until when.
     timers: BTreeSet<(Instant, Key)>,
-    /// The clients that send no more: when to probe them, and how long that is after the last time.
-    probes: BTreeMap<(Instant, ConnId), Duration>,
+    /// The clients that send no more.
+    probes: Probes,
     has_workers: bool,
     stream_timeout: Option<Duration>,
     grace: Duration,
@@ -74,7 +71,7 @@ impl<'pool> HttpDelegate<'pool> {
             service: shared.pool.service(server.waker()),
             page: page!["page.css", "page.html", "page.js", "requests.js"],
             timers: BTreeSet::new(),
-            probes: BTreeMap::new(),
+            probes: Probes::default(),
             has_workers: options.workers.threads > 0,
             stream_timeout: options.stream_timeout,
             grace: options.listen.grace,
@@ -272,17 +269,11 @@ impl<'pool> HttpDelegate<'pool> {
     }
 
     /// Finds out whether a client that sends no more has gone: `closed` follows if so. It may go
-    /// later, so this is repeated after `delay`.
-    fn probe(&mut self, net: &mut Net, id: ConnId, delay: Duration) {
+    /// later, so this is repeated.
+    fn probe(&mut self, net: &mut Net, suspect: Suspect) {
+        let id = suspect.id;
         let keys = self.records().keys_of(id);
-        if keys.is_empty() {
-            return;
-        }
-        if net.probe(id) {
-            // After the last probe, TCP keep-alive finds out within about a minute.
-            if delay <= PROBE_LAST {
-                self.probes.insert((Instant::now() + delay, id), delay);
-            }
+        if keys.is_empty() || self.probes.probe(net, suspect) {
             return;
         }
         // The two cannot be told apart, and few clients of HTTP/1.0 close one half only.
@@ -296,12 +287,8 @@ impl<'pool> HttpDelegate<'pool> {
     }
 
     fn probe_due(&mut self, net: &mut Net) {
-        let now = Instant::now();
-        while let Some(probe) = self.probes.first_entry()
-            && probe.key().0 <= now
-        {
-            let ((_, id), delay) = probe.remove_entry();
-            self.probe(net, id, 4 * delay);
+        while let Some(suspect) = self.probes.take_due() {
+            self.probe(net, suspect);
         }
     }
 
@@ -377,7 +364,7 @@ impl App for HttpDelegate<'_> {
 
     /// The client has gone, or it only sends no more.
     fn half_closed(&mut self, net: &mut Net, id: ConnId) {
-        self.probe(net, id, PROBE_FIRST);
+        self.probe(net, Suspect::new(id));
     }
 
     fn overdue(&mut self, _net: &mut Net, id: ConnId, request: u64) {
@@ -423,7 +410,7 @@ impl App for HttpDelegate<'_> {
     fn next_timeout(&self) -> Option<Duration> {
         let now = Instant::now();
         let timer = self.timers.first().map(|(until, _)| *until);
-        let probe = self.probes.first_key_value().map(|((at, _), _)| *at);
+        let probe = self.probes.next_due();
         let at = [timer, probe, self.finish_at].into_iter().flatten().min();
         let own = at.map(|at| at.saturating_duration_since(now));
         [self.service.next_timeout(), own].into_iter().flatten().min()

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use examples::http::{Request, Response, Route};
 use examples::net::Net;
+use examples::probes::Suspect;
 use examples::server::App;
 use mio::net::TcpStream;
 use moored::{ConnId, Mailbox};
@@ -141,7 +142,7 @@ impl App for Hosted {
 
     fn half_closed(&mut self, net: &mut Net, id: ConnId) {
         self.check_thread();
-        net.probe(id);
+        self.state.probe(net, Suspect::new(id));
     }
 
     fn overdue(&mut self, _net: &mut Net, id: ConnId, request: u64) {
@@ -163,6 +164,7 @@ impl App for Hosted {
         self.check_thread();
         self.take_mail(net);
         self.state.serve_tasks(net);
+        self.state.probe_due(net);
         self.state.send_kept();
         self.publish(net);
     }

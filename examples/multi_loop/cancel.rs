@@ -71,3 +71,78 @@ impl Drop for Running<'_> {
         *self.0.lock() = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::thread;
+
+    use rusqlite::{Connection, ErrorCode};
+
+    use super::*;
+
+    /// It takes a second or so, or does not end.
+    fn count(connection: &Connection, rows: i64) -> rusqlite::Result<i64> {
+        let sql =
+            "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT ?1) SELECT count(*) FROM c";
+        connection.query_row(sql, [rows], |row| row.get(0))
+    }
+
+    #[test]
+    fn a_running_query_is_interrupted() {
+        let connection = Connection::open_in_memory().expect("memory");
+        let cancel = Cancel::default();
+        let barrier = Barrier::new(2);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                barrier.wait();
+                cancel.cancel();
+            });
+            let _running = cancel
+                .enter(connection.get_interrupt_handle())
+                .expect("not cancelled");
+            barrier.wait();
+            // The interrupt may come before the statement begins: then SQLite forgets it.
+            while !cancel.is_cancelled() {
+                match count(&connection, 1_000_000) {
+                    Ok(rows) => assert_eq!(rows, 1_000_000),
+                    Err(error) => {
+                        assert_eq!(error.sqlite_error_code(), Some(ErrorCode::OperationInterrupted));
+                    }
+                }
+            }
+        });
+        assert!(cancel.enter(connection.get_interrupt_handle()).is_none());
+    }
+
+    /// The task that has used the connection before is cancelled again and again.
+    #[test]
+    fn the_next_query_of_the_connection_is_not_interrupted() {
+        let connection = Connection::open_in_memory().expect("memory");
+        let (old, new) = (Cancel::default(), Cancel::default());
+        let entered = old
+            .enter(connection.get_interrupt_handle())
+            .expect("not cancelled");
+        assert_eq!(count(&connection, 10).expect("a count"), 10);
+        drop(entered);
+        let barrier = Barrier::new(2);
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                barrier.wait();
+                while !is_over.load(Ordering::Relaxed) {
+                    old.cancel();
+                    thread::yield_now();
+                }
+            });
+            let running = new
+                .enter(connection.get_interrupt_handle())
+                .expect("not cancelled");
+            barrier.wait();
+            let counted = count(&connection, 300_000);
+            is_over.store(true, Ordering::Relaxed);
+            assert_eq!(counted.expect("it is not interrupted"), 300_000);
+            drop(running);
+        });
+    }
+}

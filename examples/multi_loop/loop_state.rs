@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use examples::failure;
 use examples::http::Response;
 use examples::net::Net;
+use examples::probes::{Probes, Suspect};
 use moored::{ConnId, EnqueueError, Resume, Sender, Service, TaskId, TaskOptions, TaskStatus, ThreadPool};
 
 use crate::cancel::Cancel;
@@ -35,6 +36,8 @@ pub struct LoopState {
     pub run: u64,
     /// Functions that this loop has sent for requests.
     pub sent: u64,
+    /// The clients that send no more.
+    probes: Probes,
     /// When to stop the tasks that are left, after the server was told to stop.
     finish_at: Option<Instant>,
 }
@@ -61,6 +64,7 @@ impl LoopState {
             kept: Vec::new(),
             run: 0,
             sent: 0,
+            probes: Probes::default(),
             finish_at: None,
         }
     }
@@ -204,10 +208,37 @@ impl LoopState {
         self.journeys.forget(key);
     }
 
+    /// Finds out whether a client that sends no more has gone: `closed` follows if so.
+    pub fn probe(&mut self, net: &mut Net, suspect: Suspect) {
+        let id = suspect.id;
+        let keys = self.keys_of(id);
+        if keys.is_empty() || self.probes.probe(net, suspect) {
+            return;
+        }
+        // Nothing tells the two apart, and hardly any client of HTTP/1.0 closes one half.
+        self.cancel_all(id);
+        for key in keys {
+            let why = "cancelled, because the client has closed its side before the answer";
+            answer(net, key, Response::text(400, why));
+        }
+        net.end_requests(id);
+    }
+
+    pub fn probe_due(&mut self, net: &mut Net) {
+        while let Some(suspect) = self.probes.take_due() {
+            self.probe(net, suspect);
+        }
+    }
+
+    /// The requests of a client whose answers a task makes.
+    fn keys_of(&self, id: ConnId) -> Vec<Key> {
+        let of_client = (id, 0)..=(id, u64::MAX);
+        self.tasks.range(of_client).map(|(key, _)| *key).collect()
+    }
+
     /// Stops the work for a client that has left.
     pub fn cancel_all(&mut self, id: ConnId) {
-        let of_client = (id, 0)..=(id, u64::MAX);
-        let keys: Vec<_> = self.tasks.range(of_client).map(|(key, _)| *key).collect();
+        let keys = self.keys_of(id);
         // First all the marks, so that no task of this client begins to run.
         self.service.connection_closed(id);
         for key in keys {
@@ -223,11 +254,13 @@ impl LoopState {
     }
 
     pub fn next_timeout(&self) -> Option<Duration> {
-        let finish = self
-            .finish_at
-            .map(|at| at.saturating_duration_since(Instant::now()));
+        let at = [self.finish_at, self.probes.next_due()]
+            .into_iter()
+            .flatten()
+            .min();
+        let at = at.map(|at| at.saturating_duration_since(Instant::now()));
         let kept = (!self.kept.is_empty()).then_some(KEPT_PAUSE);
-        let due = [self.service.next_timeout(), finish, kept];
+        let due = [self.service.next_timeout(), at, kept];
         due.into_iter().flatten().min()
     }
 

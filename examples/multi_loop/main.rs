@@ -57,7 +57,9 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let mut acceptor = program::bind_acceptor(&options.listen)?;
     program::stop_acceptor_on_signals(&mut acceptor)?;
-    database::create::prepare(&options.database, options.rows, |line| println!("{NAME}: {line}"))?;
+    database::create::prepare(&options.database, options.rows, |line| {
+        eprintln!("{NAME}: {line}");
+    })?;
     let pools = pools(options)?;
     let new_server = |_| server(&options.listen, options.query_timeout);
     let servers: Vec<_> = (0..options.loops).map(new_server).collect::<io::Result<_>>()?;

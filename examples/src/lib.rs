@@ -17,6 +17,7 @@
 //! | [`mod@page`], [`assets`] | the page of an example: its files, and those that all pages share |
 //! | [`query`], [`failure`] | the numbers in a query, answers for tasks that fail |
 //! | [`monitor`] | `/dump`, `/dump.json` and `/metrics` |
+//! | [`probes`] | clients that send no more |
 //! | [`signals`] | Ctrl-C |
 //! | [`options`], [`program`] | the command line, and the exit codes; what every `main` does |
 
@@ -41,6 +42,7 @@ pub mod options;
 pub mod origin;
 pub mod page;
 pub mod payload;
+pub mod probes;
 pub mod program;
 pub mod query;
 pub mod ready;

@@ -1,0 +1,409 @@
+//! `multi_loop` in a process of its own: its loops, its queries, and its end.
+
+#[path = "../../tests/util/server.rs"]
+mod server;
+mod util;
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+
+use serde_json::Value;
+use server::until;
+use util::{Client, Database, KEYED, LONG, figures, interrupted, rows, running_tasks, start};
+
+/// Endless, and it makes no row.
+const ENDLESS: &str =
+    "/query?sql=WITH+RECURSIVE+c(n)+AS+(SELECT+1+UNION+ALL+SELECT+n%2B1+FROM+c)+SELECT+max(n)+FROM+c";
+
+#[test]
+fn every_callback_and_answer_is_on_the_loop_of_its_connection() {
+    let database = Database::new("threads");
+    let server = start(&database, &["--loops=3", "--part-bytes=1024"]);
+    let mut seen = [0; 3];
+    for _ in 0..9 {
+        let mut client = Client::new(&server);
+        let home = client.get("/ping").loop_number();
+        seen[home] += 1;
+        for path in [
+            "/query?sql=SELECT+1",
+            KEYED,
+            "/slow?ms=1",
+            "/move?to=0",
+            "/move?to=2",
+            "/broadcast",
+            "/deadlock",
+            "/query?sql=nonsense",
+            "/loops.json",
+            "/metrics",
+            "/page.js",
+            "/ping",
+        ] {
+            let answer = client.get(path);
+            assert_eq!(answer.loop_number(), home, "{path}");
+            if let Some(thread) = answer.json().and_then(|json| Some(json.get("seen")?.to_owned())) {
+                for sight in thread.as_array().expect("a list") {
+                    assert_eq!(sight["thread"], format!("loop-{}", sight["loop"]), "{sight}");
+                }
+            }
+        }
+    }
+    // The loops assert that every call comes on their own thread; a panic would have ended the server.
+    assert_eq!(seen, [3, 3, 3]);
+}
+
+#[test]
+fn connections_are_dealt_evenly_also_after_some_have_closed() {
+    let database = Database::new("dealt");
+    let server = start(&database, &["--loops=3"]);
+    let connections = |what: &str, counts: [u64; 3]| {
+        until(what, || {
+            let mut seen = figures(&server, "connections");
+            seen.sort_unstable();
+            // One of them is that of the question.
+            (seen == counts).then_some(())
+        });
+    };
+    let mut clients: Vec<_> = (0..11).map(|_| server.connect()).collect();
+    connections("eleven clients and a question", [4, 4, 4]);
+    clients.drain(..6);
+    connections("five clients and a question", [2, 2, 2]);
+    clients.extend((0..6).map(|_| server.connect()));
+    connections("eleven clients again", [4, 4, 4]);
+}
+
+#[test]
+fn functions_run_in_other_loops_in_their_order() {
+    const MOVES: usize = 30;
+    let database = Database::new("order");
+    let server = start(&database, &["--loops=3"]);
+    let mut client = Client::new(&server);
+    let requests = "GET /move?to=1 HTTP/1.1\r\nHost: a\r\n\r\n".repeat(MOVES);
+    client.send(&requests);
+    let (mut run, mut sent) = (0, 0);
+    for _ in 0..MOVES {
+        let json = client.read().json().expect("JSON");
+        let sight = &json["seen"][0];
+        assert_eq!((&sight["loop"], &sight["thread"]), (&1.into(), &"loop-1".into()));
+        let numbers = ["run", "sent"].map(|name| sight[name].as_u64().expect("a number"));
+        assert!(
+            numbers[0] > run && numbers[1] > sent,
+            "{sight} after {run} and {sent}"
+        );
+        [run, sent] = numbers;
+    }
+    let answer = client.get("/broadcast");
+    let json = answer.json().expect("JSON");
+    let threads: Vec<_> = json["seen"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|it| &it["thread"])
+        .collect();
+    assert_eq!(threads, ["loop-0", "loop-1", "loop-2"]);
+    for (path, named) in [
+        ("/move?to=3", "from 0 to 2"),
+        ("/move?to=-1", "from 0 to 2"),
+        ("/move?too=1", "too"),
+    ] {
+        let answer = client.get(path);
+        assert_eq!(answer.status, 400, "{path}");
+        assert!(answer.text().contains(named), "{path}: {}", answer.text());
+    }
+}
+
+#[test]
+fn a_wait_of_a_loop_for_itself_is_refused_and_the_loop_goes_on() {
+    let database = Database::new("deadlock");
+    let server = start(&database, &["--loops=1"]);
+    let mut client = Client::new(&server);
+    let answer = client.get("/deadlock");
+    assert_eq!(answer.status, 409);
+    assert!(answer.text().contains("would deadlock"), "{}", answer.text());
+    assert_eq!(client.get("/ping").status, 200);
+    assert!(
+        client
+            .get("/metrics")
+            .text()
+            .contains("\nmoored_refused_waits_total 1\n")
+    );
+}
+
+#[test]
+fn only_queries_are_allowed() {
+    let database = Database::new("refused");
+    let server = start(&database, &[]);
+    let mut client = Client::new(&server);
+    for (sql, named) in [
+        ("DELETE+FROM+item", "only queries"),
+        ("UPDATE+item+SET+value=1", "only queries"),
+        ("CREATE+TEMP+TABLE+t(a)", "only queries"),
+        ("PRAGMA+query_only=0", "only queries"),
+        ("PRAGMA+hard_heap_limit=0", "only queries"),
+        ("ATTACH+'other.db'+AS+other", "only queries"),
+        ("VACUUM+INTO+'copy.db'", "only queries"),
+        ("BEGIN", "only queries"),
+        ("SELECT+load_extension('x')", "not authorized"),
+        ("SELECT+1;+SELECT+2", "Multiple statements"),
+        ("SELECT+colour", "no such column: colour"),
+        ("SELECT+%3F1", "the only parameter"),
+        ("SELECT+zeroblob(2000000)", "too big"),
+        ("", "sql is missing"),
+        ("SELECT+1&limit=5", "not known"),
+    ] {
+        let answer = client.get(&format!("/query?sql={sql}"));
+        assert_eq!(answer.status, 400, "{sql}: {}", answer.text());
+        assert!(answer.text().contains(named), "{sql}: {}", answer.text());
+    }
+    let count = client.get("/query?sql=SELECT+count(*)+AS+n+FROM+item");
+    assert_eq!(count.text(), format!("n\r\n{}\r\n", util::ROWS));
+}
+
+#[test]
+fn a_long_result_is_whole_with_a_key_and_without() {
+    let database = Database::new("whole");
+    let server = start(&database, &["--part-bytes=4096"]);
+    let mut client = Client::new(&server);
+    let keyed = client.get(KEYED);
+    let skipped = client.get(LONG);
+    assert_eq!(keyed.header("transfer-encoding"), Some("chunked"));
+    assert!(
+        keyed
+            .header("content-type")
+            .is_some_and(|it| it.starts_with("text/csv"))
+    );
+    assert!(keyed.text() == skipped.text(), "they differ");
+    assert_eq!(rows(&keyed.text()), util::ROWS);
+    // From a key on.
+    let end = client.get(&format!("{KEYED}&after={}", util::ROWS - 2));
+    let text = end.text();
+    assert!(text.starts_with("id,name,value,share,note\r\n"), "{text}");
+    assert_eq!(rows(&text), 2, "{text}");
+}
+
+#[test]
+fn a_client_that_leaves_interrupts_its_query_and_no_other() {
+    let database = Database::new("leaves");
+    let server = start(&database, &["--threads=1"]);
+    for (number, path) in [(1, "/slow?ms=60000"), (2, ENDLESS)] {
+        let mut client = Client::new(&server);
+        client.ask(path);
+        until("a worker has the query", || {
+            (running_tasks(&server) == 1).then_some(())
+        });
+        drop(client);
+        server.until_stopped(number);
+        until("it was interrupted", || {
+            (interrupted(&server) == number as u64).then_some(())
+        });
+    }
+    // The same worker, the same connection to the database.
+    let answer = server.get("/query?sql=SELECT+7");
+    assert_eq!((answer.status, &*answer.body), (200, "7\r\n7\r\n"));
+    assert_eq!(interrupted(&server), 2);
+}
+
+/// A client that only sends no more gets its answer; one that goes after that is noticed.
+#[test]
+fn half_a_close_is_not_the_end() {
+    let database = Database::new("half");
+    let server = start(&database, &["--threads=1"]);
+    let mut client = Client::new(&server);
+    client.ask("/slow?ms=200");
+    client.stream().shutdown(Shutdown::Write).expect("half a close");
+    assert_eq!(client.read().status, 200);
+    let mut client = Client::new(&server);
+    client.ask("/slow?ms=60000");
+    client.stream().shutdown(Shutdown::Write).expect("half a close");
+    until("a worker has the query", || {
+        (running_tasks(&server) == 1).then_some(())
+    });
+    drop(client);
+    server.until_stopped(1);
+}
+
+#[test]
+fn a_query_that_makes_no_row_ends_with_504() {
+    let database = Database::new("late");
+    let server = start(&database, &["--query-timeout=1", "--threads=1"]);
+    let mut client = Client::new(&server);
+    assert_eq!(client.get(ENDLESS).status, 504);
+    until("it was interrupted", || (interrupted(&server) == 1).then_some(()));
+    assert_eq!(server.get("/query?sql=SELECT+7").status, 200);
+}
+
+#[test]
+fn clients_that_read_nothing_hold_no_worker() {
+    const READERS: usize = 200;
+    let database = Database::with_rows("readers", 200_000);
+    let server = start(&database, &["--threads=2"]);
+    let mut readers: Vec<_> = (0..READERS).map(|_| Client::new(&server)).collect();
+    for reader in &mut readers {
+        reader.ask(KEYED);
+    }
+    server.until_parked_for_good(READERS);
+    assert_eq!(server.get("/query?sql=SELECT+7").status, 200);
+    // What has waited goes on where it was.
+    let whole = readers[0].read();
+    assert_eq!(rows(&whole.text()), 200_000);
+    drop(readers);
+    server.until_stopped(READERS - 1);
+}
+
+#[test]
+fn a_full_queue_is_answered_with_503() {
+    let database = Database::new("full");
+    let server = start(&database, &["--threads=1", "--max-queue-depth=1"]);
+    let mut running = Client::new(&server);
+    running.ask("/slow?ms=60000");
+    until("a worker has the query", || {
+        (running_tasks(&server) == 1).then_some(())
+    });
+    let mut queued = Client::new(&server);
+    queued.ask("/query?sql=SELECT+7");
+    until("one waits", || {
+        (server.dump()["totals"]["waiting"] == 1).then_some(())
+    });
+    let refused = server.get("/query?sql=SELECT+8");
+    assert_eq!(refused.status, 503);
+    assert!(refused.header("retry-after").is_some(), "{}", refused.head);
+    drop(running);
+    assert_eq!(queued.read().text(), "7\r\n7\r\n");
+}
+
+/// The limit is for all loops: a silent connection makes room, wherever it is, and a new client waits
+/// if none is silent.
+#[test]
+fn all_loops_have_one_limit_of_connections() {
+    let database = Database::new("limit");
+    let server = start(&database, &["--loops=2", "--threads=3", "--max-connections=3"]);
+    let mut silent: Vec<_> = (0..3).map(|_| Client::new(&server)).collect();
+    for client in &mut silent {
+        assert_eq!(client.get("/ping").status, 200);
+    }
+    let mut busy: Vec<_> = (0..3).map(|_| Client::new(&server)).collect();
+    for client in &mut busy {
+        client.ask("/slow?ms=60000");
+    }
+    for client in &mut silent {
+        let mut rest = Vec::new();
+        client.stream().read_to_end(&mut rest).expect("the end");
+        assert_eq!(rest, b"", "it was closed");
+    }
+    let mut late = Client::new(&server);
+    late.send("GET /ping HTTP/1.1\r\nHost: a\r\n\r\n");
+    busy.pop();
+    assert_eq!(late.read().status, 200);
+}
+
+#[test]
+fn fast_runs_the_query_on_the_thread_of_the_loop() {
+    let database = Database::new("fast");
+    let server = start(&database, &["--loops=2", "--fast"]);
+    for _ in 0..2 {
+        let mut client = Client::new(&server);
+        let answer = client.get("/slow?ms=1");
+        let json = answer.json().expect("JSON");
+        assert_eq!(json["thread"], format!("loop-{}", answer.loop_number()));
+        assert_eq!(rows(&client.get(KEYED).text()), util::ROWS);
+    }
+}
+
+#[test]
+fn a_stop_sends_what_was_accepted() {
+    let database = Database::with_rows("stop", 200_000);
+    let mut server = start(&database, &["--threads=1", "--loops=2", "--grace=20"]);
+    let mut stream = Client::new(&server);
+    stream.ask(KEYED);
+    server.until_parked_for_good(1);
+    let mut slow = Client::new(&server);
+    slow.ask("/slow?ms=300");
+    until("a worker has the query", || {
+        (running_tasks(&server) == 1).then_some(())
+    });
+    let mut queued = Client::new(&server);
+    queued.ask("/query?sql=SELECT+7");
+    until("one waits", || {
+        (server.dump()["totals"]["waiting"] == 1).then_some(())
+    });
+    server.signal("TERM");
+    assert_eq!(slow.read().status, 200);
+    assert_eq!(queued.read().text(), "7\r\n7\r\n");
+    assert_eq!(rows(&stream.read().text()), 200_000);
+    drop((slow, queued, stream));
+    assert!(server.wait().success());
+}
+
+#[test]
+fn a_stop_cuts_what_takes_longer_than_the_grace() {
+    let database = Database::with_rows("cut", 200_000);
+    let mut server = start(&database, &["--threads=1", "--loops=2", "--grace=1"]);
+    let mut stream = Client::new(&server);
+    stream.ask(KEYED);
+    server.until_parked_for_good(1);
+    let mut slow = Client::new(&server);
+    slow.ask("/slow?ms=60000");
+    until("a worker has the query", || {
+        (running_tasks(&server) == 1).then_some(())
+    });
+    server.signal("INT");
+    assert_eq!(slow.read().status, 503);
+    assert!(server.wait().success());
+}
+
+#[test]
+fn a_database_is_made_once_and_a_foreign_file_is_left_alone() {
+    let database = Database::new("once");
+    drop(start(&database, &[]));
+    let made = database.modified();
+    drop(start(&database, &[]));
+    assert_eq!(database.modified(), made);
+    let server = start(&database, &["--rows=5"]);
+    assert_eq!(
+        server.get("/query?sql=SELECT+count(*)+FROM+item").body,
+        "count(*)\r\n5\r\n"
+    );
+    drop(server);
+    for foreign in [&b"something else"[..], &[b'x'; 5000]] {
+        std::fs::write(database.path(), foreign).expect("a file");
+        let output = std::process::Command::new(server::path_of("multi_loop"))
+            .args(["--port=0", &database.option()])
+            .output()
+            .expect("it is built");
+        let text = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains("--database"), "{text}");
+        assert_eq!(std::fs::read(database.path()).expect("a file"), foreign);
+    }
+    assert!(database.has_no_leftovers());
+}
+
+#[test]
+fn the_figures_of_the_loops_are_json_and_metrics() {
+    let database = Database::new("figures");
+    let server = start(&database, &["--loops=2"]);
+    let delays = || {
+        let json: Value = serde_json::from_str(&server.get("/loops.json").body).expect("JSON");
+        let counts = json["loops"].as_array().expect("a list").iter();
+        let counts: Vec<_> = counts.filter_map(|it| it["delay_ms"]["count"].as_u64()).collect();
+        (counts.len() == 2 && counts.iter().all(|count| *count > 1)).then_some(())
+    };
+    until("both loops were measured", delays);
+    let metrics = server.get("/metrics").body;
+    for name in [
+        "connections",
+        "tasks",
+        "notifications_total",
+        "functions_total",
+        "delay_p99_microseconds",
+    ] {
+        assert!(
+            metrics.contains(&format!("\nmoored_loop_{name}{{loop=\"1\"}} ")),
+            "{name}"
+        );
+    }
+    let mut stream = server.connect();
+    stream
+        .write_all(b"POST /query HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+        .expect("sent");
+    assert_eq!(server::read_answer(&mut stream).status, 405);
+}
