@@ -181,7 +181,7 @@ fn be_slow(connection: &Connection, time: Duration, until: Instant) -> Result<Ve
 }
 
 fn count(connection: &Connection, found: &mut u64) -> Result<(), Error> {
-    let mut statement = connection.prepare_cached(SLOW_QUERY)?;
+    let mut statement = connection.prepare(SLOW_QUERY)?;
     let mut rows = statement.raw_query();
     while rows.next()?.is_some() {
         *found += 1;

@@ -7,8 +7,8 @@
 //! never more connections than workers.
 //!
 //! A task may continue on another worker after each step. So nothing that borrows from the
-//! connection outlives a step: a statement is in the cache of the connection, and what a task keeps
-//! is its position in the result (see [`part`](super::part)).
+//! connection outlives a step: each step prepares its statement, which takes some microseconds, and what a task
+//! keeps is its position in the result (see [`part`](super::part)).
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -20,8 +20,6 @@ use rusqlite::{Connection, OpenFlags, Result};
 
 use crate::cancel::Cancel;
 
-/// Statements that a connection keeps prepared.
-const PREPARED_STATEMENTS: usize = 32;
 /// Instructions of `SQLite`'s machine between two looks at the time: about 20 us.
 const OPS_PER_LOOK: i32 = 2000;
 /// Memory of all connections together. A query that needs more fails.
@@ -71,7 +69,6 @@ pub fn bound(connection: &mut Connection, cancel: &Cancel, until: Instant) -> Re
 pub fn open(database: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(database, flags)?;
-    connection.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
     connection.pragma_update(None, "query_only", true)?;
     // Sorting happens in memory, which is bounded, and not in files, which are not.
     connection.pragma_update(None, "temp_store", "memory")?;

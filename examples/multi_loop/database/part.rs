@@ -71,7 +71,7 @@ impl Reader {
 
     /// Reads the next part. After an error the result cannot be continued.
     pub fn next_part(&mut self, connection: &Connection) -> Result<Part, Failure> {
-        let mut statement = connection.prepare_cached(&self.sql)?;
+        let mut statement = connection.prepare(&self.sql)?;
         let has_after = check(&statement)?;
         let mut csv = Vec::with_capacity(self.part_bytes + self.part_bytes / 8);
         if std::mem::take(&mut self.is_new) {
@@ -180,7 +180,10 @@ mod tests {
         let connection = Connection::open_in_memory().expect("memory");
         connection.execute("CREATE TABLE t (a, b)", []).expect("a table");
         for (index, value) in values.iter().enumerate() {
-            let inserted = connection.execute("INSERT INTO t VALUES (?1, ?2)", (value, index as i64));
+            let inserted = connection.execute(
+                "INSERT INTO t VALUES (?1, ?2)",
+                (value, i64::try_from(index).expect("few rows")),
+            );
             inserted.expect("a row");
         }
         connection
