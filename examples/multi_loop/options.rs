@@ -23,7 +23,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            listen: Listen::on(7682, Counted::Connections),
+            listen: Listen::on(7686, Counted::Connections),
             workers: Workers::default(),
             loops: thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 16)),
             fast: false,

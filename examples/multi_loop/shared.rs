@@ -75,14 +75,7 @@ impl Shared {
             is_fast: options.fast,
             part_bytes: options.part_bytes,
             grace: options.listen.grace,
-            page: page![
-                "page.css",
-                "page.html",
-                "page.js",
-                "loops.js",
-                "query.js",
-                "trials.js"
-            ],
+            page: page!["page.css", "page.html", "page.js", "loops.js"],
             means: Arc::new(Means {
                 database: options.database.as_path().into(),
                 step_time: options.query_timeout,

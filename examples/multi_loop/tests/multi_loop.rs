@@ -295,6 +295,40 @@ fn all_loops_have_one_limit_of_connections() {
     assert_eq!(late.read().status, 200);
 }
 
+/// The acceptor makes loops close silent connections, and does not spin.
+#[test]
+fn without_free_files_silent_clients_make_room() {
+    let database = Database::new("files");
+    let options = [&*database.option(), "--rows=5", "--loops=2", "--threads=1"];
+    let server = server::Server::start_limited("--nofile=40", "multi_loop", &options);
+    let mut clients: Vec<_> = (0..100).map(|_| Client::new(&server)).collect();
+    let newest = clients.last_mut().expect("one of them");
+    assert_eq!(newest.get("/ping").status, 200);
+    let open: u64 = figures(&server, "connections").iter().sum();
+    assert!(open < 40, "{open} connections");
+}
+
+#[test]
+fn wrong_options_are_named() {
+    for (option, named) in [
+        ("--loops=0", "--loops"),
+        ("--rows=0", "--rows"),
+        ("--fast=yes", "--fast"),
+        ("--part-bytes=1", "--part-bytes"),
+        ("--database=", "--database"),
+        ("--lops=2", "did you mean --loops"),
+        ("--threads=0", "--threads"),
+    ] {
+        let program = std::process::Command::new(server::path_of("multi_loop"))
+            .arg(option)
+            .output();
+        let output = program.expect("it is built");
+        let text = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(2), "{option}: {text}");
+        assert!(text.contains(named), "{option}: {text}");
+    }
+}
+
 #[test]
 fn fast_runs_the_query_on_the_thread_of_the_loop() {
     let database = Database::new("fast");
