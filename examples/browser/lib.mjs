@@ -203,7 +203,7 @@ export async function runTests(binary, tests, optionsOf = () => [], isExpected =
   try {
     for (const [name, test] of Object.entries(tests)) {
       const begun = Date.now();
-      const server = await start(binary, "--port", "0", ...optionsOf(name));
+      const server = await start(binary, "--port", "0", ...optionsOf(name, folder));
       try {
         const { page, complaints } = await openPage(browser, server.url);
         await test({ page, server, complaints, folder });

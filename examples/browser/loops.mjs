@@ -4,15 +4,14 @@
 // unless the test takes the server away.
 
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { NARROW, axeFindings, openPage, start, startBrowser, stopServer, text, until, untilText } from "./lib.mjs";
+import { NARROW, assertFits, binaryOf, runTests, start, stopServer, text, until, untilText } from "./lib.mjs";
 
-const binary = process.argv[2] ?? fileURLToPath(new URL("../../target/release/examples/multi_loop", import.meta.url));
-const WIDTHS = [320, 768, 1280, 2560];
+const binary = binaryOf("multi_loop");
 const ENDLESS = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT max(n) FROM c";
+
+const options = (loops, folder) => ["--loops", loops, "--threads", "2", "--rows", "20000", "--query-timeout", "60",
+  "--database", join(folder, "database.sqlite3")];
 
 async function run(page, sql) {
   await page.$eval("#sql", (area, sql) => { area.value = sql; }, sql);
@@ -82,12 +81,12 @@ const tests = {
     complaints.length = 0;
   },
 
-  async "the page says that the server has gone, and goes on when it is back"({ page, server, complaints }) {
+  async "the page says that the server has gone, and goes on when it is back"({ page, server, complaints, folder }) {
     await untilText(page, "#loops-note", /^3,/);
     assert.equal(await stopServer(server), 0);
     await page.waitForSelector("#lost:not([hidden])");
     await untilText(page, "#loops-note", /does not answer/);
-    const again = await startLoops("2", "--port", new URL(server.url).port);
+    const again = await start(binary, "--port", new URL(server.url).port, ...options("2", folder));
     try {
       await page.waitForSelector("#lost[hidden]");
       await page.waitForFunction(() => document.querySelectorAll("#loops li").length === 2);
@@ -104,12 +103,7 @@ const tests = {
     await run(page, "SELECT 1");
     await untilText(page, "#outcome", /the whole result/);
     assert.deepEqual(await page.evaluate(() => window.seen.shifts), []);
-    for (const width of WIDTHS) {
-      await page.setViewport({ width, height: 900 });
-      await page.waitForFunction((width) => window.innerWidth === width, {}, width);
-      assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width);
-      assert.deepEqual(await axeFindings(page), []);
-    }
+    await assertFits(page);
     for (const complaint of complaints.splice(0)) assert.match(complaint, /\/query\?\S+ failed$/);
   },
 
@@ -129,28 +123,4 @@ const tests = {
   },
 };
 
-const folder = mkdtempSync(join(tmpdir(), "moored-loops-"));
-const startLoops = (loops, ...options) => start(binary, "--loops", loops, "--threads", "2", "--rows", "20000",
-  "--query-timeout", "60", "--database", join(folder, "database.sqlite3"), ...options);
-const browser = await startBrowser(join(folder, "profile"));
-try {
-  for (const [name, test] of Object.entries(tests)) {
-    const begun = Date.now();
-    const server = await startLoops("3", "--port", "0");
-    try {
-      const { page, complaints } = await openPage(browser, server.url);
-      await test({ page, server, complaints });
-      assert.deepEqual(complaints, []);
-      await page.close();
-      console.log(`ok    ${name} (${Date.now() - begun} ms)`);
-    } catch (error) {
-      process.exitCode = 1;
-      console.log(`FAIL  ${name}\n${error.stack}`);
-    } finally {
-      await stopServer(server, "SIGKILL");
-    }
-  }
-} finally {
-  await browser.close();
-  rmSync(folder, { recursive: true, force: true });
-}
+await runTests(binary, tests, (_, folder) => options("3", folder));

@@ -2,8 +2,8 @@
 //!
 //! Several event loops, each on a thread with connections of its own, and one pool for all of them.
 //! The main thread accepts clients and deals them out; a connection stays on its loop. Workers run
-//! real queries of an `SQLite` database, with a database connection for each worker. No query blocks a loop, unless
-//! `--fast` makes the loops run them.
+//! queries of an `SQLite` database, with a database connection for each worker. No query blocks a
+//! loop, unless `--fast` makes the loops run them.
 //!
 //! Original: the threading model of Drogon. Read `commands` first (how a function gets into another
 //! loop), then `database/connection` (state of a worker), `job` (what a worker does) and `app` (what
@@ -37,7 +37,6 @@ use std::time::Duration;
 use app::Hosted;
 use dealer::RoundRobin;
 use examples::acceptor::Acceptor;
-use examples::loops::run_with_acceptor;
 use examples::options::common::Listen;
 use examples::origin::AllowedOrigins;
 use examples::program;
@@ -75,8 +74,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         let Some(seat) = seat else { return Ok(0) };
         server.run(&mut Hosted::new(seat, &shared))
     };
-    let cut = run_with_acceptor(servers, serve, acceptor, &mut dealer)?;
-    program::report_cut(NAME, cut);
+    program::run_with_acceptor(NAME, servers, serve, acceptor, &mut dealer)?;
     for pool in pools {
         pool.join_timeout(STOP_TIME)?;
     }

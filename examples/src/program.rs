@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 
-use crate::acceptor::Acceptor;
+use crate::acceptor::{Acceptor, Dealer};
 use crate::limits::Limits;
 use crate::loops;
 use crate::options::common::Listen;
@@ -80,6 +80,22 @@ where
     S: Fn(usize, Server) -> io::Result<usize> + Sync,
 {
     report_cut(name, loops::run(servers, serve)?);
+    Ok(())
+}
+
+/// Runs several servers and the acceptor of their clients to their ends, as
+/// [`loops::run_with_acceptor`] does. Reports the connections that were cut.
+pub fn run_with_acceptor<S>(
+    name: &str,
+    servers: Vec<Server>,
+    serve: S,
+    acceptor: Acceptor,
+    dealer: &mut impl Dealer,
+) -> io::Result<()>
+where
+    S: Fn(usize, Server) -> io::Result<usize> + Sync,
+{
+    report_cut(name, loops::run_with_acceptor(servers, serve, acceptor, dealer)?);
     Ok(())
 }
 
