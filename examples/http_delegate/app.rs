@@ -12,7 +12,7 @@ use examples::monitor::Metrics;
 use examples::net::Net;
 use examples::page;
 use examples::page::Page;
-use examples::probes::{Probes, Suspect};
+use examples::probes::{ProbeTarget, Probes};
 use examples::server::{App, Server};
 use examples::{failure, monitor};
 use http::Method;
@@ -270,10 +270,10 @@ impl<'pool> HttpDelegate<'pool> {
 
     /// Finds out whether a client that sends no more has gone: `closed` follows if so. It may go
     /// later, so this is repeated.
-    fn probe(&mut self, net: &mut Net, suspect: Suspect) {
-        let id = suspect.id;
+    fn probe(&mut self, net: &mut Net, target: ProbeTarget) {
+        let id = target.id;
         let keys = self.records().keys_of(id);
-        if keys.is_empty() || self.probes.probe(net, suspect) {
+        if keys.is_empty() || self.probes.probe(net, target) {
             return;
         }
         // The two cannot be told apart, and few clients of HTTP/1.0 close one half only.
@@ -287,8 +287,8 @@ impl<'pool> HttpDelegate<'pool> {
     }
 
     fn probe_due(&mut self, net: &mut Net) {
-        while let Some(suspect) = self.probes.take_due() {
-            self.probe(net, suspect);
+        while let Some(target) = self.probes.take_due() {
+            self.probe(net, target);
         }
     }
 
@@ -364,7 +364,7 @@ impl App for HttpDelegate<'_> {
 
     /// The client has gone, or it only sends no more.
     fn half_closed(&mut self, net: &mut Net, id: ConnId) {
-        self.probe(net, Suspect::new(id));
+        self.probe(net, ProbeTarget::new(id));
     }
 
     fn overdue(&mut self, _net: &mut Net, id: ConnId, request: u64) {

@@ -1,4 +1,4 @@
-//! What a loop does with a request, and when.
+//! Implements the server's `App` for one loop: requests, answers, and the end of connections.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use examples::http::{Request, Response, Route};
 use examples::net::Net;
-use examples::probes::Suspect;
+use examples::probes::ProbeTarget;
 use examples::server::App;
 use mio::net::TcpStream;
 use moored::{ConnId, Mailbox};
@@ -18,26 +18,26 @@ use crate::job::Work;
 use crate::loop_state::{LoopState, answer};
 use crate::report;
 use crate::request::{Sql, loop_number, slow_time};
-use crate::shared::{Seat, Shared};
+use crate::shared::{LoopParts, Shared};
 
-/// A loop, and what other threads send to it.
-pub struct Hosted {
+/// The app of one loop, with the mailboxes that other threads send to.
+pub struct LoopApp {
     state: LoopState,
     functions: Mailbox<Function>,
     clients: Mailbox<TcpStream>,
     thread: ThreadId,
 }
 
-impl Hosted {
-    /// A loop of the calling thread.
-    pub fn new(seat: Seat, shared: &Arc<Shared>) -> Self {
-        let Seat {
+impl LoopApp {
+    /// Makes the app of a loop that runs on the calling thread.
+    pub fn new(parts: LoopParts, shared: &Arc<Shared>) -> Self {
+        let LoopParts {
             number,
             pool,
             service,
             functions,
             clients,
-        } = seat;
+        } = parts;
         Self {
             state: LoopState::new(number, pool, service, Arc::clone(shared)),
             functions,
@@ -46,7 +46,7 @@ impl Hosted {
         }
     }
 
-    /// A connection never leaves its loop, and nothing is called from another thread.
+    /// Panics unless the loop's own thread calls this: a connection never leaves its loop.
     fn check_thread(&self) {
         let (loop_thread, this) = (self.thread, thread::current().id());
         assert_eq!(
@@ -56,8 +56,8 @@ impl Hosted {
         );
     }
 
-    /// Takes the clients and runs the functions that were sent to this loop.
-    fn take_mail(&mut self, net: &mut Net) {
+    /// Adds the clients and runs the functions that other threads have sent to this loop.
+    fn drain_mailboxes(&mut self, net: &mut Net) {
         for (_, client) in self.clients.drain() {
             net.adopt(client);
         }
@@ -67,7 +67,7 @@ impl Hosted {
         }
     }
 
-    /// Makes the figures of this loop visible to the other threads.
+    /// Publishes the figures of this loop for the other threads.
     fn publish(&self, net: &Net) {
         let state = &self.state;
         let (figures, counters) = (&state.shared.figures[state.number], net.counters());
@@ -77,7 +77,7 @@ impl Hosted {
         figures.functions.store(state.run, Ordering::Relaxed);
         figures.requests.store(counters.requests, Ordering::Relaxed);
         figures.refused.store(counters.refused, Ordering::Relaxed);
-        state.shared.nets.publish(state.number, counters);
+        state.shared.net_counters.publish(state.number, counters);
     }
 
     fn start_query(&mut self, net: &mut Net, key: Key, query: &str) -> Result<(), String> {
@@ -87,7 +87,7 @@ impl Hosted {
         Ok(())
     }
 
-    /// Begins what a request asks for. An error is the text of the answer.
+    /// Starts the work for a request. An error is the text of the answer.
     fn begin(&mut self, net: &mut Net, key: Key, request: &Request) -> Result<(), String> {
         let state = &mut self.state;
         let loops = state.shared.loops();
@@ -97,15 +97,15 @@ impl Hosted {
             "/slow" => state.start(net, key, Work::Slow(slow_time(query)?)),
             "/move" => {
                 let to = loop_number(query, loops)?;
-                state.travel(key, to..=to);
+                state.run_in_loops(key, to..=to);
             }
-            "/broadcast" => state.travel(key, 0..=loops - 1),
+            "/broadcast" => state.run_in_loops(key, 0..=loops - 1),
             "/ping" => answer(net, key, Response::text(200, "pong")),
             "/deadlock" => answer(net, key, state.wait_for_itself()),
             _ => {
                 self.publish(net);
                 let report = report::answer(&self.state, request);
-                // `route` lets no other path through.
+                // `route` accepts no other path.
                 let report = report.unwrap_or_else(|| Response::text(404, self.not_found()));
                 answer(net, key, report);
             }
@@ -114,7 +114,7 @@ impl Hosted {
     }
 }
 
-impl App for Hosted {
+impl App for LoopApp {
     fn route(&self, path: &str) -> Option<Route> {
         match path {
             "/query" | "/slow" | "/ping" | "/move" | "/broadcast" | "/deadlock" => Some(Route::get()),
@@ -142,7 +142,7 @@ impl App for Hosted {
 
     fn half_closed(&mut self, net: &mut Net, id: ConnId) {
         self.check_thread();
-        self.state.probe(net, Suspect::new(id));
+        self.state.probe(net, ProbeTarget::new(id));
     }
 
     fn overdue(&mut self, _net: &mut Net, id: ConnId, request: u64) {
@@ -162,10 +162,10 @@ impl App for Hosted {
 
     fn turn(&mut self, net: &mut Net) {
         self.check_thread();
-        self.take_mail(net);
+        self.drain_mailboxes(net);
         self.state.serve_tasks(net);
         self.state.probe_due(net);
-        self.state.send_kept();
+        self.state.send_unsent();
         self.publish(net);
     }
 

@@ -1,27 +1,27 @@
-//! Ends a query that runs on a worker, from the loop.
+//! Lets a loop interrupt a query that runs on a worker.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::InterruptHandle;
 
-/// The switch of one task, shared by its loop and its step.
+/// Cancels one task. The loop and the task share it.
 ///
-/// `sqlite3_interrupt` ends whatever runs on a database connection, and a connection serves one task
-/// after the other. So the handle is here only while a step of this task uses the connection, and
-/// the lock is held during the interrupt: the step cannot leave the connection to another task
-/// meanwhile.
+/// `sqlite3_interrupt` interrupts all statements of a database connection, and many tasks use the
+/// same connection, one after the other. Therefore the handle is stored here only while a step of
+/// this task uses the connection. The lock is held during the interrupt, so that another task
+/// cannot begin to use the connection meanwhile.
 #[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<Switch>);
+pub struct Cancel(Arc<CancelState>);
 
 #[derive(Default)]
-struct Switch {
+struct CancelState {
     is_cancelled: AtomicBool,
     running: Mutex<Option<InterruptHandle>>,
 }
 
 impl Cancel {
-    /// Interrupts the step that runs, and makes the next one end at once.
+    /// Interrupts the running step, and makes a later step end at once.
     pub fn cancel(&self) {
         let running = self.0.lock();
         self.0.is_cancelled.store(true, Ordering::Relaxed);
@@ -30,14 +30,15 @@ impl Cancel {
         }
     }
 
-    /// `SQLite` forgets an interrupt that comes before a statement has begun, so the query looks at
-    /// this from time to time.
+    /// Whether [`cancel`](Self::cancel) was called. `SQLite` ignores an interrupt that comes before
+    /// a statement has begun, so a running query checks this regularly too.
     pub fn is_cancelled(&self) -> bool {
         self.0.is_cancelled.load(Ordering::Relaxed)
     }
 
-    /// A step begins to use a connection. Until the guard is dropped, [`cancel`](Self::cancel) ends
-    /// what runs there. None if it was called before.
+    /// Begins the use of a connection by a step. Until the guard is dropped,
+    /// [`cancel`](Self::cancel) interrupts the connection. Returns `None` if the task is already
+    /// cancelled.
     pub fn enter(&self, handle: InterruptHandle) -> Option<Running<'_>> {
         let mut running = self.0.lock();
         if self.is_cancelled() {
@@ -48,23 +49,23 @@ impl Cancel {
     }
 }
 
-impl Switch {
+impl CancelState {
     fn lock(&self) -> MutexGuard<'_, Option<InterruptHandle>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl std::fmt::Debug for Switch {
+impl std::fmt::Debug for CancelState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Switch")
+        f.debug_struct("CancelState")
             .field("is_cancelled", &self.is_cancelled)
             .finish_non_exhaustive()
     }
 }
 
-/// A step that uses a connection.
+/// Guard of a step that uses a connection.
 #[derive(Debug)]
-pub struct Running<'a>(&'a Switch);
+pub struct Running<'a>(&'a CancelState);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
@@ -81,7 +82,7 @@ mod tests {
 
     use super::*;
 
-    /// It takes a second or so, or does not end.
+    /// Counts that many rows.
     fn count(connection: &Connection, rows: i64) -> rusqlite::Result<i64> {
         let sql =
             "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT ?1) SELECT count(*) FROM c";
@@ -102,7 +103,7 @@ mod tests {
                 .enter(connection.get_interrupt_handle())
                 .expect("not cancelled");
             barrier.wait();
-            // The interrupt may come before the statement begins: then SQLite forgets it.
+            // SQLite ignores an interrupt that comes before the statement begins.
             while !cancel.is_cancelled() {
                 match count(&connection, 1_000_000) {
                     Ok(rows) => assert_eq!(rows, 1_000_000),
@@ -115,7 +116,7 @@ mod tests {
         assert!(cancel.enter(connection.get_interrupt_handle()).is_none());
     }
 
-    /// The task that has used the connection before is cancelled again and again.
+    /// The test cancels the task that has used the connection before, many times.
     #[test]
     fn the_next_query_of_the_connection_is_not_interrupted() {
         let connection = Connection::open_in_memory().expect("memory");

@@ -1,13 +1,14 @@
 //! Functions that run in other loops, in order.
 //!
-//! Each loop has a mailbox of functions, and drains it once a turn. `Sender::send` is the
-//! `queueInLoop` of Drogon: from any thread, never waits, and what one thread sends runs in the order
-//! in which it was sent. A function gets the state of the loop and its connections, so it needs no
-//! lock; it must not block, since it keeps the loop.
+//! Each loop has a mailbox of functions and drains it once per turn. `Sender::send` is the
+//! `queueInLoop` of Drogon: it works from any thread and never waits. Functions from the same
+//! thread run in the order in which they were sent. A function gets the state and the connections
+//! of the loop as arguments, so it needs no lock. It must not block, because it runs on the loop's
+//! thread.
 //!
-//! `/move` and `/broadcast` go there and back: a function in the other loop looks around, and sends a
-//! function with what it has seen to the loop of the request, which answers. Only the loop of a
-//! connection ever touches the connection.
+//! `/move` and `/broadcast` send a function to other loops. There the function makes a report about
+//! the loop, and sends it back as a second function to the loop of the request. That loop answers
+//! the request: only the loop of a connection uses the connection.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -23,23 +24,30 @@ use crate::loop_state::{LoopState, answer};
 /// A function that a loop runs.
 pub type Function = Box<dyn FnOnce(&mut LoopState, &mut Net) + Send>;
 
-/// A request, by its connection and its number there.
+/// A request: its connection, and its number on that connection.
 pub type Key = (ConnId, u64);
 
-/// What a function sees of the loop in which it runs.
+/// A function that has to be sent again, because the mailbox was full.
+pub struct Unsent {
+    to: Sender<Function>,
+    id: ConnId,
+    function: Function,
+}
+
+/// State of a loop, at the time when it runs a function for another loop.
 #[derive(Debug)]
-pub struct Sight {
+struct LoopReport {
     number: usize,
     thread: String,
-    /// Counts the functions that this loop has run.
+    /// Number of functions that this loop has run.
     run: u64,
-    /// Counts the functions that the other loop has sent for requests.
+    /// Number of functions that the other loop has sent for requests.
     sent: u64,
     connections: usize,
     requests: u64,
 }
 
-impl Sight {
+impl LoopReport {
     fn to_json(&self) -> Value {
         json!({
             "loop": self.number,
@@ -52,18 +60,18 @@ impl Sight {
     }
 }
 
-/// Requests that wait for functions in loops, and what those have seen.
+/// Requests that wait for reports from loops, and the reports that have arrived.
 #[derive(Debug, Default)]
-pub struct Journeys(BTreeMap<Key, Journey>);
+pub struct PendingReports(BTreeMap<Key, Pending>);
 
 #[derive(Debug)]
-struct Journey {
-    /// Functions that have not come back.
-    away: usize,
-    sights: Vec<Sight>,
+struct Pending {
+    /// Number of reports that have not arrived.
+    missing: usize,
+    reports: Vec<LoopReport>,
 }
 
-impl Journeys {
+impl PendingReports {
     pub fn forget(&mut self, key: Key) {
         self.0.remove(&key);
     }
@@ -73,64 +81,67 @@ impl Journeys {
     }
 }
 
-/// The way back to the loop of a request. If the function is dropped before it has run, the request
-/// hears of that too.
-struct WayBack {
-    home: Sender<Function>,
+/// Sends the report of one function to the loop of the request. If the function is dropped before
+/// it has run, that loop gets a message too, and answers the request with 503.
+struct ReplySender {
+    origin: Sender<Function>,
     key: Key,
-    is_used: bool,
+    is_sent: bool,
 }
 
-impl WayBack {
-    /// Sends what was seen. If the mailbox of that loop is full, this loop tries again later.
-    fn report(mut self, sight: Sight, here: &mut LoopState) {
-        self.is_used = true;
-        here.send_or_keep(self.home.clone(), self.key.0, arrival(self.key, Some(sight)));
+impl ReplySender {
+    /// Sends the report. If the mailbox is full, `this_loop` sends it again later.
+    fn send(mut self, report: LoopReport, this_loop: &mut LoopState) {
+        self.is_sent = true;
+        let reply = reply_function(self.key, Some(report));
+        this_loop.send_or_store(self.origin.clone(), self.key.0, reply);
     }
 }
 
-impl Drop for WayBack {
+impl Drop for ReplySender {
     fn drop(&mut self) {
-        if !self.is_used {
-            // If this fails too, the loop is full or has gone, and its client gets 504.
-            let _ = self.home.send(self.key.0, arrival(self.key, None));
+        if !self.is_sent {
+            // If this fails, the mailbox is full or its loop has ended. Then the client gets 504.
+            let _ = self.origin.send(self.key.0, reply_function(self.key, None));
         }
     }
 }
 
-/// The function that brings a sight home.
-fn arrival(key: Key, sight: Option<Sight>) -> Function {
-    Box::new(move |home, net| home.arrive(net, key, sight))
+/// The function that gives a report to the loop of the request. None: the function that should
+/// make the report was dropped.
+fn reply_function(key: Key, report: Option<LoopReport>) -> Function {
+    Box::new(move |origin, net| origin.receive_report(net, key, report))
 }
 
 impl LoopState {
-    /// Runs a function in each of these loops. The answer to the request follows when all have run.
-    pub fn travel(&mut self, key: Key, loops: RangeInclusive<usize>) {
-        let journey = Journey {
-            away: loops.clone().count(),
-            sights: Vec::new(),
+    /// Runs a function in each of these loops. When all have run, the request gets its answer.
+    pub fn run_in_loops(&mut self, key: Key, loops: RangeInclusive<usize>) {
+        let pending = Pending {
+            missing: loops.clone().count(),
+            reports: Vec::new(),
         };
-        self.journeys.0.insert(key, journey);
+        self.pending_reports.0.insert(key, pending);
         for number in loops {
             self.sent += 1;
             let sent = self.sent;
-            let way_back = WayBack {
-                home: self.shared.functions[self.number].clone(),
+            let reply = ReplySender {
+                origin: self.shared.functions[self.number].clone(),
                 key,
-                is_used: false,
+                is_sent: false,
             };
-            let look: Function = Box::new(move |there, net| {
-                let sight = there.look(net, sent);
-                way_back.report(sight, there);
+            let function: Function = Box::new(move |other_loop, net| {
+                let report = other_loop.report(net, sent);
+                reply.send(report, other_loop);
             });
-            // A function that is refused is dropped, and so is its way back: the request hears of that.
-            drop(self.shared.functions[number].send(Recipient::Loop, look));
+            // If the mailbox refuses the function, its `ReplySender` is dropped, which sends a
+            // reply.
+            drop(self.shared.functions[number].send(Recipient::Loop, function));
         }
     }
 
-    fn look(&self, net: &Net, sent: u64) -> Sight {
+    fn report(&self, net: &Net, sent: u64) -> LoopReport {
         let counters = net.counters();
-        Sight {
+        LoopReport {
             number: self.number,
             thread: thread::current().name().unwrap_or_default().to_owned(),
             run: self.run,
@@ -140,33 +151,38 @@ impl LoopState {
         }
     }
 
-    fn arrive(&mut self, net: &mut Net, key: Key, sight: Option<Sight>) {
-        let Some(journey) = self.journeys.0.get_mut(&key) else {
-            // The client has left, or has got an answer.
+    fn receive_report(&mut self, net: &mut Net, key: Key, report: Option<LoopReport>) {
+        let Some(pending) = self.pending_reports.0.get_mut(&key) else {
+            // The client has left, or the request was answered with an error.
             return;
         };
-        let Some(sight) = sight else {
-            self.journeys.forget(key);
-            let why = "a loop takes no more functions: it is behind, or is going down";
+        let Some(report) = report else {
+            self.pending_reports.forget(key);
+            let why = "a loop accepts no more functions: its mailbox is full, or it is stopping";
             answer(net, key, Response::come_back(1, why));
             return;
         };
-        journey.sights.push(sight);
-        journey.away -= 1;
-        if journey.away == 0 {
-            let mut journey = self.journeys.0.remove(&key).map_or_else(Vec::new, |it| it.sights);
-            journey.sort_unstable_by_key(|sight| sight.number);
+        pending.reports.push(report);
+        pending.missing -= 1;
+        if pending.missing == 0 {
+            let mut reports = self
+                .pending_reports
+                .0
+                .remove(&key)
+                .map_or_else(Vec::new, |it| it.reports);
+            reports.sort_unstable_by_key(|report| report.number);
             let body = json!({
                 "loop": self.number,
                 "thread": thread::current().name(),
-                "seen": journey.iter().map(Sight::to_json).collect::<Vec<_>>(),
+                "reports": reports.iter().map(LoopReport::to_json).collect::<Vec<_>>(),
             });
-            let seen = Response::new(200).body("application/json", format!("{body}\n"));
-            answer(net, key, seen.header("Cache-Control", "no-store"));
+            let response = Response::new(200).body("application/json", format!("{body}\n"));
+            answer(net, key, response.header("Cache-Control", "no-store"));
         }
     }
 
-    /// Waits for this loop, from this loop, which can never end: the library refuses it.
+    /// Tries to wait until this loop's own mailbox has room. Such a wait would never end, so the
+    /// library refuses it.
     pub fn wait_for_itself(&self) -> Response {
         let nothing: Function = Box::new(|_, _| {});
         match self.shared.functions[self.number].send_blocking(Recipient::Loop, nothing) {
@@ -174,8 +190,8 @@ impl LoopState {
                 self.shared.note_refused_wait();
                 let number = self.number;
                 let why = format!(
-                    "loop {number} would wait for room in its own mailbox, which only loop {number} makes. The \
-                     library has refused that instead of waiting for ever: {refused}"
+                    "loop {number} cannot wait for room in its own mailbox, because only loop {number} itself \
+                     makes room there. The library has refused the wait: {refused}"
                 );
                 Response::text(409, &why)
             }
@@ -184,18 +200,21 @@ impl LoopState {
         }
     }
 
-    /// Sends a function to the loop of a connection. If the mailbox is full, the function is kept
-    /// for the next turn.
-    fn send_or_keep(&mut self, to: Sender<Function>, id: ConnId, function: Function) {
+    /// Sends a function to the loop of a connection. If the mailbox is full, the function is stored
+    /// until the next turn. Functions that are stored go first, so that the order stays.
+    fn send_or_store(&mut self, to: Sender<Function>, id: ConnId, function: Function) {
+        if !self.unsent.is_empty() {
+            return self.unsent.push(Unsent { to, id, function });
+        }
         if let Err(SendError::Full(function)) = to.send(id, function) {
-            self.kept.push((to, id, function));
+            self.unsent.push(Unsent { to, id, function });
         }
     }
 
-    /// Sends what was kept.
-    pub fn send_kept(&mut self) {
-        for (to, id, function) in std::mem::take(&mut self.kept) {
-            self.send_or_keep(to, id, function);
+    /// Sends the functions that were stored.
+    pub fn send_unsent(&mut self) {
+        for Unsent { to, id, function } in std::mem::take(&mut self.unsent) {
+            self.send_or_store(to, id, function);
         }
     }
 }

@@ -1,6 +1,8 @@
-//! The accepting thread's part: it deals the clients out, and measures how late the loops are.
+//! Runs on the accepting thread: gives the clients to the loops, and measures the delays of the
+//! loops.
 
 use std::cmp::Reverse;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -12,18 +14,20 @@ use moored::{Recipient, SendError};
 use crate::commands::Function;
 use crate::shared::Shared;
 
-/// Time from one measurement of the loops' delays to the next.
+/// Time between two measurements of the loops' delays.
 const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Deals to the loop with the fewest connections; loops with the same number take turns.
+/// Gives each client to the loop with the fewest connections. Loops with equal numbers take turns.
 pub struct RoundRobin {
     shared: Arc<Shared>,
-    /// Connections open at once, of all loops.
+    /// Most connections that all loops together may have.
     limit: usize,
-    /// Clients that each loop has got.
+    /// Number of clients that each loop has got.
     dealt: Vec<u64>,
-    /// The loop whose turn it is.
+    /// The loop that comes first among loops with equal numbers of connections.
     next: usize,
+    /// Number of calls of `make_room` since the last client was given to a loop.
+    attempts: usize,
     next_probe: Instant,
 }
 
@@ -34,18 +38,19 @@ impl RoundRobin {
             limit,
             dealt: vec![0; shared.loops()],
             next: 0,
+            attempts: 0,
             next_probe: Instant::now(),
         }
     }
 
-    /// Connections of a loop, with those that are on their way to it.
+    /// Number of connections of a loop, including the clients in its mailbox.
     fn open(&self, number: usize) -> u64 {
         let figures = &self.shared.figures[number];
         let over = figures.closed.load(Ordering::Relaxed) + figures.refused.load(Ordering::Relaxed);
         self.dealt[number].saturating_sub(over)
     }
 
-    /// The loops, the one that gets the next client first.
+    /// The numbers of the loops, in the order in which they are tried for the next client.
     fn order(&self) -> Vec<usize> {
         let loops = self.shared.loops();
         let mut order: Vec<_> = (0..loops).map(|index| (self.next + index) % loops).collect();
@@ -53,15 +58,34 @@ impl RoundRobin {
         order
     }
 
-    /// Sends each loop a function that knows when it was sent.
+    /// Sends a function to each loop that measures the time until it runs.
     fn probe(&self) {
         for (number, functions) in self.shared.functions.iter().enumerate() {
             let sent = Instant::now();
             let measure: Function = Box::new(move |state, _| {
                 state.shared.figures[number].note_delay(sent.elapsed());
             });
-            // A loop with a full mailbox is late without being asked.
+            // A full mailbox refuses it. Then this measurement is missing.
             drop(functions.send(Recipient::Loop, measure));
+        }
+    }
+}
+
+/// Sends a function to the first of these loops that closes a silent connection, or sends the rest
+/// of the loops to the next one if there is none.
+fn close_in_first(shared: &Shared, mut loops: VecDeque<usize>) {
+    while let Some(number) = loops.pop_front() {
+        let rest = loops.clone();
+        let close: Function = Box::new(move |state, net| {
+            if net.has_silent() {
+                net.make_room();
+            } else {
+                close_in_first(&state.shared, rest);
+            }
+        });
+        // A loop with a full mailbox is left out.
+        if shared.functions[number].send(Recipient::Loop, close).is_ok() {
+            return;
         }
     }
 }
@@ -78,6 +102,7 @@ impl Dealer for RoundRobin {
                 Ok(()) => {
                     self.dealt[number] += 1;
                     self.next = (number + 1) % self.shared.loops();
+                    self.attempts = 0;
                     return Ok(());
                 }
                 Err(SendError::Closed(refused) | SendError::Full(refused)) => client = refused,
@@ -87,16 +112,18 @@ impl Dealer for RoundRobin {
         Err(client)
     }
 
-    /// Asks the loops with the most connections: as many as have a connection.
+    /// Makes one loop close a silent connection: the loop with the most connections that has a
+    /// silent one.
     fn make_room(&mut self) {
         self.shared.want_room();
         let mut order = self.order();
         order.sort_by_key(|number| Reverse(self.open(*number)));
-        for number in order {
-            let close: Function = Box::new(|_, net| net.make_room());
-            // A loop with a full mailbox is asked again later.
-            drop(self.shared.functions[number].send(Recipient::Loop, close));
-        }
+        // A loop cannot close a connection whose data the kernel has not sent. After a failure,
+        // another loop is the first.
+        let loops = self.shared.loops();
+        order.rotate_left(self.attempts % loops);
+        self.attempts += 1;
+        close_in_first(&self.shared, order.into());
     }
 
     fn turn(&mut self) {

@@ -1,4 +1,4 @@
-//! What the loops tell each other and the page about themselves.
+//! Counters of the loops and workers, for the page, `/loops.json` and `/metrics`.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -7,38 +7,39 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// Delays that are kept: the last 30 seconds.
+/// Delays that are unsent: the last 30 seconds.
 const DELAYS: usize = 300;
 
 /// Counters of all loops and workers.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Queries that were interrupted because their clients had left, or the time was up.
+    /// Queries that were interrupted because the client had left or the time limit was reached.
     pub interrupted: AtomicU64,
     /// Parts of long results that were sent.
     pub parts: AtomicU64,
-    /// Waits that would have been deadlocks, and were refused.
+    /// Waits that were refused because they would have been deadlocks.
     pub refused_waits: AtomicU64,
 }
 
-/// One loop. The loop writes, and any thread reads.
+/// Figures of one loop. Only the loop writes them; any thread may read them.
 #[derive(Debug, Default)]
 pub struct Figures {
     pub connections: AtomicUsize,
     /// Tasks that have not ended.
     pub tasks: AtomicUsize,
-    /// Times that a worker or a sender has woken the loop.
+    /// Number of times that a worker or a sender has woken the loop.
     pub notifications: AtomicU64,
-    /// Functions that have run in the loop.
+    /// Number of functions that have run in the loop.
     pub functions: AtomicU64,
     pub requests: AtomicU64,
-    /// Connections that have closed, and clients that were refused.
+    /// Number of connections that have closed.
     pub closed: AtomicU64,
+    /// Number of clients that the loop has closed without serving them.
     pub refused: AtomicU64,
     delays: Mutex<Delays>,
 }
 
-/// Microseconds from the sending of a function to its run.
+/// Microseconds between the sending of a function and its start.
 #[derive(Debug, Default)]
 struct Delays(VecDeque<u64>);
 
@@ -65,7 +66,7 @@ impl Figures {
         let mut sorted: Vec<_> = delays.0.iter().copied().collect();
         drop(delays);
         sorted.sort_unstable();
-        // The smallest delay that so many percent do not exceed.
+        // The smallest delay that `percent` of the samples do not exceed.
         let at = |percent: usize| {
             let index = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
             sorted.get(index).map_or(0.0, |us| *us as f64 / 1000.0)

@@ -1,4 +1,4 @@
-//! What a worker does for a request.
+//! The task of a request: its steps run a query on a worker.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,44 +12,44 @@ use rusqlite::{Connection, Error, ErrorCode};
 use serde_json::json;
 
 use crate::cancel::Cancel;
-use crate::database::connection::{bound, with_connection};
+use crate::database::connection::{limit_time, with_connection};
 use crate::database::part::{Failure, Reader};
 use crate::figures::Counters;
 
-/// It never ends by itself if the table has some rows.
+/// With more than a few rows in the table, this query runs for a very long time.
 const SLOW_QUERY: &str = "SELECT a.id FROM item AS a, item AS b WHERE a.value * b.value % 1000003 = 7";
 
-/// What to do.
+/// Kind of work.
 #[derive(Debug)]
 pub enum Work {
     /// Sends the result of a query.
     Query(Reader),
-    /// Keeps a worker busy with a query for so long.
+    /// Keeps a worker busy with a query for this time.
     Slow(Duration),
 }
 
-/// What all jobs use.
+/// Settings and counters that all jobs share.
 #[derive(Debug)]
-pub struct Means {
+pub struct JobContext {
     pub database: Box<Path>,
-    /// How long a step may take.
+    /// Time limit of a step.
     pub step_time: Duration,
     pub counters: Counters,
 }
 
-impl Means {
+impl JobContext {
     fn note_interrupt(&self) {
         self.counters.interrupted.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// What the loop gets from a step.
+/// Output of a step for the loop.
 #[derive(Debug)]
 pub enum Output {
     Nothing,
-    /// A part of the answer, or all of it.
+    /// A part of the answer, or the whole answer.
     Part(Bytes),
-    /// The status and the text of an answer that says what went wrong.
+    /// The status and the text of an error answer.
     Failed(u16, String),
 }
 
@@ -60,18 +60,18 @@ pub struct Job {
     pub work: Work,
     pub output: Output,
     cancel: Cancel,
-    means: Arc<Means>,
+    context: Arc<JobContext>,
 }
 
 impl Job {
-    pub fn new((id, request): (ConnId, u64), work: Work, cancel: Cancel, means: &Arc<Means>) -> Self {
+    pub fn new((id, request): (ConnId, u64), work: Work, cancel: Cancel, context: &Arc<JobContext>) -> Self {
         Self {
             id,
             request,
             work,
             output: Output::Nothing,
             cancel,
-            means: Arc::clone(means),
+            context: Arc::clone(context),
         }
     }
 
@@ -85,20 +85,21 @@ impl Job {
 
     fn use_connection(&mut self, connection: &mut Connection) -> TaskReturn {
         let limit = match self.work {
-            Work::Query(_) => self.means.step_time,
-            Work::Slow(time) => time,
+            Work::Query(_) => self.context.step_time,
+            Work::Slow(time) => time.min(self.context.step_time),
         };
-        let until = Instant::now() + limit;
-        let bounded = bound(connection, &self.cancel, until);
-        // From here to the end of this function `Cancel::cancel` interrupts what runs on the connection.
+        let begun = Instant::now();
+        let until = begun + limit;
+        let limited = limit_time(connection, &self.cancel, until);
+        // Until the end of this function `Cancel::cancel` interrupts the connection.
         let Some(_running) = self.cancel.enter(connection.get_interrupt_handle()) else {
             return TaskReturn::Stopped;
         };
-        let outcome = bounded
+        let outcome = limited
             .map_err(Failure::from)
             .and_then(|()| match &mut self.work {
                 Work::Query(reader) => reader.next_part(connection).map(|part| (part.csv, part.is_last)),
-                Work::Slow(time) => Ok((be_slow(connection, *time, until)?, true)),
+                Work::Slow(time) => Ok((run_slow_query(connection, *time, begun)?, true)),
             });
         match outcome {
             Ok((bytes, is_last)) => {
@@ -110,7 +111,7 @@ impl Job {
                 }
             }
             Err(_) if self.cancel.is_cancelled() => {
-                self.means.note_interrupt();
+                self.context.note_interrupt();
                 TaskReturn::Stopped
             }
             Err(failure) => {
@@ -127,17 +128,19 @@ impl Job {
         };
         match error.sqlite_error_code() {
             Some(ErrorCode::OperationInterrupted) => {
-                self.means.note_interrupt();
-                let seconds = self.means.step_time.as_secs();
-                let why =
-                    format!("the query was interrupted: it has made no part of its result in {seconds} s");
+                self.context.note_interrupt();
+                let seconds = self.context.step_time.as_secs();
+                let why = format!(
+                    "the query was interrupted, because it made no part of its result in {seconds} s \
+                     (--query-timeout)"
+                );
                 Output::Failed(504, why)
             }
             Some(ErrorCode::AuthorizationForStatementDenied | ErrorCode::ReadOnly) => {
                 Output::Failed(400, format!("{error}: only queries are allowed here"))
             }
             Some(ErrorCode::CannotOpen | ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt) => {
-                Output::Failed(500, format!("the database cannot be read: {error}"))
+                Output::Failed(500, format!("cannot read the database: {error}"))
             }
             _ => Output::Failed(400, error.to_string()),
         }
@@ -149,8 +152,8 @@ impl Task for Job {
         if cx.is_stopping() || self.cancel.is_cancelled() {
             return TaskReturn::Stopped;
         }
-        let means = Arc::clone(&self.means);
-        with_connection(&means.database, |connection| self.use_connection(connection)).unwrap_or_else(
+        let context = Arc::clone(&self.context);
+        with_connection(&context.database, |connection| self.use_connection(connection)).unwrap_or_else(
             |error| {
                 self.output = self.describe(error.into());
                 TaskReturn::TaskDone
@@ -159,13 +162,12 @@ impl Task for Job {
     }
 }
 
-/// Counts rows of an endless query until the time is over. Returns JSON.
-fn be_slow(connection: &Connection, time: Duration, until: Instant) -> Result<Vec<u8>, Error> {
-    let begun = Instant::now();
+/// Counts the rows of a very long query for this time. Returns JSON.
+fn run_slow_query(connection: &Connection, time: Duration, begun: Instant) -> Result<Vec<u8>, Error> {
     let mut found = 0_u64;
-    while Instant::now() < until {
+    while begun.elapsed() < time {
         match count(connection, &mut found) {
-            Err(error) if is_interrupted(&error) && Instant::now() >= until => {}
+            Err(error) if is_interrupted(&error) && begun.elapsed() >= time => {}
             other => other?,
         }
     }

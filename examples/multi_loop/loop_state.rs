@@ -1,4 +1,4 @@
-//! What belongs to one loop: its tasks, its requests that wait, and its end of the pool.
+//! State of one loop: its tasks, its waiting requests, and its service.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,46 +9,46 @@ use std::time::{Duration, Instant};
 use examples::failure;
 use examples::http::Response;
 use examples::net::Net;
-use examples::probes::{Probes, Suspect};
-use moored::{ConnId, EnqueueError, Resume, Sender, Service, TaskId, TaskOptions, TaskStatus, ThreadPool};
+use examples::probes::{ProbeTarget, Probes};
+use moored::{ConnId, EnqueueError, Resume, Service, TaskId, TaskOptions, TaskStatus, ThreadPool};
 
 use crate::cancel::Cancel;
-use crate::commands::{Function, Journeys, Key};
+use crate::commands::{Key, PendingReports, Unsent};
 use crate::job::{Job, Output, Work};
 use crate::shared::Shared;
 
-/// How long a turn of the loop may run queries with `--fast`. One step may exceed it.
+/// Time for queries in one turn of the loop, with `--fast`. A single step can take longer.
 const FAST_BUDGET: Duration = Duration::from_millis(5);
-/// Pause before a loop tries again to send what another one had no room for.
-const KEPT_PAUSE: Duration = Duration::from_millis(1);
+/// Time until a loop sends a function again that did not fit into a mailbox.
+const RETRY_PAUSE: Duration = Duration::from_millis(1);
 
 pub struct LoopState {
     pub number: usize,
     pub shared: Arc<Shared>,
     pub pool: Arc<ThreadPool>,
     service: Service<Job>,
-    /// The tasks of the requests that have not got their whole answers.
+    /// Tasks of the requests whose answers are not complete.
     tasks: BTreeMap<Key, Running>,
-    pub journeys: Journeys,
-    /// Functions for other loops, whose mailboxes were full.
-    pub kept: Vec<(Sender<Function>, ConnId, Function)>,
-    /// Functions that this loop has run.
+    pub pending_reports: PendingReports,
+    /// Functions for other loops whose mailboxes were full.
+    pub unsent: Vec<Unsent>,
+    /// Number of functions that this loop has run.
     pub run: u64,
-    /// Functions that this loop has sent for requests.
+    /// Number of functions that this loop has sent for requests.
     pub sent: u64,
-    /// The clients that send no more.
+    /// Clients that have closed their sending side.
     probes: Probes,
-    /// When to stop the tasks that are left, after the server was told to stop.
+    /// Time at which the remaining tasks are stopped. Set when the server stops.
     finish_at: Option<Instant>,
 }
 
-/// A task, and what was sent of its answer.
+/// A task, and the progress of its answer.
 #[derive(Debug)]
 struct Running {
     task: TaskId,
     cancel: Cancel,
     has_begun: bool,
-    /// The task is parked until the kernel has the last part.
+    /// The task is parked until the kernel has taken the last part.
     is_sending: bool,
 }
 
@@ -60,8 +60,8 @@ impl LoopState {
             pool,
             service,
             tasks: BTreeMap::new(),
-            journeys: Journeys::default(),
-            kept: Vec::new(),
+            pending_reports: PendingReports::default(),
+            unsent: Vec::new(),
             run: 0,
             sent: 0,
             probes: Probes::default(),
@@ -69,14 +69,14 @@ impl LoopState {
         }
     }
 
-    /// Gives the request to a task.
+    /// Starts a task for the request.
     pub fn start(&mut self, net: &mut Net, key: Key, work: Work) {
         let cancel = Cancel::default();
         let name = match work {
             Work::Query(_) => "query",
             Work::Slow(_) => "slow",
         };
-        let job = Job::new(key, work, cancel.clone(), &self.shared.means);
+        let job = Job::new(key, work, cancel.clone(), &self.shared.context);
         match self
             .service
             .enqueue_with(key.0, job, TaskOptions::new().name(name))
@@ -95,7 +95,7 @@ impl LoopState {
         }
     }
 
-    /// Looks at the tasks that have parked or ended.
+    /// Handles the tasks that have parked or ended.
     pub fn serve_tasks(&mut self, net: &mut Net) {
         for task in self.service.take_ready() {
             self.serve(net, task);
@@ -119,11 +119,11 @@ impl LoopState {
             TaskStatus::Syncing(mut job) => {
                 let key = (job.id, job.request);
                 let media_type = job.media_type();
-                // It stays parked until `sent`.
+                // The task stays parked until `sent` is called.
                 if let Output::Part(part) = std::mem::replace(&mut job.output, Output::Nothing)
                     && let Some(running) = self.tasks.get_mut(&key)
                 {
-                    self.shared.means.counters.parts.fetch_add(1, Ordering::Relaxed);
+                    self.shared.context.counters.parts.fetch_add(1, Ordering::Relaxed);
                     if !std::mem::replace(&mut running.has_begun, true) {
                         net.begin_answer(key.0, key.1, head(media_type));
                     }
@@ -167,7 +167,7 @@ impl LoopState {
         };
         match self.tasks.remove(&key) {
             Some(running) if running.has_begun => {
-                // If the client has gone, neither does anything.
+                // If the client has left, these two calls do nothing.
                 net.send_part(key.0, key.1, part);
                 net.end_answer(key.0, key.1);
             }
@@ -175,13 +175,13 @@ impl LoopState {
                 let whole = Response::new(200).body(media_type, part);
                 answer(net, key, whole.header("Cache-Control", "no-store"));
             }
-            // The client has left, or has got an answer.
+            // The client has left, or the request was answered with an error.
             None => {}
         }
     }
 
-    /// Ends a request without the rest of its result. If its answer has begun, the connection ends, so
-    /// that the client sees that the answer is not whole.
+    /// Ends a request without the rest of its result. If its answer has begun, the connection is
+    /// closed, so that the client can see that the answer is not complete.
     fn end(&mut self, net: &mut Net, key: Key, outcome: Option<Response>) {
         if self.tasks.remove(&key).is_some()
             && let Some(outcome) = outcome
@@ -190,7 +190,7 @@ impl LoopState {
         }
     }
 
-    /// The kernel has the last part of an answer: the task makes the next one.
+    /// Resumes the task after the kernel has taken the last part: it makes the next part.
     pub fn resume(&mut self, key: Key) {
         if let Some(running) = self.tasks.get_mut(&key)
             && std::mem::take(&mut running.is_sending)
@@ -205,17 +205,19 @@ impl LoopState {
             running.cancel.cancel();
             self.service.dequeue(running.task);
         }
-        self.journeys.forget(key);
+        self.pending_reports.forget(key);
     }
 
-    /// Finds out whether a client that sends no more has gone: `closed` follows if so.
-    pub fn probe(&mut self, net: &mut Net, suspect: Suspect) {
-        let id = suspect.id;
+    /// Checks whether a client that has closed its sending side has left. If so, `closed` is
+    /// called.
+    pub fn probe(&mut self, net: &mut Net, target: ProbeTarget) {
+        let id = target.id;
         let keys = self.keys_of(id);
-        if keys.is_empty() || self.probes.probe(net, suspect) {
+        if keys.is_empty() || self.probes.probe(net, target) {
             return;
         }
-        // Nothing tells the two apart, and hardly any client of HTTP/1.0 closes one half.
+        // With HTTP/1.0 a client that has left and a client that has closed only its sending side
+        // look the same. The second kind is rare.
         self.cancel_all(id);
         for key in keys {
             let why = "cancelled, because the client has closed its side before the answer";
@@ -225,12 +227,12 @@ impl LoopState {
     }
 
     pub fn probe_due(&mut self, net: &mut Net) {
-        while let Some(suspect) = self.probes.take_due() {
-            self.probe(net, suspect);
+        while let Some(target) = self.probes.take_due() {
+            self.probe(net, target);
         }
     }
 
-    /// The requests of a client whose answers a task makes.
+    /// The requests of a client that have tasks.
     fn keys_of(&self, id: ConnId) -> Vec<Key> {
         let of_client = (id, 0)..=(id, u64::MAX);
         self.tasks.range(of_client).map(|(key, _)| *key).collect()
@@ -239,14 +241,14 @@ impl LoopState {
     /// Stops the work for a client that has left.
     pub fn cancel_all(&mut self, id: ConnId) {
         let keys = self.keys_of(id);
-        // First all the marks, so that no task of this client begins to run.
+        // This comes first, so that no queued task of this client starts meanwhile.
         self.service.connection_closed(id);
         for key in keys {
             if let Some(running) = self.tasks.remove(&key) {
                 running.cancel.cancel();
             }
         }
-        self.journeys.forget_connection(id);
+        self.pending_reports.forget_connection(id);
     }
 
     pub fn tasks(&self) -> usize {
@@ -259,19 +261,20 @@ impl LoopState {
             .flatten()
             .min();
         let at = at.map(|at| at.saturating_duration_since(Instant::now()));
-        let kept = (!self.kept.is_empty()).then_some(KEPT_PAUSE);
-        let due = [self.service.next_timeout(), at, kept];
+        let unsent = (!self.unsent.is_empty()).then_some(RETRY_PAUSE);
+        let due = [self.service.next_timeout(), at, unsent];
         due.into_iter().flatten().min()
     }
 
-    /// Tasks may end within most of the grace. The rest of it is for the answers to the others.
+    /// Lets tasks run for three quarters of the grace. The last quarter is for the error answers of
+    /// the tasks that are stopped then.
     pub fn stopping(&mut self) {
         self.finish_at = Some(Instant::now() + self.shared.grace * 3 / 4);
     }
 }
 
-/// Answers a request, and says which loop does it. The number comes from the name of the thread that
-/// runs this, so that a wrong one would be seen.
+/// Answers a request, and adds the number of the loop. The number comes from the name of the
+/// current thread, so that a test can detect an answer from a wrong thread.
 pub fn answer(net: &mut Net, (id, request): Key, answer: Response) {
     net.answer(id, request, from_this_loop(answer));
 }
@@ -284,7 +287,7 @@ fn head(media_type: &'static str) -> Response {
     from_this_loop(head)
 }
 
-/// Adds the number of the loop on whose thread this runs: that of `loop-2` is 2.
+/// Adds the number of the loop that runs on the current thread: 2 for the thread `loop-2`.
 fn from_this_loop(answer: Response) -> Response {
     let thread = thread::current();
     let name = thread.name().unwrap_or_default();

@@ -1,13 +1,14 @@
-//! `cargo run --release --example multi_loop`, then open the page that it names.
+//! `cargo run --release --example multi_loop`, then open the page whose address it prints.
 //!
-//! Several event loops, each on a thread with connections of its own, and one pool for all of them.
-//! The main thread accepts clients and deals them out; a connection stays on its loop. Workers run
-//! queries of an `SQLite` database, with a database connection for each worker. No query blocks a
-//! loop, unless `--fast` makes the loops run them.
+//! Several event loops, each on a thread of its own and with its own connections, share one pool.
+//! The main thread accepts clients and gives each to a loop; the connection stays on that loop.
+//! Workers run queries of an `SQLite` database, and each worker has a database connection of its
+//! own. No query blocks a loop, unless the option `--fast` is given: then the loops run the
+//! queries.
 //!
-//! Original: the threading model of Drogon. Read `commands` first (how a function gets into another
-//! loop), then `database/connection` (state of a worker), `job` (what a worker does) and `app` (what
-//! a loop does with requests and tasks).
+//! Original: the threading model of Drogon. Read `commands` first (a function in another loop),
+//! then `database/connection` (state of a worker), `job` (the task of a request) and `app`
+//! (requests, answers and tasks of a loop).
 
 #![allow(
     unreachable_pub,
@@ -31,16 +32,15 @@ mod shared;
 use std::error::Error;
 use std::io;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use app::Hosted;
+use app::LoopApp;
 use dealer::RoundRobin;
 use examples::acceptor::Acceptor;
-use examples::options::common::Listen;
 use examples::origin::AllowedOrigins;
 use examples::program;
-use examples::server::Server;
+use examples::server::{Server, Stopper};
 use moored::{BuildError, ThreadPool};
 use options::Options;
 use shared::Shared;
@@ -56,23 +56,34 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let mut acceptor = program::bind_acceptor(&options.listen)?;
     program::stop_acceptor_on_signals(&mut acceptor)?;
-    database::create::prepare(&options.database, options.rows, |line| {
-        eprintln!("{NAME}: {line}");
-    })?;
+    let stopper = acceptor.stopper();
+    if let Err(why) = prepare_database(options, &stopper) {
+        // A signal has ended it.
+        return if stopper.is_stopped() {
+            Ok(())
+        } else {
+            Err(why.into())
+        };
+    }
     let pools = pools(options)?;
-    let new_server = |_| server(&options.listen, options.query_timeout);
-    let servers: Vec<_> = (0..options.loops).map(new_server).collect::<io::Result<_>>()?;
-    let (shared, seats) = Shared::new(&servers, &pools, acceptor.waker(), options);
+    let servers = servers(options)?;
+    let (shared, loop_parts) = Shared::new(&servers, &pools, acceptor.waker(), options);
     let mut dealer = RoundRobin::new(&shared, options.listen.max_connections);
-    let seats: Vec<_> = seats.into_iter().map(|seat| Mutex::new(Some(seat))).collect();
+    let loop_parts: Vec<_> = loop_parts
+        .into_iter()
+        .map(|parts| Mutex::new(Some(parts)))
+        .collect();
     greet(&acceptor, options)?;
     let serve = |number: usize, server: Server| {
-        let seat = seats[number]
+        let parts = loop_parts[number]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let Some(seat) = seat else { return Ok(0) };
-        server.run(&mut Hosted::new(seat, &shared))
+        let Some(parts) = parts else { return Ok(0) };
+        if options.fast {
+            database::connection::open_early(&options.database);
+        }
+        server.run(&mut LoopApp::new(parts, &shared))
     };
     program::run_with_acceptor(NAME, servers, serve, acceptor, &mut dealer)?;
     for pool in pools {
@@ -81,26 +92,47 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// One pool for all loops; with `--fast`, one without threads for each loop.
-fn pools(options: &Options) -> Result<Vec<Arc<ThreadPool>>, BuildError> {
-    let builder = |name: &str| {
-        let nice = options.nice;
-        options
-            .workers
-            .pool(name)
-            .on_thread_start(move |_| priority::lower(nice))
-    };
-    if !options.fast {
-        return Ok(vec![Arc::new(builder(NAME).build()?)]);
-    }
-    let pool = |number| Ok(Arc::new(builder(&format!("loop-{number}")).threads(0).build()?));
-    (0..options.loops).map(pool).collect()
+fn prepare_database(options: &Options, stopper: &Stopper) -> Result<(), String> {
+    let stopper = stopper.clone();
+    let stop = move || stopper.is_stopped();
+    database::create::prepare(&options.database, options.rows, stop, |line| {
+        eprintln!("{NAME}: {line}");
+    })
 }
 
-fn server(listen: &Listen, query_timeout: Duration) -> io::Result<Server> {
-    let mut limits = listen.limits();
-    limits.answer_time = query_timeout;
-    Server::without_listener(limits, AllowedOrigins::default())
+/// One pool for all loops; with `--fast`, a pool without threads for each loop. The workers have
+/// opened the database when this returns: later, clients may use up all files.
+fn pools(options: &Options) -> Result<Vec<Arc<ThreadPool>>, BuildError> {
+    if options.fast {
+        let pool = |number| {
+            let pool = options.workers.pool(&format!("loop-{number}"));
+            Ok(Arc::new(pool.threads(0).build()?))
+        };
+        return (0..options.loops).map(pool).collect();
+    }
+    let (nice, database) = (options.nice, options.database.clone());
+    let (started, starts) = mpsc::channel();
+    let pool = options.workers.pool(NAME).on_thread_start(move |_| {
+        priority::lower(nice);
+        database::connection::open_early(&database);
+        // Later starts replace a worker, and nothing waits for them.
+        let _ = started.send(());
+    });
+    let pool = pool.build()?;
+    starts.iter().take(options.workers.threads).for_each(drop);
+    Ok(vec![Arc::new(pool)])
+}
+
+/// A server without a port for each loop.
+fn servers(options: &Options) -> Result<Vec<Server>, String> {
+    let mut limits = options.listen.limits();
+    limits.answer_time = options.query_timeout;
+    let server = |_| Server::without_listener(limits.clone(), AllowedOrigins::default());
+    let servers: io::Result<_> = (0..options.loops).map(server).collect();
+    servers.map_err(|error| {
+        let loops = options.loops;
+        format!("cannot start {loops} loops: {error}; use fewer --loops, or raise the limit of open files")
+    })
 }
 
 fn greet(acceptor: &Acceptor, options: &Options) -> io::Result<()> {

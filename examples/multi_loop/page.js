@@ -22,8 +22,8 @@ async function show(path) {
     const text = await answer.text();
     const by = `loop ${answer.headers.get("X-Loop")}`;
     if (answer.ok) {
-      const { seen } = JSON.parse(text);
-      const steps = seen.map(({ loop, run, connections }) => `loop ${loop} (its function ${grouped(run)}, ${connections} connections)`);
+      const { reports } = JSON.parse(text);
+      const steps = reports.map(({ loop, run, connections }) => `loop ${loop} (its function ${grouped(run)}, ${connections} connections)`);
       report(`Asked ${by}; a function has run in ${steps.join(", ")}; ${by} has answered.`, false);
     } else {
       report(`${answer.status} from ${by}: ${text.trim()}`, true);

@@ -1,22 +1,21 @@
-//! Lets the loops run first when workers and loops compete for the cores.
+//! Gives the loops precedence when workers and loops compete for the cores.
 //!
-//! A query that takes 100 ms does not suffer when it begins a moment later; a loop that waits for a
-//! core delays all of its clients. So each worker lowers its own priority when it starts, in the
-//! hook that [`moored::ThreadPoolBuilder::on_thread_start`] calls.
+//! A short wait for a core matters little to a query that takes 100 ms. But while a loop waits for
+//! a core, all of its clients wait. Therefore each worker lowers its own priority when it starts,
+//! in the hook [`moored::ThreadPoolBuilder::on_thread_start`].
 
 /// Lowers the priority of the calling thread.
 #[cfg(target_os = "linux")]
 pub fn lower(nice: i32) {
-    // On Linux this value belongs to a thread, and a thread may always raise its own.
-    let changed = rustix::process::nice(nice);
-    if let Err(error) = changed {
+    // On Linux each thread has its own nice value. A thread needs no privilege to increase it.
+    if let Err(error) = rustix::process::nice(nice) {
         eprintln!(
-            "{}: the priority of a worker stays as it is: {error}",
+            "{}: cannot lower the priority of a worker: {error}; --nice 0 does not try",
             crate::NAME
         );
     }
 }
 
-/// Elsewhere it would change the whole process, loops included.
+/// Does nothing: on other systems the nice value is that of the whole process, with its loops.
 #[cfg(not(target_os = "linux"))]
 pub fn lower(_nice: i32) {}

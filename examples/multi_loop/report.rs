@@ -1,4 +1,4 @@
-//! The page, `/loops.json`, and the same figures in `/metrics`.
+//! The files of the page, `/loops.json`, and the figures of the loops in `/metrics`.
 
 use std::sync::atomic::Ordering;
 
@@ -10,7 +10,7 @@ use crate::figures::Figures;
 use crate::loop_state::LoopState;
 use crate::shared::Shared;
 
-/// What `path` offers, if it is a report or a file of the page.
+/// The route of a report or of a file of the page.
 pub fn route(state: &LoopState, path: &str) -> Option<Route> {
     match path {
         "/loops.json" => Some(Route::get()),
@@ -18,7 +18,7 @@ pub fn route(state: &LoopState, path: &str) -> Option<Route> {
     }
 }
 
-/// The report, or the file. None for other paths.
+/// Answers with a report or a file of the page. `None` for other paths.
 pub fn answer(state: &LoopState, request: &Request) -> Option<Response> {
     let shared = &state.shared;
     if request.path() == "/loops.json" {
@@ -27,12 +27,12 @@ pub fn answer(state: &LoopState, request: &Request) -> Option<Response> {
         return Some(answer.header("Cache-Control", "no-store"));
     }
     let add = |text: &mut Metrics| add_metrics(shared, text);
-    monitor::answer_with(request, &state.pool, &shared.nets.total(), add)
+    monitor::answer_with(request, &state.pool, &shared.net_counters.total(), add)
         .or_else(|| shared.page.answer(request))
 }
 
 fn loops(shared: &Shared) -> Value {
-    let counters = &shared.means.counters;
+    let counters = &shared.context.counters;
     let figures = shared.figures.iter().enumerate();
     json!({
         "fast": shared.is_fast,
@@ -44,11 +44,11 @@ fn loops(shared: &Shared) -> Value {
 }
 
 fn add_metrics(shared: &Shared, text: &mut Metrics) {
-    let counters = &shared.means.counters;
+    let counters = &shared.context.counters;
     let of = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     text.counter(
         "queries_interrupted",
-        "Queries that were interrupted for a client that had left, or at the end of their time.",
+        "Queries that were interrupted because the client had left or the time limit was reached.",
         of(&counters.interrupted),
     );
     text.counter(
@@ -80,25 +80,25 @@ fn add_metrics(shared: &Shared, text: &mut Metrics) {
     family(
         "loop_tasks",
         "gauge",
-        "Tasks of each loop that are not reaped.",
+        "Tasks of each loop that have not ended.",
         &|loop_figures| loop_figures.tasks.load(Ordering::Relaxed) as u64,
     );
     family(
         "loop_notifications_total",
         "counter",
-        "Times that each loop was woken by workers and other threads.",
+        "How often workers and other threads have woken each loop.",
         &|loop_figures| of(&loop_figures.notifications),
     );
     family(
         "loop_functions_total",
         "counter",
-        "Functions that each loop has run for other threads.",
+        "Functions that each loop has run.",
         &|loop_figures| of(&loop_figures.functions),
     );
     family(
         "loop_delay_p99_microseconds",
         "gauge",
-        "How long a function waits for each loop: 99 percent wait no longer.",
+        "99th percentile of the time that a function waits until the loop runs it.",
         &|loop_figures| (loop_figures.delay().p99 * 1000.0) as u64,
     );
 }

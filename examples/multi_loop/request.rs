@@ -31,9 +31,13 @@ impl Sql {
             }
         }
         let text = text.filter(|text| !text.trim().is_empty());
+        // SQLite would ignore the rest of the text.
+        if text.as_ref().is_some_and(|text| text.contains('\0')) {
+            return Err("sql has a zero byte".to_owned());
+        }
         Ok(Self {
             text: text.ok_or("sql is missing: /query?sql=SELECT+count(*)+FROM+item")?,
-            // Less than every number that a column of numbers has.
+            // Not greater than any integer.
             after: after.map_or(Value::Integer(i64::MIN), |after| match after.parse() {
                 Ok(number) => Value::Integer(number),
                 Err(_) => Value::Text(after),
@@ -77,6 +81,7 @@ mod tests {
             ("", "sql is missing"),
             ("sql=", "sql is missing"),
             ("sql=+%20", "sql is missing"),
+            ("sql=SELECT+1%00+FROM+x", "zero byte"),
             ("sql=a&sql=b", "twice: \"sql\""),
             ("sql=a&limit=5", "not known: \"limit\""),
         ] {

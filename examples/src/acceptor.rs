@@ -37,9 +37,9 @@ pub trait Dealer {
     /// the client if no loop takes it now.
     fn deal(&mut self, client: TcpStream) -> Result<(), TcpStream>;
 
-    /// A client waits, and there is no room or there are no files for it: make the loops close silent
-    /// connections ([`Net::make_room`](crate::net::Net::make_room)), and wake the acceptor when one
-    /// has closed.
+    /// A client waits, and there is no room or there are no files for it: make the loops close
+    /// silent connections ([`Net::make_room`](crate::net::Net::make_room)), and wake the acceptor
+    /// when one has closed.
     fn make_room(&mut self);
 
     /// Called once per turn: after the waker, a client, or `next_timeout`.
@@ -94,7 +94,8 @@ impl Acceptor {
         Stopper::new(&self.stop, &self.waker)
     }
 
-    /// Makes SIGINT (Ctrl-C), SIGTERM and SIGHUP end [`run`](Self::run). A second one ends the process.
+    /// Makes SIGINT (Ctrl-C), SIGTERM and SIGHUP end [`run`](Self::run). A second one ends the
+    /// process.
     pub fn stop_on_signals(&mut self) -> io::Result<()> {
         let signals = Signals::register(&self.stop, self.poll.registry(), SIGNALS)?;
         self.signals = Some(signals);

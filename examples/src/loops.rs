@@ -25,8 +25,8 @@ where
 }
 
 /// Runs `serve` for each server, with its number, on a thread of its own, and `acceptor` on this
-/// thread, until all have ended. When one stops, or `serve` returns, all stop. Returns the sum of the
-/// results of `serve`.
+/// thread, until all have ended. When one stops, or `serve` returns, all stop. Returns the sum of
+/// the results of `serve`.
 pub fn run_with_acceptor<S>(
     mut servers: Vec<Server>,
     serve: S,

@@ -54,7 +54,7 @@ pub struct NetCounters {
     pub websockets: usize,
     /// Connections accepted since the start.
     pub accepted: u64,
-    /// Clients of another thread that were closed at once, since there was no room.
+    /// Clients from another thread that were closed at once, because there was no room.
     pub refused: u64,
     /// Requests that the app has got.
     pub requests: u64,
@@ -102,7 +102,7 @@ pub struct Net {
     adopted: VecDeque<mio::net::TcpStream>,
     /// Adopted clients that were closed at once.
     refused: u64,
-    /// Whether the app wants a silent connection to be closed.
+    /// Whether the app has asked to close a silent connection.
     wants_room: bool,
     /// Connections with something to do before the next poll.
     touched: Vec<ConnId>,
@@ -191,10 +191,18 @@ impl Net {
         }
     }
 
-    /// Closes the connection that has been silent longest without a request, at the end of this turn.
-    /// Does nothing if none is silent. For a thread that accepts clients and has no more files.
+    /// Closes the connection that has been silent longest without a request, at the end of this
+    /// turn. Does nothing if none is silent, or if the server stops. For an
+    /// [`Acceptor`](crate::acceptor::Acceptor) that has reached a limit.
     pub fn make_room(&mut self) {
-        self.wants_room = true;
+        self.wants_room = !self.is_stopping;
+    }
+
+    /// Whether a connection is silent and without a request. The cost grows with the number of
+    /// connections.
+    pub fn has_silent(&self) -> bool {
+        let mut connections = self.connections.values();
+        connections.any(|connection| connection.silent_since().is_some())
     }
 
     /// Asks for the next piece of the body of `request`, whose
@@ -526,6 +534,7 @@ impl Net {
     pub(crate) fn shut_down(&mut self, app: &mut impl App) {
         self.is_stopping = true;
         self.adopted.clear();
+        self.wants_room = false;
         self.for_each(app, Connection::shut_down);
     }
 

@@ -112,6 +112,11 @@ impl Stopper {
         }
     }
 
+    /// Whether [`stop`](Self::stop) was called, or a signal has arrived.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
         // Only a full pipe could fail, and that would wake the loop as well.

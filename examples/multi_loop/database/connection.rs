@@ -1,14 +1,14 @@
 //! A database connection for each worker: how to keep state that belongs to a thread.
 //!
-//! A [`rusqlite::Connection`] serves one thread at a time, and opening one for each query would cost
-//! more than most queries. A pool that lends connections would be a second queue behind that of the
-//! workers. So each worker has its own, in a `thread_local`: made by the first step that needs it,
-//! used by all tasks that run there, dropped when the worker ends. No lock is needed, and there are
-//! never more connections than workers.
+//! Only one thread at a time can use a [`rusqlite::Connection`], and opening a connection costs
+//! more than most queries. With a pool of connections, tasks would wait twice: for a worker, then
+//! for a connection. Therefore each worker has a connection of its own in a `thread_local`. It is
+//! opened when the worker starts, used by all tasks that run on the worker, and closed when the
+//! worker ends. No lock is needed.
 //!
-//! A task may continue on another worker after each step. So nothing that borrows from the
-//! connection outlives a step: each step prepares its statement, which takes some microseconds, and what a task
-//! keeps is its position in the result (see [`part`](super::part)).
+//! A task may continue on another worker after each step, so a task cannot keep anything that
+//! borrows from the connection. Each step prepares its statement again, which takes some
+//! microseconds. The task keeps only its position in the result (see [`part`](super::part)).
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -20,19 +20,23 @@ use rusqlite::{Connection, OpenFlags, Result};
 
 use crate::cancel::Cancel;
 
-/// Instructions of `SQLite`'s machine between two looks at the time: about 20 us.
-const OPS_PER_LOOK: i32 = 2000;
-/// Memory of all connections together. A query that needs more fails.
+/// `SQLite` checks the time limit each time it has run this number of instructions: about 20 us.
+const OPS_PER_CHECK: i32 = 2000;
+/// Memory limit of all connections together. A query that needs more memory fails.
 const MEMORY_BYTES: i64 = 256 << 20;
-/// The longest value, statement, and number of columns.
-const LIMITS: [(Limit, i32); 5] = [
-    (Limit::SQLITE_LIMIT_LENGTH, 1 << 20),
+/// The limits of each statement. `SQLite` cannot be interrupted inside a single function such as
+/// `instr` or `trim`, whose time grows with the product of the lengths of its arguments, so values
+/// must be short. LIKE and GLOB recurse for each `%` or `*`, so that a long pattern would overflow
+/// the stack of the thread.
+const LIMITS: [(Limit, i32); 6] = [
+    (Limit::SQLITE_LIMIT_LENGTH, 16 << 10),
+    (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 256),
     (Limit::SQLITE_LIMIT_SQL_LENGTH, 16 << 10),
     (Limit::SQLITE_LIMIT_COLUMN, 200),
     (Limit::SQLITE_LIMIT_ATTACHED, 0),
     (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),
 ];
-/// Pragmas that only describe tables.
+/// The allowed pragmas: they only describe tables.
 const DESCRIPTIONS: [&str; 5] = [
     "table_info",
     "table_xinfo",
@@ -45,8 +49,14 @@ thread_local! {
     static CONNECTION: RefCell<Option<Connection>> = const { RefCell::new(None) };
 }
 
-/// Gives `act` the connection of this thread, and opens it before the first use. There is one
-/// database in this program.
+/// Opens the connection of this thread, so that it has a file even if clients use up all others
+/// later. After a failure the next step tries again and reports the error.
+pub fn open_early(database: &Path) {
+    let _ = with_connection(database, |_| ());
+}
+
+/// Calls `act` with the connection of this thread, which is opened before its first use. All calls
+/// must name the same database.
 pub fn with_connection<R>(database: &Path, act: impl FnOnce(&mut Connection) -> R) -> Result<R> {
     CONNECTION.with_borrow_mut(|slot| {
         let connection = match slot {
@@ -57,20 +67,20 @@ pub fn with_connection<R>(database: &Path, act: impl FnOnce(&mut Connection) -> 
     })
 }
 
-/// Makes statements end with an interrupt when the task is cancelled, or at the time `until`.
-pub fn bound(connection: &mut Connection, cancel: &Cancel, until: Instant) -> Result<()> {
+/// Interrupts statements when the task is cancelled, or at the time `until`.
+pub fn limit_time(connection: &mut Connection, cancel: &Cancel, until: Instant) -> Result<()> {
     let cancel = cancel.clone();
     let is_over = move || cancel.is_cancelled() || Instant::now() >= until;
-    connection.progress_handler(OPS_PER_LOOK, Some(is_over))
+    connection.progress_handler(OPS_PER_CHECK, Some(is_over))
 }
 
-/// A connection that cannot change anything: the file is open for reading only, and whatever a statement
-/// does beside reading is refused when it is prepared.
+/// Opens a connection that cannot change anything: the file is opened for reading only, and a
+/// statement that does more than reading fails when it is prepared.
 pub fn open(database: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(database, flags)?;
     connection.pragma_update(None, "query_only", true)?;
-    // Sorting happens in memory, which is bounded, and not in files, which are not.
+    // Sort in memory, which has a limit, and not in temporary files, which have none.
     connection.pragma_update(None, "temp_store", "memory")?;
     connection.pragma_update_and_check(None, "hard_heap_limit", MEMORY_BYTES, |_| Ok(()))?;
     for (limit, value) in LIMITS {

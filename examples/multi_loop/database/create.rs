@@ -1,4 +1,4 @@
-//! Makes the database file.
+//! Creates the database file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use rusqlite::{Connection, OpenFlags};
 
-/// Says whose file it is: "MOOR".
+/// Identifies a database file of this example: "MOOR".
 const APPLICATION_ID: i32 = 0x4d4f_4f52;
-/// Changes with the table.
+/// Version of the table.
 const VERSION: i32 = 1;
 
 const TABLE: &str = "
@@ -30,21 +30,30 @@ SELECT n, printf('item %07d', n), n * 7919 % 1000003, (n % 1000) / 8.0,
         ELSE 'two' || char(10) || 'lines' END
 FROM number"#;
 
-/// What is at the path.
+/// Content of the path.
 enum Found {
     Nothing,
-    /// A database of this example with so many rows.
+    /// A database of this example with this number of rows.
     Ours(u32),
     /// A database of another version of this example.
     Old,
     Foreign,
 }
 
-/// Makes the database, unless it is there with so many rows. It gets its name when it is whole, so
-/// a start that was cut short leaves nothing behind that looks like it.
-pub fn prepare(path: &Path, rows: u32, print: impl Fn(&str)) -> Result<(), String> {
+/// Instructions of `SQLite` between two checks whether to stop.
+const OPS_PER_CHECK: i32 = 10_000;
+
+/// Creates the database, unless the file exists and has this number of rows. The file gets its name
+/// when it is complete, so that an interrupted start leaves no incomplete database. Fails soon
+/// after `stop` returns true.
+pub fn prepare(
+    path: &Path,
+    rows: u32,
+    stop: impl Fn() -> bool + Send + 'static,
+    print: impl Fn(&str),
+) -> Result<(), String> {
     let shown = path.display();
-    match look(path)
+    match inspect(path)
         .map_err(|error| format!("cannot read {shown}: {error}; --database names another file"))?
     {
         Found::Ours(found) if found == rows => return Ok(()),
@@ -56,13 +65,15 @@ pub fn prepare(path: &Path, rows: u32, print: impl Fn(&str)) -> Result<(), Strin
         Found::Nothing | Found::Old | Found::Ours(_) => {}
     }
     let begun = Instant::now();
-    create(path, rows).map_err(|error| format!("cannot create {shown}: {error}"))?;
+    create(path, rows, stop).map_err(|error| {
+        format!("cannot create {shown}: {error}; --database names a file in another folder")
+    })?;
     let seconds = begun.elapsed().as_secs_f32();
     print(&format!("created {shown} with {rows} rows in {seconds:.1} s"));
     Ok(())
 }
 
-fn look(path: &Path) -> rusqlite::Result<Found> {
+fn inspect(path: &Path) -> rusqlite::Result<Found> {
     if !path.exists() {
         return Ok(Found::Nothing);
     }
@@ -84,10 +95,15 @@ fn look(path: &Path) -> rusqlite::Result<Found> {
     Ok(Found::Ours(last?.unwrap_or(0)))
 }
 
-fn create(path: &Path, rows: u32) -> Result<(), Box<dyn std::error::Error>> {
+fn create(
+    path: &Path,
+    rows: u32,
+    stop: impl Fn() -> bool + Send + 'static,
+) -> Result<(), Box<dyn std::error::Error>> {
     let unfinished = Unfinished::create(path)?;
     let mut connection = Connection::open_with_flags(&unfinished.0, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    // It is thrown away if anything goes wrong.
+    connection.progress_handler(OPS_PER_CHECK, Some(stop))?;
+    // Without a journal the file is damaged after a failure, but then it is removed.
     connection.pragma_update_and_check(None, "journal_mode", "off", |_| Ok(()))?;
     let transaction = connection.transaction()?;
     transaction.execute(TABLE, [])?;
@@ -100,11 +116,11 @@ fn create(path: &Path, rows: u32) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// A file that is removed again if it has not got its name.
+/// The temporary file, which is removed unless it was renamed.
 struct Unfinished(PathBuf);
 
 impl Unfinished {
-    /// A new file: it follows no link that somebody else has put there.
+    /// Creates a new file. Fails if the path exists, even as a symbolic link.
     fn create(path: &Path) -> io::Result<Self> {
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".{}.tmp", std::process::id()));
@@ -116,7 +132,7 @@ impl Unfinished {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // After a success there is no such file.
+        // After a success the file has its other name, and this fails.
         let _ = fs::remove_file(&self.0);
     }
 }

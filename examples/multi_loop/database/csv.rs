@@ -1,4 +1,5 @@
-//! Rows as CSV (RFC 4180): lines end with CR LF, and a value is quoted where it must be.
+//! Writes rows as CSV (RFC 4180): lines end with CR LF, and a value has quotes only if it needs
+//! them.
 
 use std::io::Write;
 
@@ -12,15 +13,16 @@ pub(super) fn push_header<'a>(csv: &mut Vec<u8>, names: impl Iterator<Item = &'a
     end_line(csv, csv.is_empty());
 }
 
-/// Adds a value. NULL is empty, and bytes are hexadecimal.
+/// Adds a value. NULL is empty, and a blob is hexadecimal. Bytes of a text that are not UTF-8
+/// become U+FFFD.
 pub(super) fn push_value(csv: &mut Vec<u8>, index: usize, value: ValueRef<'_>) {
     separate(csv, index);
     match value {
         ValueRef::Null => {}
         ValueRef::Integer(number) => write!(csv, "{number}").expect("a Vec takes everything"),
-        // The shortest text that is read as the same number; it has a point or an exponent.
+        // The shortest text that gives the same number. It has a point or an exponent.
         ValueRef::Real(number) => write!(csv, "{number:?}").expect("a Vec takes everything"),
-        ValueRef::Text(text) => push_text(csv, text),
+        ValueRef::Text(text) => push_text(csv, String::from_utf8_lossy(text).as_bytes()),
         ValueRef::Blob(bytes) => {
             for byte in bytes {
                 write!(csv, "{byte:02x}").expect("a Vec takes everything");
@@ -29,8 +31,7 @@ pub(super) fn push_value(csv: &mut Vec<u8>, index: usize, value: ValueRef<'_>) {
     }
 }
 
-/// Ends a line. One that would be empty, from a single value, gets quotes, so that readers do not
-/// skip it.
+/// Ends a line. An empty line gets quotes, because many readers of CSV skip empty lines.
 pub(super) fn end_line(csv: &mut Vec<u8>, is_empty: bool) {
     csv.extend_from_slice(if is_empty { b"\"\"\r\n" } else { b"\r\n" });
 }
@@ -71,6 +72,7 @@ mod tests {
             ValueRef::Text(b"a,b"),
             ValueRef::Text(b"a \"b\""),
             ValueRef::Text(b"a\nb"),
+            ValueRef::Text(b"\xff,c"),
             ValueRef::Null,
             ValueRef::Integer(-5),
             ValueRef::Real(1.0),
@@ -81,7 +83,10 @@ mod tests {
         }
         end_line(&mut csv, false);
         let text = String::from_utf8(csv).expect("text");
-        assert_eq!(text, "plain,\"a,b\",\"a \"\"b\"\"\",\"a\nb\",,-5,1.0,00ff\r\n");
+        assert_eq!(
+            text,
+            "plain,\"a,b\",\"a \"\"b\"\"\",\"a\nb\",\"\u{fffd},c\",,-5,1.0,00ff\r\n"
+        );
     }
 
     #[test]

@@ -1,14 +1,15 @@
-//! Reads a result in parts, each in a step of its own, perhaps on another worker.
+//! Reads a result in parts. Each part is read in a step of its own, perhaps on another worker.
 //!
-//! A statement cannot leave its worker, so between two parts there is only a position:
+//! A statement cannot leave its worker, so only the position in the result is kept between parts:
 //!
-//! - A query that names the parameter `:after` is asked again for the rows after the last one:
-//!   `SELECT * FROM item WHERE id > :after ORDER BY id`. With an index each part costs the same. A
-//!   part ends where the first column changes, so rows that share a value there stay together.
-//! - Any other query is begun anew, and the rows that were sent are skipped. The cost of a part grows
-//!   with its position, so that of the whole result grows with the square of its length.
+//! - If a query has the parameter `:after`, it is run again for each part with the last value of
+//!   the first column: `SELECT * FROM item WHERE id > :after ORDER BY id`. With an index, each part
+//!   costs the same. Rows with the same value in the first column are always in the same part.
+//! - Any other query is run again from its start for each part, and skips the rows that were sent.
+//!   The cost of a part grows with its position, and the cost of the whole result with the square
+//!   of its length.
 //!
-//! Both see the changes that another process makes to the file between two parts.
+//! If another process changes the file between two parts, the later part shows the changes.
 
 use std::sync::Arc;
 
@@ -17,9 +18,10 @@ use rusqlite::{Connection, Error, Row, Statement};
 
 use super::csv;
 
-/// The name of the parameter that a query is continued by.
+/// Name of the parameter by which a query is continued.
 const AFTER: &str = ":after";
-/// A row, or rows with the same value in their first column, may exceed a part by this.
+/// A part may be longer by this, because it ends with a whole row or with all rows that have the
+/// same value in the first column.
 const EXCESS_BYTES: usize = 4 << 20;
 
 /// Why there is no next part.
@@ -27,7 +29,7 @@ const EXCESS_BYTES: usize = 4 << 20;
 pub enum Failure {
     /// The request is wrong: the text says why.
     Request(String),
-    /// `SQLite` has failed, or was interrupted.
+    /// `SQLite` has failed, or the query was interrupted.
     Database(Error),
 }
 
@@ -44,7 +46,7 @@ pub struct Part {
     pub is_last: bool,
 }
 
-/// A query, and how far its result was read.
+/// A query, and the position in its result.
 #[derive(Debug)]
 pub struct Reader {
     sql: Arc<str>,
@@ -58,7 +60,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Begins after the value `after` if the query has the parameter.
+    /// Makes a reader. `after` is the first value of the parameter `:after`, if the query has it.
     pub fn new(sql: &str, after: Value, part_bytes: usize) -> Self {
         Self {
             sql: sql.into(),
@@ -109,11 +111,11 @@ impl Reader {
 
     fn continue_after(&mut self, last: Option<Value>, csv: Vec<u8>) -> Result<Part, Failure> {
         let last = last.unwrap_or(Value::Null);
-        // Otherwise the same rows would come again and again.
+        // Otherwise the next part could have the same rows again.
         if !is_before(&self.after, &last) {
             return Err(Failure::Request(
-                "the first column of a query with :after must grow from row to row: order the rows by it, \
-                 and let the condition be that it is > :after"
+                "the first column of a query with :after must grow from row to row: use a condition such as \
+                 WHERE id > :after, and ORDER BY id"
                     .to_owned(),
             ));
         }
@@ -127,7 +129,8 @@ impl Reader {
             csv::push_value(csv, index, row.get_ref(index)?);
             if csv.len() > self.part_bytes + EXCESS_BYTES {
                 return Err(Failure::Request(format!(
-                    "a row, or the rows with the same first value, are longer than {EXCESS_BYTES} bytes"
+                    "a row, or all rows with the same value in the first column, have more than \
+                     {EXCESS_BYTES} bytes; select fewer columns, or order by a column with different values"
                 )));
             }
         }
@@ -137,7 +140,8 @@ impl Reader {
     }
 }
 
-/// Whether the query has the parameter `:after`. An error if it has others, or does not only read.
+/// Whether the query has the parameter `:after`. An error if the query has other parameters, or if
+/// the statement does more than reading.
 fn check(statement: &Statement<'_>) -> Result<bool, Failure> {
     if !statement.readonly() || statement.column_count() == 0 {
         return Err(Failure::Request("only queries are allowed here".to_owned()));
@@ -189,7 +193,7 @@ mod tests {
         connection
     }
 
-    /// All parts, each checked for its length.
+    /// Reads all parts.
     fn read(connection: &Connection, sql: &str) -> Result<Vec<String>, Failure> {
         let mut reader = Reader::new(sql, FIRST, 10);
         let mut parts = Vec::new();

@@ -140,7 +140,14 @@ impl Client {
         self.read()
     }
 
-    /// Reads one answer. Those with status 1xx are passed over.
+    /// Whether the server answers. It may have closed the connection.
+    pub fn is_served(&mut self) -> bool {
+        let request = b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n";
+        let sent = self.stream().write_all(request);
+        sent.is_ok() && self.0.fill_buf().is_ok_and(|bytes| !bytes.is_empty())
+    }
+
+    /// Reads one answer. Ignores those with status 1xx.
     pub fn read(&mut self) -> Answer {
         let mut answer = self.read_head();
         while answer.status < 200 {
