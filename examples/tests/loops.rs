@@ -329,3 +329,57 @@ impl App for Holds {
 
     fn turn(&mut self, _net: &mut Net) {}
 }
+
+/// Never answers, and asks for room in each turn.
+struct WantsRoom {
+    turns: usize,
+    requests: mpsc::Sender<()>,
+}
+
+impl App for WantsRoom {
+    fn route(&self, _path: &str) -> Option<Route> {
+        Some(Route::get())
+    }
+
+    fn request(&mut self, _net: &mut Net, _id: ConnId, _request: Request) {
+        let _ = self.requests.send(());
+    }
+
+    fn closed(&mut self, _net: &mut Net, _id: ConnId) {}
+
+    fn turn(&mut self, net: &mut Net) {
+        self.turns += 1;
+        net.make_room();
+    }
+
+    fn stopping(&mut self, net: &mut Net) {
+        self.turns = 0;
+        net.make_room();
+    }
+}
+
+#[test]
+fn a_loop_that_stops_does_not_spin_when_it_should_make_room() {
+    let limits = Limits {
+        grace: Duration::from_millis(200),
+        ..Limits::default()
+    };
+    let any = ([127, 0, 0, 1], 0).into();
+    let server = Server::bind(any, limits, AllowedOrigins::default()).expect("a free port");
+    let (address, stop) = (server.local_addr().expect("bound"), server.stopper());
+    let (requests, received) = mpsc::channel();
+    let mut app = WantsRoom { turns: 0, requests };
+    thread::scope(|scope| {
+        let running = scope.spawn(|| server.run(&mut app));
+        let stop = StopOnDrop(stop);
+        let mut client = connect(address);
+        client
+            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            .expect("sent");
+        received.recv().expect("a request");
+        drop(stop);
+        let cut = running.join().expect("no panic").expect("a clean end");
+        assert_eq!(cut, 1, "the client without an answer");
+    });
+    assert!(app.turns < 50, "{} turns in the grace", app.turns);
+}
