@@ -1,4 +1,4 @@
-// The loops side by side, and the pings of this page.
+// Shows the loops side by side, and sends the pings of this page.
 
 import { Chart, linearMarks } from "./chart.js";
 import { byId, grouped, make, setText } from "./dom.js";
@@ -7,7 +7,7 @@ import { Poll } from "./poll.js";
 const INTERVAL = 500;
 const PING_INTERVAL = 250;
 const PING_TIME = 5000;
-// A loop that 1 percent of the functions wait for longer than this has been blocked.
+// A loop is marked as late if its 99th percentile of delays is more than this.
 const LATE_MS = 20;
 
 const poll = new Poll("/loops.json", () => INTERVAL);
@@ -36,7 +36,7 @@ poll.addEventListener("answer", ({ detail }) => {
   const now = performance.now();
   const { loops } = detail;
   if (cards.length > loops.length) {
-    // Another server, with fewer loops.
+    // The server was restarted with fewer loops.
     byId("loops").replaceChildren();
     byId("move-to").replaceChildren();
     cards.length = 0;
@@ -75,7 +75,7 @@ async function ping() {
     await answer.text();
     took = performance.now() - start;
   } catch {
-    // Not reachable, or too late: the line has a gap.
+    // No answer in time: the line has a gap.
   }
   const now = performance.now();
   chart.add(now, [took]);

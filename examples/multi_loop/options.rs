@@ -38,23 +38,26 @@ impl Default for Options {
 
 impl options::Options for Options {
     const ABOUT: &str = "\
-Several event loops with one pool, whose workers query an SQLite database. Each connection stays on
-its loop. The database is a file that the first start creates.
+Several event loops share one pool. Its workers run queries of an SQLite database. Each connection
+stays on its loop. The first start creates the database file.
 ";
     const OWN: &str =
         "  --loops N              event loops, each on a thread of its own, 1 to 64 [number of cores, 2
                          to 16]
-  --fast                 run the queries on the threads of the loops, as fast clients of Drogon
-                         do; each query then delays the other clients of its loop
+  --fast                 run the queries on the threads of the loops, like the fast database
+                         clients of Drogon; each query then delays all clients of its loop, and
+                         a stop waits for the queries that are running; --threads has no effect
   --database FILE        the database; it is created if it does not exist [moored_multi_loop.sqlite3
                          in the folder for temporary files]
-  --rows N               rows of its table, 1 to 100000000 [1000000]
+  --rows N               rows of its table; a database of this example with another number of rows
+                         is replaced, 1 to 100000000 [1000000]
   --query-timeout SECONDS
-                         how long a request may wait for an answer, and a step may take; then
-                         its query is interrupted, and the answer is 504, 1 to 3600 [10]
-  --part-bytes N         how much of a long result is sent at once; it is in memory for each client
-                         that reads slowly, 1024 to 1048576 [65536]
-  --nice N               what is added to the nice value of the workers, so that the loops go
+                         time limit until the answer begins, and for each part of a long result;
+                         then the query is interrupted and the answer is 504, or is cut off, 1 to
+                         3600 [10]
+  --part-bytes N         size of the parts of a long result; each client that reads slowly keeps
+                         one part in memory, 1024 to 1048576 [65536]
+  --nice N               is added to the nice value of the workers, so that the loops get a core
                          first, 0 to 19; only on Linux [10]
 ";
 

@@ -5,7 +5,7 @@ import { startLoops } from "./loops.js";
 import "./pool.js";
 import { server } from "./server.js";
 
-// A browser has six connections to a server. The figures and the pings need the others.
+// A browser opens at most six connections to a server. The figures and the pings need the other three.
 const FLOOD = 3;
 const SHOWN = 2000;
 const FLOOD_PAUSE = 250;
@@ -15,7 +15,7 @@ function report(text, isBad) {
   byId("outcome").classList.toggle("is-bad", isBad);
 }
 
-/// Asks for `path`, and shows the answer as it is.
+/// Requests `path`, and shows the answer.
 async function show(path) {
   try {
     const answer = await fetch(path);
@@ -24,7 +24,7 @@ async function show(path) {
     if (answer.ok) {
       const { reports } = JSON.parse(text);
       const steps = reports.map(({ loop, run, connections }) => `loop ${loop} (its function ${grouped(run)}, ${connections} connections)`);
-      report(`Asked ${by}; a function has run in ${steps.join(", ")}; ${by} has answered.`, false);
+      report(`Request to ${by}; a function has run in ${steps.join(", ")}; ${by} has answered.`, false);
     } else {
       report(`${answer.status} from ${by}: ${text.trim()}`, true);
     }
@@ -58,7 +58,7 @@ async function askAgain(signal) {
       const answer = await fetch(`/slow?ms=${byId("slow-ms").value}`, { signal, cache: "no-store" });
       await answer.text();
     } catch {
-      // Aborted, or the server has gone.
+      // The request was aborted, or the server does not answer.
       await new Promise((resolve) => setTimeout(resolve, FLOOD_PAUSE));
     }
   }
@@ -98,7 +98,7 @@ async function run(sql, signal) {
     }
     report(`${bytes(received)} in ${seconds()} s, the whole result, from loop ${answer.headers.get("X-Loop")}.`, false);
   } catch (error) {
-    const why = signal.aborted ? "Cancelled: the server interrupts the query" : `Broken off: ${error.message}`;
+    const why = signal.aborted ? "Cancelled: the server interrupts the query" : `The answer was cut off: ${error.message}`;
     report(`${why}. ${bytes(received)} in ${seconds()} s.`, !signal.aborted);
   }
 }

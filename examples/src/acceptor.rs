@@ -1,9 +1,10 @@
-//! A loop that only accepts: it deals the clients out to other loops, each on its own thread.
+//! A loop that only accepts clients, and gives them to other loops, each on its own thread.
 //!
-//! The other way to share a port is a listener for each loop ([`Server::bind_many`]): there the
-//! kernel chooses by a hash of the addresses, so that a few connections may all land on one loop,
-//! and each loop has a limit of its own. Here the clients are dealt evenly, and one limit holds for
-//! all loops. The price is a thread, and a wake-up for each client.
+//! The other way to share a port is a listener for each loop ([`Server::bind_many`]). There the
+//! kernel chooses a loop by a hash of the addresses, so that a few connections may all be on the
+//! same loop, and each loop has its own limit of connections. With an acceptor, the program chooses
+//! the loop, and one limit can hold for all loops. It costs a thread, and a wake-up for each
+//! client.
 //!
 //! [`Server::bind_many`]: crate::server::Server::bind_many
 
@@ -25,33 +26,35 @@ const WAKER: Token = Token(1);
 const SIGNALS: Token = Token(2);
 /// The listener, the waker and the signals.
 const EVENTS_PER_POLL: usize = 4;
-/// Longest time between two looks at the flag that stops the loop.
+/// Longest time between two checks of the flag that stops the loop.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Who gets the clients. The accepting thread calls all of it, so nothing in it may block.
+/// Chooses the loop for each client. The accepting thread calls all methods, so they must not
+/// block.
 pub trait Dealer {
-    /// Whether a loop has room for another client.
+    /// Whether another client can be given to a loop.
     fn has_room(&mut self) -> bool;
 
     /// Gives a client to a loop, which passes it to [`Net::adopt`](crate::net::Net::adopt). Returns
     /// the client if no loop takes it now.
     fn deal(&mut self, client: TcpStream) -> Result<(), TcpStream>;
 
-    /// A client waits, and there is no room or there are no files for it: make the loops close
-    /// silent connections ([`Net::make_room`](crate::net::Net::make_room)), and wake the acceptor
-    /// when one has closed.
+    /// Called when a client waits, but there is no room or no free file for it. Should make a loop
+    /// close a silent connection ([`Net::make_room`](crate::net::Net::make_room)), and wake the
+    /// acceptor when a connection has closed.
     fn make_room(&mut self);
 
-    /// Called once per turn: after the waker, a client, or `next_timeout`.
+    /// Called once per turn: after a wake-up, after a client has connected, or after
+    /// `next_timeout`.
     fn turn(&mut self) {}
 
-    /// When `turn` is due at the latest.
+    /// Longest time until the next call of `turn`.
     fn next_timeout(&self) -> Option<Duration> {
         None
     }
 }
 
-/// The accepting loop, and its port.
+/// An accepting loop and its port.
 #[derive(Debug)]
 pub struct Acceptor {
     poll: Poll,
@@ -59,12 +62,13 @@ pub struct Acceptor {
     waker: Arc<Waker>,
     stop: Arc<AtomicBool>,
     signals: Option<Signals>,
-    /// A client that no loop has taken.
+    /// A client that the dealer has returned. It is offered again.
     held: Option<TcpStream>,
 }
 
 impl Acceptor {
-    /// Listens on `address`, for so many sockets of all loops together.
+    /// Listens on `address`. `sockets` is the number of sockets of all loops together; the limit of
+    /// open files is raised for them if possible.
     pub fn bind(address: SocketAddr, sockets: usize) -> io::Result<Self> {
         allow_files(sockets);
         let poll = Poll::new()?;
@@ -84,7 +88,7 @@ impl Acceptor {
         self.listener.local_addr()
     }
 
-    /// Wakes the loop, from any thread: there may be room again.
+    /// Wakes the loop, from any thread, for example when there may be room again.
     pub fn waker(&self) -> Arc<Waker> {
         Arc::clone(&self.waker)
     }
@@ -102,7 +106,8 @@ impl Acceptor {
         Ok(())
     }
 
-    /// Accepts until it is stopped. The kernel refuses new clients from then on.
+    /// Accepts clients until it is stopped. Then it closes the port, and the kernel refuses new
+    /// clients.
     pub fn run(mut self, dealer: &mut impl Dealer) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         while !self.stop.load(Ordering::Relaxed) {
@@ -154,7 +159,8 @@ impl Acceptor {
         }
     }
 
-    /// Leaves the backlog alone until a connection has closed, or for a moment.
+    /// Asks the dealer for room, and accepts nothing until the next wake-up or the end of a short
+    /// pause.
     fn wait_for_room(&mut self, dealer: &mut impl Dealer) {
         if self.held.is_some() || self.listener.has_client() {
             dealer.make_room();

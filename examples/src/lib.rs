@@ -6,7 +6,7 @@
 //! | module | what it is about |
 //! |---|---|
 //! | [`server`] | the loop, and the trait that an example implements |
-//! | [`loops`], [`acceptor`] | several loops, each on a thread; one that accepts clients for them |
+//! | [`loops`], [`acceptor`] | several loops, each on a thread; a loop that accepts clients for them |
 //! | [`net`] | all connections |
 //! | [`connection`] | one client, whichever protocol it speaks |
 //! | [`http`], [`websocket`], [`upgrade`] | the protocols |
@@ -17,7 +17,7 @@
 //! | [`mod@page`], [`assets`] | the page of an example: its files, and those that all pages share |
 //! | [`query`], [`failure`] | the numbers in a query, answers for tasks that fail |
 //! | [`monitor`] | `/dump`, `/dump.json` and `/metrics` |
-//! | [`probes`] | clients that send no more |
+//! | [`probes`] | checks whether clients that closed their sending side have left |
 //! | [`signals`] | Ctrl-C |
 //! | [`options`], [`program`] | the command line, and the exit codes; what every `main` does |
 

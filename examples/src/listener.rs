@@ -88,7 +88,7 @@ impl Listener {
         self.paused_until = Some(now + PAUSE);
     }
 
-    /// Ends a [`pause`](Self::pause): there may be room now.
+    /// Ends a [`pause`](Self::pause) early, because there may be room now.
     pub fn resume(&mut self) {
         self.paused_until = None;
     }

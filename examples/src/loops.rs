@@ -50,7 +50,7 @@ fn group(servers: &mut [Server], acceptor: Option<Stopper>) -> Arc<[Stopper]> {
     stoppers
 }
 
-/// Runs the servers on threads of their own, and `here` on this one.
+/// Runs the servers on threads of their own, and `here` on the calling thread.
 fn run_all<S>(
     servers: impl Iterator<Item = (usize, Server)>,
     serve: &S,

@@ -167,7 +167,7 @@ impl Server {
         (0..loops).map(bind).collect()
     }
 
-    /// A loop that gets its clients from another thread, by [`Net::adopt`].
+    /// A loop whose clients another thread accepts, see [`Net::adopt`].
     pub fn without_listener(limits: Limits, origins: AllowedOrigins) -> io::Result<Self> {
         allow_files(limits.sockets);
         let poll = Poll::new()?;

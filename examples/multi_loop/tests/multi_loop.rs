@@ -55,8 +55,8 @@ fn every_callback_and_answer_is_on_the_loop_of_its_connection() {
 }
 
 #[test]
-fn connections_are_dealt_evenly_also_after_some_have_closed() {
-    let database = Database::new("dealt");
+fn each_client_is_given_to_the_loop_with_the_fewest_connections() {
+    let database = Database::new("fewest");
     let server = start(&database, &["--loops=3"]);
     let connections = |what: &str, counts: [u64; 3]| {
         until(what, || {
