@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use examples::http::Response;
 use moored::{ConnId, Context, Task, TaskReturn};
 use rusqlite::{Connection, Error, ErrorCode};
 use serde_json::json;
@@ -49,8 +50,8 @@ pub enum Output {
     Nothing,
     /// A part of the answer, or the whole answer.
     Part(Bytes),
-    /// The status and the text of an error answer.
-    Failed(u16, String),
+    /// An error answer.
+    Failed(Response),
 }
 
 #[derive(Debug)]
@@ -123,10 +124,10 @@ impl Job {
 
     fn describe(&self, failure: Failure) -> Output {
         let error = match failure {
-            Failure::Request(why) => return Output::Failed(400, why),
+            Failure::Request(why) => return Output::Failed(Response::text(400, &why)),
             Failure::Database(error) => error,
         };
-        match error.sqlite_error_code() {
+        let response = match error.sqlite_error_code() {
             Some(ErrorCode::OperationInterrupted) => {
                 self.context.note_interrupt();
                 let seconds = self.context.step_time.as_secs();
@@ -134,16 +135,29 @@ impl Job {
                     "the query was interrupted, because it made no part of its result in {seconds} s \
                      (--query-timeout)"
                 );
-                Output::Failed(504, why)
+                Response::text(504, &why)
             }
             Some(ErrorCode::AuthorizationForStatementDenied | ErrorCode::ReadOnly) => {
-                Output::Failed(400, format!("{error}: only queries are allowed here"))
+                Response::text(400, &format!("{error}: only queries are allowed here"))
             }
-            Some(ErrorCode::CannotOpen | ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt) => {
-                Output::Failed(500, format!("cannot read the database: {error}"))
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Response::come_back(
+                1,
+                &format!("{error}: another process writes to the file; try again"),
+            ),
+            Some(ErrorCode::OutOfMemory) => {
+                let why = "the queries that run now need too much memory together; try again, or sort and \
+                           group fewer rows";
+                Response::come_back(1, why)
             }
-            _ => Output::Failed(400, error.to_string()),
-        }
+            Some(
+                ErrorCode::CannotOpen
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase,
+            ) => Response::text(500, &format!("cannot read the database: {error}")),
+            _ => Response::text(400, &error.to_string()),
+        };
+        Output::Failed(response)
     }
 }
 

@@ -160,9 +160,7 @@ impl LoopState {
         let media_type = job.media_type();
         let part = match job.output {
             Output::Part(part) => part,
-            Output::Failed(status, why) => {
-                return self.end(net, key, Some(Response::text(status, &why)));
-            }
+            Output::Failed(response) => return self.end(net, key, Some(response)),
             Output::Nothing => return self.end(net, key, Some(Response::text(500, "there is no result"))),
         };
         match self.tasks.remove(&key) {

@@ -12,7 +12,7 @@
 
 use std::cell::RefCell;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
@@ -22,6 +22,8 @@ use crate::cancel::Cancel;
 
 /// `SQLite` checks the time limit each time it has run this number of instructions: about 20 us.
 const OPS_PER_CHECK: i32 = 2000;
+/// Longest wait for another process that writes to the file. It cannot be interrupted.
+const BUSY_TIME: Duration = Duration::from_millis(100);
 /// Memory limit of all connections together. A query that needs more memory fails.
 const MEMORY_BYTES: i64 = 256 << 20;
 /// The limits of each statement. `SQLite` cannot be interrupted inside a single function such as
@@ -79,6 +81,7 @@ pub fn limit_time(connection: &mut Connection, cancel: &Cancel, until: Instant) 
 pub fn open(database: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(database, flags)?;
+    connection.busy_timeout(BUSY_TIME)?;
     connection.pragma_update(None, "query_only", true)?;
     // Sort in memory, which has a limit, and not in temporary files, which have none.
     connection.pragma_update(None, "temp_store", "memory")?;

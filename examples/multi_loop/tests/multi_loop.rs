@@ -178,6 +178,26 @@ fn only_queries_are_allowed() {
     assert_eq!(count.text(), format!("n\r\n{}\r\n", util::ROWS));
 }
 
+/// These errors are not the client's fault.
+#[test]
+fn a_locked_database_and_used_up_memory_are_answered_with_503() {
+    let database = Database::new("locked");
+    let server = start(&database, &[]);
+    let mut client = Client::new(&server);
+    let writer = rusqlite::Connection::open(database.path()).expect("a database");
+    writer.execute_batch("BEGIN EXCLUSIVE").expect("a lock");
+    let answer = client.get("/query?sql=SELECT+count(*)+FROM+item");
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert!(answer.header("retry-after").is_some());
+    drop(writer);
+    // Sorting this many rows needs more than all queries may have.
+    let answer = client.get("/query?sql=SELECT+a.note+FROM+item+a,item+b+ORDER+BY+b.name,a.name");
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert!(answer.text().contains("memory"), "{}", answer.text());
+    let answer = client.get("/query?sql=SELECT+count(*)+FROM+item");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
 #[test]
 fn a_long_result_is_whole_with_a_key_and_without() {
     let database = Database::new("whole");
