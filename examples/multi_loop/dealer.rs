@@ -15,31 +15,31 @@ use crate::commands::Function;
 use crate::shared::Shared;
 
 /// Time between two measurements of the loops' delays.
-const PROBE_INTERVAL: Duration = Duration::from_millis(100);
+const MEASURE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Gives each client to the loop with the fewest connections. Loops with equal numbers take turns.
-pub struct RoundRobin {
+pub struct FewestConnections {
     shared: Arc<Shared>,
     /// Most connections that all loops together may have.
     limit: usize,
     /// Number of clients that each loop has got.
-    dealt: Vec<u64>,
+    given: Vec<u64>,
     /// The loop that comes first among loops with equal numbers of connections.
     next: usize,
     /// Number of calls of `make_room` since the last client was given to a loop.
     attempts: usize,
-    next_probe: Instant,
+    next_measurement: Instant,
 }
 
-impl RoundRobin {
+impl FewestConnections {
     pub fn new(shared: &Arc<Shared>, limit: usize) -> Self {
         Self {
             shared: Arc::clone(shared),
             limit,
-            dealt: vec![0; shared.loops()],
+            given: vec![0; shared.loops()],
             next: 0,
             attempts: 0,
-            next_probe: Instant::now(),
+            next_measurement: Instant::now(),
         }
     }
 
@@ -47,7 +47,7 @@ impl RoundRobin {
     fn open(&self, number: usize) -> u64 {
         let figures = &self.shared.figures[number];
         let over = figures.closed.load(Ordering::Relaxed) + figures.refused.load(Ordering::Relaxed);
-        self.dealt[number].saturating_sub(over)
+        self.given[number].saturating_sub(over)
     }
 
     /// The numbers of the loops, in the order in which they are tried for the next client.
@@ -59,7 +59,7 @@ impl RoundRobin {
     }
 
     /// Sends a function to each loop that measures the time until it runs.
-    fn probe(&self) {
+    fn measure_delays(&self) {
         for (number, functions) in self.shared.functions.iter().enumerate() {
             let sent = Instant::now();
             let measure: Function = Box::new(move |state, _| {
@@ -71,8 +71,8 @@ impl RoundRobin {
     }
 }
 
-/// Sends a function to the first of these loops that closes a silent connection, or sends the rest
-/// of the loops to the next one if there is none.
+/// Makes one of these loops close a silent connection. The first loop gets a function for that. If it
+/// has no silent connection, it sends the function to the next loop.
 fn close_in_first(shared: &Shared, mut loops: VecDeque<usize>) {
     while let Some(number) = loops.pop_front() {
         let rest = loops.clone();
@@ -90,7 +90,7 @@ fn close_in_first(shared: &Shared, mut loops: VecDeque<usize>) {
     }
 }
 
-impl Dealer for RoundRobin {
+impl Dealer for FewestConnections {
     fn has_room(&mut self) -> bool {
         let open: u64 = (0..self.shared.loops()).map(|number| self.open(number)).sum();
         open < self.limit as u64
@@ -100,7 +100,7 @@ impl Dealer for RoundRobin {
         for number in self.order() {
             match self.shared.clients[number].send(Recipient::Loop, client) {
                 Ok(()) => {
-                    self.dealt[number] += 1;
+                    self.given[number] += 1;
                     self.next = (number + 1) % self.shared.loops();
                     self.attempts = 0;
                     return Ok(());
@@ -128,13 +128,13 @@ impl Dealer for RoundRobin {
 
     fn turn(&mut self) {
         let now = Instant::now();
-        if now >= self.next_probe {
-            self.next_probe = now + PROBE_INTERVAL;
-            self.probe();
+        if now >= self.next_measurement {
+            self.next_measurement = now + MEASURE_INTERVAL;
+            self.measure_delays();
         }
     }
 
     fn next_timeout(&self) -> Option<Duration> {
-        Some(self.next_probe.saturating_duration_since(Instant::now()))
+        Some(self.next_measurement.saturating_duration_since(Instant::now()))
     }
 }

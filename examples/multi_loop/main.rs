@@ -36,7 +36,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use app::LoopApp;
-use dealer::RoundRobin;
+use dealer::FewestConnections;
 use examples::acceptor::Acceptor;
 use examples::origin::AllowedOrigins;
 use examples::program;
@@ -68,7 +68,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let pools = pools(options)?;
     let servers = servers(options)?;
     let (shared, loop_parts) = Shared::new(&servers, &pools, acceptor.waker(), options);
-    let mut dealer = RoundRobin::new(&shared, options.listen.max_connections);
+    let mut dealer = FewestConnections::new(&shared, options.listen.max_connections);
     let loop_parts: Vec<_> = loop_parts
         .into_iter()
         .map(|parts| Mutex::new(Some(parts)))

@@ -11,7 +11,7 @@ use serde_json::Value;
 use server::until;
 use util::{Client, Database, KEYED, LONG, figures, interrupted, rows, running_tasks, start};
 
-/// Endless, and it makes no row.
+/// A query that never ends and makes no row.
 const ENDLESS: &str =
     "/query?sql=WITH+RECURSIVE+c(n)+AS+(SELECT+1+UNION+ALL+SELECT+n%2B1+FROM+c)+SELECT+max(n)+FROM+c";
 
@@ -62,16 +62,17 @@ fn each_client_is_given_to_the_loop_with_the_fewest_connections() {
         until(what, || {
             let mut seen = figures(&server, "connections");
             seen.sort_unstable();
-            // One of them is that of the question.
+            // One of them belongs to the request for the figures.
             (seen == counts).then_some(())
         });
     };
     let mut clients: Vec<_> = (0..11).map(|_| Client::new(&server)).collect();
-    connections("eleven clients and a question", [4, 4, 4]);
+    connections("eleven clients and the request for the figures", [4, 4, 4]);
     clients.retain_mut(|client| client.get("/ping").loop_number() > 0);
-    until("loop 0 has at most the connection of the question", || {
-        (figures(&server, "connections")[0] <= 1).then_some(())
-    });
+    until(
+        "loop 0 has at most the connection of the request for the figures",
+        || (figures(&server, "connections")[0] <= 1).then_some(()),
+    );
     while clients.len() < 11 {
         clients.push(Client::new(&server));
     }
@@ -213,7 +214,7 @@ fn a_long_result_is_whole_with_a_key_and_without() {
     );
     assert!(keyed.text() == skipped.text(), "they differ");
     assert_eq!(rows(&keyed.text()), util::ROWS);
-    // From a key on.
+    // Only the rows after a given key.
     let end = client.get(&format!("{KEYED}&after={}", util::ROWS - 2));
     let text = end.text();
     assert!(text.starts_with("id,name,value,share,note\r\n"), "{text}");
@@ -236,15 +237,16 @@ fn a_client_that_leaves_interrupts_its_query_and_no_other() {
             (interrupted(&server) == number as u64).then_some(())
         });
     }
-    // The same worker, the same connection to the database.
+    // The same worker uses the same connection to the database.
     let answer = server.get("/query?sql=SELECT+7");
     assert_eq!((answer.status, &*answer.body), (200, "7\r\n7\r\n"));
     assert_eq!(interrupted(&server), 2);
 }
 
-/// A client that only sends no more gets its answer; one that goes after that is noticed.
+/// A client that closes only its sending side gets its answer. If it leaves later, that is
+/// detected.
 #[test]
-fn half_a_close_is_not_the_end() {
+fn a_half_closed_client_gets_its_answer_until_it_leaves() {
     let database = Database::new("half");
     let server = start(&database, &["--threads=1"]);
     let mut client = Client::new(&server);
@@ -282,7 +284,7 @@ fn clients_that_read_nothing_hold_no_worker() {
     }
     server.until_parked_for_good(READERS);
     assert_eq!(server.get("/query?sql=SELECT+7").status, 200);
-    // What has waited goes on where it was.
+    // A parked task continues at its position.
     let whole = readers[0].read();
     assert_eq!(rows(&whole.text()), 200_000);
     drop(readers);

@@ -1,5 +1,5 @@
-//! Runs the unit tests in the files of the example. With `test = true` for the example, `cargo test`
-//! would not build the program that `multi_loop.rs` starts.
+//! Runs the unit tests in the files of the example. With `test = true` for the example, `cargo
+//! test` would not build the program that `multi_loop.rs` starts.
 
 #![allow(dead_code, unreachable_pub, reason = "only the tests of these files are used")]
 

@@ -16,7 +16,7 @@ use crate::server::Server;
 
 /// Rows of most databases here.
 pub const ROWS: usize = 5000;
-/// The whole table, continued by its key, or by skipping rows.
+/// Queries for the whole table: the first is continued by its key, the second by skipping rows.
 pub const KEYED: &str = "/query?sql=SELECT+*+FROM+item+WHERE+id+%3E+:after+ORDER+BY+id";
 pub const LONG: &str = "/query?sql=SELECT+*+FROM+item";
 
@@ -53,7 +53,7 @@ impl Database {
         metadata.modified().expect("a time")
     }
 
-    /// Whether nothing but the file itself is there.
+    /// Whether no temporary file is left beside the database.
     pub fn has_no_leftovers(&self) -> bool {
         let own = self
             .path
@@ -97,7 +97,7 @@ impl Answer {
         same.next().map(|(_, value)| value)
     }
 
-    /// The loop that has given it.
+    /// The number of the loop that has given the answer.
     pub fn loop_number(&self) -> usize {
         let number = self
             .header("x-loop")
@@ -114,7 +114,7 @@ impl Answer {
     }
 }
 
-/// A connection that is kept.
+/// A client that keeps its connection.
 #[derive(Debug)]
 pub struct Client(BufReader<TcpStream>);
 
@@ -217,7 +217,7 @@ fn loops(server: &Server) -> Value {
     serde_json::from_str(&server.get("/loops.json").body).expect("JSON")
 }
 
-/// Tasks that a worker has.
+/// Number of tasks that are on a worker.
 pub fn running_tasks(server: &Server) -> u64 {
     server.dump()["totals"]["on_worker"].as_u64().expect("a number")
 }
