@@ -39,13 +39,13 @@ impl Cancel {
     /// Begins the use of a connection by a step. Until the guard is dropped,
     /// [`cancel`](Self::cancel) interrupts the connection. Returns `None` if the task is already
     /// cancelled.
-    pub fn enter(&self, handle: InterruptHandle) -> Option<Running<'_>> {
+    pub fn enter(&self, handle: InterruptHandle) -> Option<InUse<'_>> {
         let mut running = self.0.lock();
         if self.is_cancelled() {
             return None;
         }
         *running = Some(handle);
-        Some(Running(&self.0))
+        Some(InUse(&self.0))
     }
 }
 
@@ -65,9 +65,9 @@ impl std::fmt::Debug for CancelState {
 
 /// Guard of a step that uses a connection.
 #[derive(Debug)]
-pub struct Running<'a>(&'a CancelState);
+pub struct InUse<'a>(&'a CancelState);
 
-impl Drop for Running<'_> {
+impl Drop for InUse<'_> {
     fn drop(&mut self) {
         *self.0.lock() = None;
     }

@@ -53,20 +53,20 @@ pub fn prepare(
     print: impl Fn(&str),
 ) -> Result<(), String> {
     let shown = path.display();
-    match inspect(path)
-        .map_err(|error| format!("cannot read {shown}: {error}; --database names another file"))?
-    {
+    match inspect(path).map_err(|error| {
+        format!("cannot read {shown}: {error}; remove the file, or choose another one with --database")
+    })? {
         Found::Ours(found) if found == rows => return Ok(()),
         Found::Foreign => {
             return Err(format!(
-                "{shown} is not a database of this example; --database names another file"
+                "{shown} is not a database of this example; choose another file with --database"
             ));
         }
         Found::Nothing | Found::Old | Found::Ours(_) => {}
     }
     let begun = Instant::now();
     create(path, rows, stop).map_err(|error| {
-        format!("cannot create {shown}: {error}; --database names a file in another folder")
+        format!("cannot create {shown}: {error}; choose a file in another folder with --database")
     })?;
     let seconds = begun.elapsed().as_secs_f32();
     print(&format!("created {shown} with {rows} rows in {seconds:.1} s"));
