@@ -1,21 +1,24 @@
-//! Everything about a pool, as a value: for people as text, for programs as JSON (feature `serde`).
+//! Everything about a pool, as a value: as text for people, as JSON for programs (feature `serde`).
+
+pub(crate) mod task;
 
 use crate::mailbox::dump::MailboxDump;
-use crate::shared::Shared;
-use crate::stats::Sums;
-use crate::status::{Status, StopReason, Timeout};
-use crate::task_dump::TaskDump;
+use crate::scheduler::Scheduler;
+use crate::scheduler::counters::Sums;
+use crate::task::status::{Status, StopReason, Timeout};
 use std::collections::HashSet;
 use std::fmt;
+use task::TaskDump;
 
-/// How many tasks stand how. A snapshot: while tasks move, a number may be off by those in motion.
+/// The number of tasks in each state, by the counters. While tasks change their state, a number may
+/// be off by those.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Counts {
     /// Accepted, no step has run.
     pub queued: usize,
-    /// Started, not parked, not ended: on a worker or in line for the next turn.
+    /// Started, not parked, not ended: on a worker, or waiting for the next turn.
     pub running: usize,
     /// Parked.
     pub syncing: usize,
@@ -73,7 +76,7 @@ pub struct Counters {
     pub wakes: u64,
     /// Wake-ups of workers.
     pub worker_wakes: u64,
-    /// Batches that workers took out of the line.
+    /// Batches that workers took out of the run queue.
     pub batches: u64,
     /// Tasks that a worker took from another's batch.
     pub steals: u64,
@@ -141,7 +144,7 @@ pub struct PoolDump {
     pub uptime_us: u64,
     /// Worker threads alive.
     pub threads: usize,
-    /// How many tasks stand how, by the counters.
+    /// The number of tasks in each state, by the counters.
     pub counts: Counts,
     /// Number of `tasks` in each state.
     pub totals: Totals,
@@ -154,32 +157,33 @@ pub struct PoolDump {
 }
 
 impl PoolDump {
-    pub(crate) fn of(shared: &Shared) -> Self {
-        let now = shared.clock.now();
+    pub(crate) fn of(scheduler: &Scheduler) -> Self {
+        let now = scheduler.clock.now();
         let (mut tasks, mut mailboxes) = (Vec::new(), Vec::new());
-        for port in shared.registry.ports() {
-            mailboxes.extend(port.dump_mailboxes());
+        for service in scheduler.registry.services() {
+            mailboxes.extend(service.dump_mailboxes());
             let mut from = Some(0);
             while let Some(slot) = from {
-                from = port.copy_tasks(slot, now, &mut tasks);
+                from = service.copy_tasks(slot, now, &mut tasks);
             }
         }
         keep_last_on_each_worker(&mut tasks);
-        let counts = Counts::of(shared);
+        let counts = Counts::of(scheduler);
         Self {
-            pool: shared.name.clone(),
-            uptime_us: now.saturating_sub(shared.born) / 1000,
+            pool: scheduler.name.clone(),
+            uptime_us: now.saturating_sub(scheduler.born) / 1000,
             threads: counts.threads,
             counts,
             totals: Totals::of(&tasks),
-            counters: Counters::of(shared),
+            counters: Counters::of(scheduler),
             mailboxes,
             tasks,
         }
     }
 }
 
-/// Tasks are copied one after the other while workers go on, so a worker may be seen with several. It has left all but the last.
+/// Tasks are copied one after the other while workers continue, so a worker may be seen with several. It has left all but
+/// the last.
 fn keep_last_on_each_worker(tasks: &mut [TaskDump]) {
     let mut seen = HashSet::new();
     for task in tasks.iter_mut().rev() {
@@ -188,9 +192,9 @@ fn keep_last_on_each_worker(tasks: &mut [TaskDump]) {
 }
 
 impl Counts {
-    pub(crate) fn of(shared: &Shared) -> Self {
-        let sums = shared.sums();
-        let admission = &shared.admission;
+    pub(crate) fn of(scheduler: &Scheduler) -> Self {
+        let sums = scheduler.sums();
+        let admission = &scheduler.admission;
         let (accepted, never_ran) = (admission.accepted(), admission.never_ran());
         let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let syncing = sums.parked.saturating_sub(sums.unparked);
@@ -200,7 +204,7 @@ impl Counts {
             running: size(sums.started.saturating_sub(ended_started + syncing)),
             syncing: size(syncing),
             done: size(sums.ended().saturating_sub(sums.reaped)),
-            threads: shared.workers(),
+            threads: scheduler.live_workers(),
         }
     }
 }
@@ -230,11 +234,11 @@ impl Totals {
 }
 
 impl Counters {
-    fn of(shared: &Shared) -> Self {
-        let sums: Sums = shared.sums();
+    fn of(scheduler: &Scheduler) -> Self {
+        let sums: Sums = scheduler.sums();
         let stopped = |reason: StopReason| sums.stopped[reason.index()];
         Self {
-            accepted: shared.admission.accepted(),
+            accepted: scheduler.admission.accepted(),
             refused: RefusedCounters {
                 queue_full: sums.refused_queue,
                 too_many_tasks: sums.refused_tasks,
@@ -369,7 +373,7 @@ fn table(f: &mut fmt::Formatter<'_>, tasks: &[TaskDump]) -> fmt::Result {
 }
 
 const COLUMNS: usize = 10;
-/// Text stands left, numbers right.
+/// Text is aligned to the left, numbers to the right.
 const IS_TEXT: [bool; COLUMNS] = [false, true, false, true, false, false, false, false, false, false];
 
 fn line(f: &mut fmt::Formatter<'_>, widths: &[usize; COLUMNS], row: &[String; COLUMNS]) -> fmt::Result {

@@ -1,5 +1,6 @@
 //! What can be refused, and what to do about it.
 
+use crate::scheduler::admission::Refused;
 use std::fmt;
 use std::io;
 
@@ -17,6 +18,14 @@ pub enum EnqueueError<T> {
 }
 
 impl<T> EnqueueError<T> {
+    pub(crate) fn new(refused: Refused, task: T) -> Self {
+        match refused {
+            Refused::QueueFull => Self::QueueFull(task),
+            Refused::TooManyTasks => Self::TooManyTasks(task),
+            Refused::Finished => Self::Finished(task),
+        }
+    }
+
     /// The task that was refused, untouched.
     pub fn into_task(self) -> T {
         match self {

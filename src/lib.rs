@@ -1,17 +1,17 @@
-//! A thread pool whose tasks are moored to connections.
+//! A thread pool for event loops whose tasks belong to connections.
 //!
 //! A server has one or more *service loops*: threads that own sockets and do all the I/O. Work that would block a loop is
-//! given to a pool, for a connection; worker threads run it step by step; the loop is woken, looks how each
-//! task stands, sends what it has produced, lets it go on, or cancels it when the client has gone.
+//! submitted to a pool, for a connection; worker threads run it step by step; the loop is woken, checks each
+//! task's status, sends what it has produced, resumes it, or cancels it when the client has disconnected.
 //!
 //! # In three steps
 //!
-//! 1. Say what a step is: implement [`Task`] for your type. A step does a bounded piece of work and returns
+//! 1. Implement [`Task`] for your type. A step does a bounded piece of work and returns
 //!    [`Continue`](TaskReturn::Continue), [`Sync`](TaskReturn::Sync), [`TaskDone`](TaskReturn::TaskDone) or
 //!    [`Stopped`](TaskReturn::Stopped).
 //! 2. Build a [`ThreadPool`], and for each loop a [`Service`] with something that wakes the loop: a [`Wake`].
 //! 3. In the loop, when it is woken: [`take_ready`](Service::take_ready), and
-//!    [`task_status`](Service::task_status) for each id. When a client goes:
+//!    [`task_status`](Service::task_status) for each id. When a client disconnects:
 //!    [`connection_closed`](Service::connection_closed).
 //!
 //! ```
@@ -59,11 +59,11 @@
 //!
 //! # What it is for
 //!
-//! - **A task that waits holds no thread.** `Sync` parks the *task*. Two workers carry 65,536 streams
+//! - **A task that waits holds no thread.** `Sync` parks the *task*. Two workers serve 65,536 streams
 //!   whose clients are all slow.
 //! - **The hand-off is typed.** While a task is parked the loop borrows it; when it has ended the loop gets it back by value.
 //! - **It is fair between connections.** A client with 10,000 tasks does not starve one with a single task.
-//! - **Every accepted task ends exactly once**, as finished, stopped or panicked, and its loop is told once.
+//! - **Every accepted task ends exactly once**, as finished, stopped or panicked, and is announced once.
 //! - **Any thread reaches any connection.** [`Service::mailbox`] gives a bounded [`Sender`] for other threads, with the same wake-up.
 //! - **Any loop.** See [`pairing`] for mio, tokio, a plain channel, and `poll(2)`.
 //!
@@ -76,7 +76,7 @@
 //!
 //! # Panics
 //!
-//! A panic in a step ends its task as [`TaskStatus::Panicked`]; the worker lives on. It needs `panic = "unwind"`, the
+//! A panic in a step ends its task as [`TaskStatus::Panicked`]; the worker continues. It needs `panic = "unwind"`, the
 //! default.
 //!
 //! # Features
@@ -92,79 +92,43 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-mod admission;
-mod bell;
-mod boxed;
-mod builder;
-mod cell;
-mod chain;
 mod clock;
-mod conns;
-mod desk;
 mod dump;
 mod error;
-mod hints;
-mod id;
-mod inbox;
-mod inside;
-mod job;
-mod line;
 mod mailbox;
-mod naps;
-mod options;
-mod outbox;
-mod patience;
+mod panic;
 mod pool;
-mod port;
-mod primitive;
 mod queue;
-mod ready;
-mod registry;
-mod round;
-mod run;
+mod scheduler;
 mod service;
-mod shared;
-mod sleep;
-mod state;
-mod stats;
-mod status;
-mod sync_point;
-mod table;
+mod sync;
 mod task;
-mod task_dump;
-mod timers;
-mod times;
-mod unwind;
-mod vacancies;
-mod visit;
 mod wake;
-mod watches;
-mod worker;
 
 #[doc = include_str!("pairing.md")]
 #[cfg(any(doc, doctest))]
 pub mod pairing {}
 
-pub use boxed::{BoxTask, task_fn};
-pub use builder::ThreadPoolBuilder;
 pub use clock::{Clock, ManualClock};
+pub use dump::task::TaskDump;
 pub use dump::{Counters, Counts, PoolDump, RefusedCounters, StoppedCounters, Totals};
 pub use error::{BuildError, EnqueueError, JoinError};
-pub use id::{ConnId, TaskId};
 pub use mailbox::{Drain, LoopFn, Mailbox, MailboxDump, Recipient, SendError, Sender};
-pub use options::TaskOptions;
 pub use pool::ThreadPool;
-pub use ready::Ready;
+pub use pool::builder::ThreadPoolBuilder;
 pub use service::Service;
-pub use status::{Dequeued, Resume, Status, StopReason, Timeout};
-pub use sync_point::{SyncPoint, TaskStatus};
+pub use service::ready::Ready;
+pub use service::sync_point::{SyncPoint, TaskStatus};
+pub use task::boxed::{BoxTask, task_fn};
+pub use task::id::{ConnId, TaskId};
+pub use task::options::TaskOptions;
+pub use task::status::{Dequeued, Resume, Status, StopReason, Timeout};
 pub use task::{Context, Task, TaskReturn};
-pub use task_dump::TaskDump;
 pub use wake::Wake;
 
 /// For models only.
 #[cfg(loom)]
 #[doc(hidden)]
-pub fn let_workers_watch(may: bool) {
-    primitive::let_workers_watch(may);
+pub fn let_workers_search(may: bool) {
+    sync::let_workers_search(may);
 }

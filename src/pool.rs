@@ -1,22 +1,25 @@
-//! The pool's owner.
+//! The owner of a pool.
+
+pub(crate) mod builder;
+mod exits;
 
 use crate::clock::nanos;
+use crate::dump::task::TaskDump;
 use crate::dump::{Counts, PoolDump};
 use crate::error::JoinError;
-use crate::inside::{Inside, is_inside, is_worker_of};
-use crate::port::Port;
-use crate::primitive::{Condvar, Mutex, thread, wait_until};
+use crate::scheduler::Scheduler;
+use crate::scheduler::counters::Counters;
+use crate::scheduler::reentrancy::{Inside, is_inside, is_worker_of};
 use crate::service::Service;
-use crate::shared::Shared;
-use crate::stats::Stats;
+use crate::sync::{Mutex, thread};
 use crate::task::Task;
-use crate::task_dump::TaskDump;
 use crate::wake::Wake;
+use exits::Exits;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Threads that run tasks moored to connections, for one or more service loops.
+/// Threads that run the tasks of connections, for one or more service loops.
 ///
 /// Build it with [`builder`](Self::builder), give each loop a [`service`](Self::service). It can be shared between threads.
 ///
@@ -25,52 +28,19 @@ use std::time::{Duration, Instant};
 #[doc(alias = "lws_threadpool")]
 #[must_use = "dropping it ends it"]
 pub struct ThreadPool {
-    shared: Arc<Shared>,
+    scheduler: Arc<Scheduler>,
     exits: Arc<Exits>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
 
-/// What must come to its end before the pool has ended: the workers, and `finish`.
-pub(crate) struct Exits {
-    running: Mutex<usize>,
-    changed: Condvar,
-}
-
-impl Exits {
-    pub(crate) fn new(workers: usize) -> Self {
-        Self {
-            running: Mutex::new(workers + 1),
-            changed: Condvar::new(),
-        }
-    }
-
-    pub(crate) fn one_less(&self) {
-        *self.running.lock() -= 1;
-        self.changed.notify_all();
-    }
-
-    /// True: all have ended.
-    fn wait(&self, deadline: Option<Instant>) -> bool {
-        let mut running = self.running.lock();
-        while *running > 0 {
-            match deadline {
-                Some(deadline) if Instant::now() >= deadline => return false,
-                Some(deadline) => wait_until(&self.changed, &mut running, deadline),
-                None => crate::primitive::wait(&self.changed, &mut running),
-            }
-        }
-        true
-    }
-}
-
 impl ThreadPool {
-    pub(crate) fn from_parts(
-        shared: Arc<Shared>,
+    fn from_parts(
+        scheduler: Arc<Scheduler>,
         exits: Arc<Exits>,
         threads: Vec<thread::JoinHandle<()>>,
     ) -> Self {
         Self {
-            shared,
+            scheduler,
             exits,
             threads: Mutex::new(threads),
         }
@@ -81,42 +51,43 @@ impl ThreadPool {
     ///
     /// After [`finish`](Self::finish) it refuses every task. From any thread; make one for each loop, not one for each client.
     pub fn service<T: Task>(&self, wake: impl Wake) -> Service<T> {
-        Service::new(Port::new(Arc::clone(&self.shared), Box::new(wake)))
+        Service::new(&self.scheduler, wake)
     }
 
-    /// How many tasks stand how. O(threads + services), about a microsecond; stops nobody.
+    /// The number of tasks in each state. O(threads + services); holds up no worker.
     #[doc(alias = "lws_threadpool_diagnose")]
     pub fn counts(&self) -> Counts {
-        Counts::of(&self.shared)
+        Counts::of(&self.scheduler)
     }
 
     /// Everything about the pool and its tasks, as a value.
     ///
-    /// Callable from any thread, a step included. Copies the tasks in batches of 512, each under its service's
-    /// lock; workers go on meanwhile. About 100 ns per task.
+    /// From any thread, a step included. It reads the headers of the tasks without a lock; loops and
+    /// workers continue meanwhile, so it is not a snapshot. O(tasks).
     #[doc(alias = "lws_threadpool_dump")]
     pub fn dump(&self) -> PoolDump {
-        PoolDump::of(&self.shared)
+        PoolDump::of(&self.scheduler)
     }
 
-    /// Winds the pool up, without waiting: nothing more is accepted, queued tasks end as `Stopped`, started ones are
-    /// asked to stop, outliving ones too. The ends are announced as usual. Calling it again does nothing. From any thread, a
-    /// step included; O(tasks).
+    /// Shuts the pool down, without waiting: nothing more is accepted, queued tasks end as `Stopped`,
+    /// started ones are asked to stop, outliving ones too. The ends are announced as usual. The loops
+    /// are notified, since the tasks that they hold end when they come round. Calling it again does
+    /// nothing. From any thread, a step included; O(services).
     #[doc(alias = "lws_threadpool_finish")]
+    #[doc(alias = "shutdown")]
     pub fn finish(&self) {
-        if !self.shared.start_finishing() {
+        if !self.scheduler.start_shutdown() {
             return;
         }
-        // Its wake-ups must not wait for it.
-        let _inside = Inside::enter(&*self.shared);
-        let stats = Stats::default();
-        let desk = self.shared.guest_desk(&stats);
-        for port in self.shared.registry.ports() {
-            port.finish(&desk);
+        // The wakes that it makes must not wait for it.
+        let _inside = Inside::enter(&*self.scheduler);
+        let counters = Counters::default();
+        for service in self.scheduler.registry.services() {
+            service.notify_shutdown(&counters);
         }
-        self.shared.wake_for_all(&stats);
-        self.shared.registry.retire(&stats);
-        self.shared.sleep.close();
+        self.scheduler.wake_for_rest(&counters);
+        self.scheduler.registry.retire(&counters);
+        self.scheduler.idle.close();
         self.exits.one_less();
     }
 
@@ -124,22 +95,22 @@ impl ThreadPool {
     /// (`threads(0)`) it runs what is pending here. A parked task that a loop holds at that moment ends when that loop
     /// gives it back, on the loop's thread; a step that a loop runs itself, in `run_pending`, is not waited for.
     ///
-    /// A timeout of this call is none of the pool's: who drops the pool then waits for the steps that do not return. To leave
-    /// without them, `std::mem::forget` the pool, or end the process.
+    /// The timeout bounds this call only: dropping the pool still waits for the steps that do not
+    /// return. To leave without them, `std::mem::forget` the pool, or end the process.
     ///
     /// # Errors
     ///
-    /// The names of the tasks whose steps have not returned. The workers go on; it can be called again. On one of the
+    /// The names of the tasks whose steps have not returned. The workers continue; it can be called again. On one of the
     /// pool's own workers, inside a step that a loop runs itself, and in a wake-up that `finish` makes: `OnWorker`, at once.
     #[doc(alias = "lws_threadpool_destroy")]
     pub fn join_timeout(&self, timeout: Duration) -> Result<(), JoinError> {
         self.finish();
-        if self.is_own_worker() || is_inside(&*self.shared) {
+        if self.is_own_worker() || is_inside(&*self.scheduler) {
             return Err(JoinError::OnWorker);
         }
         let begun = Instant::now();
         let mut ends = self.exits.wait(begun.checked_add(timeout));
-        if ends && self.shared.seats.is_empty() {
+        if ends && !self.scheduler.has_workers() {
             ends = self.run_leftovers(timeout.saturating_sub(begun.elapsed()));
         }
         if !ends {
@@ -149,7 +120,7 @@ impl ThreadPool {
         Ok(())
     }
 
-    /// Names what keeps workers; without any, what has not ended.
+    /// The tasks that keep workers; if there are none, those that have not ended.
     fn running_tasks(&self) -> Vec<String> {
         let tasks = self.dump().tasks;
         let on_workers = tasks.iter().any(|task| task.worker.is_some());
@@ -169,24 +140,25 @@ impl ThreadPool {
             .collect()
     }
 
-    /// What a pool without workers has left is run by who ends it. False: `budget` was not enough.
+    /// In a pool without workers, the thread that ends it runs what is left. False: `budget` was not
+    /// enough.
     fn run_leftovers(&self, budget: Duration) -> bool {
-        if self.shared.has_pending() {
-            let stats = Stats::default();
-            self.shared
-                .run_pending(&self.shared.guest_desk(&stats).with_budget(nanos(budget)));
-            self.shared.registry.retire(&stats);
+        let scheduler = &*self.scheduler;
+        if scheduler.has_tasks() {
+            let counters = Counters::default();
+            scheduler.run_pending(&scheduler.external_context(&counters).with_budget(nanos(budget)));
+            scheduler.registry.retire(&counters);
         }
-        !self.shared.has_pending()
+        !scheduler.has_tasks()
     }
 
-    /// Nothing is pending: what a loop still holds ends where that gives it back.
+    /// Nothing is pending: a task that a loop still holds ends where the loop gives it back.
     fn close(&self) {
-        if self.shared.seats.is_empty() {
-            self.shared.owner_goes();
-            self.run_leftovers(Duration::MAX);
-        } else {
+        if self.scheduler.has_workers() {
             self.join();
+        } else {
+            self.scheduler.owner_goes();
+            self.run_leftovers(Duration::MAX);
         }
     }
 
@@ -199,7 +171,7 @@ impl ThreadPool {
     }
 
     fn is_own_worker(&self) -> bool {
-        is_worker_of(&*self.shared)
+        is_worker_of(&*self.scheduler)
     }
 }
 
@@ -215,7 +187,7 @@ impl Drop for ThreadPool {
 impl fmt::Debug for ThreadPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ThreadPool")
-            .field("name", &self.shared.name)
+            .field("name", &self.scheduler.name)
             .field("counts", &self.counts())
             .finish_non_exhaustive()
     }

@@ -1,78 +1,122 @@
-//! The loop's end of the pool.
+//! The loop's handle of a pool.
 
-use crate::admission::Refused;
-use crate::cell::Body;
+mod cancel;
+pub(crate) mod completions;
+mod connections;
+pub(crate) mod inner;
+mod polling;
+pub(crate) mod ready;
+mod run;
+pub(crate) mod submissions;
+pub(crate) mod sync_point;
+mod table;
+mod timers;
+
 use crate::clock::nanos;
-use crate::desk::Desk;
 use crate::error::EnqueueError;
-use crate::id::{ConnId, TaskId};
-use crate::naps::Naps;
-use crate::options::TaskOptions;
-use crate::patience::{self, LOOKS};
-use crate::port::{Port, TaskCell, TaskTable};
-use crate::primitive::MutexGuard;
-use crate::ready::Ready;
-use crate::state::{Phase, Word};
-use crate::status::{Dequeued, Resume, Status, StopReason, Timeout};
-use crate::sync_point::{SyncPoint, TaskStatus};
-use crate::table::Extras;
+use crate::queue::Entry;
+use crate::queue::ring::{Consumer, Producer};
+use crate::scheduler::admission::Refused;
+use crate::scheduler::{BATCH_MAX, SKIPPED_SEARCHES, SPINS, Scheduler};
+use crate::sync::{Ordering, fence, may_search, thread};
 use crate::task::Task;
-use crate::timers::{Due, Timing};
-use crate::visit::Stop;
+use crate::task::id::{ConnId, TaskId};
+use crate::task::options::TaskOptions;
+use crate::task::phase::{Phase, Requests};
+use crate::task::status::{Dequeued, Resume, Status, StopReason};
+use crate::wake::Wake;
+use cancel::Stop;
+use completions::{Completion, Outcome};
+use inner::{LoopEnds, ServiceInner};
+use polling::Polling;
+use ready::Ready;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
+use sync_point::{SyncPoint, TaskStatus};
+use table::Table;
+use timers::Timing;
 
-/// A service loop's end of the pool: it enqueues tasks for connections, is woken when they have
-/// something to tell, looks, answers and reaps.
+/// How often `take_more` looks before it says that there is nothing.
+const LOOKS: u32 = if cfg!(loom) { 2 } else { 3 };
+
+/// The handle of a service loop: it enqueues tasks for connections, is notified when they have
+/// parked or ended, looks, answers and reaps.
 ///
-/// Made by [`ThreadPool::service`](crate::ThreadPool::service). It belongs to one loop at a time (it is `Send`, its calls take
-/// `&mut self`) and owns its tasks: their events come here and nowhere else.
+/// Made by [`ThreadPool::service`](crate::ThreadPool::service). It belongs to one loop at a time (it
+/// is `Send`, and its calls take `&mut self`) and owns its tasks: their events come here and nowhere
+/// else.
 ///
-/// Dropping it stops its tasks: those that wait are dropped, those that have started are asked to stop and dropped by the
-/// worker when they have ended, outliving ones too. It does not wait for them.
+/// Dropping it stops its tasks: those that wait are dropped, those that have started are asked to
+/// stop and dropped by the worker when they have ended, outliving ones too. It does not wait for
+/// them.
 ///
-/// When the pool has finished and its workers have gone, a parked task that is answered or given back runs its last
-/// steps on the loop's own thread, inside that call.
+/// When the pool is shut down, the service sees it in its next call: queued tasks end as `Stopped`,
+/// and parked ones are asked to stop. When the workers have ended, such a task runs its last steps on
+/// the loop's own thread, inside that call.
 #[doc(alias = "lws_threadpool")]
 pub struct Service<T: Task> {
-    pub(crate) port: Arc<Port<T>>,
-    /// The parked task that is lent to the loop.
-    lent: Option<Box<TaskCell<T>>>,
-    /// Whether the next event wakes the loop: not while `take_more` finds something.
-    awaits_wake: bool,
-    naps: Naps,
+    pub(crate) inner: Arc<ServiceInner<T>>,
+    table: Table<T>,
+    /// The rings to and from the workers.
+    submissions: Producer<Entry<T>>,
+    completions: Vec<Consumer<Completion<T>>>,
+    /// The number of submissions, and how many of them were published.
+    submitted: usize,
+    /// How many of the ids that were last announced the loop has not looked at.
+    unread: usize,
+    /// Whether the next event notifies the loop: not while `take_more` finds something.
+    awaits_notification: bool,
+    polling: Polling,
+    /// So many calls of `take_more` do not spin, since the last did so in vain.
+    skipped_spins: u32,
+    /// Tasks that are to be resumed at the end of the present call. Kept for its memory.
+    resumed: Vec<u32>,
+    has_seen_shutdown: bool,
 }
-
-/// What most tasks do not ask for.
-#[derive(Default)]
-struct More {
-    outlives: bool,
-    extras: Option<Box<Extras>>,
-}
-
-/// The locked table, and the cell of a task that was let in.
-type Room<'a, T> = (MutexGuard<'a, TaskTable<T>>, Box<TaskCell<T>>);
 
 impl<T: Task> Service<T> {
-    pub(crate) fn new(port: Arc<Port<T>>) -> Self {
+    pub(crate) fn new(scheduler: &Arc<Scheduler>, wake: impl Wake) -> Self {
+        let has_seen_shutdown = scheduler.is_shutting_down();
+        let (inner, ends) = ServiceInner::new(scheduler, Box::new(wake));
+        let LoopEnds {
+            submissions,
+            completions,
+        } = ends;
         Self {
-            port,
-            lent: None,
-            awaits_wake: true,
-            naps: Naps::default(),
+            inner,
+            table: Table::new(),
+            submissions,
+            completions,
+            submitted: 0,
+            unread: 0,
+            awaits_notification: true,
+            polling: Polling::default(),
+            skipped_spins: 0,
+            resumed: Vec::new(),
+            has_seen_shutdown,
         }
     }
 
-    /// Gives a task to the pool, for a connection. O(1); wakes a worker if one sleeps and none is on its way.
+    /// Submits a task to the pool, for a connection. O(1); wakes a worker if one sleeps and none is
+    /// on its way.
     ///
     /// # Errors
     ///
-    /// The task comes back inside the error: the queue is full, too many tasks are alive, or the pool is finishing.
+    /// The task comes back inside the error: the queue is full, too many tasks are alive, or the pool
+    /// is shutting down.
     #[doc(alias = "lws_threadpool_enqueue")]
+    #[doc(alias = "submit")]
     #[inline]
     pub fn enqueue(&mut self, conn: impl Into<ConnId>, task: T) -> Result<TaskId, EnqueueError<T>> {
-        self.submit(conn.into(), task, More::default())
+        match self.admit() {
+            Ok(now) => {
+                let slot = self.accept(conn.into(), now);
+                Ok(self.start(slot, task, now))
+            }
+            Err(refused) => Err(EnqueueError::new(refused, task)),
+        }
     }
 
     /// As [`enqueue`](Self::enqueue), with a name, timeouts, or leave to outlive the connection.
@@ -87,242 +131,384 @@ impl<T: Task> Service<T> {
         task: T,
         options: TaskOptions,
     ) -> Result<TaskId, EnqueueError<T>> {
-        let timing = Timing::new(&options, self.port.shared.clock.now());
-        let plain = options.name.is_none() && timing.is_empty();
-        let extras = (!plain).then(|| {
-            Box::new(Extras {
-                name: options.name,
-                timing,
-            })
-        });
-        let more = More {
-            outlives: options.outlives,
-            extras,
+        let now = match self.admit() {
+            Ok(now) => now,
+            Err(refused) => return Err(EnqueueError::new(refused, task)),
         };
-        self.submit(conn.into(), task, more)
-    }
-
-    // Into the caller's code, so that the task goes straight into its cell.
-    #[inline]
-    fn submit(&mut self, conn: ConnId, task: T, more: More) -> Result<TaskId, EnqueueError<T>> {
-        match self.admit(conn, more) {
-            Ok((table, mut cell)) => {
-                let id = cell.id();
-                cell.body = Body::Task(task);
-                // Before the table is unlocked: `finish` must find it in line.
-                self.port.post(cell, &self.port.stats);
-                drop(table);
-                Ok(id)
-            }
-            Err(Refused::QueueFull) => Err(EnqueueError::QueueFull(task)),
-            Err(Refused::TooManyTasks) => Err(EnqueueError::TooManyTasks(task)),
-            Err(Refused::Finished) => Err(EnqueueError::Finished(task)),
+        let slot = self.accept(conn.into(), now);
+        let serial = self.table.slot(slot).serial;
+        if options.outlives {
+            self.table.work(slot).request(serial, Requests::outliving);
         }
+        let timing = Timing::new(&options, now);
+        if !timing.is_empty() {
+            self.table.set_timing(slot, timing);
+        }
+        if let Some(name) = options.name {
+            self.table.note_name(slot);
+            self.inner.set_name(slot, serial, name);
+        }
+        Ok(self.start(slot, task, now))
     }
 
-    /// Makes room for a task: gives its cell, to be filled and posted before the table is unlocked.
-    fn admit(&self, conn: ConnId, more: More) -> Result<Room<'_, T>, Refused> {
-        let Port { shared, stats, .. } = &*self.port;
-        let mut table = self.port.table.lock();
-        let admitted = if table.closed {
+    /// Asks for room for a task. Returns the time.
+    #[inline]
+    fn admit(&mut self) -> Result<u64, Refused> {
+        self.enter();
+        let ServiceInner {
+            scheduler, counters, ..
+        } = &*self.inner;
+        let admitted = if scheduler.is_shutting_down() {
             Err(Refused::Finished)
         } else {
-            shared.admission.admit(|| shared.progress())
+            scheduler.admission.admit(|| scheduler.progress())
         };
-        if let Err(refused) = admitted {
-            let counter = match refused {
-                Refused::QueueFull => &stats.refused_queue,
-                Refused::TooManyTasks => &stats.refused_tasks,
-                Refused::Finished => &stats.refused_finished,
-            };
-            counter.add(1);
-            return Err(refused);
+        match admitted {
+            Ok(()) => Ok(scheduler.clock.now()),
+            Err(refused) => {
+                let counter = match refused {
+                    Refused::QueueFull => &counters.refused_queue,
+                    Refused::TooManyTasks => &counters.refused_tasks,
+                    Refused::Finished => &counters.refused_finished,
+                };
+                counter.add(1);
+                Err(refused)
+            }
         }
-        let cell = table.insert(
-            conn,
-            more.outlives,
-            more.extras,
-            shared.clock.now(),
-            |chunk, slot| {
-                Box::new(TaskCell::new(
-                    chunk,
-                    slot,
-                    self.port.queue_slot,
-                    Arc::clone(&self.port),
-                ))
-            },
-        );
-        Ok((table, cell))
     }
 
-    /// The tasks that have parked or ended since the last call, each announced once. Also stops those whose time is
-    /// up. Call it whenever the loop is woken, and at [`next_timeout`](Self::next_timeout).
+    /// Makes a slot for a task.
+    #[inline]
+    fn accept(&mut self, conn: ConnId, now: u64) -> u32 {
+        if !self.table.has_room() {
+            let inner = &self.inner;
+            self.table.add_page(|number| inner.pages.add(number));
+        }
+        self.table.insert(conn, now)
+    }
+
+    #[inline]
+    fn start(&mut self, slot: u32, task: T, now: u64) -> TaskId {
+        let own = self.table.slot(slot);
+        let (serial, flow) = (own.serial, own.connection);
+        self.submit(Entry {
+            task,
+            serial,
+            since: now,
+            syncs: 0,
+            slot,
+            flow,
+            has_started: false,
+            has_siblings: false,
+        });
+        self.inner.task_id(slot, serial)
+    }
+
+    /// Gives a task to the workers. It is published at once, unless many ids are unread: then more
+    /// follows, and busy workers come for a whole batch.
+    #[inline]
+    fn submit(&mut self, mut entry: Entry<T>) {
+        let Self { inner, table, .. } = self;
+        let connection = &mut table.connections[entry.flow];
+        entry.has_siblings = connection.away > 0;
+        connection.away += 1;
+        let submitted = &inner.submissions.submitted;
+        if entry.has_siblings {
+            let siblings = submitted.siblings.load(Relaxed).wrapping_add(1);
+            submitted.siblings.store(siblings, Relaxed);
+        }
+        self.submissions.push(entry);
+        self.submitted = self.submitted.wrapping_add(1);
+        let unpublished = self.submitted.wrapping_sub(submitted.published.load(Relaxed));
+        let is_published = self.unread < BATCH_MAX || unpublished >= BATCH_MAX;
+        if is_published {
+            submitted.published.store(self.submitted, Relaxed);
+        }
+        submitted.count.store(self.submitted, Ordering::Release);
+        // From here on it is visible to a worker that is about to sleep.
+        fence(Ordering::SeqCst);
+        if !inner.submissions.is_listed() {
+            inner.list();
+        }
+        let scheduler = &inner.scheduler;
+        scheduler.hints.note_submitted();
+        if is_published {
+            scheduler.hints.note_published();
+        }
+        scheduler.wake_worker(&inner.counters);
+        if scheduler.takers_are_gone() {
+            self.run_leftovers();
+        }
+    }
+
+    /// The pool has ended: no other thread would run what was submitted.
+    #[cold]
+    fn run_leftovers(&self) {
+        let ServiceInner {
+            scheduler, counters, ..
+        } = &*self.inner;
+        scheduler.run_pending(&scheduler.external_context(counters));
+    }
+
+    /// Tells busy workers of everything that was submitted.
+    fn publish(&self) {
+        let published = &self.inner.submissions.submitted.published;
+        if published.load(Relaxed) != self.submitted {
+            published.store(self.submitted, Relaxed);
+            fence(Ordering::SeqCst);
+            self.inner.scheduler.hints.note_published();
+        }
+    }
+
+    /// Every call of the loop begins with this.
+    #[inline]
+    fn enter(&mut self) {
+        if self.inner.scheduler.is_shutting_down() && !self.has_seen_shutdown {
+            self.see_shutdown();
+        }
+    }
+
+    /// The tasks that have parked or ended since the last call, each announced once. Also stops those
+    /// whose time is up. Call it whenever the loop is notified, and at
+    /// [`next_timeout`](Self::next_timeout).
     ///
-    /// O(number of tasks announced), one lock per worker.
+    /// O(number of tasks announced + number of workers).
     #[doc(alias = "LWS_CALLBACK_SERVER_WRITEABLE")]
     pub fn take_ready(&mut self) -> Ready {
-        self.before_looking();
-        self.await_wake();
-        self.look().0
+        self.before_look();
+        self.rearm();
+        self.look()
     }
 
-    /// As [`take_ready`](Self::take_ready), for a loop that calls it until nothing is left and only then sleeps: it asks for the
-    /// next wake-up only when it finds nothing, so a busy loop costs its workers hardly any.
+    /// As [`take_ready`](Self::take_ready), for a loop that calls it until nothing is left and only
+    /// then sleeps: it allows the next notification only when it finds nothing, so a busy loop costs
+    /// its workers hardly any.
     ///
-    /// A loop that sleeps although this gave something may sleep on news. One with sockets can look at them without waiting
-    /// in between: as long as there is more, [`next_timeout`](Self::next_timeout) is zero.
+    /// If this returned tasks, call it again before sleeping. A loop with sockets can look at them
+    /// without waiting in between: as long as there may be more,
+    /// [`next_timeout`](Self::next_timeout) is zero.
     ///
-    /// Each look costs as much as `take_ready`. There are up to four: while tasks of this service are away and steps take less than about half a
-    /// microsecond, it pauses for a microsecond, twice at most, and looks again, before it says that there is nothing. That is less
-    /// than to sleep and be woken. It never pauses where there is but one core.
+    /// While tasks of this service are with the workers and steps are very short, it may spin for
+    /// two microseconds at most before it returns nothing. That is less than to sleep and be woken.
+    /// It never spins on a single core.
     pub fn take_more(&mut self) -> Ready {
-        self.before_looking();
-        let (mut ready, mut away) = self.look();
-        let mut looks = 1;
-        while ready.is_empty() && looks < LOOKS && patience::pause(&self.port.shared, away) {
-            (ready, away) = self.look();
-            looks += 1;
+        self.before_look();
+        let mut ready = self.look();
+        if ready.is_empty() {
+            ready = self.spin();
         }
         if !ready.is_empty() {
-            self.awaits_wake = false;
+            self.awaits_notification = false;
             return ready;
         }
-        self.await_wake();
-        self.look().0
+        self.rearm();
+        self.look()
     }
 
-    fn await_wake(&mut self) {
-        self.port.inbox.bell.unring();
-        self.awaits_wake = true;
+    /// Looks a few times more, with pauses, if tasks may return in this time.
+    fn spin(&mut self) -> Ready {
+        let scheduler = &self.inner.scheduler;
+        let pays = self.table.away() > 0 && scheduler.cores > 1 && scheduler.is_very_brisk();
+        if !pays || !may_search() {
+            return Ready::default();
+        }
+        if self.skipped_spins > 0 {
+            self.skipped_spins -= 1;
+            return Ready::default();
+        }
+        for _ in 1..LOOKS {
+            (0..SPINS).for_each(|_| std::hint::spin_loop());
+            let ready = self.look();
+            if !ready.is_empty() {
+                return ready;
+            }
+        }
+        self.skipped_spins = SKIPPED_SEARCHES;
+        Ready::default()
     }
 
-    fn before_looking(&mut self) {
-        self.naps.end();
-        self.end_loan();
+    fn before_look(&mut self) {
+        self.enter();
+        self.polling.end();
+        self.publish();
         self.stop_late();
     }
 
-    /// What is ready, and how many tasks are away.
-    fn look(&mut self) -> (Ready, usize) {
-        let (ids, away) = {
-            let mut table = self.port.table.lock();
-            let ids = table.announce(|cells| self.port.inbox.take_into(cells));
-            (ids, table.away())
-        };
-        self.naps.note_found(ids.len());
-        self.port.tempo.note_announced(ids.len());
-        (Ready::new(ids), away)
+    /// Allows the next notification.
+    fn rearm(&mut self) {
+        self.inner.notifier.rearm();
+        self.awaits_notification = true;
     }
 
-    /// Asks the tasks to stop whose timeouts are due.
-    fn stop_late(&mut self) {
-        if self.port.table.lock().timers.next().is_none() {
-            return;
-        }
-        let desk = self.desk();
-        let mut visit = self.port.visit(&desk);
-        while let Some(Due { at: armed, slot, .. }) = visit.table.timers.due(desk.now()) {
-            if let Some((_, timeout)) = visit.table.due(slot).filter(|&(at, _)| at <= armed) {
-                let why = StopReason::TimedOut(timeout);
-                match timeout {
-                    Timeout::Queue if visit.end_unrun(slot, why) => {}
-                    Timeout::Queue => visit.table.note_start(slot),
-                    Timeout::Sync | Timeout::Deadline => _ = visit.stop(slot, why),
+    /// Receives what the workers have returned, and announces it.
+    fn look(&mut self) -> Ready {
+        self.receive();
+        self.resume_all();
+        let mut ids = Vec::new();
+        let inner = &self.inner;
+        self.table
+            .announce(|slot, serial| ids.push(inner.task_id(slot, serial)));
+        self.polling.note_found(ids.len());
+        self.unread = ids.len();
+        Ready::new(ids)
+    }
+
+    /// Receives what the workers have returned. A task that has parked although it must not is
+    /// resumed at the end of this call.
+    fn receive(&mut self) {
+        let Self {
+            completions,
+            table,
+            resumed,
+            has_seen_shutdown,
+            ..
+        } = self;
+        for ring in completions {
+            ring.pop_each(usize::MAX, |completion| {
+                let (slot, is_parked) = (completion.slot, completion.outcome.is_parked());
+                table.receive(completion);
+                if is_parked && (*has_seen_shutdown || table.slot(slot).must_continue) {
+                    resumed.push(slot);
                 }
-            }
-            visit.table.rearm(slot);
+            });
         }
-        visit.leave();
     }
 
-    /// How a task stands; the loop's `waitpid`. An ended task is reaped: it comes back by value and its id is
-    /// unknown from then on (ask [`connection_of`](Self::connection_of) before, if you need to know whose it was). A parked one is lent until the [`SyncPoint`] is answered or dropped.
+    /// Receives a task that a worker has returned, or is just returning.
+    #[inline]
+    fn fetch(&mut self, slot: u32) {
+        while self.table.outcome(slot).is_none() && self.table.phase(slot).is_returned() {
+            self.receive();
+            if self.table.outcome(slot).is_none() {
+                // The worker has written the phase, and is about to add the task to its ring.
+                thread::yield_now();
+            }
+        }
+    }
+
+    /// Submits a parked task again. False: it is not parked, or not here.
+    fn resume(&mut self, slot: u32) -> bool {
+        let now = self.inner.scheduler.clock.now();
+        let Some((task, parked)) = self.table.take_parked(slot, now) else {
+            return false;
+        };
+        self.inner.counters.unparked.add(1);
+        let owner = self.table.owner(slot);
+        owner.add_parked(parked);
+        owner.set_phase(Phase::Waiting);
+        let own = self.table.slot(slot);
+        let (serial, flow, syncs) = (own.serial, own.connection, own.syncs);
+        self.submit(Entry {
+            task,
+            serial,
+            since: now,
+            syncs: syncs.into(),
+            slot,
+            flow,
+            has_started: true,
+            has_siblings: false,
+        });
+        true
+    }
+
+    /// Answers a parked task that is here. False: it is not.
+    fn answer(&mut self, slot: u32, resume: Resume) -> bool {
+        if !self.table.outcome(slot).is_some_and(Outcome::is_parked) {
+            return false;
+        }
+        match resume {
+            Resume::Continue => self.resume(slot),
+            Resume::Stop => {
+                let stop = self.stop(slot, StopReason::Dequeued);
+                self.resume_all();
+                stop == Stop::WillSee
+            }
+        }
+    }
+
+    /// The slot of a task of this service that was not reaped.
+    #[inline]
+    fn find(&self, id: TaskId) -> Option<u32> {
+        self.table.find(id).filter(|_| id.service == self.inner.number)
+    }
+
+    fn id_of(&self, slot: u32) -> TaskId {
+        self.inner.task_id(slot, self.table.slot(slot).serial)
+    }
+
+    fn requests_of(&self, slot: u32) -> Requests {
+        let serial = self.table.slot(slot).serial;
+        self.inner.requests(self.table.page(slot), slot, serial)
+    }
+
+    /// The status of a task. An ended task is reaped: it comes back by value, and its id is unknown
+    /// from then on (call [`connection_of`](Self::connection_of) before, if you need its connection).
+    /// A parked one is lent until the [`SyncPoint`] is answered or dropped.
     ///
     /// `None`: no such task, or it was reaped. O(1).
     #[doc(alias = "lws_threadpool_task_status")]
     #[doc(alias = "lws_threadpool_task_status_wsi")]
     pub fn task_status(&mut self, id: TaskId) -> Option<TaskStatus<'_, T>> {
-        self.end_loan();
-        self.port.tempo.note_looked();
-        let mut table = self.port.table.lock();
-        let slot = table.find(id)?;
-        let word = self.see(&mut table, slot);
-        if !table.is_here(slot) {
-            return Some(match word.phase() {
-                _ if word.stop().is_some() => TaskStatus::Stopping,
+        self.enter();
+        self.unread = self.unread.saturating_sub(1);
+        let slot = self.find(id)?;
+        self.fetch(slot);
+        self.resume_all();
+        match self.table.outcome(slot) {
+            None => Some(match self.table.phase(slot) {
+                _ if self.requests_of(slot).stop().is_some() => TaskStatus::Stopping,
                 Phase::Queued => TaskStatus::Queued,
                 _ => TaskStatus::Running,
-            });
-        }
-        if !word.has_ended() {
-            self.lent = table.take(slot);
-            table.head(slot).state.set_phase(Phase::Held);
-            drop(table);
-            return Some(TaskStatus::Syncing(SyncPoint::new(&self.port, &mut self.lent)));
-        }
-        self.port.stats.reaped.add(1);
-        let body = table.reap(slot)?;
-        drop(table);
-        match body {
-            Body::Panicked(payload) => Some(TaskStatus::Panicked(payload)),
-            Body::Task(task) if word.phase() == Phase::Finished => Some(TaskStatus::Finished(task)),
-            Body::Task(task) => Some(TaskStatus::Stopped(word.stop()?, task)),
-            Body::Taken => None,
+            }),
+            Some(Outcome::Parked(_)) => Some(TaskStatus::Syncing(SyncPoint::new(self, slot))),
+            Some(_) => self.reap(slot),
         }
     }
 
-    /// How a task stands. If it is parked or has ended it is in the table after that.
-    #[inline]
-    fn see(&self, table: &mut TaskTable<T>, slot: u32) -> Word {
-        let word = table.word(slot);
-        if table.is_here(slot) || !(word.has_ended() || word.phase() == Phase::Syncing) {
-            return word;
+    fn reap(&mut self, slot: u32) -> Option<TaskStatus<'_, T>> {
+        let (outcome, has_name) = self.table.reap(slot)?;
+        if has_name {
+            self.inner.remove_name(slot);
         }
-        self.port.receive(table);
-        table.word(slot)
+        self.inner.counters.reaped.add(1);
+        match outcome {
+            Outcome::Finished(task) => Some(TaskStatus::Finished(task)),
+            Outcome::Stopped(reason, task) => Some(TaskStatus::Stopped(reason, task)),
+            Outcome::Panicked(payload) => Some(TaskStatus::Panicked(payload)),
+            Outcome::Parked(_) => None,
+        }
     }
 
-    /// How a task stands, without reaping it. O(1).
+    /// The status of a task, without reaping it. O(1).
     #[doc(alias = "lws_threadpool_task_status_noreap")]
     pub fn peek(&self, id: TaskId) -> Option<Status> {
-        let table = self.port.table.lock();
-        table.find(id).map(|slot| table.word(slot).status())
+        let slot = self.find(id)?;
+        Some(self.table.phase(slot).status(self.requests_of(slot)))
     }
 
-    /// Answers a parked task. True: it was parked; it is in line now. False: it was not, and nothing has
-    /// happened. O(1).
+    /// Answers a parked task. True: it was parked, and waits for its next turn now. False: it was
+    /// not, and nothing has happened. O(1).
     #[doc(alias = "lws_threadpool_task_sync")]
     pub fn task_sync(&mut self, id: TaskId, resume: Resume) -> bool {
-        self.end_loan();
-        self.port.tempo.note_looked();
-        let mut table = self.port.table.lock();
-        let Some(slot) = table.find(id) else { return false };
-        if self.see(&mut table, slot).phase() != Phase::Syncing {
-            return false;
-        }
-        let Some(cell) = table.take(slot) else {
-            return false;
-        };
-        if resume == Resume::Stop {
-            table.head(slot).state.ask_to_stop(StopReason::Dequeued);
-        }
-        drop(table);
-        self.port.resume(cell);
-        true
+        self.enter();
+        self.unread = self.unread.saturating_sub(1);
+        let Some(slot) = self.find(id) else { return false };
+        self.fetch(slot);
+        self.resume_all();
+        self.answer(slot, resume)
     }
 
-    /// Cancels a task, whatever it does: one that has not started never will, one that has is asked to stop. Its end is announced
-    /// either way. O(1).
+    /// Cancels a task: one that has not started never will, one that has is asked to stop. Its end is
+    /// announced either way. O(1).
     #[doc(alias = "lws_threadpool_dequeue_task")]
+    #[doc(alias = "cancel")]
     pub fn dequeue(&mut self, id: TaskId) -> Dequeued {
-        self.end_loan();
-        let desk = self.desk();
-        let mut visit = self.port.visit(&desk);
-        let Some(slot) = visit.table.find(id) else {
+        self.enter();
+        let Some(slot) = self.find(id) else {
             return Dequeued::Unknown;
         };
-        let stop = visit.stop(slot, StopReason::Dequeued);
-        visit.leave();
+        let stop = self.stop(slot, StopReason::Dequeued);
+        self.resume_all();
         match stop {
             Stop::NeverRan => Dequeued::Removed,
             Stop::WillSee => Dequeued::Stopping,
@@ -330,127 +516,131 @@ impl<T: Task> Service<T> {
         }
     }
 
-    /// A client has gone: its tasks are dequeued, but those that may outlive it go on without a connection. All their
-    /// ends are announced. Gives the number of its tasks that are not reaped yet. O(that number), whatever else the pool holds.
-    /// Messages for it in a [`Mailbox`](crate::Mailbox), and later ones, are dropped: see [`drain`](crate::Mailbox::drain).
+    /// A client has disconnected: its tasks are dequeued, but those that may outlive it continue
+    /// without a connection. All their ends are announced. Returns the number of its tasks that were
+    /// not reaped. O(that number), whatever else the pool holds. Messages for it in a
+    /// [`Mailbox`](crate::Mailbox), and later ones, are dropped: see [`drain`](crate::Mailbox::drain).
     #[doc(alias = "lws_threadpool_dequeue")]
+    #[doc(alias = "disconnect")]
     pub fn connection_closed(&mut self, conn: impl Into<ConnId>) -> usize {
-        self.end_loan();
-        let (conn, desk) = (conn.into(), self.desk());
-        let mut visit = self.port.visit(&desk);
-        let mut tasks = 0;
-        let mut next = visit.table.tasks_of(conn).next();
-        while let Some(slot) = next {
-            visit.close_connection(slot);
-            next = visit.table.next_of(slot);
-            tasks += 1;
-        }
-        visit.table.close_conn(conn);
-        visit.leave();
-        self.port.mailboxes.note_closed(conn);
-        tasks
+        self.enter();
+        let conn = conn.into();
+        let tasks: Vec<u32> = self.table.tasks_of(conn).collect();
+        self.detach(&tasks);
+        self.table.close_connection(conn);
+        self.inner.mailboxes.note_closed(conn);
+        tasks.len()
     }
 
-    /// A client that came back takes a task over: it belongs to `conn` from now on. False: no such task. O(1).
+    /// A client that came back takes over a task: it belongs to `conn` from now on. False: no such
+    /// task. O(1).
     ///
     /// A task that was asked to stop stays so.
     pub fn reattach(&mut self, id: TaskId, conn: impl Into<ConnId>) -> bool {
-        self.end_loan();
-        let (conn, port) = (conn.into(), &self.port);
-        let mut table = port.table.lock();
-        let Some(slot) = table.find(id) else { return false };
-        let line = table.reattach(slot, conn);
-        let head = table.head(slot);
-        head.state.attach();
-        port.shared.relocate(port.queue_slot, head, line, &port.stats);
+        self.enter();
+        let conn = conn.into();
+        let Some(slot) = self.find(id) else { return false };
+        let serial = self.table.slot(slot).serial;
+        let requests = self.table.work(slot).request(serial, Requests::attached);
+        self.table.slot_mut(slot).must_continue = requests.must_continue();
+        let to = self.table.reattach(slot, conn);
+        self.inner.relocate(slot, to);
+        fence(Ordering::SeqCst);
+        // With a limit, this task or those that it leaves may be free to run now.
+        self.inner.scheduler.wake_for_rest(&self.inner.counters);
         true
     }
 
-    /// The tasks of a connection that are not reaped, in the order in which they came to it. O(their number).
+    /// The tasks of a connection that were not reaped, in the order in which they came to it. O(their
+    /// number).
     #[doc(alias = "lws_threadpool_foreach_task_wsi")]
     #[doc(alias = "lws_threadpool_get_task_wsi")]
     pub fn tasks_of(&self, conn: impl Into<ConnId>) -> Vec<TaskId> {
-        // The user's code: before the lock.
-        let conn = conn.into();
-        let table = self.port.table.lock();
-        table.tasks_of(conn).map(|slot| table.id(slot)).collect()
+        let slots = self.table.tasks_of(conn.into());
+        slots.map(|slot| self.id_of(slot)).collect()
     }
 
-    /// The connection of a task; `None` if that has closed, or there is no such task, also because it was reaped. O(1).
+    /// The connection of a task; `None` if that has closed, or there is no such task, also because it
+    /// was reaped. O(1).
     #[doc(alias = "lws_threadpool_get_wsi")]
     pub fn connection_of(&self, id: TaskId) -> Option<ConnId> {
-        let table = self.port.table.lock();
-        table.find(id).and_then(|slot| table.connection_at(slot))
+        let slot = self.find(id)?;
+        self.table.connection_of(slot)
     }
 
-    /// How long the loop may sleep before it must call [`take_ready`](Self::take_ready) or [`take_more`](Self::take_more) again; `None`: until it
-    /// is woken. Ask right before it sleeps: who asks and then sleeps longer may hear late of what happens. O(1).
+    /// How long the loop may sleep before it must call [`take_ready`](Self::take_ready) or
+    /// [`take_more`](Self::take_more) again; `None`: until it is notified. Call it right before the
+    /// loop sleeps: sleeping longer than this can delay notifications. O(1).
     ///
-    /// It is the time until the next timeout of a task. Zero while a [`Mailbox`](crate::Mailbox) holds messages, after a `take_more`
-    /// that gave something and may give more, and without threads (`threads(0)`) while steps are pending. And a millisecond at most while the loop finds something each time, steps are short, and tasks of this service are
-    /// away: then a worker that has more to do wakes the loop every 20 us instead of for each task, and relies on its looking by itself
-    /// should a step take long after all. When it has looked in vain, it may sleep until it is woken.
+    /// It is the time until the next timeout of a task. It is zero while a
+    /// [`Mailbox`](crate::Mailbox) holds messages, after a `take_more` that returned something, and
+    /// without threads (`threads(0)`) while steps are pending. And it is at most 5 ms while the loop
+    /// finds something each time, steps are short, and tasks of this service are with the workers:
+    /// then a worker that has more to do notifies the loop every 20 us and not for each task, and
+    /// relies on the loop to look by itself, should a step take long.
     pub fn next_timeout(&self) -> Option<Duration> {
-        let shared = &self.port.shared;
-        let has_pending = || shared.seats.is_empty() && shared.has_pending();
-        if !self.awaits_wake || self.port.mailboxes.are_undrained() || has_pending() {
+        self.publish();
+        let scheduler = &self.inner.scheduler;
+        let has_pending = || !scheduler.has_workers() && scheduler.has_tasks();
+        if !self.awaits_notification || self.inner.mailboxes.are_undrained() || has_pending() {
             return Some(Duration::ZERO);
         }
-        let (due, away) = {
-            let table = self.port.table.lock();
-            (table.timers.next(), table.away())
-        };
-        let naps = self.port.inbox.bell.nap(self.naps.may_begin(away, &shared.hints));
-        let now = shared.clock.now();
-        let nap = naps.then(|| self.naps.left(now));
-        let left = [due.map(|due| due.saturating_sub(now)), nap];
+        let now = scheduler.clock.now();
+        let notifier = &self.inner.notifier;
+        if self.polling.has_found() && self.table.away() > 0 && scheduler.is_brisk() {
+            notifier.start_polling();
+        }
+        let poll = notifier.is_polling().then(|| self.polling.left(now));
+        let due = self.table.timers.next();
+        let left = [due.map(|due| due.saturating_sub(now)), poll];
         left.into_iter().flatten().min().map(Duration::from_nanos)
     }
 
-    /// Runs pending steps on this thread until none is in line or `budget` is used up; gives how many turns it
-    /// gave to tasks. This is how tasks run without threads (`threads(0)`); with threads, it lends the workers a hand.
+    /// Runs pending steps on this thread until none waits or `budget` is used up; returns how many
+    /// turns it gave to tasks. This is how tasks run without threads (`threads(0)`); with threads,
+    /// the calling thread runs tasks too.
     ///
-    /// The tasks are those of the whole pool, in the same fair order as on workers; first come those that a worker has taken and not
-    /// begun. A step is not interrupted, so the budget can be exceeded by one step; with a budget of zero one task runs one step.
+    /// The tasks are those of the whole pool, in the same fair order as on workers; first come those
+    /// that a worker has taken and not begun. A step is not interrupted, so the budget can be exceeded
+    /// by one step; with a budget of zero one task runs one step.
     pub fn run_pending(&mut self, budget: Duration) -> usize {
-        self.end_loan();
-        let desk = self.desk();
-        self.port.shared.run_pending(&desk.with_budget(nanos(budget)))
+        self.enter();
+        let inner = Arc::clone(&self.inner);
+        let ServiceInner {
+            scheduler, counters, ..
+        } = &*inner;
+        let cx = scheduler.external_context(counters).with_budget(nanos(budget));
+        let mut turns = scheduler.run_pending(&cx);
+        if scheduler.is_shutting_down() && !self.has_seen_shutdown {
+            // A step has shut the pool down: what is parked here has its last steps now.
+            self.see_shutdown();
+            turns += scheduler.run_pending(&cx);
+        }
+        turns
     }
 
-    /// Tasks that are not reaped. O(1).
+    /// The number of tasks that were not reaped. O(1).
     pub fn len(&self) -> usize {
-        self.port.table.lock().len()
+        self.table.len()
     }
 
     /// Whether every task has been reaped.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-
-    /// A task that was lent and not answered goes back to where it was parked.
-    fn end_loan(&mut self) {
-        if let Some(cell) = self.lent.take() {
-            self.port.let_go(cell);
-        }
-    }
-
-    fn desk(&self) -> Desk<'_> {
-        self.port.shared.guest_desk(&self.port.stats)
-    }
 }
 
 impl<T: Task> Drop for Service<T> {
     fn drop(&mut self) {
-        self.end_loan();
-        self.port.abandon();
+        self.abandon();
+        self.inner.notifier.arc_fence.pass();
     }
 }
 
 impl<T: Task> fmt::Debug for Service<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service")
-            .field("pool", &self.port.shared.name)
+            .field("pool", &self.inner.scheduler.name)
             .finish_non_exhaustive()
     }
 }
@@ -460,14 +650,15 @@ mod tests {
     use super::*;
     use crate::{TaskReturn, ThreadPool, task_fn};
 
-    /// Parked tasks counted as such that will soon have something to tell: with nothing but these, each look was followed by pauses.
+    /// Parked tasks counted as tasks that will return soon: with nothing but these, each look was
+    /// followed by a spin.
     #[test]
-    fn who_is_parked_or_has_ended_is_not_away() {
+    fn parked_and_ended_tasks_do_not_count_as_away() {
         let pool = ThreadPool::builder().threads(0).build().expect("no thread");
         let mut service = pool.service(|| {});
         let away = |service: &mut Service<_>| {
             let ready: Vec<_> = service.take_ready().collect();
-            (service.port.table.lock().away(), ready)
+            (service.table.away(), ready)
         };
         let parks = service.enqueue(
             1,
@@ -486,7 +677,7 @@ mod tests {
         assert_eq!(away(&mut service), (0, vec![parks, ends]));
         service.task_status(ends);
         service.task_status(parks);
-        assert_eq!(away(&mut service).0, 0, "what was lent is back");
+        assert_eq!(away(&mut service).0, 0, "the parked one was not answered");
         assert!(service.task_sync(parks, Resume::Continue));
         assert_eq!(away(&mut service).0, 1);
         service.run_pending(Duration::MAX);

@@ -1,9 +1,17 @@
-//! What a task is, and what its step is told.
+//! Tasks: what users implement, and what a step can ask.
 
-use crate::cell::Chunk;
-use crate::id::{ConnId, TaskId};
-use crate::state::State;
-use crate::status::StopReason;
+pub(crate) mod boxed;
+pub(crate) mod header;
+pub(crate) mod id;
+pub(crate) mod options;
+pub(crate) mod phase;
+pub(crate) mod status;
+
+use crate::scheduler::Scheduler;
+use header::{Page, WorkHeader};
+use id::{ConnId, TaskId};
+use phase::Requests;
+use status::StopReason;
 use std::fmt;
 
 /// A piece of work for a connection, run step by step on the pool.
@@ -11,53 +19,65 @@ use std::fmt;
 /// The value moves into the pool with [`enqueue`](crate::Service::enqueue), is lent to the loop while it is parked, and comes
 /// back by value when it has ended. Its `Drop` is the clean-up.
 pub trait Task: Send + 'static {
-    /// Does a bounded piece of work (aim at 100 ms or less) and says what next.
+    /// Does a bounded piece of work (aim at 100 ms or less) and returns what comes next.
     ///
     /// Runs on a worker, never on two at once. Between steps the task may be asked to stop, so look at
     /// [`Context::is_stopping`] first. A panic ends the task as `Panicked`.
     fn step(&mut self, cx: &mut Context<'_>) -> TaskReturn;
 }
 
-/// What a step wants next.
+/// What comes after a step.
 ///
 /// Do not import its variants by glob: `Sync` would hide the marker trait.
 #[doc(alias = "lws_threadpool_task_return")]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[must_use]
 pub enum TaskReturn {
-    /// Call me again. The worker goes on with this task until its time slice is used up and others wait.
+    /// Run the next step. The worker continues with this task until its time slice is used up and
+    /// others wait.
     #[doc(alias = "LWS_TP_RETURN_CHECKING_IN")]
     Continue,
-    /// Park me, without a thread, until the loop has looked and answers with `resume` or `task_sync`.
+    /// Park the task, without a thread, until the loop answers with `resume` or `task_sync`.
     ///
-    /// Does not park a task that is stopping or detached, since nobody would answer: it is called again.
+    /// It does not park a task that is stopping or detached, since no loop would answer: its step is
+    /// called again.
     #[doc(alias = "LWS_TP_RETURN_SYNC")]
     Sync,
-    /// I have finished.
+    /// The task has finished.
     #[doc(alias = "LWS_TP_RETURN_FINISHED")]
     TaskDone,
-    /// I stop here, because I was asked to or for a reason of my own.
+    /// The task stops, because it was asked to or for a reason of its own.
     #[doc(alias = "LWS_TP_RETURN_STOPPED")]
     Stopped,
 }
 
-/// What a step may ask about its task. Each call is a few nanoseconds.
+/// What a step can ask about its task. Each call takes a few nanoseconds.
 pub struct Context<'a> {
-    chunk: &'a Chunk,
+    page: &'a Page,
+    scheduler: &'a Scheduler,
     id: TaskId,
     worker: Option<u16>,
 }
 
 impl<'a> Context<'a> {
-    pub(crate) fn new(chunk: &'a Chunk, id: TaskId, worker: Option<u16>) -> Self {
-        Self { chunk, id, worker }
+    pub(crate) fn new(page: &'a Page, scheduler: &'a Scheduler, id: TaskId, worker: Option<u16>) -> Self {
+        Self {
+            page,
+            scheduler,
+            id,
+            worker,
+        }
     }
 
-    fn state(&self) -> &State {
-        &self.chunk.head(self.id.slot).state
+    fn header(&self) -> &WorkHeader {
+        self.page.work(self.id.slot)
     }
 
-    /// Whether somebody asked the task to stop. It is then called until it returns
+    fn requests(&self) -> Requests {
+        self.header().requests(self.id.serial)
+    }
+
+    /// Whether the task was asked to stop. It is then called until it returns
     /// `Stopped` or `TaskDone`. A long step may look more than once: the answer can change at any time.
     pub fn is_stopping(&self) -> bool {
         self.stop_reason().is_some()
@@ -65,17 +85,21 @@ impl<'a> Context<'a> {
 
     /// Why it is asked to stop; `None` when it is not.
     pub fn stop_reason(&self) -> Option<StopReason> {
-        self.state().asked().stop()
+        // In this order: what was asked before the shutdown is visible after it.
+        let is_shutting_down = self.scheduler.is_shutting_down();
+        let by_shutdown = || is_shutting_down.then_some(StopReason::PoolFinished);
+        self.requests().stop().or_else(by_shutdown)
     }
 
-    /// The connection it works for; `None` once that has closed.
+    /// The connection that it works for; `None` once that has closed.
     pub fn connection(&self) -> Option<ConnId> {
-        (!self.is_detached()).then(|| self.chunk.connection(self.id.slot))
+        let id = self.page.owner(self.id.slot).connection_id();
+        (!self.is_detached()).then_some(ConnId(id))
     }
 
     /// Whether its connection has closed.
     pub fn is_detached(&self) -> bool {
-        self.state().asked().is_detached()
+        self.requests().is_detached()
     }
 
     /// The task's own id.
@@ -87,7 +111,7 @@ impl<'a> Context<'a> {
     /// [`TaskOptions::outlive_connection`](crate::TaskOptions::outlive_connection) does from the start.
     #[doc(alias = "LWS_TP_RETURN_FLAG_OUTLIVE")]
     pub fn outlive_connection(&mut self) {
-        self.state().set_outlives();
+        self.header().request(self.id.serial, Requests::outliving);
     }
 
     /// The number of the worker that runs this step; `None` on a thread that is none, inside

@@ -1,8 +1,10 @@
-//! How a pool reaches a sleeping loop.
+//! How a pool wakes a loop.
+
+pub(crate) mod notifier;
 
 use std::sync::Arc;
 
-/// Something that makes a service loop come round and call [`take_ready`](crate::Service::take_ready).
+/// Something that wakes a service loop, so that it calls [`take_ready`](crate::Service::take_ready).
 ///
 /// Implemented for any `Fn() + Send + Sync + 'static`, for `mio::Waker` (feature `mio`), and for an
 /// `Arc` of either. A new event loop is one `impl`, or one closure.

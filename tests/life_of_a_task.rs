@@ -255,7 +255,7 @@ fn tasks_of_several_kinds_run_on_one_service_in_boxes() {
     let mut service = pool.service::<BoxTask>(|| {});
     let alive = Alive::new();
     let token = alive.token();
-    assert_eq!(format!("{:?}", BoxTask::new(Twice(0))), "moored::boxed::BoxTask");
+    assert_eq!(format!("{:?}", BoxTask::new(Twice(0))), "BoxTask");
     let ids = [
         service.enqueue(1, BoxTask::new(Twice(0))).unwrap(),
         service

@@ -38,6 +38,7 @@ fn finish_stops_every_task() {
         .map(|conn| lp.enqueue(conn, Work::done()).unwrap())
         .collect();
     pool.finish();
+    lp.connection_closed(u64::MAX); // the loop comes round
     assert!(
         queued.iter().all(|&id| lp.peek(id) == Some(Status::Stopped)),
         "those that wait end at once"

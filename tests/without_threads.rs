@@ -176,6 +176,8 @@ fn join_timeout_names_what_does_not_stop() {
     });
     let id = lp.enqueue(1, stubborn).unwrap();
     lp.run_pending(PLENTY);
+    pool.finish();
+    let _ = lp.take_ready(); // the parked task is with its loop until this
     let error = pool.join_timeout(Duration::from_secs(10)).unwrap_err();
     assert_eq!(error, JoinError::StillRunning(vec![id.to_string()]));
     pool.join_timeout(PLENTY).expect("it stops in the end");

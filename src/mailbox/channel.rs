@@ -4,8 +4,8 @@ use super::dump::MailboxDump;
 use super::error::SendError;
 use super::mailboxes::{AnyMailbox, Mailboxes};
 use super::recipient::Recipient;
-use crate::bell::Bell;
-use crate::primitive::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering, thread, wait};
+use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering, thread, wait};
+use crate::wake::notifier::Notifier;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ struct State<M> {
     /// Whether this mailbox is counted as undrained.
     is_undrained: bool,
     /// The notifier of the loop. `None` once the mailbox or its service is gone: closed.
-    notifier: Option<Arc<Bell>>,
+    notifier: Option<Arc<Notifier>>,
     /// The thread that has drained last.
     loop_thread: Option<thread::ThreadId>,
     high_water_mark: usize,
@@ -48,7 +48,7 @@ impl<M> State<M> {
 }
 
 impl<M> Channel<M> {
-    pub(super) fn new(capacity: usize, mailboxes: Arc<Mailboxes>, notifier: Arc<Bell>) -> Arc<Self> {
+    pub(super) fn new(capacity: usize, mailboxes: Arc<Mailboxes>, notifier: Arc<Notifier>) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
                 queue: VecDeque::new(),
@@ -112,15 +112,15 @@ impl<M> Channel<M> {
             state.is_undrained = true;
             self.mailboxes.note_undrained();
         }
-        let notifier = state.notifier.as_ref().filter(|notifier| !notifier.has_rung());
+        let notifier = state.notifier.as_ref().filter(|notifier| !notifier.is_notified());
         let notifier = notifier.cloned();
         drop(state);
         self.notify(notifier);
     }
 
     /// Notifies the loop. No lock may be held.
-    fn notify(&self, notifier: Option<Arc<Bell>>) {
-        if notifier.is_some_and(|notifier| notifier.ring()) {
+    fn notify(&self, notifier: Option<Arc<Notifier>>) {
+        if notifier.is_some_and(|notifier| notifier.notify()) {
             self.notifications.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -130,7 +130,7 @@ impl<M> Channel<M> {
         let this_thread = thread::current().id();
         let mut state = self.state.lock();
         if let Some(notifier) = &state.notifier {
-            notifier.rearm();
+            notifier.rearm_after_notification();
         }
         state.loop_thread = Some(this_thread);
         if batch.is_empty() {

@@ -1,6 +1,6 @@
 //! The connections of a service that have closed, as far as its mailboxes must know them.
 
-use crate::id::ConnId;
+use crate::task::id::ConnId;
 use rustc_hash::FxHashSet;
 
 /// At least so many closed connections are remembered, and less than twice as many.

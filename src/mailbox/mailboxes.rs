@@ -2,10 +2,10 @@
 
 use super::closed::ClosedConnections;
 use super::dump::MailboxDump;
-use crate::id::ConnId;
-use crate::inside::{is_inside, is_worker_of};
-use crate::primitive::{AtomicBool, AtomicUsize, Mutex, Ordering};
-use crate::shared::Shared;
+use crate::scheduler::Scheduler;
+use crate::scheduler::reentrancy::{is_inside, is_worker_of};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
+use crate::task::id::ConnId;
 use slab::Slab;
 use std::sync::{Arc, Weak};
 
@@ -18,7 +18,7 @@ pub(crate) trait AnyMailbox: Send + Sync {
 
 /// No two of its locks are held at once, and none while a mailbox is locked.
 pub(crate) struct Mailboxes {
-    pool: Arc<Shared>,
+    pool: Arc<Scheduler>,
     /// Whether there has been a mailbox. Most services have none, and pay nothing.
     is_used: AtomicBool,
     /// Mailboxes that hold messages. Changed under the lock of the mailbox.
@@ -30,7 +30,7 @@ pub(crate) struct Mailboxes {
 }
 
 impl Mailboxes {
-    pub(crate) fn new(pool: Arc<Shared>) -> Arc<Self> {
+    pub(crate) fn new(pool: Arc<Scheduler>) -> Arc<Self> {
         Arc::new(Self {
             pool,
             is_used: AtomicBool::new(false),

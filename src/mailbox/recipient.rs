@@ -1,6 +1,6 @@
 //! The recipient of a message.
 
-use crate::id::ConnId;
+use crate::task::id::ConnId;
 
 /// The recipient of a message. A [`Drain`](crate::Drain) yields it with the message.
 ///

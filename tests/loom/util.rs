@@ -53,7 +53,7 @@ fn check<R: Ord + Send + 'static>(
     let record = Arc::clone(&seen);
     builder.check(move || {
         record.0.fetch_add(1, SeqCst);
-        moored::let_workers_watch(false);
+        moored::let_workers_search(false);
         let answer = model();
         record.1.lock().unwrap().insert(answer);
     });

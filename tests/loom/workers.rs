@@ -2,7 +2,6 @@
 
 use crate::util::{Bell, FOREVER, First, Probe, explore, explore_within, parked, pool_of};
 use moored::{BoxTask, Clock, ManualClock, Service, TaskReturn, TaskStatus, ThreadPool, task_fn};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,7 +67,7 @@ fn a_task_starts_when_the_last_of_two_workers_is_about_to_sleep() {
 fn a_task_starts_when_a_worker_has_watched_in_vain() {
     for workers in [1, 2] {
         explore_within(1, format!("two tasks, {workers} workers that watch"), move || {
-            moored::let_workers_watch(true);
+            moored::let_workers_search(true);
             let pool = pool_of(workers).build().unwrap();
             let mut service = idle_service(&pool);
             let started = Bell::new();
@@ -89,7 +88,7 @@ fn less_than_a_batch_is_not_stranded() {
             1,
             format!("less than a batch, {workers} workers that watch"),
             move || {
-                moored::let_workers_watch(true);
+                moored::let_workers_search(true);
                 let pool = pool_of(workers).build().unwrap();
                 let (told, started) = (Bell::new(), Bell::new());
                 let tell = Arc::clone(&told);
@@ -230,7 +229,7 @@ fn what_waits_behind_a_long_step_is_stolen_by_a_worker_that_is_about_to_sleep() 
         pool.join_timeout(FOREVER).unwrap();
         pool.dump().counters.steals
     });
-    assert_eq!(steals, BTreeSet::from([0, 1]));
+    assert!(steals.contains(&0) && steals.len() > 1, "{steals:?}");
 }
 
 /// A task whose step takes so many microseconds on the pool's clock, and then does `then`.
@@ -294,7 +293,7 @@ fn what_was_taken_behind_a_long_step_is_found_by_the_last_look_before_sleep() {
         drop(service);
         pool.dump().counters.steals
     });
-    assert_eq!(steals, BTreeSet::from([0, 1]));
+    assert!(steals.contains(&0) && steals.len() > 1, "{steals:?}");
 }
 
 /// A task that rings in its second step; each step takes a millisecond.
@@ -331,7 +330,7 @@ fn what_run_pending_leaves_behind_wakes_a_worker() {
 #[test]
 fn work_runs_while_a_worker_wakes_a_loop() {
     explore_within(1, "a worker inside a wake-up, 2 workers", || {
-        moored::let_workers_watch(true);
+        moored::let_workers_search(true);
         let pool = pool_of(2).build().unwrap();
         let (told, ran, seen) = (Bell::new(), Bell::new(), Bell::new());
         let (tell, until) = (Arc::clone(&told), Arc::clone(&ran));

@@ -1,0 +1,83 @@
+//! A task in a dump.
+
+use crate::task::header::Snapshot;
+use crate::task::id::{ConnId, TaskId};
+use crate::task::phase::Phase;
+use crate::task::status::Status;
+use std::borrow::Cow;
+
+/// One task when the dump read it. Times are in microseconds.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct TaskDump {
+    /// Its id; as text in JSON.
+    pub id: TaskId,
+    /// Its name, if it was given one.
+    pub name: Option<Cow<'static, str>>,
+    /// Its connection; `None` once that has closed.
+    pub connection: Option<ConnId>,
+    /// The number of the service that owns it.
+    pub service: u32,
+    /// Its status.
+    pub status: Status,
+    /// How long it has had this status (a running task: since it last began, or waits for, a turn).
+    pub in_status_us: u64,
+    /// How long ago it was accepted; once it has ended, how long it lived.
+    pub alive_us: u64,
+    /// How long it has waited for a worker, in all.
+    pub queued_us: u64,
+    /// The worker it is on at this moment.
+    pub worker: Option<u16>,
+    /// The share of its life that it was on a worker, in per cent.
+    pub run_percent: f32,
+    /// The share of its life that it was parked, in per cent.
+    pub sync_percent: f32,
+}
+
+impl TaskDump {
+    pub(crate) fn new(
+        id: TaskId,
+        snapshot: &Snapshot,
+        name: Option<Cow<'static, str>>,
+        connection: Option<ConnId>,
+        service: u32,
+        now: u64,
+    ) -> Self {
+        let status = snapshot.phase.status(snapshot.requests);
+        let Snapshot {
+            mut queued,
+            mut run,
+            mut parked,
+            ..
+        } = *snapshot;
+        let here = now.saturating_sub(snapshot.since);
+        match snapshot.phase {
+            Phase::Parked => parked += here,
+            Phase::Running => run += here,
+            ended if ended.is_ended() => {}
+            _ => queued += here,
+        }
+        let alive = queued + run + parked;
+        let percent = |part: u64| {
+            if alive == 0 {
+                0.0
+            } else {
+                part as f32 * 100.0 / alive as f32
+            }
+        };
+        Self {
+            id,
+            name,
+            connection,
+            service,
+            status,
+            in_status_us: here / 1000,
+            alive_us: alive / 1000,
+            queued_us: queued / 1000,
+            worker: snapshot.worker,
+            run_percent: percent(run),
+            sync_percent: percent(parked),
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The options of a pool, and how it comes to life.
+
+use super::ThreadPool;
+use super::exits::Exits;
+use crate::clock::{Clock, nanos};
+use crate::error::{BuildError, MAX_THREADS};
+use crate::panic::quietly;
+use crate::scheduler::admission::Admission;
+use crate::scheduler::reentrancy::become_worker_of;
+use crate::scheduler::worker::Worker;
+use crate::scheduler::{Scheduler, Setup};
+use crate::sync::thread;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+type Hook = Arc<dyn Fn(usize) + Send + Sync>;
+
+/// The options of a [`ThreadPool`]. Every one has a default.
+#[derive(Clone)]
+#[must_use]
+pub struct ThreadPoolBuilder {
+    name: String,
+    threads: Option<usize>,
+    max_queue_depth: usize,
+    max_tasks: usize,
+    max_running_per_connection: Option<usize>,
+    time_slice: Duration,
+    stack_size: Option<usize>,
+    clock: Option<Clock>,
+    on_start: Option<Hook>,
+    on_stop: Option<Hook>,
+}
+
+impl ThreadPool {
+    /// Options first.
+    #[doc(alias = "lws_threadpool_create")]
+    pub fn builder() -> ThreadPoolBuilder {
+        ThreadPoolBuilder::new()
+    }
+}
+
+impl ThreadPoolBuilder {
+    fn new() -> Self {
+        Self {
+            name: "moored".to_owned(),
+            threads: None,
+            max_queue_depth: 1024,
+            max_tasks: 100_000,
+            max_running_per_connection: None,
+            time_slice: Duration::from_millis(10),
+            stack_size: None,
+            clock: None,
+            on_start: None,
+            on_stop: None,
+        }
+    }
+
+    /// The pool's name; its threads are called `<name>-<n>`. Default: `moored`. Linux shows the first 15 bytes.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Worker threads. Default: one per core that the process may use. 0: none; the loop runs the steps itself, with
+    /// [`Service::run_pending`](crate::Service::run_pending).
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// How many tasks may be accepted and not started, beside one for each idle worker. Default: 1024.
+    /// Beyond that `enqueue` refuses with `QueueFull`. All services together.
+    pub fn max_queue_depth(mut self, tasks: usize) -> Self {
+        self.max_queue_depth = tasks;
+        self
+    }
+
+    /// How many tasks may be accepted and not reaped: it bounds the pool's memory. Default: 100,000.
+    /// Beyond that `enqueue` refuses with `TooManyTasks`. All services together.
+    pub fn max_tasks(mut self, tasks: usize) -> Self {
+        self.max_tasks = tasks;
+        self
+    }
+
+    /// How many tasks of one connection may have started and not ended (a `reattach` of a started one may exceed
+    /// it). Default: no limit. With 1, the tasks of a
+    /// connection run one after the other, each from its start to its end, parking included, and their ends are
+    /// announced in that order. Costs one more lock per task.
+    ///
+    /// Without a limit tasks of one connection are taken up in their order too, but may run side by side: one that a worker took in
+    /// a batch may begin later, by up to about 40 us, than the next one, which another worker took.
+    pub fn max_running_per_connection(mut self, tasks: usize) -> Self {
+        self.max_running_per_connection = Some(tasks);
+        self
+    }
+
+    /// How long a task that returns `Continue` keeps its worker while others wait. Default: 10 ms.
+    pub fn time_slice(mut self, slice: Duration) -> Self {
+        self.time_slice = slice;
+        self
+    }
+
+    /// The stack of each worker, in bytes; at least 64 KiB, which the pool's own calls need. Default: that of
+    /// `std::thread`, 2 MiB.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = Some(bytes.max(64 * 1024));
+        self
+    }
+
+    /// Where the pool takes its time from. Default: [`Clock::system`].
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Called on each worker, with its number, before it does anything else. A panic in it is contained.
+    pub fn on_thread_start(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        self.on_start = Some(Arc::new(hook));
+        self
+    }
+
+    /// Called on each worker, with its number, as the last thing it does. A panic in it is contained.
+    pub fn on_thread_stop(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        self.on_stop = Some(Arc::new(hook));
+        self
+    }
+
+    /// Makes the pool and starts its threads.
+    ///
+    /// # Errors
+    ///
+    /// An option that makes no sense, or a thread that the operating system refuses. Threads that were started before are
+    /// stopped and joined.
+    #[doc(alias = "lws_threadpool_create")]
+    pub fn build(self) -> Result<ThreadPool, BuildError> {
+        let threads = self.checked_threads()?;
+        let scheduler = Arc::new(Scheduler::new(Setup {
+            name: self.name.clone(),
+            clock: self.clock.clone().unwrap_or_default(),
+            threads,
+            time_slice: nanos(self.time_slice),
+            limit: self
+                .max_running_per_connection
+                .map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
+            admission: Admission::new(self.max_queue_depth, self.max_tasks),
+        }));
+        let exits = Arc::new(Exits::new(threads));
+        let mut handles = Vec::with_capacity(threads);
+        for index in 0..threads {
+            let worker = Worker {
+                scheduler: Arc::clone(&scheduler),
+                index,
+            };
+            match self.spawn(worker, Arc::clone(&exits)) {
+                Ok(handle) => handles.push(handle),
+                Err(source) => {
+                    // Ends and joins those that have started.
+                    drop(ThreadPool::from_parts(scheduler, exits, handles));
+                    return Err(BuildError::Spawn { index, source });
+                }
+            }
+        }
+        Ok(ThreadPool::from_parts(scheduler, exits, handles))
+    }
+
+    fn checked_threads(&self) -> Result<usize, BuildError> {
+        let at_least_one = [
+            ("max_queue_depth", Some(self.max_queue_depth)),
+            ("max_tasks", Some(self.max_tasks)),
+            ("max_running_per_connection", self.max_running_per_connection),
+        ];
+        if let Some((option, _)) = at_least_one.into_iter().find(|&(_, value)| value == Some(0)) {
+            return Err(BuildError::Zero(option));
+        }
+        if self.name.contains('\0') {
+            return Err(BuildError::NameWithNul(self.name.clone()));
+        }
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        match self.threads.unwrap_or_else(cores) {
+            threads if threads > MAX_THREADS => Err(BuildError::TooManyThreads(threads)),
+            threads => Ok(threads),
+        }
+    }
+
+    fn spawn(&self, worker: Worker, exits: Arc<Exits>) -> std::io::Result<thread::JoinHandle<()>> {
+        let mut builder = thread::Builder::new().name(format!("{}-{}", self.name, worker.index));
+        if let Some(bytes) = self.stack_size {
+            builder = builder.stack_size(bytes);
+        }
+        let (on_start, on_stop) = (self.on_start.clone(), self.on_stop.clone());
+        let index = worker.index;
+        builder.spawn(move || {
+            become_worker_of(&*worker.scheduler);
+            run_hook(on_start.as_ref(), index);
+            worker.work();
+            drop(worker);
+            run_hook(on_stop.as_ref(), index);
+            exits.one_less();
+        })
+    }
+}
+
+fn run_hook(hook: Option<&Hook>, index: usize) {
+    if let Some(hook) = hook {
+        quietly(|| hook(index));
+    }
+}
+
+impl fmt::Debug for ThreadPoolBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ThreadPoolBuilder")
+            .field("name", &self.name)
+            .field("threads", &self.threads)
+            .field("max_queue_depth", &self.max_queue_depth)
+            .field("max_tasks", &self.max_tasks)
+            .field("max_running_per_connection", &self.max_running_per_connection)
+            .field("time_slice", &self.time_slice)
+            .field("stack_size", &self.stack_size)
+            .field("clock", &self.clock)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,459 @@
+//! The pool without its owner: what workers and services share. The rules and the protocols are in
+//! `scheduler/README.md`.
+
+pub(crate) mod admission;
+pub(crate) mod context;
+pub(crate) mod counters;
+pub(crate) mod idle;
+pub(crate) mod reentrancy;
+pub(crate) mod registry;
+pub(crate) mod worker;
+
+use crate::clock::Clock;
+use crate::dump::task::TaskDump;
+use crate::mailbox::dump::MailboxDump;
+use crate::queue::{RunQueue, Source, Taken};
+use crate::sync::{ArcFence, AtomicBool, Mutex, Ordering, fence};
+use admission::{Admission, Progress};
+use context::WorkerContext;
+use counters::{Counters, Sums};
+use crossbeam_utils::CachePadded;
+use idle::{Gate, Idle};
+use reentrancy::Inside;
+use registry::Registry;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool as Flag, AtomicU64 as Figure, AtomicUsize as Length, Ordering::Relaxed};
+
+/// In nanoseconds: how long a batch should take, and how long a notification may be deferred. It is
+/// about what it costs to wake a thread. (Rows: `told-1024`, `work-1k`, `fair`.)
+pub(crate) const QUANTUM: u64 = 20_000;
+/// A batch that has taken longer than this is late: the rest of it goes back to the queue.
+pub(crate) const LATE: u64 = 2 * QUANTUM;
+/// The largest batch, and the most submissions that a loop keeps unpublished. (Rows: `told-1024`,
+/// `stream-256`.)
+pub(crate) const BATCH_MAX: usize = if cfg!(loom) { 2 } else { 32 };
+/// After a search in vain, this many are skipped. (Rows: `latency`, `work-64k` beside a foreign
+/// thread.)
+pub(crate) const SKIPPED_SEARCHES: u32 = 16;
+/// The length of a pause between two looks of a search, in spins. (Rows: `latency`, `told-16`.)
+pub(crate) const SPINS: u32 = 32;
+
+/// A service as its pool sees it.
+pub(crate) trait AnyService: Source {
+    /// Runs the tasks of the batch at this seat. Returns the number of turns.
+    fn run_batch(&self, cx: &WorkerContext<'_>) -> usize;
+    /// The pool is shutting down: the loop must come and see.
+    fn notify_shutdown(&self, counters: &Counters);
+    /// Copies some tasks, from a slot on. Returns the slot to continue with.
+    fn copy_tasks(&self, from: usize, now: u64, tasks: &mut Vec<TaskDump>) -> Option<usize>;
+    fn dump_mailboxes(&self) -> Vec<MailboxDump>;
+    /// Passed before a reference to the service is dropped.
+    fn arc_fence(&self) -> &ArcFence;
+}
+
+/// A reference to a service.
+#[derive(Clone)]
+pub(crate) struct ServiceRef(Arc<dyn AnyService>);
+
+impl ServiceRef {
+    pub(crate) fn new(service: Arc<dyn AnyService>) -> Self {
+        Self(service)
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        std::ptr::addr_eq(Arc::as_ptr(&self.0), Arc::as_ptr(&other.0))
+    }
+}
+
+impl Deref for ServiceRef {
+    type Target = dyn AnyService;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+impl Drop for ServiceRef {
+    fn drop(&mut self) {
+        self.0.arc_fence().pass();
+    }
+}
+
+/// What one worker shares with the others. There is one more, for external threads.
+pub(crate) struct Seat {
+    counters: Counters,
+    /// Whether the worker is inside a step, or about to be.
+    is_busy: Flag,
+    /// The number of tasks in its batch. Grows under the lock of the queue only.
+    batch_len: Length,
+    /// When it took its batch. On a line of its own, since other workers read it for each batch.
+    batch_begun: CachePadded<Figure>,
+    /// The service of its batch.
+    service: Mutex<Option<ServiceRef>>,
+}
+
+impl Seat {
+    fn new() -> CachePadded<Self> {
+        CachePadded::new(Self {
+            counters: Counters::default(),
+            is_busy: Flag::new(false),
+            batch_len: Length::new(0),
+            batch_begun: CachePadded::new(Figure::new(0)),
+            service: Mutex::new(None),
+        })
+    }
+
+    #[inline]
+    fn set_busy(&self, is_busy: bool) {
+        self.is_busy.store(is_busy, Ordering::Release);
+    }
+
+    #[inline]
+    pub(crate) fn set_batch_len(&self, len: usize) {
+        self.batch_len.store(len, Relaxed);
+    }
+
+    fn batch_len(&self) -> usize {
+        self.batch_len.load(Relaxed)
+    }
+
+    /// The next batch is of this service, where other workers find it. It stays until there is
+    /// another, since most batches are of the same service as the one before. The caller drops what
+    /// this returns after its locks: the last reference to a service is user code.
+    #[must_use]
+    fn hold(&self, service: &ServiceRef) -> Option<ServiceRef> {
+        let mut held = self.service.lock();
+        if held.as_ref().is_some_and(|held| held.is_same(service)) {
+            return None;
+        }
+        held.replace(service.clone())
+    }
+
+    #[inline]
+    fn has_batch(&self) -> bool {
+        self.batch_len() > 0
+    }
+}
+
+/// Flags that tell workers whether a look at the queue is worth it. They affect speed only.
+pub(crate) struct Hints {
+    /// Something was published for busy workers.
+    published: Flag,
+    /// Something was submitted, published or not.
+    submitted: Flag,
+}
+
+impl Hints {
+    #[inline]
+    pub(crate) fn has_published(&self) -> bool {
+        self.published.load(Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn has_submitted(&self) -> bool {
+        self.submitted.load(Relaxed)
+    }
+
+    /// Written only if that changes it, since every worker reads it.
+    #[inline]
+    pub(crate) fn note_submitted(&self) {
+        if !self.has_submitted() {
+            self.submitted.store(true, Relaxed);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn note_published(&self) {
+        if !self.has_published() {
+            self.published.store(true, Relaxed);
+        }
+    }
+
+    /// The caller is about to look at the queue, under its lock.
+    fn clear(&self) {
+        self.published.store(false, Relaxed);
+        self.submitted.store(false, Relaxed);
+        fence(Ordering::SeqCst);
+    }
+}
+
+pub(crate) struct Scheduler {
+    pub(crate) name: String,
+    pub(crate) clock: Clock,
+    /// When the pool was built, on its clock.
+    pub(crate) born: u64,
+    pub(crate) cores: usize,
+    time_slice: u64,
+    pub(crate) limit: Option<u32>,
+    /// Written for every task, so on a line of its own.
+    pub(crate) admission: CachePadded<Admission>,
+    pub(crate) registry: Registry,
+    pub(crate) idle: CachePadded<Idle>,
+    /// Those of the workers, and one for external threads.
+    pub(crate) seats: Box<[CachePadded<Seat>]>,
+    /// Lock order: this one, a service's submissions, a batch.
+    pub(crate) queue: CachePadded<Mutex<RunQueue<ServiceRef>>>,
+    pub(crate) hints: CachePadded<Hints>,
+    /// The recent time of a step, in nanoseconds; unknown counts as long.
+    pace: CachePadded<Figure>,
+    is_shutting_down: AtomicBool,
+}
+
+pub(crate) struct Setup {
+    pub(crate) name: String,
+    pub(crate) clock: Clock,
+    pub(crate) threads: usize,
+    pub(crate) time_slice: u64,
+    pub(crate) limit: Option<u32>,
+    pub(crate) admission: Admission,
+}
+
+/// What a worker found in its last look before it sleeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum LastLook {
+    Work,
+    Nothing,
+    /// Nothing, and the pool is closed: the worker does not take tasks any more.
+    End,
+}
+
+impl Scheduler {
+    pub(crate) fn new(setup: Setup) -> Self {
+        let takers = setup.threads.max(1);
+        Self {
+            name: setup.name,
+            born: setup.clock.now(),
+            clock: setup.clock,
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            time_slice: setup.time_slice,
+            limit: setup.limit,
+            admission: CachePadded::new(setup.admission),
+            registry: Registry::new(),
+            idle: CachePadded::new(Idle::new()),
+            seats: (0..=setup.threads).map(|_| Seat::new()).collect(),
+            queue: CachePadded::new(Mutex::new(RunQueue::new(setup.limit.is_some(), takers))),
+            hints: CachePadded::new(Hints {
+                published: Flag::new(false),
+                submitted: Flag::new(false),
+            }),
+            pace: CachePadded::new(Figure::new(u64::MAX)),
+            is_shutting_down: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn has_workers(&self) -> bool {
+        self.seats.len() > 1
+    }
+
+    fn workers(&self) -> &[CachePadded<Seat>] {
+        &self.seats[..self.seats.len() - 1]
+    }
+
+    /// For a thread that is no worker. It counts into `counters`, which no other thread may do
+    /// meanwhile.
+    pub(crate) fn external_context<'a>(&'a self, counters: &'a Counters) -> WorkerContext<'a> {
+        WorkerContext::of_external_thread(self, counters)
+    }
+
+    /// Wakes a worker for tasks that are visible, if one should be woken.
+    #[inline]
+    pub(crate) fn wake_worker(&self, counters: &Counters) {
+        if self.idle.should_wake() && self.idle.wake_one() {
+            counters.worker_wakes.add(1);
+        }
+    }
+
+    /// Wakes a worker if there is anything to run.
+    pub(crate) fn wake_for_rest(&self, counters: &Counters) {
+        if self.idle.should_wake() && self.has_tasks() {
+            self.wake_worker(counters);
+        }
+    }
+
+    /// Whether there is anything to run: in the queue, or taken and not begun.
+    pub(crate) fn has_tasks(&self) -> bool {
+        self.queue.lock().has_tasks() || self.workers().iter().any(|seat| seat.has_batch())
+    }
+
+    /// Takes up to `max` tasks out of the queue, into the batch at this seat.
+    fn take(&self, seat: usize, max: usize) -> Option<Taken<ServiceRef>> {
+        let mut queue = self.queue.lock();
+        self.hints.clear();
+        let taken = queue.take(seat, max);
+        let before = self.hold_at(seat, taken.as_ref());
+        if queue.is_worth_taking() {
+            self.hints.note_published();
+            self.hints.note_submitted();
+        } else if queue.has_tasks() {
+            self.hints.note_submitted();
+        }
+        drop(queue);
+        drop(before);
+        taken
+    }
+
+    /// Other workers find the service of a worker's batch at its seat, before they see the batch.
+    fn hold_at(&self, seat: usize, taken: Option<&Taken<ServiceRef>>) -> Option<ServiceRef> {
+        let worker = self.workers().get(seat)?;
+        worker.hold(&taken?.service)
+    }
+
+    /// Takes tasks out of the batch of another worker, into the batch at this seat; a half of those,
+    /// or `max`. Under the lock of the queue, so that whoever looks for a task finds it.
+    fn steal_from(&self, victim: usize, seat: usize, max: usize) -> Option<Taken<ServiceRef>> {
+        let seat_of_victim = &self.seats[victim];
+        if !seat_of_victim.has_batch() {
+            return None;
+        }
+        let service = seat_of_victim.service.lock().clone()?;
+        let queue = self.queue.lock();
+        let count = service.steal(victim, seat, max);
+        let taken = Taken { service, count };
+        let before = self.hold_at(seat, Some(&taken));
+        drop(queue);
+        drop(before);
+        (count > 0).then_some(taken)
+    }
+
+    /// Gives back what is left of the batch of another worker, which is late.
+    #[cold]
+    fn return_batch_of(&self, victim: usize) {
+        let Some(service) = self.seats[victim].service.lock().clone() else {
+            return;
+        };
+        {
+            let mut queue = self.queue.lock();
+            service.return_batch(&mut queue.turns, victim);
+            self.hints.note_submitted();
+            self.hints.note_published();
+        }
+        // Not under the lock: with the last reference goes user code.
+        drop(service);
+    }
+
+    /// Takes tasks out of the batch of any other worker.
+    fn steal(&self, seat: usize, max: usize) -> Option<Taken<ServiceRef>> {
+        let workers = self.workers().len();
+        let others = (1..=workers).map(|step| (seat + step) % workers);
+        others
+            .filter(|&victim| victim != seat)
+            .find_map(|victim| self.steal_from(victim, seat, max))
+    }
+
+    /// A worker counts as sleeping from now on, and looks once more. If it should end, it takes
+    /// nothing any more.
+    fn enter_sleep(&self) -> LastLook {
+        let gate = self.idle.enter();
+        let mut queue = self.queue.lock();
+        if queue.has_tasks() || self.workers().iter().any(|seat| seat.has_batch()) {
+            LastLook::Work
+        } else if gate == Gate::Closed {
+            queue.takers -= 1;
+            LastLook::End
+        } else {
+            LastLook::Nothing
+        }
+    }
+
+    /// Runs tasks on a thread that is no worker, until nothing waits or the context's time is up; at
+    /// least one turn. Tasks that a worker has taken and not begun are first. Returns the number of
+    /// turns.
+    pub(crate) fn run_pending(&self, cx: &WorkerContext<'_>) -> usize {
+        let _inside = Inside::enter(self);
+        let mut turns = 0;
+        while let Some(taken) = self.steal_any_one(cx).or_else(|| self.take(cx.seat, 1)) {
+            turns += taken.service.run_batch(cx);
+            // What is left is for the workers, if there are any.
+            if cx.is_time_up() && !(self.takers_are_gone() && self.has_tasks()) {
+                break;
+            }
+        }
+        cx.flush();
+        self.wake_for_rest(cx.counters);
+        turns
+    }
+
+    fn steal_any_one(&self, cx: &WorkerContext<'_>) -> Option<Taken<ServiceRef>> {
+        (0..self.workers().len()).find_map(|victim| self.steal_from(victim, cx.seat, 1))
+    }
+
+    /// The owner of a pool without workers runs no tasks after those that are in the queue now.
+    pub(crate) fn owner_goes(&self) {
+        self.queue.lock().takers = 0;
+    }
+
+    /// Whether no other thread would run what was submitted, because the pool has ended.
+    #[inline]
+    pub(crate) fn takers_are_gone(&self) -> bool {
+        self.is_shutting_down() && self.queue.lock().takers == 0
+    }
+
+    /// The tasks of a service are gone.
+    pub(crate) fn remove_service(&self, service: u32) {
+        // Not under the lock: with the last reference goes user code.
+        let removed = self.queue.lock().remove(service);
+        drop(removed);
+    }
+
+    /// All counters, summed up.
+    pub(crate) fn sums(&self) -> Sums {
+        let mut sums = self.registry.sums();
+        self.seats.iter().for_each(|seat| sums.add(&seat.counters));
+        sums
+    }
+
+    /// How far the pool has come.
+    pub(crate) fn progress(&self) -> Progress {
+        // In this order: a worker that is not idle any more has counted its task as started.
+        let is_idle = |seat: &&CachePadded<Seat>| !seat.is_busy.load(Ordering::Acquire);
+        let idle = self.workers().iter().filter(is_idle).count() as u64;
+        let Sums { started, reaped, .. } = self.sums();
+        Progress {
+            started,
+            reaped,
+            idle,
+        }
+    }
+
+    /// Whether steps are so short that a notification costs more.
+    #[inline]
+    pub(crate) fn is_brisk(&self) -> bool {
+        self.pace.load(Relaxed) < QUANTUM
+    }
+
+    /// Whether a whole batch is through in the time of one quantum.
+    pub(crate) fn is_very_brisk(&self) -> bool {
+        self.pace.load(Relaxed) <= QUANTUM / BATCH_MAX as u64
+    }
+
+    /// A batch took so long for each of its tasks. Written only if it is news, since every worker
+    /// reads it.
+    fn set_pace(&self, nanos: u64) {
+        let pace = self.pace.load(Relaxed);
+        if nanos > pace.saturating_mul(2) || nanos < pace / 2 {
+            self.pace.store(nanos, Relaxed);
+        }
+    }
+
+    /// True for the first call.
+    pub(crate) fn start_shutdown(&self) -> bool {
+        let is_first = !self.is_shutting_down.swap(true, Ordering::AcqRel);
+        fence(Ordering::SeqCst);
+        is_first
+    }
+
+    #[inline]
+    pub(crate) fn is_shutting_down(&self) -> bool {
+        self.is_shutting_down.load(Ordering::Acquire)
+    }
+
+    /// The workers that have not ended.
+    pub(crate) fn live_workers(&self) -> usize {
+        if self.has_workers() {
+            self.queue.lock().takers
+        } else {
+            0
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! How workers search for work, sleep and are woken. The protocol and the argument that nothing is
+//! lost are in `scheduler/README.md`.
+
+use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, fence, wait};
+
+pub(crate) struct Idle {
+    state: Mutex<State>,
+    condvar: Condvar,
+    /// Written under the lock.
+    should_wake: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    sleeping: usize,
+    searching: usize,
+    /// A wake-up is pending: a worker is on its way that has not looked yet.
+    token: bool,
+    is_closed: bool,
+}
+
+/// Whether the pool still accepts tasks, for a worker that is about to sleep.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Gate {
+    Open,
+    Closed,
+}
+
+impl Idle {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Mutex::new(State::default()),
+            condvar: Condvar::new(),
+            should_wake: AtomicBool::new(false),
+        }
+    }
+
+    fn publish(&self, state: &State) {
+        let should_wake = state.sleeping > 0 && !state.token && state.searching == 0;
+        self.should_wake.store(should_wake, Ordering::Relaxed);
+    }
+
+    /// Whether a worker should be woken: one sleeps, none searches, and no wake-up is pending. Call it
+    /// after the work has been made visible, and a fence.
+    #[inline]
+    pub(crate) fn should_wake(&self) -> bool {
+        self.should_wake.load(Ordering::Relaxed)
+    }
+
+    /// Wakes one worker, unless none sleeps or a wake-up is pending. True if it did.
+    #[cold]
+    pub(crate) fn wake_one(&self) -> bool {
+        let mut state = self.state.lock();
+        let wakes = state.sleeping > 0 && !state.token;
+        if wakes {
+            state.token = true;
+            self.publish(&state);
+        }
+        drop(state);
+        if wakes {
+            self.condvar.notify_one();
+        }
+        wakes
+    }
+
+    /// The caller searches for work. No other worker is woken meanwhile.
+    pub(crate) fn start_search(&self) {
+        let mut state = self.state.lock();
+        state.searching += 1;
+        self.publish(&state);
+    }
+
+    /// The caller searches no more, and must look at everything that can hold work after this.
+    pub(crate) fn end_search(&self) {
+        let mut state = self.state.lock();
+        state.searching -= 1;
+        self.publish(&state);
+        drop(state);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Counts the caller as sleeping. It must look at everything that can hold work after this.
+    pub(crate) fn enter(&self) -> Gate {
+        let mut state = self.state.lock();
+        state.sleeping += 1;
+        self.publish(&state);
+        let gate = if state.is_closed { Gate::Closed } else { Gate::Open };
+        drop(state);
+        fence(Ordering::SeqCst);
+        gate
+    }
+
+    /// The caller has found work after all, or ends.
+    pub(crate) fn leave(&self) {
+        self.leave_locked(&mut self.state.lock());
+    }
+
+    fn leave_locked(&self, state: &mut State) {
+        state.sleeping -= 1;
+        if state.sleeping == 0 {
+            state.token = false;
+        }
+        self.publish(state);
+    }
+
+    /// Sleeps until there is a token or the pool is closed. The caller does not count as sleeping
+    /// then, and must look at everything that can hold work.
+    pub(crate) fn wait(&self) {
+        let mut state = self.state.lock();
+        while !state.token && !state.is_closed {
+            wait(&self.condvar, &mut state);
+        }
+        state.token = false;
+        self.leave_locked(&mut state);
+        drop(state);
+        fence(Ordering::SeqCst);
+    }
+
+    /// No worker sleeps from now on.
+    pub(crate) fn close(&self) {
+        self.state.lock().is_closed = true;
+        self.condvar.notify_all();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// S7: a token is a state, so a second one would be lost.
+    #[test]
+    fn at_most_one_wake_up_is_pending() {
+        let idle = Idle::new();
+        assert!(!idle.wake_one(), "no worker sleeps");
+        assert_eq!([idle.enter(), idle.enter()], [Gate::Open; 2]);
+        assert!(idle.should_wake());
+        assert_eq!([idle.wake_one(), idle.wake_one()], [true, false]);
+        assert!(!idle.should_wake());
+        // The worker that takes the token is awake; the other one can be woken now.
+        idle.wait();
+        assert!(idle.should_wake());
+        assert_eq!([idle.wake_one(), idle.wake_one()], [true, false]);
+    }
+
+    #[test]
+    fn no_worker_is_woken_while_another_searches() {
+        let idle = Idle::new();
+        idle.enter();
+        idle.start_search();
+        idle.start_search();
+        idle.end_search();
+        assert!(!idle.should_wake());
+        idle.end_search();
+        assert!(idle.should_wake());
+    }
+}

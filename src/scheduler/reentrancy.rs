@@ -1,0 +1,53 @@
+//! Whether a thread runs the tasks of a pool: as one of its workers, or in a call such as
+//! `run_pending`.
+
+use crate::sync::thread_local;
+use std::cell::{Cell, RefCell};
+
+thread_local! {
+    /// The pool whose worker this thread is: its address, 0 for none. It needs no destructor, so that
+    /// it can be read while the other values of the thread are dropped.
+    static WORKER_OF: Cell<usize> = const { Cell::new(0) };
+}
+
+thread_local! {
+    /// The pools whose tasks this thread runs, by address: several, since a step may run tasks of
+    /// another pool.
+    static POOLS: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The thread is inside a pool until this is dropped.
+pub(crate) struct Inside(());
+
+impl Inside {
+    pub(crate) fn enter<P>(pool: &P) -> Self {
+        // It fails only while the thread's values are dropped, and then nothing reads it.
+        let _ = POOLS.try_with(|pools| pools.borrow_mut().push(address(pool)));
+        Self(())
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let _ = POOLS.try_with(|pools| pools.borrow_mut().pop());
+    }
+}
+
+pub(crate) fn is_inside<P>(pool: &P) -> bool {
+    POOLS
+        .try_with(|pools| pools.borrow().contains(&address(pool)))
+        .unwrap_or(false)
+}
+
+/// Marks this thread as a worker of a pool, for good.
+pub(crate) fn become_worker_of<P>(pool: &P) {
+    WORKER_OF.with(|worker| worker.set(address(pool)));
+}
+
+pub(crate) fn is_worker_of<P>(pool: &P) -> bool {
+    WORKER_OF.with(|worker| worker.get() == address(pool))
+}
+
+fn address<P>(pool: &P) -> usize {
+    std::ptr::from_ref(pool).addr()
+}

@@ -1,0 +1,68 @@
+//! The services of a pool, and their counters.
+
+use super::counters::{Counters, Sums};
+use super::{AnyService, ServiceRef};
+use crate::sync::Mutex;
+use slab::Slab;
+use std::sync::{Arc, Weak};
+
+struct Registered {
+    service: Weak<dyn AnyService>,
+    counters: Arc<Counters>,
+}
+
+/// Lock order: `services`, then `retired`.
+pub(crate) struct Registry {
+    services: Mutex<Slab<Registered>>,
+    /// The sums of the services that are gone.
+    retired: Mutex<Sums>,
+}
+
+impl Registry {
+    pub(crate) fn new() -> Self {
+        Self {
+            services: Mutex::new(Slab::new()),
+            retired: Mutex::new(Sums::default()),
+        }
+    }
+
+    pub(crate) fn add(&self, service: Weak<dyn AnyService>, counters: Arc<Counters>) -> usize {
+        self.services.lock().insert(Registered { service, counters })
+    }
+
+    pub(crate) fn remove(&self, slot: usize) {
+        // Under one lock, so that every sum has its figures exactly once.
+        let mut services = self.services.lock();
+        let registered = services.remove(slot);
+        self.retire(&registered.counters);
+    }
+
+    /// Keeps the figures of counters that go away.
+    pub(crate) fn retire(&self, counters: &Counters) {
+        self.retired.lock().add(counters);
+    }
+
+    pub(crate) fn services(&self) -> Vec<ServiceRef> {
+        // Upgraded without the lock, since the last reference must not be dropped under it.
+        let services: Vec<_> = self
+            .services
+            .lock()
+            .iter()
+            .map(|(_, registered)| registered.service.clone())
+            .collect();
+        services
+            .iter()
+            .filter_map(Weak::upgrade)
+            .map(ServiceRef::new)
+            .collect()
+    }
+
+    pub(crate) fn sums(&self) -> Sums {
+        let services = self.services.lock();
+        let mut sums = *self.retired.lock();
+        for (_, registered) in &*services {
+            sums.add(&registered.counters);
+        }
+        sums
+    }
+}

@@ -1,0 +1,180 @@
+//! Stopping tasks: one by one, those of a connection, or all.
+
+use super::Service;
+use super::completions::Outcome;
+use crate::panic::drop_quietly;
+use crate::task::Task;
+use crate::task::header::NO_WORKER;
+use crate::task::phase::{Phase, Requests};
+use crate::task::status::{StopReason, Timeout};
+
+/// What became of a request to stop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stop {
+    /// The task had not started and never will: it has ended.
+    NeverRan,
+    /// The task has started, and will see the request.
+    WillSee,
+    /// The task had ended before.
+    Ended,
+}
+
+impl<T: Task> Service<T> {
+    /// Asks a task to stop.
+    pub(super) fn stop(&mut self, slot: u32, reason: StopReason) -> Stop {
+        // The shutdown of the pool was first.
+        let is_shutting_down = self.inner.scheduler.is_shutting_down();
+        let reason = if is_shutting_down {
+            StopReason::PoolFinished
+        } else {
+            reason
+        };
+        if self.end_unrun(slot, reason) {
+            return Stop::NeverRan;
+        }
+        self.fetch(slot);
+        if self
+            .table
+            .outcome(slot)
+            .is_some_and(|outcome| !outcome.is_parked())
+        {
+            return Stop::Ended;
+        }
+        self.request(slot, |requests| requests.with_stop(reason));
+        Stop::WillSee
+    }
+
+    /// The connection of these tasks has closed: each is asked to stop, or continues without a
+    /// connection if it may.
+    pub(super) fn detach(&mut self, slots: &[u32]) {
+        let mut started = Vec::new();
+        for &slot in slots {
+            let serial = self.table.slot(slot).serial;
+            let may_stay = self.table.work(slot).requests(serial).outlives();
+            self.table.owner(slot).close_connection();
+            if may_stay || !self.end_unrun(slot, StopReason::ConnectionClosed) {
+                started.push(slot);
+            }
+        }
+        for slot in started {
+            self.request(slot, Requests::with_closed_connection);
+        }
+        self.resume_all();
+    }
+
+    /// Asks a task something. If it is parked, it is resumed at the end of this call, by
+    /// [`resume_all`](Self::resume_all); if a worker is just parking it, when it arrives.
+    fn request(&mut self, slot: u32, change: impl Fn(Requests) -> Requests) {
+        let serial = self.table.slot(slot).serial;
+        let requests = self.table.work(slot).request(serial, change);
+        self.table.slot_mut(slot).must_continue = requests.must_continue();
+        self.fetch(slot);
+        self.resumed.push(slot);
+    }
+
+    /// Submits the parked tasks again that were asked something. After everything else that a call
+    /// does, so that it does not matter in which order.
+    #[inline]
+    pub(super) fn resume_all(&mut self) {
+        if !self.resumed.is_empty() {
+            let mut resumed = std::mem::take(&mut self.resumed);
+            for slot in resumed.drain(..) {
+                self.resume(slot);
+            }
+            self.resumed = resumed;
+        }
+    }
+
+    /// Ends a task that has not started, if no worker is about to start it. True: it has ended.
+    pub(super) fn end_unrun(&mut self, slot: u32, reason: StopReason) -> bool {
+        if self.table.outcome(slot).is_some() || self.table.phase(slot) != Phase::Queued {
+            return false;
+        }
+        let Some(entry) = self.inner.take_out(slot) else {
+            return false;
+        };
+        let now = self.inner.scheduler.clock.now();
+        let header = self.table.work(slot);
+        header.renew(now.saturating_sub(entry.since));
+        header.set(entry.serial, entry.syncs, NO_WORKER, Phase::Stopped);
+        self.inner.counters.stopped[reason.index()].add(1);
+        self.inner.scheduler.admission.count_never_ran();
+        if self.inner.scheduler.limit.is_some() {
+            // The ends of a connection are announced in order.
+            self.receive();
+        }
+        self.table.owner(slot).receive(Phase::Stopped, entry.syncs);
+        self.table.arrive(slot, Outcome::Stopped(reason, entry.task), now);
+        self.notify_self();
+        true
+    }
+
+    /// The loop must come round again, since it was not told of what happens here.
+    pub(super) fn notify_self(&self) {
+        let notifies = self.inner.notifier.notify();
+        self.inner.counters.wakes.add(u64::from(notifies));
+    }
+
+    /// Stops the tasks whose timeouts are due.
+    pub(super) fn stop_late(&mut self) {
+        if self.table.timers.next().is_none() {
+            return;
+        }
+        let now = self.inner.scheduler.clock.now();
+        while let Some(due) = self.table.timers.due(now) {
+            let timeout = self.table.due(due.slot).filter(|&(at, _)| at <= due.at);
+            if let Some((_, timeout)) = timeout {
+                let reason = StopReason::TimedOut(timeout);
+                match timeout {
+                    Timeout::Queue if self.end_unrun(due.slot, reason) => {}
+                    Timeout::Queue => self.table.note_start(due.slot),
+                    Timeout::Sync | Timeout::Deadline => _ = self.stop(due.slot, reason),
+                }
+            }
+            self.table.rearm(due.slot);
+        }
+        self.resume_all();
+    }
+
+    /// The pool is shutting down: asks every task to stop.
+    #[cold]
+    pub(super) fn see_shutdown(&mut self) {
+        self.has_seen_shutdown = true;
+        self.receive();
+        // In the order in which they came, so that the ends of a connection are announced in it.
+        for slot in self.table.slots_by_age() {
+            self.stop(slot, StopReason::PoolFinished);
+        }
+        self.resume_all();
+    }
+
+    /// The service is dropped: every task is stopped, and is dropped when it has ended.
+    pub(super) fn abandon(&mut self) {
+        self.inner.mailboxes.close();
+        self.inner.notifier.silence();
+        self.receive();
+        let slots = self.table.slots_by_age();
+        for &slot in &slots {
+            self.stop(slot, StopReason::ServiceDropped);
+        }
+        self.resume_all();
+        let mut ended = Vec::new();
+        for slot in slots {
+            if let Some((outcome, has_name)) = self.table.reap(slot) {
+                if has_name {
+                    self.inner.remove_name(slot);
+                }
+                self.inner.counters.reaped.add(1);
+                ended.push(outcome);
+            }
+        }
+        let (inner, left) = (&self.inner, self.table.len());
+        let cx = inner.scheduler.external_context(&inner.counters);
+        inner.abandon(left, std::mem::take(&mut self.completions), &cx);
+        ended.into_iter().for_each(drop_quietly);
+        inner.scheduler.wake_for_rest(&inner.counters);
+        if inner.scheduler.takers_are_gone() {
+            inner.scheduler.run_pending(&cx);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The tasks of a service on their way back to their loop: one ring for each worker.
+
+use crate::queue::ring::{self, Consumer, Producer};
+use crate::sync::{AtomicBool, Mutex, Ordering};
+use crate::task::phase::Phase;
+use crate::task::status::StopReason;
+use crossbeam_utils::CachePadded;
+use std::any::Any;
+
+/// What has become of a task that a worker returns.
+pub(crate) enum Outcome<T> {
+    Parked(T),
+    Finished(T),
+    Stopped(StopReason, T),
+    /// The payload. The task was dropped on the worker.
+    Panicked(Box<dyn Any + Send>),
+}
+
+impl<T> Outcome<T> {
+    #[inline]
+    pub(crate) fn phase(&self) -> Phase {
+        match self {
+            Self::Parked(_) => Phase::Parked,
+            Self::Finished(_) => Phase::Finished,
+            Self::Stopped(..) => Phase::Stopped,
+            Self::Panicked(_) => Phase::Panicked,
+        }
+    }
+
+    pub(crate) fn is_parked(&self) -> bool {
+        matches!(self, Self::Parked(_))
+    }
+}
+
+/// A task on its way from a worker to its loop.
+pub(crate) struct Completion<T> {
+    pub(crate) outcome: Outcome<T>,
+    /// When it parked or ended.
+    pub(crate) at: u64,
+    /// How often it has parked, modulo 16.
+    pub(crate) syncs: u64,
+    pub(crate) slot: u32,
+    /// The slot of the connection that it was submitted for.
+    pub(crate) flow: u32,
+}
+
+/// A producer, unless a worker has taken it out.
+type Lane<T> = CachePadded<Mutex<Option<Producer<Completion<T>>>>>;
+
+/// The workers' ends of the rings.
+pub(crate) struct Completions<T> {
+    /// By seat. A worker takes its producer out while it runs a batch. The last is shared by
+    /// external threads, and with a limit by all: then the order of the ends of a connection matters.
+    producers: Box<[Lane<T>]>,
+    /// The service is gone: whatever returns a task drops it.
+    is_abandoned: AtomicBool,
+    /// The loop's ends of the rings, once the service is gone.
+    orphans: Mutex<Option<Vec<Consumer<Completion<T>>>>>,
+}
+
+impl<T> Completions<T> {
+    /// Returns the loop's ends, too.
+    pub(crate) fn new(seats: usize) -> (Self, Vec<Consumer<Completion<T>>>) {
+        let (producers, consumers): (Vec<_>, Vec<_>) = (0..seats).map(|_| ring::new()).unzip();
+        let producer = |producer| CachePadded::new(Mutex::new(Some(producer)));
+        let own = Self {
+            producers: producers.into_iter().map(producer).collect(),
+            is_abandoned: AtomicBool::new(false),
+            orphans: Mutex::new(None),
+        };
+        (own, consumers)
+    }
+
+    /// Takes the producer of a seat for a batch. `None` for the shared one.
+    pub(crate) fn take_producer(&self, seat: usize) -> Option<Producer<Completion<T>>> {
+        let is_own = seat + 1 < self.producers.len();
+        is_own.then(|| self.producers[seat].lock().take()).flatten()
+    }
+
+    pub(crate) fn give_back(&self, seat: usize, producer: Option<Producer<Completion<T>>>) {
+        if let Some(producer) = producer {
+            *self.producers[seat].lock() = Some(producer);
+        }
+    }
+
+    /// Adds a completion to the ring that is shared.
+    pub(crate) fn push_shared(&self, completion: Completion<T>) {
+        let shared = self.producers.last().expect("the seat of external threads");
+        let mut shared = shared.lock();
+        shared.as_mut().expect("it is never taken out").push(completion);
+    }
+
+    /// Whether the service is gone. Call it after the completion was added, and a fence.
+    #[inline]
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.is_abandoned.load(Ordering::Relaxed)
+    }
+
+    /// The service is gone. What was added before a worker sees this is found by
+    /// [`take_orphans`](Self::take_orphans) after it.
+    pub(crate) fn abandon(&self, consumers: Vec<Consumer<Completion<T>>>) {
+        self.is_abandoned.store(true, Ordering::Relaxed);
+        crate::sync::fence(Ordering::SeqCst);
+        *self.orphans.lock() = Some(consumers);
+    }
+
+    /// The completions that no loop will look at.
+    pub(crate) fn take_orphans(&self) -> Vec<Completion<T>> {
+        let mut completions = Vec::new();
+        if let Some(consumers) = &mut *self.orphans.lock() {
+            for consumer in consumers {
+                consumer.pop_each(usize::MAX, |completion| completions.push(completion));
+            }
+        }
+        completions
+    }
+}

@@ -1,0 +1,236 @@
+//! A service as its loop, the workers and the pool share it.
+
+use super::completions::{Completion, Completions, Outcome};
+use super::submissions::Submissions;
+use crate::dump::task::TaskDump;
+use crate::mailbox::dump::MailboxDump;
+use crate::mailbox::mailboxes::Mailboxes;
+use crate::panic::drop_quietly;
+use crate::queue::Entry;
+use crate::queue::ring::{self, Consumer, Producer};
+use crate::scheduler::context::WorkerContext;
+use crate::scheduler::counters::Counters;
+use crate::scheduler::{AnyService, Scheduler, ServiceRef};
+use crate::sync::{ArcFence, AtomicUsize, Mutex, Ordering};
+use crate::task::Task;
+use crate::task::header::{PAGE, Page, Pages};
+use crate::task::id::{ConnId, TaskId};
+use crate::task::phase::{Phase, Requests};
+use crate::task::status::StopReason;
+use crate::wake::Wake;
+use crate::wake::notifier::Notifier;
+use rustc_hash::FxHashMap;
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicU32, AtomicUsize as Figure, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+
+/// A name, with the serial number of its task.
+type Name = (u64, Cow<'static, str>);
+
+pub(crate) struct ServiceInner<T: Task> {
+    pub(crate) scheduler: Arc<Scheduler>,
+    /// Its number within the process: part of its tasks' ids.
+    pub(crate) number: u32,
+    /// Its number in the run queue.
+    pub(crate) queue_number: u32,
+    pub(crate) pages: Pages,
+    /// The names of the tasks that have one, by slot.
+    names: Mutex<FxHashMap<u32, Name>>,
+    pub(crate) submissions: Submissions<T>,
+    pub(crate) completions: Completions<T>,
+    /// Once the service is gone: the tasks that are left.
+    orphans: AtomicUsize,
+    pub(crate) notifier: Arc<Notifier>,
+    /// Written by the loop's thread only.
+    pub(crate) counters: Arc<Counters>,
+    registry_slot: Figure,
+    pub(crate) mailboxes: Arc<Mailboxes>,
+}
+
+/// The loop's ends of the rings.
+pub(crate) struct LoopEnds<T> {
+    pub(crate) submissions: Producer<Entry<T>>,
+    pub(crate) completions: Vec<Consumer<Completion<T>>>,
+}
+
+/// Numbers services within the process, so that an id that is shown to another service is unknown
+/// there.
+static SERVICES: AtomicU32 = AtomicU32::new(0);
+
+impl<T: Task> ServiceInner<T> {
+    pub(crate) fn new(scheduler: &Arc<Scheduler>, wake: Box<dyn Wake>) -> (Arc<Self>, LoopEnds<T>) {
+        let (producer, consumer) = ring::new();
+        let seats = scheduler.seats.len();
+        let (completions, consumers) = Completions::new(seats);
+        let counters = Arc::new(Counters::default());
+        let notifier = Arc::new(Notifier::new(wake));
+        let mailboxes = Mailboxes::new(Arc::clone(scheduler));
+        let inner = {
+            let mut queue = scheduler.queue.lock();
+            let queue_number = queue.next_number();
+            let inner = Arc::new(Self {
+                scheduler: Arc::clone(scheduler),
+                number: SERVICES.fetch_add(1, Relaxed),
+                queue_number,
+                pages: Pages::new(),
+                names: Mutex::new(FxHashMap::default()),
+                submissions: Submissions::new(consumer, queue_number, scheduler.limit, seats),
+                completions,
+                orphans: AtomicUsize::new(0),
+                notifier,
+                counters: Arc::clone(&counters),
+                registry_slot: Figure::new(0),
+                mailboxes,
+            });
+            queue.add(ServiceRef::new(Arc::clone(&inner) as _));
+            inner
+        };
+        let weak: Weak<Self> = Arc::downgrade(&inner);
+        let slot = scheduler.registry.add(weak, counters);
+        inner.registry_slot.store(slot, Relaxed);
+        let ends = LoopEnds {
+            submissions: producer,
+            completions: consumers,
+        };
+        (inner, ends)
+    }
+
+    pub(crate) fn task_id(&self, slot: u32, serial: u64) -> TaskId {
+        TaskId {
+            serial,
+            service: self.number,
+            slot,
+        }
+    }
+
+    /// What a task was asked. The shutdown of the pool asks every task to stop.
+    #[inline]
+    pub(crate) fn requests(&self, page: &Page, slot: u32, serial: u64) -> Requests {
+        // In this order: what was asked before the shutdown is visible after it.
+        let is_shutting_down = self.scheduler.is_shutting_down();
+        let requests = page.work(slot).requests(serial);
+        if is_shutting_down {
+            requests.with_stop(StopReason::PoolFinished)
+        } else {
+            requests
+        }
+    }
+
+    pub(crate) fn set_name(&self, slot: u32, serial: u64, name: Cow<'static, str>) {
+        self.names.lock().insert(slot, (serial, name));
+    }
+
+    pub(crate) fn remove_name(&self, slot: u32) {
+        let name = self.names.lock().remove(&slot);
+        drop(name);
+    }
+
+    fn name_of(&self, slot: u32, serial: u64) -> Option<Cow<'static, str>> {
+        let names = self.names.lock();
+        let (owner, name) = names.get(&slot)?;
+        (*owner == serial).then(|| name.clone())
+    }
+
+    /// The service is gone, and so many tasks are left, which were all asked to stop: whatever
+    /// returns one drops it.
+    pub(crate) fn abandon(
+        &self,
+        left: usize,
+        consumers: Vec<Consumer<Completion<T>>>,
+        cx: &WorkerContext<'_>,
+    ) {
+        // One more, for this call.
+        self.orphans.store(left + 1, Ordering::Relaxed);
+        self.completions.abandon(consumers);
+        self.reap_orphans(cx);
+        self.forget_orphan();
+    }
+
+    /// Drops the tasks that were returned to a loop that is gone.
+    #[cold]
+    pub(crate) fn reap_orphans(&self, cx: &WorkerContext<'_>) {
+        for Completion {
+            outcome,
+            at,
+            syncs,
+            slot,
+            flow,
+        } in self.completions.take_orphans()
+        {
+            let owner = self.pages.of(slot).owner(slot);
+            if let Outcome::Parked(task) = outcome {
+                let Some(serial) = owner.serial() else { continue };
+                cx.counters.unparked.add(1);
+                owner.receive(Phase::Waiting, syncs);
+                owner.add_parked(cx.now().saturating_sub(at));
+                self.push_back(Entry {
+                    task,
+                    serial,
+                    since: cx.now().max(at),
+                    syncs,
+                    slot,
+                    flow,
+                    has_started: true,
+                    has_siblings: false,
+                });
+                crate::sync::fence(Ordering::SeqCst);
+                self.scheduler.wake_worker(cx.counters);
+                continue;
+            }
+            owner.set_phase(Phase::Vacant);
+            self.remove_name(slot);
+            cx.counters.reaped.add(1);
+            drop_quietly(outcome);
+            self.forget_orphan();
+        }
+    }
+
+    fn forget_orphan(&self) {
+        if self.orphans.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.scheduler.remove_service(self.queue_number);
+        }
+    }
+}
+
+impl<T: Task> AnyService for ServiceInner<T> {
+    fn run_batch(&self, cx: &WorkerContext<'_>) -> usize {
+        self.run_tasks(cx)
+    }
+
+    fn notify_shutdown(&self, counters: &Counters) {
+        counters.wakes.add(u64::from(self.notifier.notify()));
+    }
+
+    fn copy_tasks(&self, from: usize, now: u64, tasks: &mut Vec<TaskDump>) -> Option<usize> {
+        let page = self.pages.get(from / PAGE)?;
+        for slot in from as u32..(from + PAGE) as u32 {
+            let owner = page.owner(slot);
+            if let Some(serial) = owner.serial() {
+                let mut snapshot = page.snapshot(slot, serial);
+                snapshot.requests = self.requests(page, slot, serial);
+                if snapshot.phase == Phase::Vacant {
+                    continue;
+                }
+                let (id, name) = (self.task_id(slot, serial), self.name_of(slot, serial));
+                let connection = owner.connection().map(ConnId);
+                tasks.push(TaskDump::new(id, &snapshot, name, connection, self.number, now));
+            }
+        }
+        Some(from + PAGE)
+    }
+
+    fn dump_mailboxes(&self) -> Vec<MailboxDump> {
+        self.mailboxes.dump(self.number)
+    }
+
+    fn arc_fence(&self) -> &ArcFence {
+        &self.notifier.arc_fence
+    }
+}
+
+impl<T: Task> Drop for ServiceInner<T> {
+    fn drop(&mut self) {
+        self.notifier.arc_fence.pass();
+        self.scheduler.registry.remove(self.registry_slot.load(Relaxed));
+    }
+}

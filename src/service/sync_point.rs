@@ -1,0 +1,111 @@
+//! The answer of `task_status`, and a parked task that is lent to the loop.
+
+use super::Service;
+use super::completions::Outcome;
+use crate::task::Task;
+use crate::task::id::{ConnId, TaskId};
+use crate::task::status::{Resume, StopReason};
+use std::any::Any;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+/// The status of a task, with the task itself where the loop may have it: the answer of
+/// [`Service::task_status`](crate::Service::task_status).
+#[doc(alias = "lws_threadpool_task_status")]
+pub enum TaskStatus<'a, T: Task> {
+    /// Accepted; no step has run yet.
+    Queued,
+    /// On a worker, or waiting for its next turn there.
+    Running,
+    /// Parked until answered. Dereferences to the task.
+    Syncing(SyncPoint<'a, T>),
+    /// Asked to stop; its end will be announced.
+    Stopping,
+    /// Reaped: it ended with `TaskDone`.
+    Finished(T),
+    /// Reaped: it stopped, or never ran.
+    Stopped(StopReason, T),
+    /// Reaped: its step panicked, with this payload. The task was dropped on the worker.
+    Panicked(Box<dyn Any + Send>),
+}
+
+impl<T: Task> fmt::Debug for TaskStatus<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Queued => f.write_str("Queued"),
+            Self::Running => f.write_str("Running"),
+            Self::Syncing(_) => f.write_str("Syncing(..)"),
+            Self::Stopping => f.write_str("Stopping"),
+            Self::Finished(_) => f.write_str("Finished(..)"),
+            Self::Stopped(why, _) => write!(f, "Stopped({why:?}, ..)"),
+            Self::Panicked(_) => f.write_str("Panicked(..)"),
+        }
+    }
+}
+
+/// A parked task, lent to the loop: no worker runs it meanwhile.
+///
+/// It dereferences to the task. Answer with [`resume`](Self::resume) or [`stop`](Self::stop). Without
+/// an answer the task stays parked, to be answered later by
+/// [`Service::task_sync`](crate::Service::task_sync).
+///
+/// It has no destructor, so the other arms of a `match` on [`TaskStatus`] can use the service.
+pub struct SyncPoint<'a, T: Task> {
+    service: &'a mut Service<T>,
+    /// A slot whose task is parked, and is in the table.
+    slot: u32,
+}
+
+impl<'a, T: Task> SyncPoint<'a, T> {
+    pub(super) fn new(service: &'a mut Service<T>, slot: u32) -> Self {
+        Self { service, slot }
+    }
+
+    /// The id of the task.
+    pub fn id(&self) -> TaskId {
+        self.service.id_of(self.slot)
+    }
+
+    /// The connection of the task; `None` if that has closed.
+    pub fn connection(&self) -> Option<ConnId> {
+        self.service.table.connection_of(self.slot)
+    }
+
+    /// Lets the task continue: its next step runs when a worker is free. O(1).
+    #[doc(alias = "lws_threadpool_task_sync")]
+    pub fn resume(self) {
+        self.service.answer(self.slot, Resume::Continue);
+    }
+
+    /// Asks the task to stop: its step is called once more, with `is_stopping`. O(1).
+    #[doc(alias = "lws_threadpool_task_sync")]
+    #[doc(alias = "cancel")]
+    pub fn stop(self) {
+        self.service.answer(self.slot, Resume::Stop);
+    }
+}
+
+impl<T: Task> Deref for SyncPoint<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        match self.service.table.outcome(self.slot) {
+            Some(Outcome::Parked(task)) => task,
+            _ => unreachable!("a task that is lent is parked"),
+        }
+    }
+}
+
+impl<T: Task> DerefMut for SyncPoint<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        match self.service.table.outcome_mut(self.slot) {
+            Some(Outcome::Parked(task)) => task,
+            _ => unreachable!("a task that is lent is parked"),
+        }
+    }
+}
+
+impl<T: Task + fmt::Debug> fmt::Debug for SyncPoint<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SyncPoint").field(&**self).finish()
+    }
+}

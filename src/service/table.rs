@@ -1,0 +1,442 @@
+//! The tasks of a service, and the connection of each. It belongs to the loop and has no lock.
+//!
+//! A slot has the task itself while that is parked, or has ended and was not reaped. The tasks of a
+//! connection are linked through their slots, in the order in which they came, so that closing it
+//! costs as much as it has tasks.
+
+use super::completions::{Completion, Outcome};
+use super::connections::Connections;
+use super::timers::{Due, Timers, Timing};
+use crate::task::header::{LoopHeader, PAGE, Page, WorkHeader};
+use crate::task::id::{ConnId, TaskId};
+use crate::task::phase::Phase;
+use crate::task::status::Timeout;
+use std::sync::Arc;
+
+/// No slot has this number.
+pub(crate) const NONE: u32 = u32::MAX;
+/// Stands for the connection of a slot that is vacant.
+const VACANT: u32 = u32::MAX;
+/// An empty list of arrivals keeps the memory of this many.
+const KEPT: usize = 2048;
+
+/// Whether the loop has to hear of a task.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum News {
+    /// The list of arrivals does not have it.
+    Unlisted,
+    /// The list of arrivals has it, but it has changed since: it is not announced.
+    Listed,
+    /// The list of arrivals has it, and it is to be announced.
+    Pending,
+}
+
+pub(crate) struct Slot<T> {
+    /// The task, if it is here.
+    outcome: Option<Outcome<T>>,
+    pub(crate) serial: u64,
+    /// When it came here.
+    since: u64,
+    /// `None` for a task without timeouts.
+    timing: Option<Box<Timing>>,
+    pub(crate) connection: u32,
+    prev: u32,
+    next: u32,
+    /// How often it has parked, modulo 16, when it came here last.
+    pub(crate) syncs: u8,
+    news: News,
+    /// Whether it was asked to stop, or its connection has closed: it must not park.
+    pub(crate) must_continue: bool,
+    has_name: bool,
+}
+
+struct SlotPage<T> {
+    headers: Arc<Page>,
+    slots: Box<[Slot<T>]>,
+}
+
+pub(crate) struct Table<T> {
+    pages: Vec<SlotPage<T>>,
+    free: Vec<u32>,
+    len: usize,
+    /// How many of the tasks are here.
+    here: usize,
+    pub(crate) connections: Connections,
+    pub(crate) timers: Timers,
+    /// The tasks that have come here since the last announcement, by slot and serial number.
+    arrived: Vec<(u32, u64)>,
+    serial: u64,
+}
+
+impl<T> Table<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            pages: Vec::new(),
+            free: Vec::new(),
+            len: 0,
+            here: 0,
+            connections: Connections::new(),
+            timers: Timers::default(),
+            arrived: Vec::new(),
+            serial: 0,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// How many tasks are with the workers, or on their way.
+    pub(crate) fn away(&self) -> usize {
+        self.len - self.here
+    }
+
+    #[inline]
+    pub(crate) fn slot(&self, slot: u32) -> &Slot<T> {
+        &self.pages[slot as usize / PAGE].slots[slot as usize % PAGE]
+    }
+
+    #[inline]
+    pub(crate) fn slot_mut(&mut self, slot: u32) -> &mut Slot<T> {
+        &mut self.pages[slot as usize / PAGE].slots[slot as usize % PAGE]
+    }
+
+    #[inline]
+    pub(crate) fn page(&self, slot: u32) -> &Arc<Page> {
+        &self.pages[slot as usize / PAGE].headers
+    }
+
+    #[inline]
+    pub(crate) fn owner(&self, slot: u32) -> &LoopHeader {
+        self.page(slot).owner(slot)
+    }
+
+    pub(crate) fn work(&self, slot: u32) -> &WorkHeader {
+        self.page(slot).work(slot)
+    }
+
+    /// Whether there is a vacant slot.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.free.is_empty()
+    }
+
+    /// Adds a page of vacant slots. Its number is that of the pages so far.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn add_page(&mut self, make: impl FnOnce(usize) -> Arc<Page>) {
+        let number = self.pages.len();
+        let vacant = |_| Slot {
+            outcome: None,
+            serial: 0,
+            since: 0,
+            timing: None,
+            connection: VACANT,
+            prev: NONE,
+            next: NONE,
+            syncs: 0,
+            news: News::Unlisted,
+            must_continue: false,
+            has_name: false,
+        };
+        self.pages.push(SlotPage {
+            headers: make(number),
+            slots: (0..PAGE).map(vacant).collect(),
+        });
+        let first = (number * PAGE) as u32;
+        self.free.extend((first..first + PAGE as u32).rev());
+    }
+
+    /// Adds a task of this connection, which is away from the beginning. There must be room.
+    #[inline]
+    pub(crate) fn insert(&mut self, id: ConnId, now: u64) -> u32 {
+        let connection = self.connections.find_or_open(id);
+        let slot = self.free.pop().expect("a vacant slot");
+        self.len += 1;
+        self.serial += 1;
+        let serial = self.serial;
+        let own = self.slot_mut(slot);
+        own.serial = serial;
+        own.syncs = 0;
+        own.must_continue = false;
+        self.owner(slot).renew(serial, id.0, now);
+        self.link(slot, connection);
+        slot
+    }
+
+    pub(crate) fn set_timing(&mut self, slot: u32, timing: Timing) {
+        self.slot_mut(slot).timing = Some(Box::new(timing));
+        self.rearm(slot);
+    }
+
+    pub(crate) fn note_name(&mut self, slot: u32) {
+        self.slot_mut(slot).has_name = true;
+    }
+
+    /// The slot of a task that was not reaped.
+    #[inline]
+    pub(crate) fn find(&self, id: TaskId) -> Option<u32> {
+        let page = self.pages.get(id.slot as usize / PAGE)?;
+        let own = &page.slots[id.slot as usize % PAGE];
+        (own.connection != VACANT && own.serial == id.serial).then_some(id.slot)
+    }
+
+    /// Where a task stands. Exact if it is here.
+    #[inline]
+    pub(crate) fn phase(&self, slot: u32) -> Phase {
+        let own = self.slot(slot);
+        match &own.outcome {
+            Some(outcome) => outcome.phase(),
+            None => self.page(slot).phase(slot, own.serial),
+        }
+    }
+
+    /// The task, if it is here.
+    #[inline]
+    pub(crate) fn outcome(&self, slot: u32) -> Option<&Outcome<T>> {
+        self.slot(slot).outcome.as_ref()
+    }
+
+    #[inline]
+    pub(crate) fn outcome_mut(&mut self, slot: u32) -> Option<&mut Outcome<T>> {
+        self.slot_mut(slot).outcome.as_mut()
+    }
+
+    /// The slots of all tasks, in the order in which they came to the service.
+    pub(crate) fn slots_by_age(&self) -> Vec<u32> {
+        let mut slots: Vec<(u64, u32)> = (0..)
+            .zip(self.pages.iter().flat_map(|page| &page.slots))
+            .filter(|(_, own)| own.connection != VACANT)
+            .map(|(slot, own)| (own.serial, slot))
+            .collect();
+        slots.sort_unstable();
+        slots.into_iter().map(|(_, slot)| slot).collect()
+    }
+
+    /// A worker has returned a task.
+    #[inline]
+    pub(crate) fn receive(&mut self, completion: Completion<T>) {
+        let Completion {
+            outcome,
+            at,
+            syncs,
+            slot,
+            ..
+        } = completion;
+        self.owner(slot).receive(outcome.phase(), syncs);
+        self.slot_mut(slot).syncs = syncs as u8 & 15;
+        self.arrive(slot, outcome, at);
+    }
+
+    /// A task is here now, to be announced.
+    #[inline]
+    pub(crate) fn arrive(&mut self, slot: u32, outcome: Outcome<T>, now: u64) {
+        self.here += 1;
+        let own = self.slot_mut(slot);
+        own.outcome = Some(outcome);
+        own.since = now;
+        let (serial, connection) = (own.serial, own.connection);
+        if std::mem::replace(&mut own.news, News::Pending) == News::Unlisted {
+            self.arrived.push((slot, serial));
+        }
+        self.connections[connection].away -= 1;
+        // A loop that finds its tasks by their ids, and never announces, must not collect arrivals.
+        if self.arrived.len() >= KEPT && self.arrived.len() >= 4 * self.len {
+            let mut arrived = std::mem::take(&mut self.arrived);
+            arrived.retain(|&arrival| self.is_present(arrival));
+            self.arrived = arrived;
+        }
+    }
+
+    fn is_present(&self, (slot, serial): (u32, u64)) -> bool {
+        let own = self.slot(slot);
+        own.connection != VACANT && own.serial == serial
+    }
+
+    /// The tasks that have come here since the last call, and are still as they came. From now on
+    /// the timeout of a parked one counts.
+    pub(crate) fn announce(&mut self, mut sink: impl FnMut(u32, u64)) {
+        let mut arrived = std::mem::take(&mut self.arrived);
+        for (slot, serial) in arrived.drain(..) {
+            if !self.is_present((slot, serial)) {
+                continue;
+            }
+            let own = self.slot_mut(slot);
+            if std::mem::replace(&mut own.news, News::Unlisted) != News::Pending {
+                continue;
+            }
+            if let Some(timing) = &mut own.timing {
+                timing.is_announced = true;
+                self.rearm(slot);
+            }
+            sink(slot, serial);
+        }
+        if arrived.capacity() > KEPT && self.len < KEPT {
+            arrived.shrink_to(KEPT);
+        }
+        self.arrived = arrived;
+    }
+
+    /// Takes a parked task out, to be submitted again. Also returns how long it was parked.
+    #[inline]
+    pub(crate) fn take_parked(&mut self, slot: u32, now: u64) -> Option<(T, u64)> {
+        let own = self.slot_mut(slot);
+        if !own.outcome.as_ref().is_some_and(Outcome::is_parked) {
+            return None;
+        }
+        let Some(Outcome::Parked(task)) = own.outcome.take() else {
+            return None;
+        };
+        if own.news == News::Pending {
+            own.news = News::Listed;
+        }
+        let parked = now.saturating_sub(own.since);
+        if let Some(timing) = &mut own.timing {
+            timing.is_announced = false;
+        }
+        self.here -= 1;
+        Some((task, parked))
+    }
+
+    /// Takes a task out that is here, and frees its slot. Returns whether it had a name, too.
+    #[inline]
+    pub(crate) fn reap(&mut self, slot: u32) -> Option<(Outcome<T>, bool)> {
+        let outcome = self.slot_mut(slot).outcome.take()?;
+        self.here -= 1;
+        let has_name = self.vacate(slot);
+        Some((outcome, has_name))
+    }
+
+    /// Frees the slot of a task that is gone. Returns whether it had a name.
+    fn vacate(&mut self, slot: u32) -> bool {
+        self.owner(slot).set_phase(Phase::Vacant);
+        self.unlink(slot);
+        let own = self.slot_mut(slot);
+        let connection = std::mem::replace(&mut own.connection, VACANT);
+        own.news = News::Unlisted;
+        let has_name = std::mem::take(&mut own.has_name);
+        if let Some(timing) = own.timing.take()
+            && let Some(due) = timing.armed
+        {
+            self.timers.disarm(due);
+        }
+        self.note_loss(connection);
+        self.free.push(slot);
+        self.len -= 1;
+        has_name
+    }
+
+    /// The tasks of an open connection, in the order in which they came to it.
+    pub(crate) fn tasks_of(&self, id: ConnId) -> impl Iterator<Item = u32> {
+        let connection = self.connections.find(id);
+        let first = connection.map_or(NONE, |slot| self.connections[slot].first);
+        let some = |slot: u32| (slot != NONE).then_some(slot);
+        std::iter::successors(some(first), move |&last| some(self.slot(last).next))
+    }
+
+    /// The connection is unknown from now on; its tasks stay, without one.
+    pub(crate) fn close_connection(&mut self, id: ConnId) {
+        if let Some(slot) = self.connections.find(id) {
+            self.connections.close(slot);
+        }
+    }
+
+    pub(crate) fn connection_of(&self, slot: u32) -> Option<ConnId> {
+        self.connections[self.slot(slot).connection].id
+    }
+
+    /// Moves a task to another connection. Returns the slot of that.
+    pub(crate) fn reattach(&mut self, slot: u32, id: ConnId) -> u32 {
+        let from = self.slot(slot).connection;
+        let to = self.connections.find_or_open(id);
+        self.owner(slot).set_connection(id.0);
+        if to != from {
+            let away = u32::from(self.slot(slot).outcome.is_none());
+            self.connections[from].away -= away;
+            self.connections[to].away += away;
+            self.unlink(slot);
+            self.link(slot, to);
+            self.note_loss(from);
+        }
+        to
+    }
+
+    /// The timeout that a task has next, and when.
+    pub(crate) fn due(&self, slot: u32) -> Option<(u64, Timeout)> {
+        let own = self.slot(slot);
+        let timing = own.timing.as_ref()?;
+        if own.must_continue && self.work(slot).requests(own.serial).stop().is_some() {
+            return None;
+        }
+        timing.next(self.phase(slot), own.since)
+    }
+
+    /// A worker has begun with the task: its queue timeout does not count any more.
+    pub(crate) fn note_start(&mut self, slot: u32) {
+        if let Some(timing) = &mut self.slot_mut(slot).timing {
+            timing.queue = None;
+        }
+    }
+
+    /// Sets the moment at which the timers look at a task again.
+    pub(crate) fn rearm(&mut self, slot: u32) {
+        let serial = self.slot(slot).serial;
+        let due = self.due(slot).map(|(at, _)| Due { at, serial, slot });
+        let Some(timing) = &mut self.slot_mut(slot).timing else {
+            return;
+        };
+        let before = std::mem::replace(&mut timing.armed, due);
+        if before != due {
+            if let Some(before) = before {
+                self.timers.disarm(before);
+            }
+            if let Some(due) = due {
+                self.timers.arm(due);
+            }
+        }
+    }
+
+    #[inline]
+    fn link(&mut self, slot: u32, connection: u32) {
+        let list = &mut self.connections[connection];
+        let prev = std::mem::replace(&mut list.last, slot);
+        if prev == NONE {
+            list.first = slot;
+        } else {
+            self.slot_mut(prev).next = slot;
+        }
+        let own = self.slot_mut(slot);
+        (own.connection, own.prev, own.next) = (connection, prev, NONE);
+    }
+
+    /// Takes a task out of its connection.
+    #[inline]
+    fn unlink(&mut self, slot: u32) {
+        let &Slot {
+            connection,
+            prev,
+            next,
+            ..
+        } = self.slot(slot);
+        if prev != NONE {
+            self.slot_mut(prev).next = next;
+        }
+        if next != NONE {
+            self.slot_mut(next).prev = prev;
+        }
+        let list = &mut self.connections[connection];
+        if list.first == slot {
+            list.first = next;
+        }
+        if list.last == slot {
+            list.last = prev;
+        }
+    }
+
+    /// A connection has one task less.
+    #[inline]
+    fn note_loss(&mut self, connection: u32) {
+        if self.connections[connection].first == NONE {
+            self.connections.note_idle(connection);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Timeouts without a thread: a set of moments for each service, at which its loop looks.
+
+use crate::clock::nanos;
+use crate::task::options::TaskOptions;
+use crate::task::phase::Phase;
+use crate::task::status::Timeout;
+use std::collections::BTreeSet;
+
+/// The moments at which a task must be looked at: at most one for each task, so that its length is
+/// bounded by the number of tasks with timeouts. (A heap would keep the entries of ended tasks.)
+#[derive(Default)]
+pub(crate) struct Timers(BTreeSet<Due>);
+
+/// A moment, and the task that must be looked at then. At equal moments the older task is first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Due {
+    pub(crate) at: u64,
+    pub(crate) serial: u64,
+    pub(crate) slot: u32,
+}
+
+impl Timers {
+    pub(crate) fn arm(&mut self, due: Due) {
+        self.0.insert(due);
+    }
+
+    pub(crate) fn disarm(&mut self, due: Due) {
+        self.0.remove(&due);
+    }
+
+    /// The earliest moment.
+    pub(crate) fn next(&self) -> Option<u64> {
+        self.0.first().map(|due| due.at)
+    }
+
+    /// The first moment that is not after `now`. The caller arms the task again, or disarms it.
+    pub(crate) fn due(&self, now: u64) -> Option<Due> {
+        self.0.first().copied().filter(|due| due.at <= now)
+    }
+}
+
+/// A task's timeouts, on the pool's clock.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Timing {
+    /// The moment by which its first step must have begun.
+    pub(crate) queue: Option<u64>,
+    /// The moment by which it must have ended.
+    deadline: Option<u64>,
+    /// How long it may be parked.
+    sync: Option<u64>,
+    /// Whether its present `Sync` was announced: the time counts only then, so that a loop that was
+    /// stopped for a while can answer before it gives up on its clients.
+    pub(crate) is_announced: bool,
+    /// Its entry among the timers.
+    pub(crate) armed: Option<Due>,
+}
+
+impl Timing {
+    pub(crate) fn new(options: &TaskOptions, now: u64) -> Self {
+        let at = |timeout| now.saturating_add(nanos(timeout));
+        Self {
+            queue: options.queue_timeout.map(at),
+            deadline: options.deadline.map(at),
+            sync: options.sync_timeout.map(nanos),
+            is_announced: false,
+            armed: None,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_none() && self.deadline.is_none() && self.sync.is_none()
+    }
+
+    /// The timeout that a task in this phase has next, and when it is due. `since` is when a parked
+    /// task has parked. The task must not have been asked to stop.
+    pub(crate) fn next(&self, phase: Phase, since: u64) -> Option<(u64, Timeout)> {
+        if phase.is_ended() {
+            return None;
+        }
+        let deadline = self.deadline.map(|at| (at, Timeout::Deadline));
+        let here = match phase {
+            Phase::Queued => self.queue.map(|at| (at, Timeout::Queue)),
+            Phase::Parked if self.is_announced => {
+                self.sync.map(|sync| (since.saturating_add(sync), Timeout::Sync))
+            }
+            _ => None,
+        };
+        [deadline, here].into_iter().flatten().min_by_key(|&(at, _)| at)
+    }
+}

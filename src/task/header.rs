@@ -1,0 +1,390 @@
+//! The two headers of a task: what any thread may read of it without a lock.
+//!
+//! One is written by the service's loop, the other by the worker that has the task, and they lie on
+//! different cache lines, so that neither side waits for the lines of the other. They lie in pages
+//! of a fixed size that never move, and a slot's headers are used for one task after the other: the
+//! worker's header counts for a task only if it has the serial number of that task.
+
+use crate::task::phase::{Phase, Requests};
+use std::sync::atomic::{
+    AtomicU64 as Figure,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use std::sync::{Arc, OnceLock};
+
+use crate::sync::{AtomicU64, Ordering};
+
+/// The number of tasks whose headers are one page.
+pub(crate) const PAGE: usize = if cfg!(loom) { 4 } else { 64 };
+
+/// The worker number of a thread that is no worker of the pool.
+pub(crate) const NO_WORKER: u16 = u16::MAX;
+
+const SYNCS_BITS: u32 = 4;
+const SYNCS: u64 = (1 << SYNCS_BITS) - 1;
+
+/// What the loop writes.
+#[derive(Debug, Default)]
+pub(crate) struct LoopHeader {
+    /// `serial: 56 | connection has closed: 1 | syncs seen: 4 | phase: 3`.
+    state: Figure,
+    /// When the task was accepted.
+    born: Figure,
+    /// How long it was parked, in all.
+    parked: Figure,
+    connection: Figure,
+}
+
+const CLOSED: u64 = 1 << (Phase::BITS + SYNCS_BITS);
+const LOOP_SERIAL_SHIFT: u32 = Phase::BITS + SYNCS_BITS + 1;
+
+impl LoopHeader {
+    /// The slot has another task from now on.
+    #[inline]
+    pub(crate) fn renew(&self, serial: u64, connection: u64, now: u64) {
+        self.born.store(now, Relaxed);
+        self.parked.store(0, Relaxed);
+        self.connection.store(connection, Relaxed);
+        let state = serial << LOOP_SERIAL_SHIFT | Phase::Queued as u64;
+        self.state.store(state, Release);
+    }
+
+    #[inline]
+    fn set_bits(&self, mask: u64, bits: u64) {
+        self.state.store(self.state.load(Relaxed) & !mask | bits, Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        self.set_bits((1 << Phase::BITS) - 1, phase as u64);
+    }
+
+    /// The loop has received the task from a worker, with this number of syncs.
+    #[inline]
+    pub(crate) fn receive(&self, phase: Phase, syncs: u64) {
+        let mask = (1 << (Phase::BITS + SYNCS_BITS)) - 1;
+        self.set_bits(mask, syncs << Phase::BITS | phase as u64);
+    }
+
+    #[inline]
+    pub(crate) fn add_parked(&self, nanos: u64) {
+        let parked = self.parked.load(Relaxed).saturating_add(nanos);
+        self.parked.store(parked, Relaxed);
+    }
+
+    pub(crate) fn set_connection(&self, connection: u64) {
+        self.connection.store(connection, Relaxed);
+        self.set_bits(CLOSED, 0);
+    }
+
+    pub(crate) fn close_connection(&self) {
+        self.set_bits(0, CLOSED);
+    }
+
+    /// The serial number of its task; `None` if it has none.
+    pub(crate) fn serial(&self) -> Option<u64> {
+        let state = self.state.load(Acquire);
+        (Phase::from_bits(state) != Phase::Vacant).then_some(state >> LOOP_SERIAL_SHIFT)
+    }
+
+    pub(crate) fn connection_id(&self) -> u64 {
+        self.connection.load(Relaxed)
+    }
+
+    pub(crate) fn connection(&self) -> Option<u64> {
+        let is_open = self.state.load(Relaxed) & CLOSED == 0;
+        is_open.then(|| self.connection_id())
+    }
+
+    fn phase(&self) -> Phase {
+        Phase::from_bits(self.state.load(Relaxed))
+    }
+
+    fn syncs(&self) -> u64 {
+        self.state.load(Relaxed) >> Phase::BITS & SYNCS
+    }
+}
+
+/// What the worker writes that has the task. The requests alone are written by others.
+#[derive(Debug)]
+pub(crate) struct WorkHeader {
+    /// `serial: 41 | syncs: 4 | worker: 16 | phase: 3`.
+    state: AtomicU64,
+    /// `serial: 58 | requests: 6`.
+    requests: AtomicU64,
+    /// How long the task has waited for a worker, and how long it was on one, in all.
+    queued: Figure,
+    run: Figure,
+}
+
+const WORKER_SHIFT: u32 = Phase::BITS;
+const WORK_SYNCS_SHIFT: u32 = WORKER_SHIFT + 16;
+const WORK_SERIAL_SHIFT: u32 = WORK_SYNCS_SHIFT + SYNCS_BITS;
+
+impl WorkHeader {
+    fn new() -> Self {
+        Self {
+            state: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            queued: Figure::new(0),
+            run: Figure::new(0),
+        }
+    }
+
+    #[inline]
+    fn store(&self, serial: u64, syncs: u64, worker: u16, phase: Phase) {
+        let serial_and_syncs = serial << WORK_SERIAL_SHIFT | (syncs & SYNCS) << WORK_SYNCS_SHIFT;
+        let state = serial_and_syncs | u64::from(worker) << WORKER_SHIFT | phase as u64;
+        self.state.store(state, Ordering::Release);
+    }
+
+    /// The times of a task begin with its first wait.
+    #[inline]
+    pub(crate) fn renew(&self, queued: u64) {
+        self.queued.store(queued, Relaxed);
+        self.run.store(0, Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn add_queued(&self, nanos: u64) {
+        let queued = self.queued.load(Relaxed).saturating_add(nanos);
+        self.queued.store(queued, Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn add_run(&self, nanos: u64) {
+        self.run
+            .store(self.run.load(Relaxed).saturating_add(nanos), Relaxed);
+    }
+
+    /// The task changes its phase. `syncs` is how often it has parked.
+    #[inline]
+    pub(crate) fn set(&self, serial: u64, syncs: u64, worker: u16, phase: Phase) {
+        self.store(serial, syncs, worker, phase);
+    }
+
+    /// The state of this task; `None` if no worker has had it.
+    #[inline]
+    fn state_of(&self, serial: u64) -> Option<u64> {
+        let state = self.state.load(Ordering::Acquire);
+        let is_it = state >> WORK_SERIAL_SHIFT == serial << WORK_SERIAL_SHIFT >> WORK_SERIAL_SHIFT;
+        (is_it && Phase::from_bits(state) != Phase::Vacant).then_some(state)
+    }
+
+    #[inline]
+    pub(crate) fn requests(&self, serial: u64) -> Requests {
+        let word = self.requests.load(Ordering::Acquire);
+        if word >> Requests::BITS == serial << Requests::BITS >> Requests::BITS {
+            Requests::from_bits(word)
+        } else {
+            Requests::default()
+        }
+    }
+
+    /// Changes the requests. Returns them as they are then.
+    pub(crate) fn request(&self, serial: u64, change: impl Fn(Requests) -> Requests) -> Requests {
+        loop {
+            let word = self.requests.load(Ordering::Acquire);
+            let is_it = word >> Requests::BITS == serial << Requests::BITS >> Requests::BITS;
+            let before = if is_it {
+                Requests::from_bits(word)
+            } else {
+                Requests::default()
+            };
+            let after = change(before);
+            let new = serial << Requests::BITS | after.bits();
+            let result = self
+                .requests
+                .compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Relaxed);
+            if result.is_ok() {
+                return after;
+            }
+        }
+    }
+}
+
+/// A task at one moment, as its headers show it. Racing with the task, a time may be off by what is
+/// being booked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) phase: Phase,
+    pub(crate) requests: Requests,
+    pub(crate) worker: Option<u16>,
+    pub(crate) queued: u64,
+    pub(crate) run: u64,
+    pub(crate) parked: u64,
+    /// When it came into its phase.
+    pub(crate) since: u64,
+}
+
+/// The headers of [`PAGE`] tasks: those of the workers, then those of the loop.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(crate) struct Page {
+    work: [WorkHeader; PAGE],
+    owner: [LoopHeader; PAGE],
+}
+
+impl Page {
+    fn new() -> Self {
+        Self {
+            work: std::array::from_fn(|_| WorkHeader::new()),
+            owner: std::array::from_fn(|_| LoopHeader::default()),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn work(&self, slot: u32) -> &WorkHeader {
+        &self.work[slot as usize % PAGE]
+    }
+
+    #[inline]
+    pub(crate) fn owner(&self, slot: u32) -> &LoopHeader {
+        &self.owner[slot as usize % PAGE]
+    }
+
+    /// Where the task with this serial number stands, as far as the headers tell: a task that a
+    /// worker has returned counts as such before the loop has received it.
+    #[inline]
+    pub(crate) fn phase(&self, slot: u32, serial: u64) -> Phase {
+        let (owner, work) = (self.owner(slot), self.work(slot));
+        let phase = owner.phase();
+        if phase.is_returned() || phase == Phase::Vacant {
+            return phase;
+        }
+        let Some(state) = work.state_of(serial) else {
+            return phase;
+        };
+        let is_old =
+            Phase::from_bits(state) == Phase::Parked && state >> WORK_SYNCS_SHIFT & SYNCS == owner.syncs();
+        if is_old {
+            Phase::Waiting
+        } else {
+            Phase::from_bits(state)
+        }
+    }
+
+    pub(crate) fn snapshot(&self, slot: u32, serial: u64) -> Snapshot {
+        let (owner, work) = (self.owner(slot), self.work(slot));
+        let phase = self.phase(slot, serial);
+        let state = work.state_of(serial);
+        let parked = owner.parked.load(Relaxed);
+        let (queued, run) = match state {
+            Some(_) => (work.queued.load(Relaxed), work.run.load(Relaxed)),
+            None => (0, 0),
+        };
+        let worker = state.map(|state| (state >> WORKER_SHIFT) as u16);
+        let born = owner.born.load(Relaxed);
+        Snapshot {
+            phase,
+            requests: work.requests(serial),
+            worker: worker.filter(|&worker| phase == Phase::Running && worker != NO_WORKER),
+            queued,
+            run,
+            parked,
+            since: born
+                .saturating_add(queued)
+                .saturating_add(run)
+                .saturating_add(parked),
+        }
+    }
+}
+
+/// The number of pages in the first bucket. Each bucket holds twice as many as the one before.
+const FIRST_BUCKET: usize = 16;
+const BUCKETS: usize = 24;
+
+/// A bucket of pages, whose places are filled one by one.
+type Bucket = OnceLock<Box<[OnceLock<Arc<Page>>]>>;
+
+/// All pages of a service. They are added by the loop, read by anybody, and stay where they are.
+pub(crate) struct Pages([Bucket; BUCKETS]);
+
+impl Pages {
+    pub(crate) fn new() -> Self {
+        Self([const { OnceLock::new() }; BUCKETS])
+    }
+
+    #[inline]
+    fn place(page: usize) -> (usize, usize) {
+        let number = page + FIRST_BUCKET;
+        let bucket = (number / FIRST_BUCKET).ilog2() as usize;
+        (bucket, number - (FIRST_BUCKET << bucket))
+    }
+
+    #[inline]
+    fn find(&self, page: usize) -> Option<&Arc<Page>> {
+        let (bucket, index) = Self::place(page);
+        self.0.get(bucket)?.get()?[index].get()
+    }
+
+    /// The page of a slot, which must exist.
+    #[inline]
+    pub(crate) fn of(&self, slot: u32) -> &Page {
+        self.find(slot as usize / PAGE).expect("the page of a task")
+    }
+
+    /// The pages, in order.
+    pub(crate) fn get(&self, page: usize) -> Option<&Page> {
+        self.find(page).map(|page| &**page)
+    }
+
+    /// Adds the page with this number, the lowest that does not exist.
+    pub(crate) fn add(&self, page: usize) -> Arc<Page> {
+        let (bucket, index) = Self::place(page);
+        let pages = self.0[bucket].get_or_init(|| {
+            let places = FIRST_BUCKET << bucket;
+            (0..places).map(|_| OnceLock::new()).collect()
+        });
+        Arc::clone(pages[index].get_or_init(|| Arc::new(Page::new())))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_half_a_cache_line_each() {
+        assert_eq!((size_of::<LoopHeader>(), size_of::<WorkHeader>()), (32, 32));
+        assert_eq!(size_of::<Page>(), 64 * PAGE);
+    }
+
+    #[test]
+    fn every_page_has_a_place_of_its_own() {
+        let pages = Pages::new();
+        let added: Vec<_> = (0..200).map(|page| pages.add(page)).collect();
+        for (number, page) in added.iter().enumerate() {
+            let found = pages.find(number).expect("it was added");
+            assert!(Arc::ptr_eq(page, found));
+        }
+        assert!(pages.get(200).is_none());
+    }
+
+    /// S11: what a worker wrote for one task does not count for the next one in the slot.
+    #[test]
+    fn the_header_of_an_earlier_task_does_not_count() {
+        let page = Page::new();
+        page.owner(0).renew(7, 1, 0);
+        page.work(0).request(7, Requests::outliving);
+        page.work(0).set(7, 1, 3, Phase::Parked);
+        assert_eq!(page.phase(0, 7), Phase::Parked);
+        page.owner(0).renew(8, 1, 0);
+        assert_eq!(page.phase(0, 8), Phase::Queued);
+        assert!(!page.work(0).requests(8).outlives());
+    }
+
+    #[test]
+    fn a_task_that_was_resumed_waits_until_a_worker_has_it_again() {
+        let page = Page::new();
+        page.owner(0).renew(7, 1, 0);
+        page.work(0).set(7, 1, 3, Phase::Parked);
+        page.owner(0).receive(Phase::Parked, 1);
+        page.owner(0).set_phase(Phase::Waiting);
+        assert_eq!(page.phase(0, 7), Phase::Waiting);
+        page.work(0).set(7, 1, 3, Phase::Running);
+        assert_eq!(page.phase(0, 7), Phase::Running);
+        page.work(0).set(7, 2, 3, Phase::Parked);
+        assert_eq!(page.phase(0, 7), Phase::Parked);
+    }
+}

@@ -1,0 +1,60 @@
+//! The options of one task.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// Options of one task, for [`Service::enqueue_with`](crate::Service::enqueue_with).
+///
+/// The loop checks the timeouts in [`take_ready`](crate::Service::take_ready);
+/// [`next_timeout`](crate::Service::next_timeout) says how long it may sleep. A task with a name or a timeout costs one more
+/// small allocation.
+#[derive(Clone, Default, Debug)]
+#[must_use]
+pub struct TaskOptions {
+    pub(crate) name: Option<Cow<'static, str>>,
+    pub(crate) queue_timeout: Option<Duration>,
+    pub(crate) sync_timeout: Option<Duration>,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) outlives: bool,
+}
+
+impl TaskOptions {
+    /// No name, no timeouts, stops with its connection.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What dumps call the task.
+    pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The longest it may wait for its first step. Ends it as `Stopped(TimedOut(Timeout::Queue))`.
+    pub fn queue_timeout(mut self, timeout: Duration) -> Self {
+        self.queue_timeout = Some(timeout);
+        self
+    }
+
+    /// The longest it may be parked by one `Sync`. It is then asked to stop, with `TimedOut(Timeout::Sync)`.
+    /// Counted from the moment it parked, for each `Sync` anew.
+    pub fn sync_timeout(mut self, timeout: Duration) -> Self {
+        self.sync_timeout = Some(timeout);
+        self
+    }
+
+    /// The longest that it may live, from now on. It is then asked to stop, with
+    /// `TimedOut(Timeout::Deadline)`, whatever it does: a step that runs is not interrupted, but can see it.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Lets it continue, detached, when its connection closes. Its end is announced like any other and its result can be fetched
+    /// by its id. While detached it never parks.
+    #[doc(alias = "LWS_TP_RETURN_FLAG_OUTLIVE")]
+    pub fn outlive_connection(mut self) -> Self {
+        self.outlives = true;
+        self
+    }
+}

@@ -1,0 +1,197 @@
+//! The notifier of a loop: a coalesced flag in front of its [`Wake`].
+//!
+//! # The steps
+//!
+//! Notify, on any thread: 1. make the event visible; 2. a fence; 3. if the flag is not set, set it,
+//! and call the wake if this call has set it.
+//!
+//! Look, on the loop's thread: 1. [`rearm`](Notifier::rearm): clear the flag; 2. a fence; 3. look at
+//! everything that can hold events.
+//!
+//! The two fences have an order. If the loop's is first, step 3 of the notification sees the cleared
+//! flag, or one that was set later, and the loop is woken after its look. Otherwise the look sees the
+//! event. Only the call that sets the flag wakes, so there is at most one notification between two
+//! looks.
+//!
+//! # Deferred notifications
+//!
+//! A notification costs more than a short step. A worker that has more to do in short steps defers
+//! it, but only while the loop is `POLLING`: it has been told, by `next_timeout`, to look by itself
+//! within some milliseconds. The worker flushes the notification later, if the loop still polls.
+
+use super::Wake;
+use crate::panic::{drop_quietly, quietly};
+use crate::sync::{ArcFence, AtomicUsize, Ordering, fence};
+
+const ARMED: usize = 0;
+const NOTIFIED: usize = 1;
+/// As `ARMED`, but the loop will look by itself soon.
+const POLLING: usize = 2;
+
+/// On cache lines of its own, since workers read it for every task.
+#[repr(align(128))]
+pub(crate) struct Notifier {
+    state: AtomicUsize,
+    /// `None` only while it is dropped.
+    wake: Option<Box<dyn Wake>>,
+    /// Passed before a reference to the notifier, or to its service, is dropped.
+    pub(crate) arc_fence: ArcFence,
+}
+
+impl Notifier {
+    pub(crate) fn new(wake: Box<dyn Wake>) -> Self {
+        Self {
+            state: AtomicUsize::new(ARMED),
+            wake: Some(wake),
+            arc_fence: ArcFence::new(),
+        }
+    }
+
+    /// Whether the loop has been notified since its last look. Call it after the event was made
+    /// visible.
+    #[inline]
+    pub(crate) fn is_notified(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == NOTIFIED
+    }
+
+    /// Whether the loop will look by itself soon. Call it after the event was made visible.
+    #[inline]
+    pub(crate) fn is_polling(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == POLLING
+    }
+
+    /// Wakes the loop unless that was done since its last look. True if this call did. No lock may
+    /// be held.
+    #[inline]
+    pub(crate) fn notify(&self) -> bool {
+        let notifies = !self.is_notified() && self.state.swap(NOTIFIED, Ordering::AcqRel) != NOTIFIED;
+        if notifies {
+            self.wake();
+        }
+        notifies
+    }
+
+    /// Sends a deferred notification, if the loop still polls. True if this call did.
+    pub(crate) fn flush(&self) -> bool {
+        let notifies = self.change(POLLING, NOTIFIED);
+        if notifies {
+            self.wake();
+        }
+        notifies
+    }
+
+    /// The loop is about to look: allows the next notification.
+    pub(crate) fn rearm(&self) {
+        // A swap and not a store, so that it synchronizes with every notification before it.
+        self.state.swap(ARMED, Ordering::AcqRel);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Allows the next notification after one that was sent. The promise to poll stays: it is for
+    /// tasks, at which the caller does not look.
+    pub(crate) fn rearm_after_notification(&self) {
+        self.change(NOTIFIED, ARMED);
+    }
+
+    /// The loop will not be notified any more.
+    pub(crate) fn silence(&self) {
+        self.state.swap(NOTIFIED, Ordering::AcqRel);
+    }
+
+    /// The loop promises to look by itself soon, if it has not been notified.
+    pub(crate) fn start_polling(&self) {
+        self.change(ARMED, POLLING);
+    }
+
+    fn change(&self, from: usize, to: usize) -> bool {
+        self.state
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    fn wake(&self) {
+        if let Some(wake) = &self.wake {
+            quietly(|| wake.wake());
+        }
+    }
+}
+
+impl Drop for Notifier {
+    fn drop(&mut self) {
+        self.arc_fence.pass();
+        // User code, perhaps on a worker.
+        drop_quietly(self.wake.take());
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
+
+    /// A notifier, and the number of its wakes.
+    fn notifier() -> (Notifier, impl Fn() -> u64) {
+        let wakes = Arc::new(AtomicU64::new(0));
+        let total = Arc::clone(&wakes);
+        let wake = move || drop(wakes.fetch_add(1, Ordering::Relaxed).to_string());
+        (Notifier::new(Box::new(wake)), move || {
+            total.load(Ordering::Relaxed)
+        })
+    }
+
+    #[test]
+    fn a_loop_is_notified_once_until_it_looks() {
+        let (notifier, wakes) = notifier();
+        assert_eq!((notifier.notify(), notifier.notify(), wakes()), (true, false, 1));
+        notifier.rearm();
+        assert_eq!((notifier.notify(), wakes()), (true, 2));
+    }
+
+    #[test]
+    fn a_deferred_notification_is_sent_once() {
+        let (notifier, wakes) = notifier();
+        notifier.start_polling();
+        assert!(notifier.is_polling());
+        assert_eq!((notifier.flush(), notifier.flush(), wakes()), (true, false, 1));
+        assert!(!notifier.notify(), "the loop has not looked yet");
+    }
+
+    #[test]
+    fn a_deferred_notification_is_not_sent_after_the_look() {
+        let (notifier, wakes) = notifier();
+        notifier.start_polling();
+        notifier.rearm();
+        assert_eq!((notifier.flush(), wakes()), (false, 0));
+    }
+
+    #[test]
+    fn a_notified_loop_does_not_poll() {
+        let (notifier, _) = notifier();
+        notifier.notify();
+        notifier.start_polling();
+        assert!(!notifier.is_polling());
+    }
+
+    /// S3: a drain of a mailbox that cancelled the promise to poll would lose the deferral.
+    #[test]
+    fn a_drain_keeps_the_promise_to_poll() {
+        let (notifier, wakes) = notifier();
+        assert!(notifier.notify());
+        notifier.rearm_after_notification();
+        assert!(notifier.notify(), "the next one after the drain");
+        notifier.rearm();
+        notifier.start_polling();
+        notifier.rearm_after_notification();
+        assert!(notifier.flush());
+        assert_eq!(wakes(), 3);
+    }
+
+    #[test]
+    fn a_silenced_notifier_stays_silent() {
+        let (notifier, wakes) = notifier();
+        notifier.start_polling();
+        notifier.silence();
+        assert_eq!((notifier.flush(), notifier.notify(), wakes()), (false, false, 0));
+    }
+}
