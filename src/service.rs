@@ -387,6 +387,7 @@ impl<T: Task> Service<T> {
     }
 
     /// Submits a parked task again. False: it is not parked, or not here.
+    #[inline]
     fn resume(&mut self, slot: u32) -> bool {
         let now = self.inner.scheduler.clock.now();
         let Some((task, parked)) = self.table.take_parked(slot, now) else {
@@ -452,9 +453,12 @@ impl<T: Task> Service<T> {
         self.enter();
         self.unread = self.unread.saturating_sub(1);
         let slot = self.find(id)?;
-        self.fetch(slot);
-        self.resume_all();
+        if self.table.outcome(slot).is_none() {
+            self.fetch(slot);
+            self.resume_all();
+        }
         match self.table.outcome(slot) {
+            // A worker may have returned it meanwhile: then it is still running, for this call.
             None => Some(match self.table.phase(slot) {
                 _ if self.requests_of(slot).stop().is_some() => TaskStatus::Stopping,
                 Phase::Queued => TaskStatus::Queued,

@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 /// The number of entries of the first ring. Each further one is twice as large.
 const CAPACITY_MIN: usize = if cfg!(loom) { 2 } else { 32 };
-/// No ring takes more bytes than this, unless `CAPACITY_MIN` entries do.
-const BYTES_MAX: usize = 64 * 1024;
+/// No ring takes more bytes than this, unless `CAPACITY_MIN` entries do. (Rows: `stream-65536`,
+/// `memory-65536`.)
+const BYTES_MAX: usize = 1024 * 1024;
 
 /// The rings that the producer has made and the consumer has not seen.
 type Next<T> = Arc<Mutex<VecDeque<RingConsumer<T>>>>;
