@@ -11,7 +11,12 @@ use std::sync::atomic::Ordering::Relaxed;
 /// what a loop takes to wake up and answer. (Rows: `told-16`, `stream-16`.)
 const LOOKS: u32 = if cfg!(loom) { 1 } else { 12 };
 /// Each yield is a system call.
-const LOOKS_PER_YIELD: u32 = if cfg!(loom) { 1 } else { 4 };
+const LOOKS_PER_YIELD: u32 = 4;
+
+/// Whether a search yields before this look.
+fn is_yield_due(look: u32) -> bool {
+    cfg!(loom) || look % LOOKS_PER_YIELD == LOOKS_PER_YIELD - 1
+}
 
 pub(crate) struct Worker {
     pub(crate) scheduler: Arc<Scheduler>,
@@ -133,7 +138,7 @@ impl Worker {
         }
         scheduler.idle.start_search();
         let has_found = (0..LOOKS).any(|look| {
-            if look % LOOKS_PER_YIELD == LOOKS_PER_YIELD - 1 {
+            if is_yield_due(look) {
                 // The loop may need this core.
                 thread::yield_now();
             }
