@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::contenders::closures::{Closures, Smol, SpawnBlocking, Unblock};
 use crate::contenders::crossbeam::Crossbeam;
+use crate::contenders::deques::Deques;
 use crate::contenders::flume::Flume;
 use crate::contenders::limit::{Limit, Minimum};
 use crate::contenders::mailboxes::{
@@ -53,6 +54,7 @@ fn measure(contender: &str, work: Work, threads: usize) -> Vec<Figure> {
         "moored" => moored(work, threads),
         "limit" => pooled::<Limit, Minimum<Stream>>(work, threads),
         "crossbeam" => pooled::<Crossbeam, Requeued<Crossbeam>>(work, threads),
+        "deques" => pooled::<Deques, Requeued<Deques>>(work, threads),
         "std" => pooled::<StdMpsc, Requeued<StdMpsc>>(work, threads),
         "flume" => pooled::<Flume, Requeued<Flume>>(work, threads),
         "threadpool" => pooled::<ThreadPool, Requeued<ThreadPool>>(work, threads),

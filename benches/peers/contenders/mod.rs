@@ -2,6 +2,7 @@
 
 pub(crate) mod closures;
 pub(crate) mod crossbeam;
+pub(crate) mod deques;
 pub(crate) mod flume;
 pub(crate) mod limit;
 pub(crate) mod mailboxes;
@@ -33,6 +34,7 @@ pub(crate) fn contenders() -> Vec<Contender> {
         ("moored", "this crate", Ours),
         ("limit", "the bare minimum by hand", Shown),
         ("crossbeam", "workers on a crossbeam channel", Peer),
+        ("deques", "work stealing by hand, with crossbeam-deque", Peer),
         ("std", "workers on a Mutex<mpsc::Receiver>", Peer),
         ("flume", "workers on a flume channel", Peer),
         ("threadpool", "the crate threadpool", Peer),
