@@ -572,3 +572,19 @@ fn the_dump_is_json_with_serde() {
     );
     assert!(task["name"].is_null() && task["connection"].is_null());
 }
+
+/// The number of syncs is kept modulo 16. The 16th was written as 16, into the bit that says that the
+/// connection has closed.
+#[test]
+fn a_task_that_parks_often_keeps_its_connection() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let id = lp.enqueue(7, Work::parks()).unwrap();
+    for syncs in 1..=40 {
+        lp.run_pending(PLENTY);
+        assert_eq!(lp.news(), [id]);
+        let task = pool.dump().tasks.remove(0);
+        assert_eq!(task.connection, Some(ConnId(7)), "after {syncs} syncs");
+        resume(&mut lp, id);
+    }
+}

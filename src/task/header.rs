@@ -63,7 +63,7 @@ impl LoopHeader {
     #[inline]
     pub(crate) fn receive(&self, phase: Phase, syncs: u64) {
         let mask = (1 << (Phase::BITS + SYNCS_BITS)) - 1;
-        self.set_bits(mask, syncs << Phase::BITS | phase as u64);
+        self.set_bits(mask, (syncs & SYNCS) << Phase::BITS | phase as u64);
     }
 
     #[inline]
