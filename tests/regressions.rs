@@ -568,6 +568,26 @@ fn a_task_that_moves_before_its_start_waits_for_its_new_connection() {
     lp.connection_closed(1);
 }
 
+/// A service that searched all batches for a task of its own set the length of the batch of each
+/// worker to the number of its own tasks there. What other services had in these batches was not
+/// found by idle workers any more.
+#[test]
+fn a_search_for_a_task_does_not_hide_the_tasks_of_other_services() {
+    let (clock, _hand) = Clock::manual();
+    let builder = ThreadPool::builder().threads(1).clock(clock);
+    let pool = builder.max_running_per_connection(1).build().unwrap();
+    let (mut lp, mut other) = (Loop::new(&pool), Loop::new(&pool));
+    let (log, gates) = (Log::new(), [Gate::new(), Gate::new()]);
+    let _guards = gates.each_ref().map(Gate::guard);
+    let tasks = [Work::at(&gates[1]), Work::notes(&log, "behind it")];
+    in_one_batch(&mut lp, &gates, tasks);
+    let moves = other.enqueue(1, Work::done()).unwrap();
+    assert!(other.reattach(moves, 2));
+    other.dequeue(moves);
+    lp.run_pending(PLENTY);
+    assert_eq!(log.notes(), ["behind it"]);
+}
+
 /// The ends that a call brings about at once were told in the order of the tables' slots, which are used again from the last.
 #[test]
 fn ends_of_one_moment_are_told_in_the_order_of_the_tasks() {

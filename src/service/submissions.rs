@@ -107,22 +107,29 @@ impl<T> Submissions<T> {
     }
 
     fn batch<'a>(&'a self, index: usize, seats: &'a [CachePadded<Seat>]) -> Batch<'a, T> {
+        let entries = self.batches[index].lock();
         Batch {
-            entries: self.batches[index].lock(),
+            len: entries.len(),
+            entries,
             seat: &seats[index],
         }
     }
 }
 
-/// A locked batch; its length is told to others when it is unlocked.
+/// A locked batch; its length is told to others when it is unlocked, if it has changed: a worker
+/// has one length for the batches of all services, and at most one of them has tasks.
 struct Batch<'a, T> {
+    /// When it was locked.
+    len: usize,
     entries: MutexGuard<'a, Entries<T>>,
     seat: &'a Seat,
 }
 
 impl<T> Drop for Batch<'_, T> {
     fn drop(&mut self) {
-        self.seat.set_batch_len(self.entries.len());
+        if self.entries.len() != self.len {
+            self.seat.set_batch_len(self.entries.len());
+        }
     }
 }
 
