@@ -588,6 +588,44 @@ fn a_search_for_a_task_does_not_hide_the_tasks_of_other_services() {
     assert_eq!(log.notes(), ["behind it"]);
 }
 
+/// With a limit, a task that was cancelled in a worker's batch made room for the next one of its
+/// connection, but no worker heard of that: a task that returned `Continue` kept the only one.
+#[test]
+fn a_busy_task_gives_way_to_what_a_cancelled_one_held_up() {
+    let (clock, _hand) = Clock::manual();
+    let builder = ThreadPool::builder().threads(1).clock(clock);
+    let builder = builder.max_running_per_connection(1).time_slice(Duration::ZERO);
+    let pool = builder.build().unwrap();
+    let mut lp = Loop::new(&pool);
+    let (gates, has_run) = ([Gate::new(), Gate::new()], Arc::new(AtomicBool::new(false)));
+    let _guards = gates.each_ref().map(Gate::guard);
+    let (gate, seen) = (gates[1].clone(), Arc::clone(&has_run));
+    let busy = Work::new(move |_, step| {
+        if step == 1 {
+            gate.pass();
+        }
+        if seen.load(SeqCst) {
+            TaskReturn::TaskDone
+        } else {
+            TaskReturn::Continue
+        }
+    });
+    lp.enqueue(0, Work::at(&gates[0])).unwrap();
+    gates[0].wait_for(1);
+    lp.enqueue(1, busy).unwrap();
+    let cancelled = lp.enqueue(2, Work::done()).unwrap();
+    let runs = Work::new(move |_, _| {
+        has_run.store(true, SeqCst);
+        TaskReturn::TaskDone
+    });
+    lp.enqueue(2, runs).unwrap();
+    gates[0].open();
+    gates[1].wait_for(1);
+    assert_eq!(lp.dequeue(cancelled), Dequeued::Removed);
+    gates[1].open();
+    lp.ends(4);
+}
+
 /// The ends that a call brings about at once were told in the order of the tables' slots, which are used again from the last.
 #[test]
 fn ends_of_one_moment_are_told_in_the_order_of_the_tasks() {

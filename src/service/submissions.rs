@@ -231,6 +231,11 @@ impl<T: Task> ServiceInner<T> {
         }
         let entry = self.take_out_of_batch(slot)?;
         state.flows.release(slot, &mut queue.turns);
+        // With a limit, the next task of its connection may have become free to run.
+        if !queue.turns.is_empty() {
+            self.scheduler.hints.note_submitted();
+            self.scheduler.hints.note_published();
+        }
         Some(entry)
     }
 
