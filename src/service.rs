@@ -334,10 +334,12 @@ impl<T: Task> Service<T> {
         self.stop_late();
     }
 
-    /// Allows the next notification.
+    /// Allows the next notification. Everything that may have used the one before must be looked at
+    /// after this.
     fn rearm(&mut self) {
         self.inner.notifier.rearm();
         self.awaits_notification = true;
+        self.enter();
     }
 
     /// Receives what the workers have returned, and announces it.

@@ -199,3 +199,36 @@ fn a_task_that_was_left_parked_hears_of_finish() {
         BTreeSet::from([End::Stopped])
     );
 }
+
+/// S3, S10: the pool is shut down between the beginning of a look and its re-arm, and the loop has
+/// been notified of something else before. A loop that reads the flag only before it re-arms sleeps
+/// for ever beside its parked task.
+#[test]
+fn a_look_races_finish() {
+    explore("a look while another thread finishes the pool", || {
+        let pool = Arc::new(pool_of(1).build().unwrap());
+        let (mut service, bell, parked, _seen) = parked(&pool);
+        let (task, _seen) = Probe::new(First::TaskDone);
+        let done = service.enqueue(2, task).unwrap();
+        bell.wait();
+        // Reaped by its id: the next look finds nothing.
+        let end = service.task_status(done);
+        assert!(matches!(end, Some(TaskStatus::Finished(_))), "{end:?}");
+        drop(end);
+        let finisher = loom::thread::spawn({
+            let pool = Arc::clone(&pool);
+            move || pool.finish()
+        });
+        let mut look = || service.take_ready().find(|&id| id == parked);
+        let mut announced = look();
+        while announced.is_none() {
+            bell.wait();
+            announced = look();
+        }
+        assert!(matches!(
+            service.task_status(parked),
+            Some(TaskStatus::Stopped(StopReason::PoolFinished, _))
+        ));
+        finisher.join().unwrap();
+    });
+}
