@@ -170,7 +170,7 @@ impl Bench {
     }
 
     fn reap_all(&mut self) {
-        for id in self.service.take_ready() {
+        for id in self.service.take_ready().map(|ready| ready.id) {
             black_box(self.service.task_status(id));
         }
     }
@@ -191,7 +191,7 @@ fn stream(times: usize) {
     bench.enqueue(STREAMS, || Steps::endless(|| TaskReturn::Sync));
     for _ in 0..times {
         bench.run_all();
-        for id in bench.service.take_ready() {
+        for id in bench.service.take_ready().map(|ready| ready.id) {
             if let Some(TaskStatus::Syncing(parked)) = bench.service.task_status(id) {
                 parked.resume();
             }

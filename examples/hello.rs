@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("hello listens on {}", listener.local_addr()?);
     let (mut clients, mut last) = (HashMap::new(), 0);
     loop {
-        let _ = poll.poll(&mut events, service.next_timeout()); // a signal may interrupt it
+        let _ = poll.poll(&mut events, service.poll_timeout()); // a signal may interrupt it
         while let Ok((mut socket, _)) = listener.accept() {
             last += 1; // an id is never used again
             poll.registry().register(&mut socket, Token(last), Interest::READABLE)?;
@@ -47,9 +47,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                 eprintln!("client {id} left, tasks cancelled: {}", service.connection_closed(id));
             }
         }
-        for id in service.take_ready() {
-            let peer = service.connection_of(id).and_then(|conn| clients.get_mut(&conn.0));
-            if let (Some(TaskStatus::Syncing(primes)), Some((socket, _))) = (service.task_status(id), peer) {
+        for ready in service.take_ready() {
+            let peer = ready.connection.and_then(|conn| clients.get_mut(&conn.0));
+            if let (Some(TaskStatus::Syncing(primes)), Some((socket, _))) = (service.task_status(ready.id), peer) {
                 let text = format!("{} primes below {}\n", primes.found, primes.rest.start);
                 // A client that reads nothing until the kernel's buffer is full is disconnected.
                 let sent = socket.get_mut().write(text.as_bytes()).is_ok_and(|sent| sent == text.len());

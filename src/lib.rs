@@ -42,8 +42,8 @@
 //! let mut sent = Vec::new();
 //! while !service.is_empty() {
 //!     woken.recv()?;
-//!     for id in service.take_ready() {
-//!         match service.task_status(id) {
+//!     for ready in service.take_ready() {
+//!         match service.task_status(ready.id) {
 //!             Some(TaskStatus::Syncing(count)) => {
 //!                 sent.push(count.line); // the task itself: no channel, no copy
 //!                 count.resume();
@@ -117,7 +117,7 @@ pub use mailbox::{Drain, LoopFn, Mailbox, MailboxDump, Recipient, SendError, Sen
 pub use pool::ThreadPool;
 pub use pool::builder::ThreadPoolBuilder;
 pub use service::Service;
-pub use service::ready::Ready;
+pub use service::ready::{Ready, ReadyTasks};
 pub use service::sync_point::{SyncPoint, TaskStatus};
 pub use task::boxed::{BoxTask, task_fn};
 pub use task::id::{ConnId, TaskId};

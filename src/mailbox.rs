@@ -16,7 +16,8 @@
 //! 2. `take_ready` takes the ready tasks; a drain takes all messages, under the same lock as the
 //!    send.
 //!
-//! `next_timeout` is zero if a mailbox is counted as undrained.
+//! `poll_timeout` is zero if a mailbox is counted as undrained. Otherwise it re-arms, if the flag is
+//! set, and asks again.
 //!
 //! # Why nothing is lost
 //!
@@ -35,9 +36,9 @@
 //! drains. Two cases are left:
 //! - The loop leaves messages in a drain. Then the end of the drain notifies the loop again.
 //! - The loop calls `take_ready`, which re-arms, and does not drain in this turn. Then
-//!   `next_timeout` is zero. It asks by a read-modify-write of the counter, as does the send that
-//!   counts the mailbox. If that of `next_timeout` is first, the re-arm before it happened before
-//!   the send looks at the flag, and the send wakes. Otherwise `next_timeout` sees the mailbox.
+//!   `poll_timeout` is zero. It asks by a read-modify-write of the counter, as does the send that
+//!   counts the mailbox. If that of `poll_timeout` is first, the re-arm before it happened before
+//!   the send looks at the flag, and the send wakes. Otherwise `poll_timeout` sees the mailbox.
 //!
 //! Only the call that sets the flag wakes, so there is at most one notification between two looks.
 //!
@@ -78,7 +79,7 @@ impl<T: Task> Service<T> {
     /// does: at most one notification is outstanding for tasks and all mailboxes together. So a
     /// loop with mailboxes does the following in every turn: [`take_ready`](Self::take_ready) if it
     /// has tasks, [`drain`](Mailbox::drain) for each mailbox, in any order, and
-    /// [`next_timeout`](Self::next_timeout) right before it sleeps. That is zero while a mailbox
+    /// [`poll_timeout`](Self::poll_timeout) right before it blocks. That is zero while a mailbox
     /// holds messages.
     ///
     /// Works without threads (`threads(0)`), and after the pool has finished or was dropped.
@@ -104,7 +105,7 @@ impl<T: Task> Service<T> {
     /// service.connection_closed(9);
     ///
     /// while clients[&ConnId(8)].is_empty() {
-    ///     std::thread::park_timeout(service.next_timeout().unwrap_or(std::time::Duration::MAX));
+    ///     std::thread::park_timeout(service.poll_timeout().unwrap_or(std::time::Duration::MAX));
     ///     for (recipient, message) in mailbox.drain() {
     ///         match recipient {
     ///             Recipient::Connection(conn) => {

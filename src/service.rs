@@ -29,7 +29,7 @@ use cancel::Stop;
 use completions::{Completion, Outcome};
 use inner::{LoopEnds, ServiceInner};
 use polling::Polling;
-use ready::Ready;
+use ready::{Ready, ReadyTasks};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -38,7 +38,7 @@ use sync_point::{SyncPoint, TaskStatus};
 use table::Table;
 use timers::Timing;
 
-/// How often `take_more` looks before it says that there is nothing.
+/// How often `take_ready` looks before it returns nothing.
 const LOOKS: u32 = if cfg!(loom) { 2 } else { 3 };
 
 /// The handle of a service loop: it enqueues tasks for connections, is notified when they have
@@ -66,10 +66,8 @@ pub struct Service<T: Task> {
     submitted: usize,
     /// How many of the ids that were last announced the loop has not looked at.
     unread: usize,
-    /// Whether the next event notifies the loop: not while `take_more` finds something.
-    awaits_notification: bool,
     polling: Polling,
-    /// So many calls of `take_more` do not spin, since the last did so in vain.
+    /// So many calls of `take_ready` do not spin, since the last did so in vain.
     skipped_spins: u32,
     /// Tasks that are to be resumed at the end of the present call. Kept for its memory.
     resumed: Vec<u32>,
@@ -91,7 +89,6 @@ impl<T: Task> Service<T> {
             completions,
             submitted: 0,
             unread: 0,
-            awaits_notification: true,
             polling: Polling::default(),
             skipped_spins: 0,
             resumed: Vec::new(),
@@ -268,91 +265,95 @@ impl<T: Task> Service<T> {
         }
     }
 
-    /// The tasks that have parked or ended since the last call, each announced once. Also stops those
-    /// whose time is up. Call it whenever the loop is notified, and at
-    /// [`next_timeout`](Self::next_timeout).
+    /// Takes the tasks that have parked or ended since the last call: each is announced once. Also
+    /// stops tasks whose time is up, and allows the next notification.
     ///
-    /// O(number of tasks announced + number of workers).
+    /// Call it whenever the loop is notified, and when [`poll_timeout`](Self::poll_timeout) is over;
+    /// calling it in every turn of the loop is simplest.
+    ///
+    /// ```
+    /// use moored::{BoxTask, TaskReturn, TaskStatus, ThreadPool, task_fn};
+    ///
+    /// let pool = ThreadPool::builder().threads(1).build()?;
+    /// let this = std::thread::current();
+    /// let mut service = pool.service::<BoxTask>(move || this.unpark());
+    /// service.enqueue(7, task_fn(|_| TaskReturn::TaskDone))?;
+    /// while !service.is_empty() {
+    ///     match service.poll_timeout() {
+    ///         Some(timeout) => std::thread::park_timeout(timeout),
+    ///         None => std::thread::park(),
+    ///     }
+    ///     for ready in service.take_ready() {
+    ///         if let Some(TaskStatus::Finished(_)) = service.task_status(ready.id) {
+    ///             println!("a task of connection {:?} has finished", ready.connection);
+    ///         }
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// While tasks of this service are with the workers and steps are very short, it may spin for two
+    /// microseconds at most before it returns nothing, which costs less than to block and be woken. It
+    /// never spins on a single core. O(number of tasks announced + number of workers).
     #[doc(alias = "LWS_CALLBACK_SERVER_WRITEABLE")]
-    pub fn take_ready(&mut self) -> Ready {
-        self.before_look();
-        self.rearm();
-        self.look()
-    }
-
-    /// As [`take_ready`](Self::take_ready), for a loop that calls it until nothing is left and only
-    /// then sleeps: it allows the next notification only when it finds nothing, so a busy loop costs
-    /// its workers hardly any.
-    ///
-    /// If this returned tasks, call it again before sleeping. A loop with sockets can look at them
-    /// without waiting in between: as long as there may be more,
-    /// [`next_timeout`](Self::next_timeout) is zero.
-    ///
-    /// While tasks of this service are with the workers and steps are very short, it may spin for
-    /// two microseconds at most before it returns nothing. That is less than to sleep and be woken.
-    /// It never spins on a single core.
-    pub fn take_more(&mut self) -> Ready {
-        self.before_look();
-        let mut ready = self.look();
-        if ready.is_empty() {
-            ready = self.spin();
-        }
-        if !ready.is_empty() {
-            self.awaits_notification = false;
-            return ready;
-        }
-        self.rearm();
-        self.look()
-    }
-
-    /// Looks a few times more, with pauses, if tasks may return in this time.
-    fn spin(&mut self) -> Ready {
-        let scheduler = &self.inner.scheduler;
-        let pays = self.table.away() > 0 && scheduler.cores > 1 && scheduler.is_very_brisk();
-        if !pays || !may_search() {
-            return Ready::default();
-        }
-        if self.skipped_spins > 0 {
-            self.skipped_spins -= 1;
-            return Ready::default();
-        }
-        for _ in 1..LOOKS {
-            (0..SPINS).for_each(|_| std::hint::spin_loop());
-            let ready = self.look();
-            if !ready.is_empty() {
-                return ready;
-            }
-        }
-        self.skipped_spins = SKIPPED_SEARCHES;
-        Ready::default()
-    }
-
-    fn before_look(&mut self) {
+    #[doc(alias = "wait")]
+    #[doc(alias = "poll")]
+    pub fn take_ready(&mut self) -> ReadyTasks {
         self.enter();
         self.polling.end();
         self.publish();
         self.stop_late();
+        self.receive();
+        if !self.table.has_news() {
+            self.spin();
+        }
+        self.rearm();
+        self.receive();
+        self.resume_all();
+        self.announce()
     }
 
     /// Allows the next notification. Everything that may have used the one before must be looked at
     /// after this.
     fn rearm(&mut self) {
         self.inner.notifier.rearm();
-        self.awaits_notification = true;
         self.enter();
     }
 
-    /// Receives what the workers have returned, and announces it.
-    fn look(&mut self) -> Ready {
-        self.receive();
-        self.resume_all();
-        let mut ids = Vec::new();
+    /// Looks a few times more, with pauses, if tasks may return in this time.
+    fn spin(&mut self) {
+        let scheduler = &self.inner.scheduler;
+        let pays = self.table.away() > 0 && scheduler.cores > 1 && scheduler.is_very_brisk();
+        if !pays || !may_search() {
+            return;
+        }
+        if self.skipped_spins > 0 {
+            self.skipped_spins -= 1;
+            return;
+        }
+        for _ in 1..LOOKS {
+            (0..SPINS).for_each(|_| std::hint::spin_loop());
+            self.receive();
+            if self.table.has_news() {
+                return;
+            }
+        }
+        self.skipped_spins = SKIPPED_SEARCHES;
+    }
+
+    /// Announces the tasks that have arrived.
+    fn announce(&mut self) -> ReadyTasks {
+        let mut tasks = Vec::new();
         let inner = &self.inner;
-        self.table
-            .announce(|slot, serial| ids.push(inner.task_id(slot, serial)));
-        self.polling.note_found(ids.len());
-        self.unread = ids.len();
-        Ready::new(ids)
+        self.table.announce(|slot, serial, connection| {
+            tasks.push(Ready {
+                id: inner.task_id(slot, serial),
+                connection,
+            });
+        });
+        self.polling.note_found(tasks.len());
+        self.unread = tasks.len();
+        ReadyTasks::new(tasks)
     }
 
     /// Receives what the workers have returned. A task that has parked although it must not is
@@ -574,32 +575,77 @@ impl<T: Task> Service<T> {
         self.table.connection_of(slot)
     }
 
-    /// How long the loop may sleep before it must call [`take_ready`](Self::take_ready) or
-    /// [`take_more`](Self::take_more) again; `None`: until it is notified. Call it right before the
-    /// loop sleeps: sleeping longer than this can delay notifications. O(1).
+    /// Returns how long the loop may block before it must call [`take_ready`](Self::take_ready);
+    /// `None`: until it is notified. Call it right before the loop blocks, in each turn.
     ///
-    /// It is the time until the next timeout of a task. It is zero while a
-    /// [`Mailbox`](crate::Mailbox) holds messages, after a `take_more` that returned something, and
-    /// without threads (`threads(0)`) while steps are pending. And it is at most 5 ms while the loop
-    /// finds something each time, steps are short, and tasks of this service are with the workers:
-    /// then a worker that has more to do notifies the loop every 20 us and not for each task, and
-    /// relies on the loop to look by itself, should a step take long.
-    pub fn next_timeout(&self) -> Option<Duration> {
+    /// ```
+    /// use moored::{BoxTask, TaskOptions, TaskReturn, ThreadPool, task_fn};
+    /// use std::time::Duration;
+    ///
+    /// let pool = ThreadPool::builder().threads(1).build()?;
+    /// let mut service = pool.service::<BoxTask>(|| {});
+    /// assert_eq!(service.poll_timeout(), None);
+    /// let parks = task_fn(|cx| if cx.is_stopping() { TaskReturn::Stopped } else { TaskReturn::Sync });
+    /// let options = TaskOptions::new().deadline(Duration::from_secs(2));
+    /// service.enqueue_with(7, parks, options)?;
+    /// assert!(service.poll_timeout().is_some_and(|timeout| timeout <= Duration::from_secs(2)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// It is the time until the next timeout of a task. It is zero while
+    ///
+    /// - a task has parked or ended, was not announced, and no notification of it is on its way;
+    /// - a [`Mailbox`](crate::Mailbox) holds messages;
+    /// - steps are pending and the pool has no threads (`threads(0)`).
+    ///
+    /// And it is at most 5 ms while workers may defer notifications: the loop finds something each
+    /// time, steps are short, and tasks of this service are with the workers. Then a worker that has
+    /// more to do notifies the loop at most every 20 us, and relies on the loop to look by itself
+    /// should a step take long. This needs the loop to call `poll_timeout` before it blocks: a loop
+    /// that has called it, and later blocks without a call or for longer, may be notified late, by the
+    /// length of a step. A loop that never calls it is always notified at once.
+    ///
+    /// O(number of workers + number of tasks that have returned).
+    #[doc(alias = "timeout")]
+    #[doc(alias = "wait")]
+    pub fn poll_timeout(&mut self) -> Option<Duration> {
+        self.enter();
         self.publish();
         let scheduler = &self.inner.scheduler;
-        let has_pending = || !scheduler.has_workers() && scheduler.has_tasks();
-        if !self.awaits_notification || self.inner.mailboxes.are_undrained() || has_pending() {
+        if self.polling.has_found() && self.table.away() > 0 && scheduler.is_brisk() {
+            self.inner.notifier.start_polling();
+        } else {
+            self.inner.notifier.stop_polling();
+        }
+        if self.has_unseen() {
             return Some(Duration::ZERO);
         }
-        let now = scheduler.clock.now();
-        let notifier = &self.inner.notifier;
-        if self.polling.has_found() && self.table.away() > 0 && scheduler.is_brisk() {
-            notifier.start_polling();
+        if self.inner.notifier.is_notified() {
+            // The wake may be over, and what it was for was seen by other means than `take_ready`.
+            self.rearm();
+            if self.has_unseen() {
+                return Some(Duration::ZERO);
+            }
         }
-        let poll = notifier.is_polling().then(|| self.polling.left(now));
+        let now = self.inner.scheduler.clock.now();
+        let poll = self.inner.notifier.is_polling().then(|| self.polling.left(now));
         let due = self.table.timers.next();
         let left = [due.map(|due| due.saturating_sub(now)), poll];
         left.into_iter().flatten().min().map(Duration::from_nanos)
+    }
+
+    /// Whether there is something for the loop, of which it may not be notified any more.
+    fn has_unseen(&mut self) -> bool {
+        if !self.inner.notifier.is_polling() {
+            // Otherwise the worker will notify the loop of what it has returned.
+            self.receive();
+            self.resume_all();
+        }
+        let ServiceInner {
+            scheduler, mailboxes, ..
+        } = &*self.inner;
+        let has_pending = || !scheduler.has_workers() && scheduler.has_tasks();
+        self.table.has_news() || mailboxes.are_undrained() || has_pending()
     }
 
     /// Runs pending steps on this thread until none waits or `budget` is used up; returns how many
@@ -663,7 +709,7 @@ mod tests {
         let pool = ThreadPool::builder().threads(0).build().expect("no thread");
         let mut service = pool.service(|| {});
         let away = |service: &mut Service<_>| {
-            let ready: Vec<_> = service.take_ready().collect();
+            let ready: Vec<_> = service.take_ready().map(|ready| ready.id).collect();
             (service.table.away(), ready)
         };
         let parks = service.enqueue(

@@ -266,7 +266,7 @@ fn cancelling_races_everything_and_every_task_ends_once() {
 /// Resumes what is parked; takes what has ended from `open`, where it must still be.
 fn take_turn(lp: &mut Loop<Work>, open: &mut HashMap<TaskId, usize>) -> usize {
     let before = open.len();
-    for id in lp.take_ready() {
+    for id in lp.take_ready().map(|ready| ready.id) {
         match lp.task_status(id) {
             Some(TaskStatus::Syncing(point)) => point.resume(),
             Some(TaskStatus::Finished(_)) => drop(open.remove(&id).expect("the only end")),

@@ -153,7 +153,7 @@ fn pool_and_service_may_be_dropped_in_any_order_on_any_thread() {
             lp.enqueue(conn, Work::parks_times((conn % 3) as u32).holding(alive.token()))
                 .unwrap();
         }
-        let _ = lp.take_ready();
+        let _ = lp.take_ready().count();
         let one = move || drop(pool);
         let two = move || drop(lp);
         match round % 4 {
@@ -182,7 +182,7 @@ fn the_news_of_a_pool_that_is_gone_can_still_be_read() {
     gate.wait_for(1);
     gate.open();
     drop(pool);
-    assert_eq!(lp.take_ready().collect::<Vec<_>>(), [id]);
+    assert_eq!(lp.take_ready().map(|ready| ready.id).collect::<Vec<_>>(), [id]);
     reap(&mut lp, id).finished();
     assert!(!format!("{:?}", lp.service).is_empty());
 }

@@ -44,7 +44,7 @@ fn a_dump_can_be_taken_from_anywhere() {
         }
         let mut ended = 0;
         while ended < 50 {
-            for id in service.take_ready() {
+            for id in service.take_ready().map(|ready| ready.id) {
                 match service.task_status(id) {
                     Some(TaskStatus::Syncing(point)) => {
                         let dump = pool.dump();
@@ -144,7 +144,7 @@ fn a_dump_under_load_shows_at_most_one_task_on_each_worker() {
             }
         });
         while !dumps.is_finished() {
-            for id in lp.take_ready() {
+            for id in lp.take_ready().map(|ready| ready.id) {
                 lp.task_sync(id, Resume::Continue);
             }
         }

@@ -185,7 +185,7 @@ fn an_end_is_announced_once_even_if_nobody_reaps_it() {
     lp.run_pending(PLENTY);
     let mut ready = lp.take_ready();
     assert_eq!((ready.len(), ready.is_empty()), (4, false));
-    let mut ids: Vec<_> = ready.by_ref().collect();
+    let mut ids: Vec<_> = ready.by_ref().map(|ready| ready.id).collect();
     assert!(ready.is_empty());
     ids.sort_unstable();
     assert_eq!(ids, [finished, panicked, stopped, cancelled]);
@@ -384,7 +384,7 @@ fn the_books_balance_after_every_kind_of_end() {
 /// One turn of the loop: resumes what is parked, reaps what has ended, notes each end.
 fn turn(lp: &mut Loop<Work>, seen: &mut HashMap<TaskId, u32>) -> u64 {
     let mut ends = 0;
-    for id in lp.take_ready() {
+    for id in lp.take_ready().map(|ready| ready.id) {
         match lp.task_status(id) {
             Some(TaskStatus::Syncing(point)) => point.resume(),
             Some(TaskStatus::Queued | TaskStatus::Running | TaskStatus::Stopping) => {}

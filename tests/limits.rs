@@ -262,7 +262,7 @@ fn with_a_limit_of_one_the_order_holds_within_one_drain_too() {
         .map(|n| (n % 5, lp.enqueue(n % 5, Work::done()).unwrap()))
         .collect();
     util::eventually("all have ended", || pool.counts().done == 2_000);
-    let announced: Vec<_> = lp.take_ready().collect();
+    let announced: Vec<_> = lp.take_ready().map(|ready| ready.id).collect();
     for conn in 0..5 {
         let own: Vec<_> = ids
             .iter()
@@ -289,7 +289,8 @@ fn a_parked_task_keeps_its_connections_next_one_waiting_but_no_other() {
     lp.run_pending(PLENTY);
     reap(&mut lp, other).finished();
     assert_eq!(lp.peek(next), Some(moored::Status::Queued));
-    assert_eq!(lp.next_timeout(), None, "nothing may run");
+    assert_eq!(lp.news(), [parked]);
+    assert_eq!(lp.poll_timeout(), None, "nothing may run");
     lp.dequeue(parked);
     lp.run_pending(PLENTY);
     reap(&mut lp, parked).stopped();

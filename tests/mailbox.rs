@@ -48,8 +48,8 @@ impl<M> Own<M> {
         assert_eq!(self.bell.total(), before + 1);
     }
 
-    fn is_asleep(&self) -> bool {
-        self.service.next_timeout().is_none()
+    fn is_asleep(&mut self) -> bool {
+        self.service.poll_timeout().is_none()
     }
 }
 
@@ -177,7 +177,7 @@ fn the_messages_of_each_sender_arrive_in_order() {
             if own.is_asleep() {
                 own.bell.wait();
             }
-            drop(own.service.take_ready());
+            let _ = own.service.take_ready().count();
             for (recipient, number) in own.mailbox.drain() {
                 let Recipient::Connection(ConnId(from)) = recipient else {
                     panic!("{recipient:?}");
@@ -230,10 +230,10 @@ fn a_message_after_any_look_wakes_the_loop() {
                 if position == at {
                     own.sender.send(1, 1).unwrap();
                 }
-                match look {
-                    0 => drop(own.service.take_ready()),
-                    _ => drop(own.mailbox.drain().count()),
-                }
+                let _ = match look {
+                    0 => own.service.take_ready().count(),
+                    _ => own.mailbox.drain().count(),
+                };
             }
             if at == looks.len() {
                 own.sender.send(1, 1).unwrap();
@@ -254,18 +254,18 @@ fn a_message_after_any_look_wakes_the_loop() {
 fn the_timeout_is_zero_while_a_mailbox_holds_messages() {
     let pool = pool(0);
     let mut own = own(&pool, 8);
-    assert_eq!(own.service.next_timeout(), None);
+    assert_eq!(own.service.poll_timeout(), None);
     own.sender.send(1, 1).unwrap();
     own.sender.send(1, 2).unwrap();
-    drop(own.service.take_ready());
-    assert_eq!(own.service.next_timeout(), Some(Duration::ZERO));
+    let _ = own.service.take_ready().count();
+    assert_eq!(own.service.poll_timeout(), Some(Duration::ZERO));
     own.mailbox.drain().next();
-    assert_eq!(own.service.next_timeout(), Some(Duration::ZERO));
+    assert_eq!(own.service.poll_timeout(), Some(Duration::ZERO));
     assert_eq!(own.messages(), [2]);
-    assert_eq!(own.service.next_timeout(), None);
+    assert_eq!(own.service.poll_timeout(), None);
     own.sender.send(1, 3).unwrap();
     drop(own.mailbox);
-    assert_eq!(own.service.next_timeout(), None, "nobody can drain them");
+    assert_eq!(own.service.poll_timeout(), None, "nobody can drain them");
 }
 
 #[test]
@@ -426,7 +426,7 @@ fn a_mailbox_works_without_threads_and_after_the_pool_has_finished() {
         let mut own = own(&pool, 8);
         pool.finish();
         own.bell.wait();
-        drop(own.service.take_ready());
+        let _ = own.service.take_ready().count();
         own.sender.send(1, "finished").unwrap();
         own.bell.wait();
         assert_eq!(own.messages(), ["finished"]);
@@ -452,7 +452,7 @@ fn a_step_sends_to_its_own_loop() {
     while ended < 1 || messages.is_empty() {
         own.bell.wait();
         messages.extend(own.messages());
-        for id in own.service.take_ready() {
+        for id in own.service.take_ready().map(|ready| ready.id) {
             util::reap(&mut own.service, id).finished();
             ended += 1;
         }
@@ -905,7 +905,7 @@ fn a_dump_disturbs_neither_senders_nor_the_loop() {
         while seen < EACH {
             let _ = service.enqueue(1, task_fn(|_| TaskReturn::TaskDone));
             bell.wait();
-            for id in service.take_ready() {
+            for id in service.take_ready().map(|ready| ready.id) {
                 drop(service.task_status(id));
             }
             seen += mailbox.drain().count();

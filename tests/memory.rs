@@ -87,10 +87,10 @@ fn clients_that_come_and_go_while_all_workers_are_busy_leave_nothing() {
             .unwrap();
         }
         assert_eq!(lp.connection_closed(conn), 3);
-        for id in lp.take_ready() {
+        for id in lp.take_ready().map(|ready| ready.id) {
             reap(&mut lp, id).stopped();
         }
-        assert_eq!((alive.count(), lp.len(), lp.next_timeout()), (0, 2, None));
+        assert_eq!((alive.count(), lp.len(), lp.poll_timeout()), (0, 2, None));
     });
     let counts = pool.counts();
     assert_eq!(
@@ -182,7 +182,7 @@ fn a_stream_that_never_ends_does_not_grow() {
     lp.enqueue(2, Work::parks()).unwrap();
     does_not_grow(100_000, |_| {
         lp.run_pending(PLENTY);
-        for id in lp.take_ready() {
+        for id in lp.take_ready().map(|ready| ready.id) {
             util::resume(&mut lp, id);
         }
     });

@@ -43,8 +43,12 @@ impl StateMachineTest for AgainstTheReference {
 
     fn apply(mut pool: Real, model: &Model, call: Call) -> Real {
         let made = format!("{call:?}");
+        let polls = call.polls();
         let outcome = pool.call(call, model.pool.finishing);
         assert_eq!(outcome, model.outcome, "pool and reference after {made}");
+        if polls {
+            wakes_in_time(&mut pool, &model.pool);
+        }
         pool
     }
 
@@ -54,7 +58,6 @@ impl StateMachineTest for AgainstTheReference {
         same_connections(pool, reference);
         same_steps(pool, model);
         same_counts(pool, model);
-        wakes_in_time(pool, reference);
     }
 
     fn teardown(pool: Real) {
@@ -159,15 +162,15 @@ fn same_counts(pool: &Real, model: &Model) {
 }
 
 /// The loop is woken once between two drains, and never told to sleep over a timeout.
-fn wakes_in_time(pool: &Real, reference: &Reference) {
+fn wakes_in_time(pool: &mut Real, reference: &Reference) {
     assert_eq!(
         pool.wakes.load(Ordering::Relaxed),
         reference.wakes,
         "wake-ups of the loop"
     );
-    let timeout = pool.service.next_timeout();
-    if !reference.round.is_empty() {
-        assert_eq!(timeout, Some(Duration::ZERO), "steps are pending");
+    let timeout = pool.service.poll_timeout();
+    if !reference.round.is_empty() || !reference.news.is_empty() {
+        assert_eq!(timeout, Some(Duration::ZERO), "steps are pending, or news");
     } else if let Some((at, ..)) = reference.next_due() {
         let left = Duration::from_nanos(at.saturating_sub(reference.now));
         assert!(

@@ -294,7 +294,7 @@ fn every_option_of_a_task_has_its_effect() {
     let queued = lp
         .enqueue_with(1, Work::done(), all.queue_timeout(Duration::from_secs(1)))
         .unwrap();
-    assert_eq!(lp.take_ready().len(), 6);
+    assert_eq!(lp.take_ready().count(), 6);
     let names: Vec<_> = pool.dump().tasks.into_iter().map(|task| task.name).collect();
     let names: Vec<_> = names.iter().map(Option::as_deref).collect();
     assert_eq!(
@@ -310,7 +310,7 @@ fn every_option_of_a_task_has_its_effect() {
         ]
     );
     hand.advance(Duration::from_secs(1));
-    let _ = lp.take_ready();
+    let _ = lp.take_ready().count();
     assert_eq!(lp.connection_closed(1), 7);
     lp.run_pending(PLENTY);
     let timed_out = StopReason::TimedOut;

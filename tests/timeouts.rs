@@ -44,7 +44,7 @@ fn a_task_that_waits_too_long_for_its_first_step_never_runs() {
     hand.advance(almost(5 * SECOND));
     assert!(lp.take_ready().is_empty(), "too early");
     hand.advance(INSTANT);
-    assert_eq!(lp.take_ready().collect::<Vec<_>>(), [id]);
+    assert_eq!(lp.take_ready().map(|ready| ready.id).collect::<Vec<_>>(), [id]);
     let (why, task) = reap(&mut lp, id).stopped();
     assert_eq!((why, task.steps), (timed_out(Timeout::Queue), 0));
     assert_eq!(lp.run_pending(PLENTY), 0);
@@ -58,10 +58,13 @@ fn a_task_that_has_started_has_no_queue_timeout_any_more() {
     let parked = lp.enqueue_with(1, Work::parks(), options()).unwrap();
     lp.run_pending(PLENTY);
     hand.advance(3600 * SECOND);
-    assert_eq!(lp.take_ready().collect::<Vec<_>>(), [parked]);
+    assert_eq!(
+        lp.take_ready().map(|ready| ready.id).collect::<Vec<_>>(),
+        [parked]
+    );
     assert!(lp.take_ready().is_empty());
     assert_eq!(
-        (lp.peek(parked), lp.next_timeout()),
+        (lp.peek(parked), lp.poll_timeout()),
         (Some(Status::Syncing), None)
     );
 }
@@ -78,12 +81,12 @@ fn a_task_that_is_parked_too_long_is_asked_to_stop() {
         .enqueue_with(2, Work::parks(), TaskOptions::new().sync_timeout(2 * SECOND))
         .unwrap();
     lp.run_pending(PLENTY);
-    assert_eq!(lp.take_ready().len(), 2);
+    assert_eq!(lp.take_ready().count(), 2);
     hand.advance(almost(SECOND));
     assert!(lp.take_ready().is_empty());
     assert_eq!(lp.peek(short), Some(Status::Syncing), "too early");
     hand.advance(INSTANT);
-    let _ = lp.take_ready();
+    let _ = lp.take_ready().count();
     assert_eq!(
         [short, long].map(|id| lp.peek(id)),
         [Some(Status::Stopping), Some(Status::Syncing)]
@@ -104,14 +107,14 @@ fn the_time_for_a_sync_counts_from_its_parking_and_for_each_anew() {
     for _ in 0..4 {
         lp.run_pending(PLENTY);
         hand.advance(SECOND / 2); // the loop is late
-        assert_eq!(lp.take_ready().collect::<Vec<_>>(), [id]);
+        assert_eq!(lp.take_ready().map(|ready| ready.id).collect::<Vec<_>>(), [id]);
         assert_eq!(
-            lp.next_timeout(),
+            lp.poll_timeout(),
             Some(SECOND / 2),
             "counted from the parking, not from the drain"
         );
         hand.advance(almost(SECOND / 2));
-        let _ = lp.take_ready();
+        let _ = lp.take_ready().count();
         resume(&mut lp, id);
     }
     lp.run_pending(PLENTY);
@@ -127,10 +130,10 @@ fn a_loop_that_comes_too_late_for_a_sync_still_times_it_out() {
         .unwrap();
     lp.run_pending(PLENTY);
     hand.advance(10 * SECOND);
-    let _ = lp.take_ready();
+    let _ = lp.take_ready().count();
     if lp.peek(id) == Some(Status::Syncing) {
-        assert_eq!(lp.next_timeout(), Some(Duration::ZERO), "due at once");
-        let _ = lp.take_ready();
+        assert_eq!(lp.poll_timeout(), Some(Duration::ZERO), "due at once");
+        let _ = lp.take_ready().count();
     }
     lp.run_pending(PLENTY);
     assert_eq!(reap(&mut lp, id).stopped().0, timed_out(Timeout::Sync));
@@ -144,15 +147,18 @@ fn a_deadline_ends_a_task_wherever_it_is() {
     let parked = lp.enqueue_with(2, Work::parks(), options()).unwrap();
     let in_line = lp.enqueue_with(3, Work::parks(), options()).unwrap();
     lp.run_pending(PLENTY);
-    let _ = lp.take_ready();
+    let _ = lp.take_ready().count();
     resume(&mut lp, in_line);
     let queued = lp
         .enqueue_with(1, Work::done(), TaskOptions::new().deadline(5 * SECOND))
         .unwrap();
     hand.advance(5 * SECOND);
-    assert_eq!(lp.take_ready().collect::<Vec<_>>(), [queued]);
+    assert_eq!(
+        lp.take_ready().map(|ready| ready.id).collect::<Vec<_>>(),
+        [queued]
+    );
     hand.advance(2 * SECOND);
-    let _ = lp.take_ready();
+    let _ = lp.take_ready().count();
     lp.run_pending(PLENTY);
     for (id, steps) in [(queued, 0), (parked, 2), (in_line, 2)] {
         let (why, task) = reap(&mut lp, id).stopped();
@@ -176,7 +182,7 @@ fn a_step_that_runs_can_see_its_deadline() {
     let id = lp.enqueue_with(1, sees_it, options).unwrap();
     gate.wait_for(1);
     hand.advance(SECOND);
-    let _ = lp.take_ready();
+    let _ = lp.take_ready().count();
     assert_eq!(lp.peek(id), Some(Status::Stopping));
     gate.open();
     assert_eq!(lp.end().stopped().0, timed_out(Timeout::Deadline));
@@ -198,7 +204,7 @@ fn of_several_timeouts_the_first_one_counts() {
     let by_queue = lp.enqueue_with(1, Work::done(), options(2, 9, 5)).unwrap();
     let queued_past = lp.enqueue_with(1, Work::done(), options(6, 9, 4)).unwrap();
     for _ in 0..10 {
-        let _ = lp.take_ready();
+        let _ = lp.take_ready().count();
         hand.advance(SECOND / 2);
     }
     lp.run_pending(PLENTY);
@@ -214,10 +220,10 @@ fn of_several_timeouts_the_first_one_counts() {
 }
 
 #[test]
-fn next_timeout_tells_how_long_the_loop_may_sleep() {
+fn poll_timeout_returns_how_long_the_loop_may_block() {
     let (pool, hand) = manual(1); // without threads it is zero while something is pending
     let mut lp = Loop::new(&pool);
-    assert_eq!(lp.next_timeout(), None);
+    assert_eq!(lp.poll_timeout(), None);
     lp.enqueue(1, Work::parks()).unwrap();
     let long = lp
         .enqueue_with(2, Work::parks(), TaskOptions::new().deadline(9 * SECOND))
@@ -226,22 +232,22 @@ fn next_timeout_tells_how_long_the_loop_may_sleep() {
         .enqueue_with(3, Work::parks(), TaskOptions::new().deadline(4 * SECOND))
         .unwrap();
     lp.parked(3);
-    assert_eq!(lp.next_timeout(), Some(4 * SECOND));
+    assert_eq!(lp.poll_timeout(), Some(4 * SECOND));
     hand.advance(SECOND);
-    assert_eq!(lp.next_timeout(), Some(3 * SECOND));
+    assert_eq!(lp.poll_timeout(), Some(3 * SECOND));
     resume(&mut lp, short);
     lp.parked(1);
     lp.dequeue(short);
     lp.end().stopped();
     assert_eq!(
-        lp.next_timeout(),
+        lp.poll_timeout(),
         Some(8 * SECOND),
         "an ended task has no timeout"
     );
     hand.advance(20 * SECOND);
-    assert_eq!(lp.next_timeout(), Some(Duration::ZERO), "overdue");
+    assert_eq!(lp.poll_timeout(), Some(Duration::ZERO), "overdue");
     lp.turn_until(|_, id| id == long);
-    assert_eq!(lp.next_timeout(), None);
+    assert_eq!(lp.poll_timeout(), None);
 }
 
 #[test]
@@ -253,11 +259,11 @@ fn a_task_that_is_reaped_takes_its_timeout_along() {
         .unwrap();
     util::eventually("it ends", || lp.peek(id) == Some(Status::Finished));
     reap(&mut lp, id).finished(); // found by a look, not through `take_ready`
-    assert_eq!(lp.next_timeout(), None);
+    assert_eq!(lp.poll_timeout(), None);
     let next = lp.enqueue(1, Work::parks()).unwrap();
     lp.parked(1);
     hand.advance(2 * SECOND);
-    let _ = lp.take_ready();
+    let _ = lp.take_ready().count();
     assert_eq!(lp.peek(next), Some(Status::Syncing));
 }
 
@@ -271,7 +277,7 @@ fn a_task_that_is_stopping_is_not_timed_out_as_well() {
     lp.run_pending(PLENTY);
     lp.dequeue(id);
     hand.advance(2 * SECOND);
-    let _ = lp.take_ready();
+    let _ = lp.take_ready().count();
     lp.run_pending(PLENTY);
     assert_eq!(reap(&mut lp, id).stopped().0, StopReason::Dequeued);
 }
@@ -285,12 +291,12 @@ fn an_outliving_task_that_times_out_is_reaped() {
     let with_client = lp.enqueue_with(1, Work::parks_times(50), options()).unwrap();
     let without = lp.enqueue_with(2, Work::parks_times(50), options()).unwrap();
     lp.run_pending(PLENTY);
-    assert_eq!(lp.take_ready().len(), 2);
+    assert_eq!(lp.take_ready().count(), 2);
     lp.connection_closed(2);
     hand.advance(SECOND);
-    let _ = lp.take_ready();
+    let _ = lp.take_ready().count();
     lp.run_pending(PLENTY);
-    assert_eq!(lp.take_ready().len(), 2);
+    assert_eq!(lp.take_ready().count(), 2);
     assert_eq!(reap(&mut lp, with_client).stopped().0, timed_out(Timeout::Sync));
     assert_eq!(
         reap(&mut lp, without).finished().steps,
@@ -311,7 +317,7 @@ fn times_do_not_overflow() {
         .deadline(Duration::MAX);
     let id = lp.enqueue_with(1, Work::parks(), never).unwrap();
     lp.run_pending(PLENTY);
-    let _ = lp.take_ready();
+    let _ = lp.take_ready().count();
     for _ in 0..100 {
         hand.advance(YEAR);
         assert!(lp.take_ready().is_empty());
@@ -323,11 +329,11 @@ fn times_do_not_overflow() {
         (century, century, century)
     );
     assert_eq!(lp.peek(id), Some(Status::Syncing));
-    assert!(lp.next_timeout().is_some_and(|left| left > 400 * YEAR));
+    assert!(lp.poll_timeout().is_some_and(|left| left > 400 * YEAR));
 }
 
 #[test]
-fn a_loop_that_sleeps_until_the_next_timeout_misses_none() {
+fn a_loop_that_blocks_for_poll_timeout_misses_no_timeout() {
     let pool = ThreadPool::builder().threads(1).build().unwrap();
     let (wake, woken) = std::sync::mpsc::channel();
     let mut service = pool.service(move || wake.send(()).unwrap_or_default());
@@ -339,13 +345,13 @@ fn a_loop_that_sleeps_until_the_next_timeout_misses_none() {
     }
     let mut ended = 0;
     while ended < 20 {
-        let limit = service.next_timeout().unwrap_or(util::PATIENCE);
+        let limit = service.poll_timeout().unwrap_or(util::PATIENCE);
         let woken = woken.recv_timeout(limit);
         assert!(
             woken.is_ok() || limit < util::PATIENCE,
             "nobody would ever wake the loop"
         );
-        for id in service.take_ready() {
+        for id in service.take_ready().map(|ready| ready.id) {
             match service.task_status(id) {
                 Some(TaskStatus::Syncing(_)) => {}
                 Some(TaskStatus::Stopped(why, task)) => {

@@ -5,9 +5,7 @@
 mod process;
 mod util;
 
-use moored::{
-    Clock, Resume, Service, Status, StopReason, TaskOptions, TaskReturn, TaskStatus, ThreadPool, Wake,
-};
+use moored::{Clock, Resume, Status, StopReason, TaskOptions, TaskReturn, TaskStatus, ThreadPool, Wake};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -50,7 +48,7 @@ fn what_has_ended_is_announced_by_one_drain() {
             // A worker counts an end before the loop can have it; this waits for it.
             assert!(!lp.task_sync(id, Resume::Continue));
         }
-        let ids: Vec<_> = lp.take_ready().collect();
+        let ids: Vec<_> = lp.take_ready().map(|ready| ready.id).collect();
         assert_eq!(ids.len(), 1_000);
         for id in ids {
             reap(&mut lp, id);
@@ -75,30 +73,31 @@ fn correctness_does_not_depend_on_the_number_of_wakes() {
     }
 }
 
-/// A loop that looks until nothing is left is woken for what comes after that, and for nothing that it finds by itself.
+/// A loop that looks until nothing is left is woken for what comes after each look.
 #[test]
-fn a_loop_that_takes_more_is_woken_only_after_it_has_found_nothing() {
+fn a_loop_that_looks_until_nothing_is_left_is_woken_for_what_comes_after() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
-    let mut looks = Vec::new();
     for conn in 0..6 {
         let id = lp.enqueue(conn, Work::done()).unwrap();
+        let before = lp.bell.total();
         lp.run_pending(PLENTY);
-        let rung = lp.bell.total();
-        let found: Vec<_> = lp.take_more().collect();
-        assert_eq!(found, [id], "the end that is new, once");
+        assert_eq!(lp.bell.total(), before + 1);
+        let found: Vec<_> = lp.take_ready().collect();
+        let [ready] = found[..] else {
+            panic!("the end that is new, once: {found:?}")
+        };
+        assert_eq!((ready.id, ready.connection), (id, Some(moored::ConnId(conn))));
         reap(&mut lp, id).finished();
         if conn % 3 == 2 {
-            assert!(lp.take_more().is_empty());
+            assert!(lp.take_ready().is_empty());
         }
-        looks.push(rung);
     }
-    assert_eq!(looks, [1, 1, 1, 2, 2, 2]);
 }
 
 /// S3: the same beside workers. What comes between the look that finds nothing and the sleep must end the sleep.
 #[test]
-fn a_loop_that_takes_more_before_it_sleeps_misses_nothing() {
+fn a_loop_that_looks_until_nothing_is_left_misses_nothing() {
     for threads in [1, 2] {
         let pool = pool(threads);
         let mut lp = Loop::new(&pool);
@@ -110,11 +109,11 @@ fn a_loop_that_takes_more_before_it_sleeps_misses_nothing() {
                 sent += 1;
             }
             looks += 1;
-            let ready = lp.take_more();
+            let ready = lp.take_ready();
             if ready.is_empty() {
                 lp.bell.wait();
             }
-            for id in ready {
+            for id in ready.map(|ready| ready.id) {
                 match lp.task_status(id) {
                     Some(TaskStatus::Syncing(point)) => point.resume(),
                     Some(TaskStatus::Finished(_)) => ended += 1,
@@ -150,7 +149,7 @@ fn cancelling_the_only_queued_task_wakes_the_loop() {
     let mut lp = Loop::new(&pool);
     for cancel in cancels {
         let id = lp.enqueue(1, Work::done()).unwrap();
-        let _ = lp.take_ready();
+        let _ = lp.take_ready().count();
         let before = lp.bell.total();
         let reason = cancel(&mut lp, &pool);
         assert_eq!(lp.bell.total(), before + 1);
@@ -235,7 +234,7 @@ fn an_end_is_booked_before_the_loop_is_woken_for_it() {
             let task = &dump.tasks[0];
             assert_eq!((task.status, task.alive_us), (end, 1_000_000));
             assert!((task.run_percent - 100.0).abs() < 0.1, "{dump}");
-            let _ = service.take_ready();
+            let _ = service.take_ready().count();
             drop(service.task_status(id));
         }
     }
@@ -266,7 +265,7 @@ fn an_idle_pool_wakes_nobody() {
     for _ in 0..1_000 {
         assert!(lp.take_ready().is_empty());
         assert_eq!(lp.run_pending(PLENTY), 0);
-        let _ = (pool.counts(), lp.next_timeout(), lp.tasks_of(1));
+        let _ = (pool.counts(), lp.poll_timeout(), lp.tasks_of(1));
     }
     let after = pool.dump().counters;
     assert_eq!(
@@ -363,7 +362,7 @@ fn a_mio_loop_and_a_worker_never_miss_each_other() {
             sleep_in(&mut selector, &mut events);
             assert!(events.iter().all(|event| event.token() == TOKEN));
         };
-        assert_eq!(ready.collect::<Vec<_>>(), [id]);
+        assert_eq!(ready.map(|ready| ready.id).collect::<Vec<_>>(), [id]);
         reap(&mut service, id).finished();
     }
 }
@@ -383,7 +382,7 @@ fn a_mio_loop_hears_of_everything_whatever_the_number_of_events() {
     let mut ended = 0;
     while ended < 1_000 {
         sleep_in(&mut selector, &mut events);
-        for id in service.take_ready() {
+        for id in service.take_ready().map(|ready| ready.id) {
             match service.task_status(id) {
                 Some(moored::TaskStatus::Syncing(point)) => point.resume(),
                 Some(moored::TaskStatus::Finished(_)) => ended += 1,
@@ -404,40 +403,27 @@ fn a_wake_up_that_comes_before_the_sleep_ends_it_at_once() {
     let id = service.enqueue(1, Work::done()).unwrap();
     eventually("it ends", || service.peek(id) == Some(Status::Finished));
     sleep_in(&mut selector, &mut events);
-    assert_eq!(service.take_ready().collect::<Vec<_>>(), [id]);
+    assert_eq!(
+        service.take_ready().map(|ready| ready.id).collect::<Vec<_>>(),
+        [id]
+    );
     selector.poll(&mut events, Some(Duration::ZERO)).unwrap();
     assert!(events.is_empty(), "one wake-up, heard once");
 }
 
-/// A loop that has answered or reaped before it looks at the news leaves news that are old. They are nothing, and it sleeps.
+/// A task that the loop has resumed before it was announced is no news any more. The loop is woken for the next event.
 #[test]
-fn take_more_that_comes_back_empty_asks_for_the_next_wake_up() {
+fn a_task_that_was_resumed_before_its_announcement_is_announced_when_it_ends() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     let id = lp.enqueue(1, Work::parks_times(1)).unwrap();
     lp.run_pending(PLENTY);
     assert!(lp.task_sync(id, moored::Resume::Continue), "it has parked");
-    assert!(lp.take_more().is_empty());
+    assert!(lp.take_ready().is_empty());
     let before = lp.bell.total();
     lp.run_pending(PLENTY);
     assert_eq!(lp.bell.total(), before + 1);
-    assert_eq!(lp.take_more().collect::<Vec<_>>(), [id]);
-}
-
-/// A loop that sleeps for as long as it is told to does not sleep on news, although `take_more` has asked for no wake-up.
-#[test]
-fn after_take_more_that_gave_something_there_is_no_time_to_sleep() {
-    let pool = pool(0);
-    let mut lp = Loop::new(&pool);
-    for looks_last in [Service::take_ready, Service::take_more] {
-        lp.enqueue(1, Work::done()).unwrap();
-        lp.run_pending(PLENTY);
-        assert_eq!(lp.next_timeout(), None);
-        assert_eq!(lp.take_more().len(), 1);
-        assert_eq!(lp.next_timeout(), Some(Duration::ZERO));
-        assert!(looks_last(&mut lp).is_empty());
-        assert_eq!(lp.next_timeout(), None);
-    }
+    assert_eq!(lp.news(), [id]);
 }
 
 /// Five short tasks and one that waits at the gate.
@@ -462,7 +448,7 @@ fn beside_short_steps_of(pool: &ThreadPool) -> (Loop<Work>, Gate) {
     lp.enqueue(0, Work::at(&gates[0])).unwrap();
     gates[0].wait_for(1);
     enqueue_six(&mut lp, &gates[1]);
-    assert_eq!(lp.next_timeout(), None, "nothing is known of steps");
+    assert_eq!(lp.poll_timeout(), None, "nothing is known of steps");
     gates[0].open();
     gates[1].wait_for(1);
     assert_eq!(lp.ends(6).len(), 6);
@@ -482,20 +468,20 @@ fn a_loop_naps_while_its_worker_has_more_to_do_in_short_steps() {
     let (_pool, mut lp, gate) = beside_short_steps(clock);
     let last = Gate::new();
     let _open = [&gate, &last].map(Gate::guard);
-    assert_eq!(lp.next_timeout(), Some(micros(5_000)));
+    assert_eq!(lp.poll_timeout(), Some(micros(5_000)));
     let before = lp.bell.total();
     enqueue_six(&mut lp, &last);
     gate.open();
     last.wait_for(1);
     assert_eq!(lp.bell.total(), before, "it is not woken for any of the six");
     hand.advance(micros(400));
-    assert_eq!(lp.next_timeout(), Some(micros(4_600)));
+    assert_eq!(lp.poll_timeout(), Some(micros(4_600)));
     hand.advance(micros(4_700));
-    assert_eq!(lp.next_timeout(), Some(micros(0)));
-    assert_eq!(lp.take_ready().len(), 6);
+    assert_eq!(lp.poll_timeout(), Some(micros(0)));
+    assert_eq!(lp.take_ready().count(), 6);
     let timed = TaskOptions::new().queue_timeout(micros(300));
     lp.enqueue_with(7, Work::done(), timed).unwrap();
-    assert_eq!(lp.next_timeout(), Some(micros(300)), "whatever comes first");
+    assert_eq!(lp.poll_timeout(), Some(micros(300)), "whatever comes first");
 }
 
 /// S3: one that naps is woken when 20 us are over, also by a worker that is at many short steps of one task.
@@ -505,7 +491,7 @@ fn a_loop_that_naps_is_woken_between_the_steps_of_a_turn() {
     let (_pool, mut lp, gate) = beside_short_steps(clock);
     let last = Gate::new();
     let _open = [&gate, &last].map(Gate::guard);
-    assert!(lp.next_timeout().is_some());
+    assert!(lp.poll_timeout().is_some());
     let before = lp.bell.total();
     let at_last = last.clone();
     let steps = Work::new(move |_, step| {
@@ -529,7 +515,7 @@ fn a_loop_that_has_gone_is_not_woken() {
     let (pool, mut lp, gate) = beside_short_steps(Clock::manual().0);
     let last = Gate::new();
     let _open = [&gate, &last].map(Gate::guard);
-    assert!(lp.next_timeout().is_some());
+    assert!(lp.poll_timeout().is_some());
     enqueue_six(&mut lp, &last);
     gate.open();
     last.wait_for(1);
@@ -556,17 +542,17 @@ fn a_loop_is_not_kept_awake_by_a_task_that_takes_long() {
         }
         let mut told = 0;
         while told < 99 {
-            if lp.next_timeout().is_none() {
+            if lp.poll_timeout().is_none() {
                 lp.bell.wait();
             }
-            for id in lp.take_ready() {
+            for id in lp.take_ready().map(|ready| ready.id) {
                 reap(&mut lp, id);
                 told += 1;
             }
         }
-        let naps = (0..9).take_while(|_| lp.next_timeout().is_some() && lp.take_ready().is_empty());
+        let naps = (0..9).take_while(|_| lp.poll_timeout().is_some() && lp.take_ready().is_empty());
         assert!(naps.count() <= 1);
-        assert_eq!(lp.next_timeout(), None);
+        assert_eq!(lp.poll_timeout(), None);
     }
     gate.open();
     assert_eq!(lp.ends(1)[0].0, long);

@@ -2,7 +2,9 @@
 
 mod util;
 
-use moored::{Clock, JoinError, Status, StopReason, TaskReturn, ThreadPool};
+use moored::{
+    Clock, JoinError, Status, StopReason, TaskOptions, TaskReturn, TaskStatus, ThreadPool, Timeout,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use util::{Alive, Gate, Loop, PLENTY, Work, pool, reap};
@@ -74,19 +76,76 @@ fn a_budget_is_exceeded_by_one_step_at_most() {
 fn the_loop_must_not_sleep_while_steps_are_pending() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
-    assert_eq!(lp.next_timeout(), None);
+    assert_eq!(lp.poll_timeout(), None);
     let id = lp.enqueue(1, Work::parks()).unwrap();
-    assert_eq!(lp.next_timeout(), Some(Duration::ZERO));
+    assert_eq!(lp.poll_timeout(), Some(Duration::ZERO));
     lp.run_pending(PLENTY);
-    assert_eq!(lp.next_timeout(), None, "parked: nothing to run");
+    assert_eq!(lp.news(), [id]);
+    assert_eq!(lp.poll_timeout(), None, "parked: nothing to run");
     lp.dequeue(id);
-    assert_eq!(lp.next_timeout(), Some(Duration::ZERO));
+    assert_eq!(lp.poll_timeout(), Some(Duration::ZERO));
     lp.run_pending(PLENTY);
-    assert_eq!(lp.next_timeout(), None);
+    assert_eq!(lp.news(), [id]);
+    assert_eq!(lp.poll_timeout(), None);
+}
+
+/// U9: a loop that polls, then takes what is ready, then runs steps slept for ever: the end of a task, or a park with a
+/// timeout, was not announced yet, and nobody was there to wake the loop.
+#[test]
+fn the_loop_must_not_block_while_something_is_unannounced() {
+    let (clock, hand) = Clock::manual();
+    let pool = ThreadPool::builder().threads(0).clock(clock).build().unwrap();
+    let second = Duration::from_secs(1);
+    for order in 0..3 {
+        // It has no wake-up of its own.
+        let mut service = pool.service(|| {});
+        let parks = service.enqueue_with(1, Work::parks(), TaskOptions::new().sync_timeout(second));
+        let parks = parks.unwrap();
+        let mut ended = None;
+        for turn in 0..20 {
+            match service.poll_timeout() {
+                Some(timeout) => hand.advance(timeout),
+                None => panic!("it blocks for ever: {order}, {turn}, {ended:?}"),
+            }
+            if order == 0 {
+                service.run_pending(PLENTY);
+            }
+            let ready: Vec<_> = service.take_ready().map(|ready| ready.id).collect();
+            if order == 1 {
+                service.run_pending(PLENTY);
+            }
+            for id in ready {
+                assert_eq!(id, parks);
+                if let Some(TaskStatus::Stopped(reason, _)) = service.task_status(id) {
+                    ended = Some(reason);
+                }
+            }
+            if order == 2 {
+                service.run_pending(PLENTY);
+            }
+            if ended.is_some() {
+                break;
+            }
+        }
+        assert_eq!(ended, Some(StopReason::TimedOut(Timeout::Sync)));
+        assert_eq!(service.poll_timeout(), None);
+    }
+}
+
+/// U9: a task that the loop has seen by other means is still to be announced.
+#[test]
+fn what_was_cancelled_must_be_announced_before_the_loop_blocks() {
+    let pool = pool(0);
+    let mut service = pool.service(|| {});
+    let id = service.enqueue(1, Work::done()).unwrap();
+    service.dequeue(id);
+    assert_eq!(service.poll_timeout(), Some(Duration::ZERO));
+    assert_eq!(service.take_ready().count(), 1);
+    assert_eq!(service.poll_timeout(), None);
 }
 
 #[test]
-fn a_loop_that_follows_next_timeout_serves_streams_without_any_thread() {
+fn a_loop_that_follows_poll_timeout_serves_streams_without_any_thread() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     for conn in 0..100 {
@@ -94,9 +153,9 @@ fn a_loop_that_follows_next_timeout_serves_streams_without_any_thread() {
     }
     let mut ended = 0;
     while ended < 100 {
-        assert_eq!(lp.next_timeout(), Some(Duration::ZERO), "it would sleep for ever");
+        assert_eq!(lp.poll_timeout(), Some(Duration::ZERO), "it would sleep for ever");
         lp.run_pending(Duration::from_micros(50));
-        for id in lp.take_ready() {
+        for id in lp.take_ready().map(|ready| ready.id) {
             match lp.task_status(id) {
                 Some(moored::TaskStatus::Syncing(point)) => point.resume(),
                 Some(moored::TaskStatus::Finished(task)) => {
@@ -177,7 +236,7 @@ fn join_timeout_names_what_does_not_stop() {
     let id = lp.enqueue(1, stubborn).unwrap();
     lp.run_pending(PLENTY);
     pool.finish();
-    let _ = lp.take_ready(); // the parked task is with its loop until this
+    let _ = lp.take_ready().count(); // the parked task is with its loop until this
     let error = pool.join_timeout(Duration::from_secs(10)).unwrap_err();
     assert_eq!(error, JoinError::StillRunning(vec![id.to_string()]));
     pool.join_timeout(PLENTY).expect("it stops in the end");

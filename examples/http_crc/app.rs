@@ -214,19 +214,19 @@ impl App for HttpCrc<'_> {
     }
 
     fn turn(&mut self, net: &mut Net) {
-        for task in self.service.take_ready() {
-            self.serve(net, task, None);
+        for ready in self.service.take_ready() {
+            self.serve(net, ready.id, None);
         }
         if self.finish_at.take_if(|at| *at <= Instant::now()).is_some() {
             self.pool.finish();
         }
     }
 
-    fn next_timeout(&self) -> Option<Duration> {
+    fn poll_timeout(&mut self) -> Option<Duration> {
         let finish = self
             .finish_at
             .map(|at| at.saturating_duration_since(Instant::now()));
-        [self.service.next_timeout(), finish].into_iter().flatten().min()
+        [self.service.poll_timeout(), finish].into_iter().flatten().min()
     }
 
     /// Tasks that have begun may end within most of the grace. The rest of it is for the answers

@@ -396,8 +396,8 @@ impl App for HttpDelegate<'_> {
         if !self.has_workers {
             self.service.run_pending(RUN_TIME);
         }
-        for task in self.service.take_ready() {
-            self.look(net, task, News::Announced);
+        for ready in self.service.take_ready() {
+            self.look(net, ready.id, News::Announced);
         }
         self.resume_due();
         self.probe_due(net);
@@ -407,13 +407,13 @@ impl App for HttpDelegate<'_> {
         self.shared.counters.publish(self.number, net.counters());
     }
 
-    fn next_timeout(&self) -> Option<Duration> {
+    fn poll_timeout(&mut self) -> Option<Duration> {
         let now = Instant::now();
         let timer = self.timers.first().map(|(until, _)| *until);
         let probe = self.probes.next_due();
         let at = [timer, probe, self.finish_at].into_iter().flatten().min();
         let own = at.map(|at| at.saturating_duration_since(now));
-        [self.service.next_timeout(), own].into_iter().flatten().min()
+        [self.service.poll_timeout(), own].into_iter().flatten().min()
     }
 
     /// Events end at once. Other tasks may end within most of the grace; the rest of it is for the

@@ -70,11 +70,11 @@ pub trait App {
     /// The connection is closed. Called once for every connection.
     fn closed(&mut self, net: &mut Net, id: ConnId);
 
-    /// Called once per turn of the loop: after the waker, an event, or `next_timeout`.
+    /// Called once per turn of the loop: after the waker, an event, or `poll_timeout`.
     fn turn(&mut self, net: &mut Net);
 
     /// When `turn` is due at the latest.
-    fn next_timeout(&self) -> Option<Duration> {
+    fn poll_timeout(&mut self) -> Option<Duration> {
         None
     }
 
@@ -287,7 +287,7 @@ impl Server {
         Ok(())
     }
 
-    fn timeout(&self, app: &impl App, deadline: Instant) -> Duration {
+    fn timeout(&self, app: &mut impl App, deadline: Instant) -> Duration {
         if self.net.is_unfinished() {
             return Duration::ZERO;
         }
@@ -296,7 +296,7 @@ impl Server {
             .listener
             .as_ref()
             .and_then(|listener| listener.next_timeout(now));
-        let due = [accept, app.next_timeout()];
+        let due = [accept, app.poll_timeout()];
         due.into_iter()
             .flatten()
             .fold(deadline.saturating_duration_since(now), Duration::min)

@@ -89,8 +89,8 @@ impl App for Delegating<'_> {
     }
 
     fn turn(&mut self, net: &mut Net) {
-        for task in self.service.take_ready() {
-            let answer = match self.service.task_status(task) {
+        for ready in self.service.take_ready() {
+            let answer = match self.service.task_status(ready.id) {
                 Some(TaskStatus::Finished(_)) => Some(Response::text(200, "done")),
                 Some(status) => failure::answer(&status),
                 None => None,
@@ -98,7 +98,7 @@ impl App for Delegating<'_> {
             let owner = self
                 .tasks
                 .iter()
-                .find(|(_, it)| **it == task)
+                .find(|(_, it)| **it == ready.id)
                 .map(|(owner, _)| *owner);
             if let (Some(answer), Some((id, request))) = (answer, owner) {
                 self.tasks.remove(&(id, request));
@@ -107,8 +107,8 @@ impl App for Delegating<'_> {
         }
     }
 
-    fn next_timeout(&self) -> Option<Duration> {
-        self.service.next_timeout()
+    fn poll_timeout(&mut self) -> Option<Duration> {
+        self.service.poll_timeout()
     }
 
     fn stopping(&mut self, _net: &mut Net) {

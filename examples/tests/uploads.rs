@@ -129,7 +129,7 @@ impl App for Taker {
         }
     }
 
-    fn next_timeout(&self) -> Option<Duration> {
+    fn poll_timeout(&mut self) -> Option<Duration> {
         // The test does not wake the loop.
         Some(Duration::from_millis(10))
     }

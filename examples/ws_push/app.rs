@@ -347,9 +347,9 @@ impl App for WsPush<'_> {
         });
     }
 
-    fn next_timeout(&self) -> Option<Duration> {
+    fn poll_timeout(&mut self) -> Option<Duration> {
         let timeouts = [
-            self.service.next_timeout(),
+            self.service.poll_timeout(),
             self.report.as_ref().map(Report::next_timeout),
         ];
         timeouts.into_iter().flatten().min()

@@ -182,8 +182,8 @@ impl App for WsStream<'_> {
     }
 
     fn turn(&mut self, net: &mut Net) {
-        for task in self.service.take_ready() {
-            self.serve(net, task);
+        for ready in self.service.take_ready() {
+            self.serve(net, ready.id);
             if self.sent.len() == RESUMED_TOGETHER {
                 self.resume_sent();
             }
@@ -207,8 +207,8 @@ impl App for WsStream<'_> {
         self.service.connection_closed(id);
     }
 
-    fn next_timeout(&self) -> Option<Duration> {
-        self.service.next_timeout()
+    fn poll_timeout(&mut self) -> Option<Duration> {
+        self.service.poll_timeout()
     }
 
     fn stopping(&mut self, _net: &mut Net) {

@@ -69,7 +69,7 @@ pub type LoopFn = Box<dyn FnOnce() + Send>;
 ///
 /// let pool = ThreadPool::builder().threads(0).build()?;
 /// let this = thread::current();
-/// let service = pool.service::<BoxTask>(move || this.unpark());
+/// let mut service = pool.service::<BoxTask>(move || this.unpark());
 /// let (sender, mut mailbox) = service.mailbox(2);
 /// let is_stopping = Arc::new(AtomicBool::new(false));
 /// let producer = thread::spawn({
@@ -79,7 +79,7 @@ pub type LoopFn = Box<dyn FnOnce() + Send>;
 ///
 /// let mut messages = Vec::new();
 /// while messages.len() < 3 {
-///     thread::park_timeout(service.next_timeout().unwrap_or(Duration::MAX));
+///     thread::park_timeout(service.poll_timeout().unwrap_or(Duration::MAX));
 ///     messages.extend(mailbox.drain().map(|(_, message)| message));
 /// }
 /// is_stopping.store(true, Ordering::Relaxed);

@@ -2,8 +2,6 @@
 //! after each sleep, and more will come soon. Then workers may defer its notifications
 //! ([`crate::wake::notifier`]).
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
 /// The longest sleep of a loop that polls, in nanoseconds. Shorter ones cost the kernel a timer that
 /// fires. (Rows: `stream-256`, `work-64k` beside a foreign thread.)
 const POLL_MAX: u64 = 5_000_000;
@@ -13,15 +11,15 @@ const NEVER: u64 = u64::MAX;
 pub(crate) struct Polling {
     /// Something was found since the loop last slept.
     has_found: bool,
-    /// When the loop must look again. Atomic, since it is asked through `&self`.
-    until: AtomicU64,
+    /// When the loop must look again.
+    until: u64,
 }
 
 impl Default for Polling {
     fn default() -> Self {
         Self {
             has_found: false,
-            until: AtomicU64::new(NEVER),
+            until: NEVER,
         }
     }
 }
@@ -29,7 +27,7 @@ impl Default for Polling {
 impl Polling {
     /// The loop is about to look, perhaps after a sleep.
     pub(crate) fn end(&mut self) {
-        if std::mem::replace(self.until.get_mut(), NEVER) != NEVER {
+        if std::mem::replace(&mut self.until, NEVER) != NEVER {
             self.has_found = false;
         }
     }
@@ -44,10 +42,9 @@ impl Polling {
     }
 
     /// How long the loop may sleep from now on; less with each call until it looks.
-    pub(crate) fn left(&self, now: u64) -> u64 {
-        let until = self.until.load(Relaxed).min(now.saturating_add(POLL_MAX));
-        self.until.store(until, Relaxed);
-        until.saturating_sub(now)
+    pub(crate) fn left(&mut self, now: u64) -> u64 {
+        self.until = self.until.min(now.saturating_add(POLL_MAX));
+        self.until.saturating_sub(now)
     }
 }
 

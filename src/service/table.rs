@@ -252,9 +252,24 @@ impl<T> Table<T> {
         own.connection != VACANT && own.serial == serial
     }
 
-    /// The tasks that have come here since the last call, and are still as they came. From now on
-    /// the timeout of a parked one counts.
-    pub(crate) fn announce(&mut self, mut sink: impl FnMut(u32, u64)) {
+    /// Whether a task is to be announced.
+    pub(crate) fn has_news(&mut self) -> bool {
+        while let Some(&arrival) = self.arrived.last() {
+            let (slot, is_present) = (arrival.0, self.is_present(arrival));
+            if is_present && self.slot(slot).news == News::Pending {
+                return true;
+            }
+            if is_present {
+                self.slot_mut(slot).news = News::Unlisted;
+            }
+            self.arrived.pop();
+        }
+        false
+    }
+
+    /// The tasks that have come here since the last call, and are still as they came: slot, serial
+    /// number and connection. From now on the timeout of a parked one counts.
+    pub(crate) fn announce(&mut self, mut sink: impl FnMut(u32, u64, Option<ConnId>)) {
         let mut arrived = std::mem::take(&mut self.arrived);
         for (slot, serial) in arrived.drain(..) {
             if !self.is_present((slot, serial)) {
@@ -268,7 +283,7 @@ impl<T> Table<T> {
                 timing.is_announced = true;
                 self.rearm(slot);
             }
-            sink(slot, serial);
+            sink(slot, serial, self.connection_of(slot));
         }
         if arrived.capacity() > KEPT && self.len < KEPT {
             arrived.shrink_to(KEPT);

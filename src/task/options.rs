@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Options of one task, for [`Service::enqueue_with`](crate::Service::enqueue_with).
 ///
 /// The loop checks the timeouts in [`take_ready`](crate::Service::take_ready);
-/// [`next_timeout`](crate::Service::next_timeout) says how long it may sleep. A task with a name or a timeout costs one more
+/// [`poll_timeout`](crate::Service::poll_timeout) returns how long it may block. A task with a name or a timeout costs one more
 /// small allocation.
 #[derive(Clone, Default, Debug)]
 #[must_use]

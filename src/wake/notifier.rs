@@ -16,21 +16,28 @@
 //! # Deferred notifications
 //!
 //! A notification costs more than a short step. A worker that has more to do in short steps defers
-//! it, but only while the loop is `POLLING`: it has been told, by `next_timeout`, to look by itself
-//! within some milliseconds. The worker flushes the notification later, if the loop still polls.
+//! it, but only while the loop polls: it has called `poll_timeout`, and so looks by itself
+//! within some milliseconds, or calls it again before it blocks. The worker flushes the notification
+//! later, if the loop still polls.
+//!
+//! A look of such a loop leaves `POLLING` set, since the loop calls `poll_timeout` before it blocks.
+//! That call may clear it: 1. [`stop_polling`](Notifier::stop_polling);
+//! 2. a fence; 3. look at everything that can hold events. As above, either the look sees an event
+//! whose notification was deferred, or its worker sees that the loop does not poll, and notifies it.
 
 use super::Wake;
 use crate::panic::{drop_quietly, quietly};
 use crate::sync::{ArcFence, AtomicUsize, Ordering, fence};
 
-const ARMED: usize = 0;
+/// The loop has been notified since its last look.
 const NOTIFIED: usize = 1;
-/// As `ARMED`, but the loop will look by itself soon.
+/// The loop looks by itself soon, or calls `poll_timeout` before it blocks.
 const POLLING: usize = 2;
 
 /// On cache lines of its own, since workers read it for every task.
 #[repr(align(128))]
 pub(crate) struct Notifier {
+    /// Both flags.
     state: AtomicUsize,
     /// `None` only while it is dropped.
     wake: Option<Box<dyn Wake>>,
@@ -41,7 +48,7 @@ pub(crate) struct Notifier {
 impl Notifier {
     pub(crate) fn new(wake: Box<dyn Wake>) -> Self {
         Self {
-            state: AtomicUsize::new(ARMED),
+            state: AtomicUsize::new(0),
             wake: Some(wake),
             arc_fence: ArcFence::new(),
         }
@@ -51,10 +58,11 @@ impl Notifier {
     /// visible.
     #[inline]
     pub(crate) fn is_notified(&self) -> bool {
-        self.state.load(Ordering::Relaxed) == NOTIFIED
+        self.state.load(Ordering::Relaxed) & NOTIFIED != 0
     }
 
-    /// Whether the loop will look by itself soon. Call it after the event was made visible.
+    /// Whether a notification may be deferred: none was sent since the loop's last look, and the loop
+    /// will look by itself soon. Call it after the event was made visible.
     #[inline]
     pub(crate) fn is_polling(&self) -> bool {
         self.state.load(Ordering::Relaxed) == POLLING
@@ -64,7 +72,8 @@ impl Notifier {
     /// be held.
     #[inline]
     pub(crate) fn notify(&self) -> bool {
-        let notifies = !self.is_notified() && self.state.swap(NOTIFIED, Ordering::AcqRel) != NOTIFIED;
+        let is_first = || self.state.fetch_or(NOTIFIED, Ordering::AcqRel) & NOTIFIED == 0;
+        let notifies = !self.is_notified() && is_first();
         if notifies {
             self.wake();
         }
@@ -73,7 +82,10 @@ impl Notifier {
 
     /// Sends a deferred notification, if the loop still polls. True if this call did.
     pub(crate) fn flush(&self) -> bool {
-        let notifies = self.change(POLLING, NOTIFIED);
+        let notifies = self
+            .state
+            .compare_exchange(POLLING, POLLING | NOTIFIED, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok();
         if notifies {
             self.wake();
         }
@@ -82,15 +94,17 @@ impl Notifier {
 
     /// The loop is about to look: allows the next notification.
     pub(crate) fn rearm(&self) {
-        // A swap and not a store, so that it synchronizes with every notification before it.
-        self.state.swap(ARMED, Ordering::AcqRel);
+        // Always written, so that it synchronizes with every notification before it.
+        self.state.fetch_and(!NOTIFIED, Ordering::AcqRel);
         fence(Ordering::SeqCst);
     }
 
-    /// Allows the next notification after one that was sent. The promise to poll stays: it is for
-    /// tasks, at which the caller does not look.
+    /// Allows the next notification after one that was sent. The caller does not look at tasks, whose
+    /// notifications may be deferred: so nothing is written if none was sent.
     pub(crate) fn rearm_after_notification(&self) {
-        self.change(NOTIFIED, ARMED);
+        if self.is_notified() {
+            self.state.fetch_and(!NOTIFIED, Ordering::AcqRel);
+        }
     }
 
     /// The loop will not be notified any more.
@@ -98,15 +112,19 @@ impl Notifier {
         self.state.swap(NOTIFIED, Ordering::AcqRel);
     }
 
-    /// The loop promises to look by itself soon, if it has not been notified.
+    /// The loop looks by itself soon, or calls `poll_timeout` before it blocks.
     pub(crate) fn start_polling(&self) {
-        self.change(ARMED, POLLING);
+        if self.state.load(Ordering::Relaxed) & POLLING == 0 {
+            self.state.fetch_or(POLLING, Ordering::AcqRel);
+        }
     }
 
-    fn change(&self, from: usize, to: usize) -> bool {
-        self.state
-            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
+    /// The loop will not look by itself any more, after the look that follows this.
+    pub(crate) fn stop_polling(&self) {
+        if self.state.load(Ordering::Relaxed) & POLLING != 0 {
+            self.state.fetch_and(!POLLING, Ordering::AcqRel);
+            fence(Ordering::SeqCst);
+        }
     }
 
     fn wake(&self) {
@@ -158,11 +176,25 @@ mod tests {
     }
 
     #[test]
-    fn a_deferred_notification_is_not_sent_after_the_look() {
+    fn a_deferred_notification_is_not_sent_once_the_loop_has_stopped_polling() {
+        let (notifier, wakes) = notifier();
+        notifier.start_polling();
+        notifier.stop_polling();
+        assert_eq!((notifier.flush(), wakes()), (false, 0));
+        assert_eq!((notifier.notify(), wakes()), (true, 1));
+    }
+
+    /// A busy loop was notified by every worker after each of its looks.
+    #[test]
+    fn a_loop_that_polls_still_polls_after_a_look() {
         let (notifier, wakes) = notifier();
         notifier.start_polling();
         notifier.rearm();
-        assert_eq!((notifier.flush(), wakes()), (false, 0));
+        assert!(notifier.is_polling());
+        assert_eq!((notifier.flush(), wakes()), (true, 1));
+        assert!(!notifier.is_polling(), "it has been notified");
+        notifier.rearm();
+        assert!(notifier.is_polling());
     }
 
     #[test]

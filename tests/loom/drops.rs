@@ -79,7 +79,7 @@ fn the_pool_goes_inside_a_step_on_its_own_worker() {
         let id = service.enqueue(1, Owner(Some(Arc::clone(&pool)))).unwrap();
         let weak = Arc::downgrade(&pool);
         drop(pool);
-        while service.take_ready().next() != Some(id) {
+        while service.take_ready().all(|ready| ready.id != id) {
             bell.wait();
         }
         let end = service.task_status(id);
@@ -160,7 +160,7 @@ fn finish_against_the_holder_of_a_parked_task(answer: Answer) -> BTreeSet<End> {
                 end = service
                     .take_ready()
                     .next()
-                    .and_then(|id| look(&mut service, id, answer));
+                    .and_then(|ready| look(&mut service, ready.id, answer));
             }
             let told = seen().told;
             let (by_finish, by_loop) = (Some(StopReason::PoolFinished), Some(StopReason::Dequeued));
@@ -219,7 +219,7 @@ fn a_look_races_finish() {
             let pool = Arc::clone(&pool);
             move || pool.finish()
         });
-        let mut look = || service.take_ready().find(|&id| id == parked);
+        let mut look = || service.take_ready().find(|ready| ready.id == parked);
         let mut announced = look();
         while announced.is_none() {
             bell.wait();

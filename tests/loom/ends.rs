@@ -195,7 +195,7 @@ impl Race {
     }
 
     fn drain(&mut self) {
-        for id in self.service.take_ready() {
+        for id in self.service.take_ready().map(|ready| ready.id) {
             let status = self
                 .service
                 .task_status(id)

@@ -67,7 +67,7 @@ impl Loop {
 
     fn take_ready(&mut self) {
         self.looks += 1;
-        for id in self.service.take_ready() {
+        for id in self.service.take_ready().map(|ready| ready.id) {
             match self.service.task_status(id) {
                 Some(TaskStatus::Finished(_)) => self.ended += 1,
                 other => panic!("announced for nothing: {other:?}"),
@@ -148,7 +148,7 @@ fn a_loop_that_drains_only_when_it_may_not_sleep_loses_nothing() {
         own.service.enqueue(1, Probe::new(First::TaskDone).0).unwrap();
         while own.messages.len() < 2 || own.ended < 1 {
             own.take_ready();
-            match own.service.next_timeout() {
+            match own.service.poll_timeout() {
                 Some(Duration::ZERO) => own.drain(usize::MAX),
                 Some(_) => loom::thread::yield_now(),
                 None if own.messages.len() < 2 || own.ended < 1 => own.bell.wait(),

@@ -2,7 +2,8 @@
 
 use crate::util::{Bell, First, Probe, explore, explore_deeper, pool_of};
 use moored::{
-    BoxTask, Clock, ManualClock, Ready, Resume, Service, TaskId, TaskReturn, TaskStatus, ThreadPool, task_fn,
+    BoxTask, Clock, ManualClock, ReadyTasks, Resume, Service, TaskId, TaskReturn, TaskStatus, ThreadPool,
+    task_fn,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,8 +38,8 @@ impl Loop {
         self.look_at(ready);
     }
 
-    fn look_at(&mut self, ready: Ready) {
-        for id in ready {
+    fn look_at(&mut self, ready: ReadyTasks) {
+        for id in ready.map(|ready| ready.id) {
             match self.service.task_status(id) {
                 Some(TaskStatus::Syncing(point)) => point.resume(),
                 Some(TaskStatus::Finished(_) | TaskStatus::Stopped(..)) => self.ended.push(id),
@@ -56,10 +57,10 @@ impl Loop {
     }
 
     /// As a busy loop does: it sleeps only when there was no more to take.
-    fn run_taking_more(&mut self) {
+    fn run_until_nothing_is_left(&mut self) {
         while !self.service.is_empty() {
             self.drains += 1;
-            let ready = self.service.take_more();
+            let ready = self.service.take_ready();
             if ready.is_empty() {
                 self.bell.wait();
             }
@@ -120,12 +121,12 @@ fn a_drain_that_comes_too_early_loses_nothing() {
 
 /// S3: the loop sleeps when it has found nothing more: what a worker publishes between that look and the sleep ends it.
 #[test]
-fn a_loop_that_takes_more_before_it_sleeps_races_what_a_worker_publishes() {
-    explore("taking more", || {
+fn a_loop_that_looks_until_nothing_is_left_races_what_a_worker_publishes() {
+    explore("until nothing is left", || {
         let pool = pool_of(1).build().unwrap();
         let mut own = Loop::new(&pool);
         let ids = [First::Sync, First::TaskDone].map(|first| own.enqueue(1, first));
-        own.run_taking_more();
+        own.run_until_nothing_is_left();
         own.ended.sort_unstable();
         assert_eq!(own.ended, ids, "each is announced once");
     });
@@ -184,7 +185,7 @@ fn an_end_is_told_while_every_worker_is_in_a_long_step() {
         let mut told = 0;
         while told < 2 {
             bell.wait();
-            told += service.take_ready().len();
+            told += service.take_ready().count();
         }
         heard.ring();
         other_heard.ring();
@@ -208,13 +209,13 @@ fn an_end_is_told_while_the_only_worker_is_in_a_long_step_and_the_loop_naps() {
         service.enqueue(3, long(&begun, &heard, &hand)).unwrap();
         let (mut told, mut naps) = (0, 0);
         while told < 2 {
-            if service.next_timeout().is_some() {
+            if service.poll_timeout().is_some() {
                 naps += 1;
                 loom::thread::yield_now();
             } else {
                 bell.wait();
             }
-            told += service.take_ready().len();
+            told += service.take_ready().count();
         }
         heard.ring();
         drop(pool);

@@ -177,7 +177,7 @@ pub(crate) fn parked(pool: &ThreadPool) -> (Service<Probe>, Arc<Bell>, TaskId, i
     let (task, seen) = Probe::new(First::Sync);
     let id = service.enqueue(1, task).unwrap();
     bell.wait();
-    assert_eq!(service.take_ready().next(), Some(id));
+    assert_eq!(service.take_ready().map(|ready| ready.id).next(), Some(id));
     (service, bell, id, seen)
 }
 

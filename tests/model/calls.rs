@@ -75,6 +75,13 @@ pub(crate) struct Model {
 /// A budget that is never used up. What `finish` has left is run in one go, since nobody promises an order there.
 pub(crate) const ALL: u64 = u64::MAX / TICK / 4;
 
+impl Call {
+    /// Whether the loop asks after it how long it may block.
+    pub(crate) fn polls(&self) -> bool {
+        !matches!(self, Self::RunPending(_) | Self::Dequeue(_))
+    }
+}
+
 impl ReferenceStateMachine for Model {
     type State = Self;
     type Transition = Call;
@@ -184,6 +191,9 @@ impl ReferenceStateMachine for Model {
             }
         };
         state.pool.end_call();
+        if call.polls() {
+            state.pool.poll();
+        }
         state
     }
 }

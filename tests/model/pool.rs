@@ -98,7 +98,7 @@ impl Real {
 
     fn take_ready(&mut self) -> Vec<usize> {
         let ready = self.service.take_ready();
-        sorted(ready.map(|id| self.number(id)).collect())
+        sorted(ready.map(|ready| self.number(ready.id)).collect())
     }
 
     fn task_status(&mut self, number: usize, reply: Reply) -> Option<Look> {

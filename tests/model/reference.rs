@@ -175,6 +175,11 @@ impl Reference {
         self.ring();
     }
 
+    /// The loop is about to block: it is woken again if there was nothing to look at.
+    pub(crate) fn poll(&mut self) {
+        self.rung &= !self.news.is_empty() || !self.round.is_empty();
+    }
+
     /// Wakes the loop, unless that was done since it last looked.
     fn ring(&mut self) {
         self.wakes += u64::from(!self.rung);

@@ -59,7 +59,7 @@ impl<T: Task> Loop<T> {
     #[track_caller]
     pub(crate) fn news(&mut self) -> Vec<TaskId> {
         loop {
-            let ids: Vec<_> = self.service.take_ready().collect();
+            let ids: Vec<_> = self.service.take_ready().map(|ready| ready.id).collect();
             if !ids.is_empty() {
                 return ids;
             }

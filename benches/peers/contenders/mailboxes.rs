@@ -65,7 +65,7 @@ impl Mailbox for Ours {
 
     async fn sleep(&mut self) {
         self.poll
-            .poll(&mut self.events, self.service.next_timeout())
+            .poll(&mut self.events, self.service.poll_timeout())
             .expect("poll");
     }
 }

@@ -1,11 +1,11 @@
-//! This crate, used as its documentation says: a mio poll with a waker, `take_more` until nothing is left,
+//! This crate, used as its documentation says: a mio poll with a waker, `take_ready` until nothing is left,
 //! `task_status` for each, `enqueue`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use mio::{Events, Poll, Token, Waker};
-use moored::{ConnId, Context, Ready, Service, Task, TaskReturn, TaskStatus, ThreadPool};
+use moored::{ConnId, Context, ReadyTasks, Service, Task, TaskReturn, TaskStatus, ThreadPool};
 
 use crate::job::{Job, Stream};
 use crate::ledger::StreamLedger;
@@ -34,7 +34,7 @@ pub(crate) struct ServiceLoop<T: Task> {
     poll: Poll,
     events: Events,
     pub(crate) service: Service<T>,
-    ready: Ready,
+    ready: ReadyTasks,
 }
 
 impl<T: Task> ServiceLoop<T> {
@@ -42,7 +42,7 @@ impl<T: Task> ServiceLoop<T> {
         let poll = Poll::new().expect("a poll");
         let waker = Waker::new(poll.registry(), Token(0)).expect("a waker");
         let mut service = workers.service(Arc::new(waker));
-        let ready = service.take_more();
+        let ready = service.take_ready();
         Self {
             poll,
             events: Events::with_capacity(64),
@@ -54,19 +54,19 @@ impl<T: Task> ServiceLoop<T> {
     /// Takes until nothing is left before it sleeps, as the other contenders' loops do.
     pub(crate) fn next_id(&mut self) -> Option<moored::TaskId> {
         if self.ready.is_empty() {
-            self.ready = self.service.take_more();
+            self.ready = self.service.take_ready();
         }
-        self.ready.next()
+        self.ready.next().map(|ready| ready.id)
     }
 
     pub(crate) fn sleep(&mut self, timeout: Option<Duration>) {
         if self.ready.is_empty() {
-            self.ready = self.service.take_more();
+            self.ready = self.service.take_ready();
         }
         if !self.ready.is_empty() {
             return;
         }
-        let timeout = match (timeout, self.service.next_timeout()) {
+        let timeout = match (timeout, self.service.poll_timeout()) {
             (Some(ours), Some(tasks)) => Some(ours.min(tasks)),
             (ours, tasks) => ours.or(tasks),
         };

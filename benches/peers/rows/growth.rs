@@ -190,7 +190,7 @@ fn pick_up(all: &mut Loop) -> Duration {
         steps += all.service.run_pending(Duration::ZERO);
     }
     let taken = start.elapsed() * BATCH as u32 / steps as u32;
-    for id in all.service.take_ready() {
+    for id in all.service.take_ready().map(|ready| ready.id) {
         assert!(all.service.task_sync(id, Resume::Continue));
     }
     taken
@@ -204,5 +204,7 @@ fn run_all(all: &mut Loop) {
 
 fn reap_all(all: &mut Loop) -> usize {
     let ready = all.service.take_ready();
-    ready.filter(|&id| all.service.task_status(id).is_some()).count()
+    ready
+        .filter(|ready| all.service.task_status(ready.id).is_some())
+        .count()
 }

@@ -191,7 +191,7 @@ fn run_acts(
 
 /// Sleeps until it is woken, at most for `nap`, and not over a timeout.
 fn rest(service: &mut ServiceLoop, bell: &mut Bell, nap: Duration) -> io::Result<()> {
-    let timeout = service.service.next_timeout().unwrap_or(Duration::MAX);
+    let timeout = service.service.poll_timeout().unwrap_or(Duration::MAX);
     bell.wait(nap.min(timeout))
 }
 

@@ -239,8 +239,8 @@ impl ServiceLoop {
         self.drain_messages();
         let ready = self.service.take_ready();
         let count = ready.len();
-        for id in ready {
-            self.serve(id, Announced::Now);
+        for task in ready {
+            self.serve(task.id, Announced::Now);
         }
         count
     }
