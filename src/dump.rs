@@ -90,7 +90,7 @@ pub struct Counters {
 pub struct RefusedCounters {
     pub queue_full: u64,
     pub too_many_tasks: u64,
-    pub finished: u64,
+    pub shutting_down: u64,
 }
 
 /// Stopped tasks, by reason: see [`StopReason`].
@@ -105,7 +105,7 @@ pub struct StoppedCounters {
     pub queue_timeout: u64,
     pub sync_timeout: u64,
     pub deadline: u64,
-    pub pool_finished: u64,
+    pub pool_shutdown: u64,
     pub service_dropped: u64,
 }
 
@@ -124,7 +124,7 @@ impl StoppedCounters {
             self.queue_timeout,
             self.sync_timeout,
             self.deadline,
-            self.pool_finished,
+            self.pool_shutdown,
             self.service_dropped,
         ]
     }
@@ -242,7 +242,7 @@ impl Counters {
             refused: RefusedCounters {
                 queue_full: sums.refused_queue,
                 too_many_tasks: sums.refused_tasks,
-                finished: sums.refused_finished,
+                shutting_down: sums.refused_shutting_down,
             },
             finished: sums.finished,
             stopped: StoppedCounters {
@@ -252,7 +252,7 @@ impl Counters {
                 queue_timeout: stopped(StopReason::TimedOut(Timeout::Queue)),
                 sync_timeout: stopped(StopReason::TimedOut(Timeout::Sync)),
                 deadline: stopped(StopReason::TimedOut(Timeout::Deadline)),
-                pool_finished: stopped(StopReason::PoolFinished),
+                pool_shutdown: stopped(StopReason::PoolShutdown),
                 service_dropped: stopped(StopReason::ServiceDropped),
             },
             panicked: sums.panicked,
@@ -312,8 +312,8 @@ impl fmt::Display for Counters {
         )?;
         writeln!(
             f,
-            "refused   queue full {}  too many tasks {}  finished {}",
-            r.queue_full, r.too_many_tasks, r.finished
+            "refused   queue full {}  too many tasks {}  shutting down {}",
+            r.queue_full, r.too_many_tasks, r.shutting_down
         )?;
         f.write_str("stopped ")?;
         for (reason, n) in StopReason::ALL.iter().zip(self.stopped.by_reason()) {

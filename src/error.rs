@@ -13,8 +13,8 @@ pub enum EnqueueError<T> {
     QueueFull(T),
     /// `max_tasks` tasks are accepted and not reaped. Reap what `take_ready` announces, or try again later.
     TooManyTasks(T),
-    /// The pool is finishing and accepts nothing more.
-    Finished(T),
+    /// The pool is shutting down and accepts nothing more.
+    ShuttingDown(T),
 }
 
 impl<T> EnqueueError<T> {
@@ -22,20 +22,20 @@ impl<T> EnqueueError<T> {
         match refused {
             Refused::QueueFull => Self::QueueFull(task),
             Refused::TooManyTasks => Self::TooManyTasks(task),
-            Refused::Finished => Self::Finished(task),
+            Refused::ShuttingDown => Self::ShuttingDown(task),
         }
     }
 
     /// The task that was refused, untouched.
     pub fn into_task(self) -> T {
         match self {
-            Self::QueueFull(task) | Self::TooManyTasks(task) | Self::Finished(task) => task,
+            Self::QueueFull(task) | Self::TooManyTasks(task) | Self::ShuttingDown(task) => task,
         }
     }
 
-    /// Whether the refusal is for now (a limit) and not for good (the pool is finishing).
+    /// Whether the refusal is for now (a limit) and not for good (the pool is shutting down).
     pub fn is_full(&self) -> bool {
-        !matches!(self, Self::Finished(_))
+        !matches!(self, Self::ShuttingDown(_))
     }
 
     fn reason(&self) -> &'static str {
@@ -44,7 +44,7 @@ impl<T> EnqueueError<T> {
                 "queue full: max_queue_depth tasks wait to start; try again after a wake-up"
             }
             Self::TooManyTasks(_) => "too many tasks: max_tasks are not reaped; reap ended ones first",
-            Self::Finished(_) => "the pool is finishing and accepts no tasks",
+            Self::ShuttingDown(_) => "the pool is shutting down and accepts no tasks",
         }
     }
 
@@ -52,7 +52,7 @@ impl<T> EnqueueError<T> {
         match self {
             Self::QueueFull(_) => "QueueFull",
             Self::TooManyTasks(_) => "TooManyTasks",
-            Self::Finished(_) => "Finished",
+            Self::ShuttingDown(_) => "ShuttingDown",
         }
     }
 }
@@ -132,7 +132,7 @@ pub enum JoinError {
     /// Time is up. Names the tasks that keep workers: their steps do not return, or answer
     /// `Continue` although `is_stopping` says otherwise. If there are none, those that have not ended.
     StillRunning(Vec<String>),
-    /// Called from inside a step or a wake-up of `finish`, on whatever thread, or on one of the pool's own threads: none of
+    /// Called from inside a step or a wake-up of `shutdown`, on whatever thread, or on one of the pool's own threads: none of
     /// these can wait for itself.
     OnWorker,
 }

@@ -70,7 +70,7 @@
 //! # Threads
 //!
 //! Steps run on workers; and on a loop's thread inside [`run_pending`](Service::run_pending), or when the loop answers a
-//! task after the pool has finished. A [`Service`] is used by one thread at a time, its loop's. [`ThreadPool`] may be used by any
+//! task after the pool was shut down. A [`Service`] is used by one thread at a time, its loop's. [`ThreadPool`] may be used by any
 //! thread. No code of yours (step, `Drop`, wake-up, hook) is ever run under a lock that a call of yours takes, so from
 //! a step or a `Drop` everything that is reachable may be called.
 //!
@@ -116,6 +116,7 @@ pub use error::{BuildError, EnqueueError, JoinError};
 pub use mailbox::{Drain, LoopFn, Mailbox, MailboxDump, Recipient, SendError, Sender};
 pub use pool::ThreadPool;
 pub use pool::builder::ThreadPoolBuilder;
+pub use pool::shutdown::Shutdown;
 pub use service::Service;
 pub use service::ready::{Ready, ReadyTasks};
 pub use service::sync_point::{SyncPoint, TaskStatus};

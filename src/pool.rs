@@ -2,6 +2,7 @@
 
 pub(crate) mod builder;
 mod exits;
+pub(crate) mod shutdown;
 
 use crate::clock::nanos;
 use crate::dump::task::TaskDump;
@@ -15,6 +16,7 @@ use crate::sync::{Mutex, thread};
 use crate::task::Task;
 use crate::wake::Wake;
 use exits::Exits;
+use shutdown::Shutdown;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,8 +25,8 @@ use std::time::{Duration, Instant};
 ///
 /// Build it with [`builder`](Self::builder), give each loop a [`service`](Self::service). It can be shared between threads.
 ///
-/// Dropping it is [`finish`](Self::finish) and a wait for the workers, however long their steps take, except on one of its own
-/// workers, which cannot wait for itself. Services may be dropped before or after.
+/// Dropping it calls [`shutdown`](Self::shutdown) with [`Shutdown::Cancel`] and waits for the workers, however long their steps
+/// take; on one of its own workers it does not wait. Services may be dropped before or after.
 #[doc(alias = "lws_threadpool")]
 #[must_use = "dropping it ends it"]
 pub struct ThreadPool {
@@ -49,7 +51,7 @@ impl ThreadPool {
     /// A loop's end of the pool, for tasks of type `T`. `wake` is called, on any thread, when the loop should call
     /// [`take_ready`](Service::take_ready): an `Arc<mio::Waker>`, or a closure. See [`Wake`].
     ///
-    /// After [`finish`](Self::finish) it refuses every task. From any thread; make one for each loop, not one for each client.
+    /// After [`shutdown`](Self::shutdown) it refuses every task. From any thread. Make one for each loop, not one for each client.
     pub fn service<T: Task>(&self, wake: impl Wake) -> Service<T> {
         Service::new(&self.scheduler, wake)
     }
@@ -69,13 +71,35 @@ impl ThreadPool {
         PoolDump::of(&self.scheduler)
     }
 
-    /// Shuts the pool down, without waiting: nothing more is accepted, queued tasks end as `Stopped`,
-    /// started ones are asked to stop, outliving ones too. The ends are announced as usual. The loops
-    /// are notified, since the tasks that they hold end when they come round. Calling it again does
-    /// nothing. From any thread, a step included; O(services).
+    /// Shuts the pool down, without waiting: it accepts nothing more, and `how` says what becomes of
+    /// the tasks that it has accepted. Their ends are announced as usual. Calling it again does nothing.
+    ///
+    /// ```
+    /// use moored::{BoxTask, EnqueueError, Shutdown, StopReason, TaskReturn, TaskStatus, ThreadPool, task_fn};
+    ///
+    /// let pool = ThreadPool::builder().threads(0).build()?;
+    /// let mut service = pool.service::<BoxTask>(|| {});
+    /// let id = service.enqueue(7, task_fn(|_| TaskReturn::TaskDone))?;
+    /// pool.shutdown(Shutdown::Cancel);
+    /// let refused = service.enqueue(7, task_fn(|_| TaskReturn::TaskDone));
+    /// assert!(matches!(refused, Err(EnqueueError::ShuttingDown(_))));
+    /// let end = service.task_status(id);
+    /// assert!(matches!(end, Some(TaskStatus::Stopped(StopReason::PoolShutdown, _))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// It notifies every loop, because the tasks that a loop holds end in its next call of the service.
+    /// From any thread, a step included. O(services).
     #[doc(alias = "lws_threadpool_finish")]
-    #[doc(alias = "shutdown")]
-    pub fn finish(&self) {
+    #[doc(alias = "finish")]
+    #[doc(alias = "stop")]
+    pub fn shutdown(&self, how: Shutdown) {
+        match how {
+            Shutdown::Cancel => self.cancel(),
+        }
+    }
+
+    fn cancel(&self) {
         if !self.scheduler.start_shutdown() {
             return;
         }
@@ -91,8 +115,8 @@ impl ThreadPool {
         self.exits.one_less();
     }
 
-    /// [`finish`](Self::finish), then waits until every worker has ended, at most for `timeout`. Without threads
-    /// (`threads(0)`) it runs what is pending here. A parked task that a loop holds at that moment ends when that loop
+    /// Calls [`shutdown`](Self::shutdown) with [`Shutdown::Cancel`], then waits until every worker has ended, at most for
+    /// `timeout`. Without threads (`threads(0)`) it runs what is pending on this thread. A parked task that a loop holds at that moment ends when that loop
     /// gives it back, on the loop's thread; a step that a loop runs itself, in `run_pending`, is not waited for.
     ///
     /// The timeout bounds this call only: dropping the pool still waits for the steps that do not
@@ -101,10 +125,11 @@ impl ThreadPool {
     /// # Errors
     ///
     /// The names of the tasks whose steps have not returned. The workers continue; it can be called again. On one of the
-    /// pool's own workers, inside a step that a loop runs itself, and in a wake-up that `finish` makes: `OnWorker`, at once.
+    /// pool's own workers, inside a step that a loop runs itself, and in a wake-up that `shutdown` makes: `OnWorker`, at once.
     #[doc(alias = "lws_threadpool_destroy")]
+    #[doc(alias = "wait")]
     pub fn join_timeout(&self, timeout: Duration) -> Result<(), JoinError> {
-        self.finish();
+        self.shutdown(Shutdown::Cancel);
         if self.is_own_worker() || is_inside(&*self.scheduler) {
             return Err(JoinError::OnWorker);
         }
@@ -177,7 +202,7 @@ impl ThreadPool {
 
 impl Drop for ThreadPool {
     fn drop(&mut self) {
-        self.finish();
+        self.shutdown(Shutdown::Cancel);
         if !self.is_own_worker() {
             self.close();
         }

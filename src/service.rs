@@ -156,7 +156,7 @@ impl<T: Task> Service<T> {
             scheduler, counters, ..
         } = &*self.inner;
         let admitted = if scheduler.is_shutting_down() {
-            Err(Refused::Finished)
+            Err(Refused::ShuttingDown)
         } else {
             scheduler.admission.admit(|| scheduler.progress())
         };
@@ -166,7 +166,7 @@ impl<T: Task> Service<T> {
                 let counter = match refused {
                     Refused::QueueFull => &counters.refused_queue,
                     Refused::TooManyTasks => &counters.refused_tasks,
-                    Refused::Finished => &counters.refused_finished,
+                    Refused::ShuttingDown => &counters.refused_shutting_down,
                 };
                 counter.add(1);
                 Err(refused)

@@ -87,7 +87,7 @@ impl<'a> Context<'a> {
     pub fn stop_reason(&self) -> Option<StopReason> {
         // In this order: what was asked before the shutdown is visible after it.
         let is_shutting_down = self.scheduler.is_shutting_down();
-        let by_shutdown = || is_shutting_down.then_some(StopReason::PoolFinished);
+        let by_shutdown = || is_shutting_down.then_some(StopReason::PoolShutdown);
         self.requests().stop().or_else(by_shutdown)
     }
 

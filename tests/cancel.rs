@@ -2,7 +2,7 @@
 
 mod util;
 
-use moored::{Dequeued, Resume, Status, StopReason, TaskId, TaskReturn, TaskStatus};
+use moored::{Dequeued, Resume, Shutdown, Status, StopReason, TaskId, TaskReturn, TaskStatus};
 use std::collections::HashMap;
 use util::{Alive, Gate, Loop, PLENTY, Work, pool, reap, resume};
 
@@ -170,7 +170,7 @@ fn the_first_reason_stays() {
     lp.run_pending(PLENTY);
     lp.dequeue(id);
     lp.connection_closed(1);
-    pool.finish();
+    pool.shutdown(Shutdown::Cancel);
     lp.run_pending(PLENTY);
     let (why, task) = reap(&mut lp, id).stopped();
     assert_eq!(

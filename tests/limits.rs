@@ -2,7 +2,9 @@
 
 mod util;
 
-use moored::{BoxTask, Dequeued, EnqueueError, Service, TaskReturn, ThreadPool, ThreadPoolBuilder, task_fn};
+use moored::{
+    BoxTask, Dequeued, EnqueueError, Service, Shutdown, TaskReturn, ThreadPool, ThreadPoolBuilder, task_fn,
+};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use util::{Gate, Log, Loop, PLENTY, Work, panic_silently, pool, reap, resume};
@@ -35,7 +37,7 @@ fn the_queue_holds_what_its_depth_says() {
     assert!(queue_is_full(&mut lp));
     let refused = pool.dump().counters.refused;
     assert_eq!(
-        (refused.queue_full, refused.too_many_tasks, refused.finished),
+        (refused.queue_full, refused.too_many_tasks, refused.shutting_down),
         (2, 0, 0)
     );
 }
@@ -135,7 +137,7 @@ fn a_refusal_says_what_to_do_and_gives_the_task_back() {
     service.run_pending(PLENTY);
     service.enqueue(1, NoDebug).unwrap();
     let too_many = service.enqueue(1, NoDebug).expect_err("max_tasks 2");
-    pool.finish();
+    pool.shutdown(Shutdown::Cancel);
     let finished = service.enqueue(1, NoDebug).expect_err("finished");
     assert_eq!(
         [full.is_full(), too_many.is_full(), finished.is_full()],
@@ -143,10 +145,10 @@ fn a_refusal_says_what_to_do_and_gives_the_task_back() {
     );
     assert_eq!(
         format!("{full:?} {too_many:?} {finished:?}"),
-        "QueueFull(..) TooManyTasks(..) Finished(..)"
+        "QueueFull(..) TooManyTasks(..) ShuttingDown(..)"
     );
     let said: [Box<dyn std::error::Error>; 3] = [Box::new(full), Box::new(too_many), Box::new(finished)];
-    for (error, word) in said.iter().zip(["max_queue_depth", "max_tasks", "finishing"]) {
+    for (error, word) in said.iter().zip(["max_queue_depth", "max_tasks", "shutting down"]) {
         assert!(error.to_string().contains(word), "{error}");
     }
 }

@@ -4,7 +4,8 @@ mod util;
 
 use bytes::Bytes;
 use moored::{
-    BoxTask, ConnId, LoopFn, Mailbox, Recipient, SendError, Sender, Service, TaskReturn, ThreadPool, task_fn,
+    BoxTask, ConnId, LoopFn, Mailbox, Recipient, SendError, Sender, Service, Shutdown, TaskReturn,
+    ThreadPool, task_fn,
 };
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -424,7 +425,7 @@ fn a_mailbox_works_without_threads_and_after_the_pool_has_finished() {
     for threads in [0, 1] {
         let pool = pool(threads);
         let mut own = own(&pool, 8);
-        pool.finish();
+        pool.shutdown(Shutdown::Cancel);
         own.bell.wait();
         let _ = own.service.take_ready().count();
         own.sender.send(1, "finished").unwrap();

@@ -20,7 +20,7 @@ mod turns;
 
 use books::Tally;
 use calls::{CONNS, Call, Model};
-use moored::{ConnId, Status};
+use moored::{ConnId, Shutdown, Status};
 use pool::Real;
 use proptest::test_runner::Config;
 use proptest_state_machine::{StateMachineTest, prop_state_machine};
@@ -116,7 +116,7 @@ fn same_steps(pool: &Real, model: &Model) {
     let mut steps: Vec<&Seen> = log.iter().map(|(_, seen)| seen).collect();
     let mut expected: Vec<&Seen> = model.pool.log[model.steps_before..].iter().collect();
     if model.pool.finishing {
-        // Who is first after `finish` is not promised.
+        // Who is first after `shutdown` is not promised.
         steps.sort_by_key(|seen| seen.0);
         expected.sort_by_key(|seen| seen.0);
     }
@@ -182,7 +182,7 @@ fn wakes_in_time(pool: &mut Real, reference: &Reference) {
 
 /// What is left is stopped, runs to its end and is reaped: accepted = finished + stopped + panicked.
 fn leaves_nothing(mut pool: Real) {
-    pool.pool.finish();
+    pool.pool.shutdown(Shutdown::Cancel);
     pool.service.run_pending(Duration::MAX);
     for id in pool.ids.clone() {
         drop(pool.service.task_status(id));

@@ -4,8 +4,8 @@
 mod util;
 
 use moored::{
-    BoxTask, Clock, ConnId, Context, Dequeued, JoinError, Service, Status, StopReason, Task, TaskId,
-    TaskOptions, TaskReturn, TaskStatus, ThreadPool, task_fn,
+    BoxTask, Clock, ConnId, Context, Dequeued, JoinError, Service, Shutdown, Status, StopReason, Task,
+    TaskId, TaskOptions, TaskReturn, TaskStatus, ThreadPool, task_fn,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -186,7 +186,7 @@ fn what_run_pending_leaves_behind_when_the_pool_ends_runs_there_and_then() {
     gate.wait_for(1);
     let (ender, door) = (Arc::clone(&pool), gate.clone());
     let ends_the_pool = Work::new(move |_, _| {
-        ender.finish();
+        ender.shutdown(Shutdown::Cancel);
         door.open();
         eventually("the worker goes", || ender.counts().threads == 0);
         TaskReturn::Continue
@@ -254,7 +254,7 @@ fn a_step_on_the_loops_own_thread_cannot_join_its_pool() {
 }
 
 /// Of two threads that ended a pool without workers, the second was told that all was over while the first had not yet
-/// asked every task to stop; and a wake-up of `finish` that waited for the pool waited for itself.
+/// asked every task to stop; and a wake-up of `shutdown` that waited for the pool waited for itself.
 #[test]
 fn nobody_has_joined_a_pool_that_somebody_still_winds_up() {
     for threads in [0, 1] {
@@ -273,7 +273,7 @@ fn nobody_has_joined_a_pool_that_somebody_still_winds_up() {
         second.run_pending(Duration::ZERO);
         second.parked(1);
         std::thread::scope(|scope| {
-            scope.spawn(|| pool.finish());
+            scope.spawn(|| pool.shutdown(Shutdown::Cancel));
             gate.wait_for(1);
             let early = pool.join_timeout(Duration::ZERO);
             assert_eq!(early, Err(JoinError::StillRunning(vec![id.to_string()])));
@@ -281,7 +281,7 @@ fn nobody_has_joined_a_pool_that_somebody_still_winds_up() {
             assert_eq!(pool.join_timeout(PATIENCE), Ok(()));
         });
         assert_eq!(answers.notes()[0], Err(JoinError::OnWorker));
-        assert_eq!(reap(&mut second, id).stopped().0, StopReason::PoolFinished);
+        assert_eq!(reap(&mut second, id).stopped().0, StopReason::PoolShutdown);
         drop(first);
     }
 }
@@ -437,7 +437,7 @@ fn a_task_on_its_way_back_into_line_does_not_leak() {
         enqueue_mixed(&mut service, |conn| conn % 16 == 3, &alive);
         spin(round % 97);
         drop(service);
-        pool.finish();
+        pool.shutdown(Shutdown::Cancel);
         drop(pool);
         assert_eq!(alive.count(), 0, "in round {round}");
     }
@@ -644,7 +644,7 @@ fn ends_of_one_moment_are_told_in_the_order_of_the_tasks() {
         if times_out {
             hand.advance(Duration::from_secs(1));
         } else {
-            pool.finish();
+            pool.shutdown(Shutdown::Cancel);
         }
         assert_eq!(lp.take_ready().map(|ready| ready.id).collect::<Vec<_>>(), ids);
     }
@@ -663,7 +663,7 @@ fn what_a_loop_holds_while_a_pool_without_threads_is_joined_ends_when_it_is_give
     };
     assert_eq!(pool.join_timeout(PATIENCE), Ok(()));
     point.resume();
-    assert_eq!(reap(&mut lp, id).stopped().0, StopReason::PoolFinished);
+    assert_eq!(reap(&mut lp, id).stopped().0, StopReason::PoolShutdown);
 }
 
 /// What a loop had staged was for workers that had nothing else to do. One that always found the backlog of another service never looked.

@@ -1,8 +1,8 @@
-//! The end of a pool: `finish`, `join_timeout`, and drops in any order, on any thread.
+//! The end of a pool: `shutdown`, `join_timeout`, and drops in any order, on any thread.
 
 mod util;
 
-use moored::{EnqueueError, JoinError, Status, StopReason, TaskOptions, TaskReturn, TaskStatus};
+use moored::{EnqueueError, JoinError, Shutdown, Status, StopReason, TaskOptions, TaskReturn, TaskStatus};
 use std::sync::Arc;
 use std::time::Duration;
 use util::{Alive, Count, Gate, Loop, PATIENCE, PLENTY, Work, eventually, pool, reap, within_patience};
@@ -37,7 +37,7 @@ fn finish_stops_every_task() {
     let queued: Vec<_> = (0..100)
         .map(|conn| lp.enqueue(conn, Work::done()).unwrap())
         .collect();
-    pool.finish();
+    pool.shutdown(Shutdown::Cancel);
     lp.connection_closed(u64::MAX); // the loop comes round
     assert!(
         queued.iter().all(|&id| lp.peek(id) == Some(Status::Stopped)),
@@ -46,7 +46,7 @@ fn finish_stops_every_task() {
     gate.open();
     for (id, end) in lp.ends(122) {
         let (why, task) = end.stopped();
-        assert_eq!(why, StopReason::PoolFinished);
+        assert_eq!(why, StopReason::PoolShutdown);
         let never_ran = queued.contains(&id);
         assert_eq!((task.steps == 0, task.told.is_none()), (never_ran, never_ran));
     }
@@ -61,10 +61,10 @@ fn finish_may_be_called_again() {
     let mut lp = Loop::new(&pool);
     lp.enqueue(1, Work::parks()).unwrap();
     lp.parked(1);
-    pool.finish();
-    pool.finish();
-    assert_eq!(lp.end().stopped().0, StopReason::PoolFinished);
-    pool.finish();
+    pool.shutdown(Shutdown::Cancel);
+    pool.shutdown(Shutdown::Cancel);
+    assert_eq!(lp.end().stopped().0, StopReason::PoolShutdown);
+    pool.shutdown(Shutdown::Cancel);
     pool.join_timeout(PATIENCE).unwrap();
     pool.join_timeout(Duration::ZERO).expect("nothing is left");
     drop(pool);
@@ -75,17 +75,17 @@ fn finish_may_be_called_again() {
 fn a_finished_pool_gives_every_task_back() {
     let pool = pool(1);
     let mut before = Loop::new(&pool);
-    pool.finish();
+    pool.shutdown(Shutdown::Cancel);
     let mut after = Loop::new(&pool);
     for lp in [&mut before, &mut after] {
         let refused = lp.enqueue(1, Work::done()).unwrap_err();
-        assert!(matches!(refused, EnqueueError::Finished(_)) && !refused.is_full());
+        assert!(matches!(refused, EnqueueError::ShuttingDown(_)) && !refused.is_full());
         assert_eq!(refused.into_task().steps, 0);
     }
     drop(pool);
     assert!(matches!(
         before.enqueue(1, Work::done()),
-        Err(EnqueueError::Finished(_))
+        Err(EnqueueError::ShuttingDown(_))
     ));
     assert!(before.is_empty() && after.is_empty());
 }
@@ -110,13 +110,13 @@ fn enqueueing_races_finish() {
                     }
                     told.add(1);
                 };
-                assert!(matches!(refused, EnqueueError::Finished(_)), "{refused:?}");
+                assert!(matches!(refused, EnqueueError::ShuttingDown(_)), "{refused:?}");
                 drop(refused);
                 lp.ends(accepted);
                 assert!(lp.is_empty());
             });
             started.wait_for(round * 5);
-            pool.finish();
+            pool.shutdown(Shutdown::Cancel);
         });
         assert_eq!(alive.count(), 0);
         let counters = pool.dump().counters;
@@ -141,7 +141,7 @@ fn dropping_a_pool_with_parked_tasks_is_immediate() {
         let (why, task) = end.stopped();
         assert_eq!(
             (why, task.told),
-            (StopReason::PoolFinished, Some(StopReason::PoolFinished))
+            (StopReason::PoolShutdown, Some(StopReason::PoolShutdown))
         );
     }
 }
@@ -255,7 +255,7 @@ fn a_task_in_the_loops_hands_ends_although_the_workers_have_gone() {
         let (why, task) = reap(&mut lp, id).stopped();
         assert_eq!(
             (why, task.told),
-            (StopReason::PoolFinished, Some(StopReason::PoolFinished))
+            (StopReason::PoolShutdown, Some(StopReason::PoolShutdown))
         );
     }
 }
@@ -277,7 +277,7 @@ fn the_end_of_a_pool_races_a_loop_that_answers() {
             }
         });
         for (_, end) in lp.ends(20) {
-            assert_eq!(end.stopped().0, StopReason::PoolFinished);
+            assert_eq!(end.stopped().0, StopReason::PoolShutdown);
         }
         finisher.join().unwrap();
     }

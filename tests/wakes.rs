@@ -5,7 +5,9 @@
 mod process;
 mod util;
 
-use moored::{Clock, Resume, Status, StopReason, TaskOptions, TaskReturn, TaskStatus, ThreadPool, Wake};
+use moored::{
+    Clock, Resume, Shutdown, Status, StopReason, TaskOptions, TaskReturn, TaskStatus, ThreadPool, Wake,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -127,7 +129,7 @@ fn a_loop_that_looks_until_nothing_is_left_misses_nothing() {
     }
 }
 
-/// S5: nothing runs, so nobody but the call itself can wake the loop: by `dequeue`, a close, `finish`.
+/// S5: nothing runs, so nobody but the call itself can wake the loop: by `dequeue`, a close, `shutdown`.
 #[test]
 fn cancelling_the_only_queued_task_wakes_the_loop() {
     let cancels: [fn(&mut Loop<Work>, &moored::ThreadPool) -> StopReason; 3] = [
@@ -141,8 +143,8 @@ fn cancelling_the_only_queued_task_wakes_the_loop() {
             StopReason::ConnectionClosed
         },
         |_, pool| {
-            pool.finish();
-            StopReason::PoolFinished
+            pool.shutdown(Shutdown::Cancel);
+            StopReason::PoolShutdown
         },
     ];
     let pool = pool(0);
@@ -167,10 +169,10 @@ fn finish_wakes_a_loop_that_left_its_task_parked() {
     lp.parked(1);
     assert!(matches!(lp.task_status(id), Some(moored::TaskStatus::Syncing(_))));
     let before = lp.bell.total();
-    pool.finish();
+    pool.shutdown(Shutdown::Cancel);
     let bell = Arc::clone(&lp.bell);
     eventually("the loop is woken", || bell.total() > before);
-    assert_eq!(lp.end().stopped().0, StopReason::PoolFinished);
+    assert_eq!(lp.end().stopped().0, StopReason::PoolShutdown);
 }
 
 /// Wake-ups may be saved up while steps are short; a step that turns out to be long must not keep one to itself.

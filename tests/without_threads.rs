@@ -3,7 +3,7 @@
 mod util;
 
 use moored::{
-    Clock, JoinError, Status, StopReason, TaskOptions, TaskReturn, TaskStatus, ThreadPool, Timeout,
+    Clock, JoinError, Shutdown, Status, StopReason, TaskOptions, TaskReturn, TaskStatus, ThreadPool, Timeout,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -205,7 +205,7 @@ fn who_ends_the_pool_runs_what_is_left() {
     pool.join_timeout(PLENTY).unwrap();
     assert_eq!(
         reap(&mut lp, parked).stopped().1.told,
-        Some(StopReason::PoolFinished)
+        Some(StopReason::PoolShutdown)
     );
     assert_eq!(reap(&mut lp, queued).stopped().1.steps, 0);
     assert_eq!(alive.count(), 0);
@@ -235,12 +235,12 @@ fn join_timeout_names_what_does_not_stop() {
     });
     let id = lp.enqueue(1, stubborn).unwrap();
     lp.run_pending(PLENTY);
-    pool.finish();
+    pool.shutdown(Shutdown::Cancel);
     let _ = lp.take_ready().count(); // the parked task is with its loop until this
     let error = pool.join_timeout(Duration::from_secs(10)).unwrap_err();
     assert_eq!(error, JoinError::StillRunning(vec![id.to_string()]));
     pool.join_timeout(PLENTY).expect("it stops in the end");
-    assert_eq!(reap(&mut lp, id).stopped().0, StopReason::PoolFinished);
+    assert_eq!(reap(&mut lp, id).stopped().0, StopReason::PoolShutdown);
 }
 
 /// S26: a join inside a step that the loop runs waits for nobody.
@@ -253,12 +253,12 @@ fn a_step_that_the_loop_runs_may_end_the_pool() {
     lp.run_pending(PLENTY);
     let ends_it = Work::stubborn(move |cx, _| {
         let _ = own.join_timeout(Duration::from_secs(1));
-        assert_eq!(cx.stop_reason(), Some(StopReason::PoolFinished));
+        assert_eq!(cx.stop_reason(), Some(StopReason::PoolShutdown));
         TaskReturn::Stopped
     });
     let id = lp.enqueue(1, ends_it).unwrap();
     lp.run_pending(PLENTY);
     for id in [id, other] {
-        assert_eq!(reap(&mut lp, id).stopped().0, StopReason::PoolFinished);
+        assert_eq!(reap(&mut lp, id).stopped().0, StopReason::PoolShutdown);
     }
 }

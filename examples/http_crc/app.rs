@@ -10,7 +10,7 @@ use examples::page::Page;
 use examples::server::{App, Server};
 use examples::{failure, monitor};
 use http::Method;
-use moored::{ConnId, EnqueueError, Service, TaskId, TaskOptions, TaskStatus, ThreadPool};
+use moored::{ConnId, EnqueueError, Service, Shutdown, TaskId, TaskOptions, TaskStatus, ThreadPool};
 
 use crate::job::{Form, Job, Origin};
 use crate::options::Options;
@@ -74,7 +74,7 @@ impl<'pool> HttpCrc<'pool> {
         };
         match enqueued {
             Ok(task) => drop(self.tasks.insert((id, number), task)),
-            Err(EnqueueError::Finished(_)) => {
+            Err(EnqueueError::ShuttingDown(_)) => {
                 net.answer(id, number, Response::come_back(5, "the server is going down"));
             }
             Err(full) => {
@@ -218,7 +218,7 @@ impl App for HttpCrc<'_> {
             self.serve(net, ready.id, None);
         }
         if self.finish_at.take_if(|at| *at <= Instant::now()).is_some() {
-            self.pool.finish();
+            self.pool.shutdown(Shutdown::Cancel);
         }
     }
 

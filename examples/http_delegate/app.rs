@@ -17,7 +17,7 @@ use examples::server::{App, Server};
 use examples::{failure, monitor};
 use http::Method;
 use moored::{
-    ConnId, EnqueueError, Resume, Service, StopReason, TaskId, TaskOptions, TaskStatus, ThreadPool,
+    ConnId, EnqueueError, Resume, Service, Shutdown, StopReason, TaskId, TaskOptions, TaskStatus, ThreadPool,
 };
 
 use crate::counts::{Decision, End};
@@ -104,7 +104,7 @@ impl<'pool> HttpDelegate<'pool> {
                 self.records().live.insert((id, request.number), record);
                 Decision::Accepted
             }
-            Err(EnqueueError::Finished(_)) => {
+            Err(EnqueueError::ShuttingDown(_)) => {
                 net.answer(id, request.number, Response::going_down());
                 Decision::Refused
             }
@@ -402,7 +402,7 @@ impl App for HttpDelegate<'_> {
         self.resume_due();
         self.probe_due(net);
         if self.finish_at.take_if(|at| *at <= Instant::now()).is_some() {
-            self.shared.pool.finish();
+            self.shared.pool.shutdown(Shutdown::Cancel);
         }
         self.shared.counters.publish(self.number, net.counters());
     }

@@ -15,7 +15,7 @@ where
         TaskStatus::Stopped(StopReason::TimedOut(_), _) => {
             Some(Response::text(504, "the task took too long"))
         }
-        TaskStatus::Stopped(StopReason::PoolFinished, _) => Some(Response::going_down()),
+        TaskStatus::Stopped(StopReason::PoolShutdown, _) => Some(Response::going_down()),
         TaskStatus::Stopped(..) => Some(Response::come_back(1, "the task was stopped")),
         _ => None,
     }

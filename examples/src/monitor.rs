@@ -88,7 +88,7 @@ fn metrics(dump: &PoolDump, net: &NetCounters) -> Metrics {
     let refused = [
         ("queue_full", refused.queue_full),
         ("too_many_tasks", refused.too_many_tasks),
-        ("finished", refused.finished),
+        ("shutting_down", refused.shutting_down),
     ];
     text.samples("tasks_refused_total", "reason", &refused);
     text.family("tasks_stopped_total", "counter", "Tasks stopped, by reason.");
@@ -99,7 +99,7 @@ fn metrics(dump: &PoolDump, net: &NetCounters) -> Metrics {
         ("queue_timeout", stopped.queue_timeout),
         ("sync_timeout", stopped.sync_timeout),
         ("deadline", stopped.deadline),
-        ("pool_finished", stopped.pool_finished),
+        ("pool_shutdown", stopped.pool_shutdown),
         ("service_dropped", stopped.service_dropped),
     ];
     text.samples("tasks_stopped_total", "reason", &stopped);

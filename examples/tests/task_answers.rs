@@ -17,7 +17,9 @@ use examples::net::Net;
 use examples::origin::AllowedOrigins;
 use examples::server::{App, Server};
 use in_process::{connect, exchange, read_all};
-use moored::{ConnId, Context, Service, Task, TaskId, TaskOptions, TaskReturn, TaskStatus, ThreadPool};
+use moored::{
+    ConnId, Context, Service, Shutdown, Task, TaskId, TaskOptions, TaskReturn, TaskStatus, ThreadPool,
+};
 
 /// What a request asks its task to do.
 enum Work {
@@ -112,7 +114,7 @@ impl App for Delegating<'_> {
     }
 
     fn stopping(&mut self, _net: &mut Net) {
-        self.pool.finish();
+        self.pool.shutdown(Shutdown::Cancel);
     }
 }
 

@@ -13,7 +13,7 @@ use examples::server::{App, Server};
 use examples::upgrade;
 use http::header::SEC_WEBSOCKET_PROTOCOL;
 use moored::{
-    ConnId, EnqueueError, Resume, Service, StopReason, TaskId, TaskOptions, TaskStatus, ThreadPool,
+    ConnId, EnqueueError, Resume, Service, Shutdown, StopReason, TaskId, TaskOptions, TaskStatus, ThreadPool,
 };
 use tungstenite::protocol::frame::coding::CloseCode;
 
@@ -80,7 +80,7 @@ impl<'pool> WsStream<'pool> {
             // All or nothing: the tasks before this one are cancelled.
             self.service.connection_closed(id);
             return Err(match refused {
-                EnqueueError::Finished(_) => Response::going_down(),
+                EnqueueError::ShuttingDown(_) => Response::going_down(),
                 full => Response::come_back(1, &full.to_string()),
             });
         }
@@ -213,7 +213,7 @@ impl App for WsStream<'_> {
 
     fn stopping(&mut self, _net: &mut Net) {
         eprintln!("ws_stream: stopping, sends what was accepted; a second signal stops it at once");
-        self.pool.finish();
+        self.pool.shutdown(Shutdown::Cancel);
     }
 }
 
@@ -239,7 +239,7 @@ fn wanted(request: &Request) -> Result<Wanted, Response> {
 
 fn reason(why: StopReason) -> &'static str {
     match why {
-        StopReason::PoolFinished => "the server is going down",
+        StopReason::PoolShutdown => "the server is going down",
         StopReason::TimedOut(_) => "the task took too long",
         _ => "the task was stopped",
     }

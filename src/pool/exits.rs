@@ -3,7 +3,7 @@
 use crate::sync::{Condvar, Mutex, wait, wait_until};
 use std::time::Instant;
 
-/// What must come to its end before the pool has ended: the workers, and `finish`.
+/// What must come to its end before the pool has ended: the workers, and `shutdown`.
 pub(super) struct Exits {
     running: Mutex<usize>,
     changed: Condvar,

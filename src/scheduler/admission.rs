@@ -11,7 +11,7 @@ pub(crate) enum Refused {
     QueueFull,
     TooManyTasks,
     /// The pool is shutting down.
-    Finished,
+    ShuttingDown,
 }
 
 #[derive(Debug)]

@@ -63,7 +63,7 @@ counters! {
     panicked,
     refused_queue,
     refused_tasks,
-    refused_finished,
+    refused_shutting_down,
     /// Notifications of loops.
     wakes,
     /// Wake-ups of workers.

@@ -25,7 +25,7 @@ impl<T: Task> Service<T> {
         // The shutdown of the pool was first.
         let is_shutting_down = self.inner.scheduler.is_shutting_down();
         let reason = if is_shutting_down {
-            StopReason::PoolFinished
+            StopReason::PoolShutdown
         } else {
             reason
         };
@@ -143,7 +143,7 @@ impl<T: Task> Service<T> {
         self.receive();
         // In the order in which they came, so that the ends of a connection are announced in it.
         for slot in self.table.slots_by_age() {
-            self.stop(slot, StopReason::PoolFinished);
+            self.stop(slot, StopReason::PoolShutdown);
         }
         self.resume_all();
     }

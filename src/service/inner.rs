@@ -110,7 +110,7 @@ impl<T: Task> ServiceInner<T> {
         let is_shutting_down = self.scheduler.is_shutting_down();
         let requests = page.work(slot).requests(serial);
         if is_shutting_down {
-            requests.with_stop(StopReason::PoolFinished)
+            requests.with_stop(StopReason::PoolShutdown)
         } else {
             requests
         }

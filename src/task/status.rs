@@ -69,8 +69,8 @@ pub enum StopReason {
     ConnectionClosed,
     /// One of the task's timeouts.
     TimedOut(Timeout),
-    /// [`ThreadPool::finish`](crate::ThreadPool::finish), or the pool was dropped.
-    PoolFinished,
+    /// [`ThreadPool::shutdown`](crate::ThreadPool::shutdown), or the pool was dropped.
+    PoolShutdown,
     /// The task's [`Service`](crate::Service) was dropped. Only the step sees this one.
     ServiceDropped,
 }
@@ -96,7 +96,7 @@ impl StopReason {
         Self::TimedOut(Timeout::Queue),
         Self::TimedOut(Timeout::Sync),
         Self::TimedOut(Timeout::Deadline),
-        Self::PoolFinished,
+        Self::PoolShutdown,
         Self::ServiceDropped,
     ];
 
@@ -108,7 +108,7 @@ impl StopReason {
             Self::TimedOut(Timeout::Queue) => 3,
             Self::TimedOut(Timeout::Sync) => 4,
             Self::TimedOut(Timeout::Deadline) => 5,
-            Self::PoolFinished => 6,
+            Self::PoolShutdown => 6,
             Self::ServiceDropped => 7,
         }
     }
@@ -123,7 +123,7 @@ impl fmt::Display for StopReason {
             Self::TimedOut(Timeout::Queue) => "queue timeout",
             Self::TimedOut(Timeout::Sync) => "sync timeout",
             Self::TimedOut(Timeout::Deadline) => "deadline",
-            Self::PoolFinished => "pool finished",
+            Self::PoolShutdown => "pool shutdown",
             Self::ServiceDropped => "service dropped",
         })
     }

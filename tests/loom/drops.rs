@@ -2,7 +2,9 @@
 //! what the loop still holds comes to its end.
 
 use crate::util::{Bell, FOREVER, First, Probe, explore, parked, pool_of};
-use moored::{Context, Resume, Service, StopReason, Task, TaskId, TaskReturn, TaskStatus, ThreadPool};
+use moored::{
+    Context, Resume, Service, Shutdown, StopReason, Task, TaskId, TaskReturn, TaskStatus, ThreadPool,
+};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -152,7 +154,7 @@ fn finish_against_the_holder_of_a_parked_task(answer: Answer) -> BTreeSet<End> {
             let (mut service, bell, id, seen) = parked(&pool);
             let finisher = loom::thread::spawn({
                 let pool = Arc::clone(&pool);
-                move || pool.finish()
+                move || pool.shutdown(Shutdown::Cancel)
             });
             let mut end = look(&mut service, id, answer);
             while end.is_none() {
@@ -163,7 +165,7 @@ fn finish_against_the_holder_of_a_parked_task(answer: Answer) -> BTreeSet<End> {
                     .and_then(|ready| look(&mut service, ready.id, answer));
             }
             let told = seen().told;
-            let (by_finish, by_loop) = (Some(StopReason::PoolFinished), Some(StopReason::Dequeued));
+            let (by_finish, by_loop) = (Some(StopReason::PoolShutdown), Some(StopReason::Dequeued));
             match end {
                 Some(End::Finished) => assert_eq!((seen().steps, told), (2, None)),
                 _ => assert!(
@@ -204,8 +206,8 @@ fn a_task_that_was_left_parked_hears_of_finish() {
 /// been notified of something else before. A loop that reads the flag only before it re-arms sleeps
 /// for ever beside its parked task.
 #[test]
-fn a_look_races_finish() {
-    explore("a look while another thread finishes the pool", || {
+fn a_look_races_shutdown() {
+    explore("a look while another thread shuts the pool down", || {
         let pool = Arc::new(pool_of(1).build().unwrap());
         let (mut service, bell, parked, _seen) = parked(&pool);
         let (task, _seen) = Probe::new(First::TaskDone);
@@ -217,7 +219,7 @@ fn a_look_races_finish() {
         drop(end);
         let finisher = loom::thread::spawn({
             let pool = Arc::clone(&pool);
-            move || pool.finish()
+            move || pool.shutdown(moored::Shutdown::Cancel)
         });
         let mut look = || service.take_ready().find(|ready| ready.id == parked);
         let mut announced = look();
@@ -227,7 +229,7 @@ fn a_look_races_finish() {
         }
         assert!(matches!(
             service.task_status(parked),
-            Some(TaskStatus::Stopped(StopReason::PoolFinished, _))
+            Some(TaskStatus::Stopped(StopReason::PoolShutdown, _))
         ));
         finisher.join().unwrap();
     });

@@ -3,8 +3,8 @@
 
 use crate::util::{Bell, FOREVER, First, Probe, Seen, explore_deeper};
 use moored::{
-    Clock, Dequeued, ManualClock, Resume, Service, StopReason, TaskId, TaskOptions, TaskStatus, ThreadPool,
-    Timeout,
+    Clock, Dequeued, ManualClock, Resume, Service, Shutdown, StopReason, TaskId, TaskOptions, TaskStatus,
+    ThreadPool, Timeout,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -105,7 +105,7 @@ fn reason(act: Act) -> Option<StopReason> {
         Act::Close => Some(StopReason::ConnectionClosed),
         Act::Deadline => Some(StopReason::TimedOut(Timeout::Deadline)),
         Act::QueueTimeout => Some(StopReason::TimedOut(Timeout::Queue)),
-        Act::Finish | Act::DropPool => Some(StopReason::PoolFinished),
+        Act::Finish | Act::DropPool => Some(StopReason::PoolShutdown),
         Act::DropService => Some(StopReason::ServiceDropped),
         Act::SyncContinue | Act::Detach | Act::DetachAndReattach => None,
     }
@@ -183,7 +183,9 @@ impl Race {
             }
             Act::Finish => {
                 let pool = self.pool.clone();
-                return Some(loom::thread::spawn(move || pool.unwrap().finish()));
+                return Some(loom::thread::spawn(move || {
+                    pool.unwrap().shutdown(Shutdown::Cancel)
+                }));
             }
             Act::DropPool => {
                 let pool = self.pool.take();

@@ -2,8 +2,8 @@
 
 use crate::util::{Bell, First, Probe, explore, explore_deeper, pool_of};
 use moored::{
-    BoxTask, Clock, ManualClock, ReadyTasks, Resume, Service, TaskId, TaskReturn, TaskStatus, ThreadPool,
-    task_fn,
+    BoxTask, Clock, ManualClock, ReadyTasks, Resume, Service, Shutdown, TaskId, TaskReturn, TaskStatus,
+    ThreadPool, task_fn,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -259,7 +259,7 @@ fn enqueue_races_finish() {
         let mut own = Loop::new(&pool);
         let finisher = loom::thread::spawn({
             let pool = Arc::clone(&pool);
-            move || pool.finish()
+            move || pool.shutdown(Shutdown::Cancel)
         });
         let (task, seen) = Probe::new(First::Continue);
         let accepted = own.service.enqueue(1, task).is_ok();

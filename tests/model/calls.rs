@@ -72,7 +72,7 @@ pub(crate) struct Model {
     pub(crate) steps_before: usize,
 }
 
-/// A budget that is never used up. What `finish` has left is run in one go, since nobody promises an order there.
+/// A budget that is never used up. What `shutdown` has left is run in one go, since nobody promises an order there.
 pub(crate) const ALL: u64 = u64::MAX / TICK / 4;
 
 impl Call {

@@ -3,8 +3,8 @@
 use crate::calls::{Call, Look, Outcome, sorted};
 use crate::script::{Actor, Log, Plan, Reply, Rules, Script, TICK, nanos};
 use moored::{
-    Clock, EnqueueError, ManualClock, Resume, Service, Status, TaskId, TaskOptions, TaskReturn, TaskStatus,
-    ThreadPool, Timeout, task_fn,
+    Clock, EnqueueError, ManualClock, Resume, Service, Shutdown, Status, TaskId, TaskOptions, TaskReturn,
+    TaskStatus, ThreadPool, Timeout, task_fn,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -83,7 +83,7 @@ impl Real {
                 let why = match refused {
                     EnqueueError::QueueFull(_) => "QueueFull",
                     EnqueueError::TooManyTasks(_) => "TooManyTasks",
-                    EnqueueError::Finished(_) => "Finished",
+                    EnqueueError::ShuttingDown(_) => "ShuttingDown",
                     _ => "of a kind that the reference does not know",
                 };
                 assert_eq!(
@@ -166,7 +166,7 @@ impl Real {
                 Outcome::Nothing
             }
             Call::Finish => {
-                self.pool.finish();
+                self.pool.shutdown(Shutdown::Cancel);
                 // A task that is lent goes back with the service's next call.
                 assert!(self.service.task_status(self.stranger).is_none());
                 Outcome::Nothing

@@ -54,7 +54,7 @@ impl Reference {
     pub(crate) fn enqueue(&mut self, plan: &Plan) -> Result<usize, &'static str> {
         let queued = self.tasks.iter().filter(|task| task.status == Queued).count();
         if self.finishing {
-            return Err("Finished");
+            return Err("ShuttingDown");
         } else if self.alive.len() >= self.rules.max_tasks {
             return Err("TooManyTasks");
         } else if queued >= self.rules.max_queue_depth {
@@ -153,7 +153,7 @@ impl Reference {
 
     pub(crate) fn finish(&mut self) {
         for n in self.alive.clone() {
-            self.cancel(n, StopReason::PoolFinished);
+            self.cancel(n, StopReason::PoolShutdown);
         }
         if !std::mem::replace(&mut self.finishing, true) {
             self.ring(); // even if the loop has no tasks

@@ -22,7 +22,9 @@ impl Audit {
                 counters.finished,
                 counters.panicked,
                 counters.stopped.total(),
-                counters.refused.queue_full + counters.refused.too_many_tasks + counters.refused.finished,
+                counters.refused.queue_full
+                    + counters.refused.too_many_tasks
+                    + counters.refused.shutting_down,
                 counters.steps,
                 counters.syncs,
                 counters.wakes,

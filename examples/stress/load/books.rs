@@ -219,7 +219,7 @@ impl Books {
             StopReason::Dequeued => entry.asked.contains(&why),
             StopReason::ConnectionClosed => entry.asked.contains(&why) && !entry.outlives,
             StopReason::TimedOut(Timeout::Queue | Timeout::Sync | Timeout::Deadline) => entry.has_timeouts,
-            StopReason::PoolFinished => self.finishing,
+            StopReason::PoolShutdown => self.finishing,
             // Nobody is there to be told; and no other is known.
             _ => false,
         }

@@ -8,7 +8,7 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use moored::{PoolDump, ThreadPool};
+use moored::{PoolDump, Shutdown, ThreadPool};
 
 use super::audit::Audit;
 use super::bell::Bell;
@@ -166,7 +166,7 @@ fn run_acts(
     while acts < setup.acts && yard.is_sound() {
         if setup.end == End::Finish && index == 0 && acts >= setup.acts / 10 * 9 {
             yard.finishing.store(true, Ordering::Release);
-            pool.finish();
+            pool.shutdown(Shutdown::Cancel);
         }
         let burst = rng.u64(1..40);
         (0..burst).for_each(|_| service.act());

@@ -126,7 +126,9 @@ impl ServiceLoop {
                 self.remember(id);
                 self.books.accept(id, entry)
             }
-            Err(EnqueueError::Finished(_)) if !self.is_finishing() => Err("refused as finished".to_owned()),
+            Err(EnqueueError::ShuttingDown(_)) if !self.is_finishing() => {
+                Err("refused as finished".to_owned())
+            }
             Err(refused) => match refused.into_task().number {
                 back if back == number => Ok(()),
                 back => Err(format!("{number} was refused, {back} came back")),
