@@ -48,7 +48,7 @@ impl ThreadPool {
         }
     }
 
-    /// A loop's end of the pool, for tasks of type `T`. `wake` is called, on any thread, when the loop should call
+    /// A loop's end of the pool, for tasks of type `T`. `wake` wakes the loop: it is called, on any thread, when the loop should call
     /// [`take_ready`](Service::take_ready): an `Arc<mio::Waker>`, or a closure. See [`Wake`].
     ///
     /// After [`shutdown`](Self::shutdown) it refuses every task. From any thread. Make one for each loop, not one for each client.

@@ -199,7 +199,7 @@ fn a_panic_in_a_wake_up_is_contained() {
 fn a_panic_in_the_drop_of_a_wake_up_is_contained() {
     struct Fragile(#[allow(dead_code, reason = "it is there to be dropped")] Bomb);
     impl Wake for Fragile {
-        fn wake(&self) {}
+        fn wake_loop(&self) {}
     }
     let pool = pool(1);
     let alive = Alive::new();

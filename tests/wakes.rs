@@ -68,7 +68,7 @@ fn correctness_does_not_depend_on_the_number_of_wakes() {
             lp.enqueue(conn, Work::parks_times(1)).unwrap();
         }
         for _ in 0..1_000 {
-            lp.bell.wake();
+            lp.bell.wake_loop();
         }
         lp.ends(50);
         assert!(lp.take_ready().is_empty() && lp.is_empty());
@@ -308,7 +308,7 @@ fn an_idle_pool_is_still() {
 fn anything_that_can_be_called_is_a_wake_up() {
     struct Custom(Arc<AtomicUsize>);
     impl Wake for Custom {
-        fn wake(&self) {
+        fn wake_loop(&self) {
             self.0.fetch_add(1, SeqCst);
         }
     }
@@ -331,6 +331,20 @@ fn anything_that_can_be_called_is_a_wake_up() {
     }
     services[0].run_pending(PLENTY);
     assert_eq!((rings.load(SeqCst), bell.total()), (4, 1));
+}
+
+/// U26: with everything of moored in scope, the call of mio's own method was that of the trait.
+#[test]
+fn the_method_of_wake_hides_no_method_of_mio() {
+    #[allow(unused_imports, reason = "the test is that they hide nothing")]
+    use moored::*;
+    let mut selector = mio::Poll::new().unwrap();
+    let mut events = Events::with_capacity(1);
+    let waker = Arc::new(Waker::new(selector.registry(), Token(7)).unwrap());
+    let woken: std::io::Result<()> = waker.wake();
+    woken.unwrap();
+    sleep_in(&mut selector, &mut events);
+    assert_eq!(events.iter().count(), 1);
 }
 
 /// Polls once, for so long that a lost wake-up fails the test.
@@ -379,7 +393,7 @@ fn a_mio_loop_hears_of_everything_whatever_the_number_of_events() {
     let mut service = pool.service(Arc::clone(&waker));
     for conn in 0..1_000 {
         service.enqueue(conn, Work::parks_times(3)).unwrap();
-        Wake::wake(&waker);
+        waker.wake().unwrap();
     }
     let mut ended = 0;
     while ended < 1_000 {
@@ -570,7 +584,7 @@ fn work_runs_while_a_worker_is_inside_a_wake_up() {
         let (bell, held, is_slow) = (Bell::new(), gate.clone(), Arc::clone(&slow));
         let ring = Arc::clone(&bell);
         let service = pool.service(move || {
-            ring.wake();
+            ring.wake_loop();
             // One only: other workers may still be in the calls for the short steps.
             if is_slow.swap(0, SeqCst) > 0 {
                 held.pass();

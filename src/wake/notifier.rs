@@ -129,7 +129,7 @@ impl Notifier {
 
     fn wake(&self) {
         if let Some(wake) = &self.wake {
-            quietly(|| wake.wake());
+            quietly(|| wake.wake_loop());
         }
     }
 }

@@ -129,7 +129,7 @@ impl Bell {
 }
 
 impl Wake for Bell {
-    fn wake(&self) {
+    fn wake_loop(&self) {
         self.ring();
     }
 }

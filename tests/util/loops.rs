@@ -34,7 +34,7 @@ impl Bell {
 }
 
 impl Wake for Bell {
-    fn wake(&self) {
+    fn wake_loop(&self) {
         self.total.fetch_add(1, SeqCst);
         self.rung.add(1);
     }
