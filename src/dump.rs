@@ -5,52 +5,54 @@ pub(crate) mod task;
 use crate::mailbox::dump::MailboxDump;
 use crate::scheduler::Scheduler;
 use crate::scheduler::counters::Sums;
+use crate::task::phase::Phase;
 use crate::task::status::{Status, StopReason, Timeout};
 use std::collections::HashSet;
 use std::fmt;
 use task::TaskDump;
 
-/// The number of tasks in each state, by the counters. While tasks change their state, a number may
-/// be off by those.
+/// The number of tasks in each state. A task is in exactly one of `queued`, `waiting`, `on_worker`,
+/// `parked` and `ended`.
+///
+/// Those of [`ThreadPool::counts`](crate::ThreadPool::counts) come from counters: while tasks change
+/// their state, a number may be off by those. Those of a [`PoolDump`] are of its list of tasks.
+///
+/// ```
+/// use moored::{BoxTask, TaskReturn, ThreadPool, task_fn};
+/// use std::time::Duration;
+///
+/// let pool = ThreadPool::builder().threads(0).build()?;
+/// let mut service = pool.service::<BoxTask>(|| {});
+/// service.enqueue(1, task_fn(|_| TaskReturn::TaskDone))?;
+/// assert_eq!((pool.counts().queued, pool.counts().ended), (1, 0));
+/// service.run_pending(Duration::MAX);
+/// assert_eq!((pool.counts().queued, pool.counts().ended), (0, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Counts {
-    /// Accepted, no step has run.
+    /// Accepted; no step has run.
     pub queued: usize,
-    /// Started, not parked, not ended: on a worker, or waiting for the next turn.
-    pub running: usize,
-    /// Parked.
-    pub syncing: usize,
+    /// Started, and waiting for the next turn. Also a task whose step runs on a thread that is no
+    /// worker, inside [`run_pending`](crate::Service::run_pending).
+    pub waiting: usize,
+    /// On a worker: its step runs at this moment. At most one for each thread.
+    pub on_worker: usize,
+    /// Parked: waiting for the loop, without a thread.
+    pub parked: usize,
     /// Ended, not reaped.
-    pub done: usize,
+    pub ended: usize,
     /// Worker threads that are alive.
     pub threads: usize,
 }
 
-/// Number of tasks of a dump in each state: by where they are (`on_worker`, `waiting`, `parked` and `ended` add up to all), and
-/// by their status.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[allow(missing_docs, reason = "each field without docs is the status of its name")]
-#[non_exhaustive]
-pub struct Totals {
-    /// On a worker: its step runs at this moment. At most one for each thread.
-    pub on_worker: usize,
-    /// Waiting for a worker: not started, or started and waiting for the next turn. Without threads also a task whose
-    /// step runs inside [`run_pending`](crate::Service::run_pending).
-    pub waiting: usize,
-    /// Parked: waiting for the loop, without a thread. The same as `syncing`.
-    pub parked: usize,
-    /// Ended, not reaped.
-    pub ended: usize,
-    pub queued: usize,
-    pub running: usize,
-    pub syncing: usize,
-    pub stopping: usize,
-    pub finished: usize,
-    pub stopped: usize,
-    pub panicked: usize,
+impl Counts {
+    /// Tasks that have started, are not parked and have not ended.
+    pub fn running(&self) -> usize {
+        self.waiting + self.on_worker
+    }
 }
 
 /// What was counted since the pool's start.
@@ -142,12 +144,8 @@ pub struct PoolDump {
     pub pool: String,
     /// Microseconds since it was built.
     pub uptime_us: u64,
-    /// Worker threads alive.
-    pub threads: usize,
-    /// The number of tasks in each state, by the counters.
+    /// The number of `tasks` in each state, and the number of worker threads.
     pub counts: Counts,
-    /// Number of `tasks` in each state.
-    pub totals: Totals,
     /// What was counted since the start.
     pub counters: Counters,
     /// Every mailbox, service by service.
@@ -168,13 +166,10 @@ impl PoolDump {
             }
         }
         keep_last_on_each_worker(&mut tasks);
-        let counts = Counts::of(scheduler);
         Self {
             pool: scheduler.name.clone(),
             uptime_us: now.saturating_sub(scheduler.born) / 1000,
-            threads: counts.threads,
-            counts,
-            totals: Totals::of(&tasks),
+            counts: Counts::of_tasks(&tasks, scheduler.live_workers()),
             counters: Counters::of(scheduler),
             mailboxes,
             tasks,
@@ -192,44 +187,41 @@ fn keep_last_on_each_worker(tasks: &mut [TaskDump]) {
 }
 
 impl Counts {
+    /// By the counters of the pool.
     pub(crate) fn of(scheduler: &Scheduler) -> Self {
         let sums = scheduler.sums();
         let admission = &scheduler.admission;
         let (accepted, never_ran) = (admission.accepted(), admission.never_ran());
         let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-        let syncing = sums.parked.saturating_sub(sums.unparked);
+        let parked = sums.parked.saturating_sub(sums.unparked);
         let ended_started = sums.ended().saturating_sub(never_ran);
+        let running = size(sums.started.saturating_sub(ended_started + parked));
+        let on_worker = scheduler.busy_workers().min(running);
         Self {
             queued: size(accepted.saturating_sub(never_ran + sums.started)),
-            running: size(sums.started.saturating_sub(ended_started + syncing)),
-            syncing: size(syncing),
-            done: size(sums.ended().saturating_sub(sums.reaped)),
+            waiting: running - on_worker,
+            on_worker,
+            parked: size(parked),
+            ended: size(sums.ended().saturating_sub(sums.reaped)),
             threads: scheduler.live_workers(),
         }
     }
-}
 
-impl Totals {
-    fn of(tasks: &[TaskDump]) -> Self {
-        let mut totals = Self::default();
+    fn of_tasks(tasks: &[TaskDump], threads: usize) -> Self {
+        let mut counts = Self {
+            threads,
+            ..Self::default()
+        };
         for task in tasks {
-            *match task.status {
-                Status::Syncing => &mut totals.parked,
-                ended if ended.is_ended() => &mut totals.ended,
-                _ if task.worker.is_some() => &mut totals.on_worker,
-                _ => &mut totals.waiting,
-            } += 1;
-            *match task.status {
-                Status::Queued => &mut totals.queued,
-                Status::Running => &mut totals.running,
-                Status::Syncing => &mut totals.syncing,
-                Status::Stopping => &mut totals.stopping,
-                Status::Finished => &mut totals.finished,
-                Status::Stopped => &mut totals.stopped,
-                Status::Panicked => &mut totals.panicked,
+            *match task.phase {
+                Phase::Queued => &mut counts.queued,
+                Phase::Parked => &mut counts.parked,
+                ended if ended.is_ended() => &mut counts.ended,
+                _ if task.worker.is_some() => &mut counts.on_worker,
+                _ => &mut counts.waiting,
             } += 1;
         }
-        totals
+        counts
     }
 }
 
@@ -268,24 +260,25 @@ impl Counters {
 
 impl fmt::Display for PoolDump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let t = &self.totals;
+        let counts = &self.counts;
         writeln!(
             f,
             "pool {:?}: {} threads, up {}",
             self.pool,
-            self.threads,
+            counts.threads,
             Span(self.uptime_us)
         )?;
         writeln!(
             f,
-            "tasks     on a worker {}  waiting {}  parked {}  ended {}",
-            t.on_worker, t.waiting, t.parked, t.ended
+            "tasks     queued {}  waiting {}  on a worker {}  parked {}  ended {}",
+            counts.queued, counts.waiting, counts.on_worker, counts.parked, counts.ended
         )?;
-        writeln!(
-            f,
-            "status    queued {}  running {}  syncing {}  stopping {}  finished {}  stopped {}  panicked {}",
-            t.queued, t.running, t.syncing, t.stopping, t.finished, t.stopped, t.panicked
-        )?;
+        f.write_str("status  ")?;
+        for status in Status::ALL {
+            let tasks = self.tasks.iter().filter(|task| task.status == status);
+            write!(f, "  {status} {}", tasks.count())?;
+        }
+        writeln!(f)?;
         self.counters.fmt(f)?;
         self.mailboxes
             .iter()

@@ -111,7 +111,7 @@ pub mod pairing {}
 
 pub use clock::{Clock, ManualClock};
 pub use dump::task::TaskDump;
-pub use dump::{Counters, Counts, PoolDump, RefusedCounters, StoppedCounters, Totals};
+pub use dump::{Counters, Counts, PoolDump, RefusedCounters, StoppedCounters};
 pub use error::{BuildError, EnqueueError, JoinError};
 pub use mailbox::{Drain, LoopFn, Mailbox, MailboxDump, Recipient, SendError, Sender};
 pub use pool::ThreadPool;
@@ -123,6 +123,7 @@ pub use service::sync_point::{SyncPoint, TaskStatus};
 pub use task::boxed::{BoxTask, task_fn};
 pub use task::id::{ConnId, TaskId};
 pub use task::options::TaskOptions;
+pub use task::panicked::Panic;
 pub use task::status::{Dequeued, Resume, Status, StopReason, Timeout};
 pub use task::{Context, Task, TaskReturn};
 pub use wake::Wake;

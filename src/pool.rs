@@ -56,7 +56,7 @@ impl ThreadPool {
         Service::new(&self.scheduler, wake)
     }
 
-    /// The number of tasks in each state. O(threads + services); holds up no worker.
+    /// The number of tasks in each state, by counters. From any thread. O(threads + services); blocks no worker.
     #[doc(alias = "lws_threadpool_diagnose")]
     pub fn counts(&self) -> Counts {
         Counts::of(&self.scheduler)

@@ -403,11 +403,16 @@ impl Scheduler {
         sums
     }
 
+    /// The number of workers that are inside a step, or about to be.
+    pub(crate) fn busy_workers(&self) -> usize {
+        let is_busy = |seat: &&CachePadded<Seat>| seat.is_busy.load(Ordering::Acquire);
+        self.workers().iter().filter(is_busy).count()
+    }
+
     /// How far the pool has come.
     pub(crate) fn progress(&self) -> Progress {
         // In this order: a worker that is not idle any more has counted its task as started.
-        let is_idle = |seat: &&CachePadded<Seat>| !seat.is_busy.load(Ordering::Acquire);
-        let idle = self.workers().iter().filter(is_idle).count() as u64;
+        let idle = (self.workers().len() - self.busy_workers()) as u64;
         let Sums { started, reaped, .. } = self.sums();
         Progress {
             started,

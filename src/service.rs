@@ -22,6 +22,7 @@ use crate::sync::{Ordering, fence, may_search, thread};
 use crate::task::Task;
 use crate::task::id::{ConnId, TaskId};
 use crate::task::options::TaskOptions;
+use crate::task::panicked::Panic;
 use crate::task::phase::{Phase, Requests};
 use crate::task::status::{Dequeued, Resume, Status, StopReason};
 use crate::wake::Wake;
@@ -481,7 +482,7 @@ impl<T: Task> Service<T> {
         match outcome {
             Outcome::Finished(task) => Some(TaskStatus::Finished(task)),
             Outcome::Stopped(reason, task) => Some(TaskStatus::Stopped(reason, task)),
-            Outcome::Panicked(payload) => Some(TaskStatus::Panicked(payload)),
+            Outcome::Panicked(payload) => Some(TaskStatus::Panicked(Panic::new(payload))),
             Outcome::Parked(_) => None,
         }
     }

@@ -4,6 +4,7 @@ pub(crate) mod boxed;
 pub(crate) mod header;
 pub(crate) mod id;
 pub(crate) mod options;
+pub(crate) mod panicked;
 pub(crate) mod phase;
 pub(crate) mod status;
 

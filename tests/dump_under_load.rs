@@ -131,16 +131,16 @@ fn a_dump_under_load_shows_at_most_one_task_on_each_worker() {
                 dumps += 1;
                 let dump = pool.dump();
                 let mut workers: Vec<_> = dump.tasks.iter().filter_map(|task| task.worker).collect();
-                assert_eq!(workers.len(), dump.totals.on_worker);
+                assert_eq!(workers.len(), dump.counts.on_worker);
                 workers.sort_unstable();
                 workers.dedup();
                 assert_eq!(
                     workers.len(),
-                    dump.totals.on_worker,
+                    dump.counts.on_worker,
                     "a worker is shown with two tasks"
                 );
-                assert!(dump.totals.on_worker <= THREADS, "{:?}", dump.totals);
-                seen += dump.totals.on_worker;
+                assert!(dump.counts.on_worker <= THREADS, "{:?}", dump.counts);
+                seen += dump.counts.on_worker;
             }
         });
         while !dumps.is_finished() {

@@ -67,7 +67,7 @@ fn every_status_is_seen_by_the_loop() {
     assert!(matches!(lp.task_status(blocker), Some(TaskStatus::Stopping)));
     let panics = lp.enqueue(3, Work::new(|_, _| panic_silently())).unwrap();
     gate.open();
-    util::eventually("three ends", || pool.counts().done == 3);
+    util::eventually("three ends", || pool.counts().ended == 3);
     assert_eq!(
         [blocker, queued, panics].map(|id| lp.peek(id)),
         [Status::Stopped, Status::Finished, Status::Panicked].map(Some)
@@ -115,7 +115,7 @@ fn a_status_is_shown_without_its_task() {
     assert_eq!(shown(&mut service, id), "Stopped(Dequeued, ..)");
     let id = service.enqueue(1, NoDebug(Vec::new())).unwrap();
     service.run_pending(PLENTY);
-    assert_eq!(shown(&mut service, id), "Panicked(..)");
+    assert_eq!(shown(&mut service, id), "Panicked(\"silent\")");
 }
 
 /// A task that can show itself does so also in the loop's hands, when it is parked.

@@ -263,7 +263,7 @@ fn with_a_limit_of_one_the_order_holds_within_one_drain_too() {
     let ids: Vec<_> = (0..2_000)
         .map(|n| (n % 5, lp.enqueue(n % 5, Work::done()).unwrap()))
         .collect();
-    util::eventually("all have ended", || pool.counts().done == 2_000);
+    util::eventually("all have ended", || pool.counts().ended == 2_000);
     let announced: Vec<_> = lp.take_ready().map(|ready| ready.id).collect();
     for conn in 0..5 {
         let own: Vec<_> = ids

@@ -94,7 +94,7 @@ fn clients_that_come_and_go_while_all_workers_are_busy_leave_nothing() {
     });
     let counts = pool.counts();
     assert_eq!(
-        [counts.queued, counts.running, counts.syncing, counts.done],
+        [counts.queued, counts.running(), counts.parked, counts.ended],
         [0, 2, 0, 0]
     );
     gate.open();

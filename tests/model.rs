@@ -128,10 +128,10 @@ fn same_counts(pool: &Real, model: &Model) {
     let count = |is: &[Status]| alive(reference).filter(|task| is.contains(&task.status)).count();
     let counts = pool.pool.counts();
     assert_eq!(counts.queued, count(&[Status::Queued]));
-    assert_eq!(counts.running, count(&[Status::Running, Status::Stopping]));
-    assert_eq!(counts.syncing, count(&[Status::Syncing]));
+    assert_eq!(counts.running(), count(&[Status::Running, Status::Stopping]));
+    assert_eq!(counts.parked, count(&[Status::Syncing]));
     assert_eq!(
-        counts.done,
+        counts.ended,
         count(&[Status::Finished, Status::Stopped, Status::Panicked])
     );
     assert_eq!(counts.threads, 0);
@@ -139,7 +139,8 @@ fn same_counts(pool: &Real, model: &Model) {
     let dump = pool.pool.dump();
     assert_eq!(dump.counts, counts);
     assert_eq!(dump.uptime_us, reference.now / 1000);
-    assert_eq!(dump.totals.stopping, count(&[Status::Stopping]));
+    let stopping = dump.tasks.iter().filter(|task| task.status == Status::Stopping);
+    assert_eq!(stopping.count(), count(&[Status::Stopping]));
     assert_eq!(dump.tasks.len(), reference.alive.len());
     for task in &dump.tasks {
         let number = pool.number(task.id);

@@ -57,7 +57,10 @@ fn threads_are_as_many_as_asked_and_named_after_the_pool() {
     let names: BTreeSet<_> = ask_each_thread(&pool, thread_name).into_iter().collect();
     let expected = [0, 1, 2].map(|n| (Some(n), format!("tiles-{n}")));
     assert_eq!(names, BTreeSet::from(expected));
-    assert_eq!((pool.dump().pool.as_str(), pool.dump().threads), ("tiles", 3));
+    assert_eq!(
+        (pool.dump().pool.as_str(), pool.dump().counts.threads),
+        ("tiles", 3)
+    );
     assert!(format!("{pool:?}").contains("tiles"));
 }
 
@@ -130,7 +133,7 @@ fn tasks_of_one_connection_that_run_at_once_are_as_many_as_allowed() {
             lp.enqueue(1, Work::parks()).unwrap();
         }
         lp.run_pending(PLENTY);
-        assert_eq!((pool.counts().syncing, pool.counts().queued), (limit, 5 - limit));
+        assert_eq!((pool.counts().parked, pool.counts().queued), (limit, 5 - limit));
     }
 }
 

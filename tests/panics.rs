@@ -61,6 +61,36 @@ fn a_panic_in_a_step_ends_its_task_and_nothing_else() {
     all_workers_serve(&pool, 2);
 }
 
+/// The message of a panic was in no `Debug`: a log said `Panicked(..)`, and the rest was on stderr.
+#[test]
+fn a_panic_shows_its_message() {
+    let pool = pool(0);
+    let mut service = pool.service::<Work>(|| {});
+    let payloads: [fn() -> Box<dyn std::any::Any + Send>; 3] = [
+        || Box::new("a plain text"),
+        || Box::new(format!("row {}", 17)),
+        || Box::new(17),
+    ];
+    let expected = [Some("a plain text"), Some("row 17"), None];
+    for (payload, message) in payloads.into_iter().zip(expected) {
+        let work = Work::new(move |_, _| std::panic::resume_unwind(payload()));
+        let id = service.enqueue(1, work).unwrap();
+        service.run_pending(PLENTY);
+        let status = service.task_status(id).unwrap();
+        let shown = message.map_or("Panicked(..)".to_owned(), |text| format!("Panicked({text:?})"));
+        assert_eq!(format!("{status:?}"), shown);
+        let moored::TaskStatus::Panicked(panic) = status else {
+            panic!("not panicked")
+        };
+        assert_eq!(panic.message(), message);
+        assert!(format!("{panic:?} {panic}").contains(message.unwrap_or("no text")));
+        assert_eq!(
+            panic.into_payload().downcast_ref(),
+            message.is_none().then_some(&17)
+        );
+    }
+}
+
 /// S21: the task panics, and so does its `Drop` on the worker.
 #[test]
 fn a_panic_in_the_drop_of_a_task_that_has_panicked_is_contained() {

@@ -20,7 +20,7 @@ fn a_parked_task_holds_no_thread() {
         end.finished();
     }
     assert_eq!(stuck.map(|id| lp.peek(id)), [Some(Status::Syncing); 2]);
-    assert_eq!(pool.counts().syncing, 2);
+    assert_eq!(pool.counts().parked, 2);
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn two_workers_carry_a_great_many_parked_streams() {
         lp.enqueue(conn, Work::parks_times(1)).unwrap();
     }
     let parked = lp.parked(STREAMS as usize);
-    assert_eq!(pool.counts().syncing, STREAMS as usize);
+    assert_eq!(pool.counts().parked, STREAMS as usize);
     for id in parked {
         assert!(lp.task_sync(id, Resume::Continue));
     }
@@ -310,13 +310,13 @@ fn a_resumed_task_runs_before_the_ones_of_its_connection_that_have_not_started()
 }
 
 #[test]
-fn a_parked_task_counts_as_syncing_and_not_as_running() {
+fn a_parked_task_counts_as_parked_and_not_as_running() {
     let pool = ThreadPool::builder().threads(0).build().unwrap();
     let mut lp = Loop::new(&pool);
     let id = lp.enqueue(1, Work::parks()).unwrap();
     let counts = || {
         let counts = pool.counts();
-        [counts.queued, counts.running, counts.syncing, counts.done]
+        [counts.queued, counts.running(), counts.parked, counts.ended]
     };
     assert_eq!(counts(), [1, 0, 0, 0]);
     lp.run_pending(PLENTY);

@@ -26,7 +26,7 @@ fn there_is_one_wake_up_between_two_drains() {
             lp.enqueue(conn, Work::done()).unwrap();
         }
         lp.run_pending(PLENTY);
-        assert_eq!((pool.counts().done, lp.bell.total()), (1_000, round));
+        assert_eq!((pool.counts().ended, lp.bell.total()), (1_000, round));
         assert_eq!(lp.ends(1_000).len(), 1_000);
         assert_eq!(lp.bell.total(), round, "woken for what was announced already");
     }
@@ -44,7 +44,7 @@ fn what_has_ended_is_announced_by_one_drain() {
         let ids: Vec<_> = (0..1_000)
             .map(|conn| lp.enqueue(conn, Work::done()).unwrap())
             .collect();
-        eventually("all have ended", || pool.counts().done == 1_000);
+        eventually("all have ended", || pool.counts().ended == 1_000);
         assert!(lp.bell.total() <= before + 1);
         for id in ids {
             // A worker counts an end before the loop can have it; this waits for it.
@@ -232,7 +232,7 @@ fn an_end_is_booked_before_the_loop_is_woken_for_it() {
             let ended = [counted.finished, counted.stopped.total(), counted.panicked];
             let so_far = [1, u64::from(before > 0), u64::from(before > 1)];
             assert_eq!(ended, so_far, "{end} on {threads} threads");
-            assert_eq!((dump.counts.running, dump.counts.done), (0, 1));
+            assert_eq!((dump.counts.running(), dump.counts.ended), (0, 1));
             let task = &dump.tasks[0];
             assert_eq!((task.status, task.alive_us), (end, 1_000_000));
             assert!((task.run_percent - 100.0).abs() < 0.1, "{dump}");

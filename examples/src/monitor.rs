@@ -66,12 +66,13 @@ fn metrics(dump: &PoolDump, net: &NetCounters) -> Metrics {
     );
     let tasks = [
         ("queued", counts.queued),
-        ("running", counts.running),
-        ("syncing", counts.syncing),
-        ("done", counts.done),
+        ("waiting", counts.waiting),
+        ("on_worker", counts.on_worker),
+        ("parked", counts.parked),
+        ("ended", counts.ended),
     ];
-    text.family("tasks", "gauge", "Tasks in each status.");
-    text.samples("tasks", "status", &tasks);
+    text.family("tasks", "gauge", "Tasks in each state.");
+    text.samples("tasks", "state", &tasks);
     text.counter("tasks_accepted", "Tasks accepted.", counters.accepted);
     text.counter(
         "tasks_finished",

@@ -155,9 +155,9 @@ impl Progress {
         println!(
             "{second:>4} s  {tasks} tasks  {steps} steps  now: {} queued, {} running, {} parked, {} ended  {}",
             counts.queued,
-            counts.running,
-            counts.syncing,
-            counts.done,
+            counts.running(),
+            counts.parked,
+            counts.ended,
             Resources::now()
         );
     }

@@ -53,9 +53,9 @@ fn expect(stream: &mut TcpStream, body: &str) {
 }
 
 /// Waits until so many tasks have this status.
-fn until_tasks(server: &Server, status: &str, count: u64) {
-    until("the tasks have this status", || {
-        (server.dump()["counts"][status].as_u64() == Some(count)).then_some(())
+fn until_tasks(server: &Server, state: &str, count: u64) {
+    until("the tasks are in this state", || {
+        (server.dump()["counts"][state].as_u64() == Some(count)).then_some(())
     });
 }
 
@@ -110,7 +110,7 @@ fn a_body_that_comes_after_its_head_has_the_right_digest() {
         let body = sample(length, 1);
         let head = post("/", &format!("Content-Length: {length}\r\n"));
         stream.write_all(head.as_bytes()).expect("sent");
-        until_tasks(&server, "syncing", 1);
+        until_tasks(&server, "parked", 1);
         stream.write_all(&body).expect("sent");
         expect(&mut stream, &json(&body));
     }
@@ -191,13 +191,13 @@ fn a_client_that_leaves_ends_its_task_in_every_phase() {
     let head = post("/", "Content-Length: 1000000\r\n");
     uploading.write_all(head.as_bytes()).expect("sent");
     uploading.write_all(&sample(300_000, 1)).expect("sent");
-    until_tasks(&server, "syncing", 1);
+    until_tasks(&server, "parked", 1);
     drop(uploading);
     until_cancelled(&server, 1);
     // During work.
     let mut working = server.connect();
     working.write_all(&request("/", b"abc")).expect("sent");
-    until_tasks(&server, "running", 1);
+    until_tasks(&server, "on_worker", 1);
     // In the queue behind it: one that has sent all, and one that has not.
     let mut queued = server.connect();
     queued.write_all(&request("/", b"abc")).expect("sent");
@@ -296,7 +296,7 @@ fn a_task_that_is_behind_stops_the_client() {
     let server = start(&["--threads=1", "--work-ms=4000"]);
     let mut working = server.connect();
     working.write_all(&request("/", b"abc")).expect("sent");
-    until_tasks(&server, "running", 1);
+    until_tasks(&server, "on_worker", 1);
     let before = peak_bytes(server.pid());
     let mut stream = server.connect();
     stream
@@ -421,7 +421,7 @@ fn bad_requests_get_clear_answers() {
     stream
         .write_all(post("/", "Transfer-Encoding: chunked\r\n").as_bytes())
         .expect("sent");
-    until_tasks(&server, "syncing", 1);
+    until_tasks(&server, "parked", 1);
     stream.write_all(b"3e8\r\n").expect("sent");
     stream.write_all(&[b'.'; 1000]).expect("sent");
     stream.write_all(b"\r\n1\r\n").expect("sent");

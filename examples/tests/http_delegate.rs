@@ -144,7 +144,7 @@ fn without_workers_there_is_only_the_thread_of_the_loop() {
     assert_eq!(threads(&server), 1);
     assert_work(split(&read_all(&mut work)).1.as_deref().expect("a body"), 0);
     assert_eq!(threads(&server), 1);
-    assert_eq!(server.dump()["threads"], 0);
+    assert_eq!(server.dump()["counts"]["threads"], 0);
 }
 
 #[test]

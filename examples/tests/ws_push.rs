@@ -417,7 +417,7 @@ fn the_page_and_the_monitor_are_served() {
         assert_eq!(server.get(file).status, 200, "{file}");
     }
     assert!(server.get("/dump").body.contains("mailbox"));
-    assert_eq!(server.dump()["totals"]["running"], 0);
+    assert_eq!(server.dump()["counts"]["on_worker"], 0);
 }
 
 #[test]

@@ -33,6 +33,8 @@ pub struct TaskDump {
     pub run_percent: f32,
     /// The share of its life that it was parked, in per cent.
     pub sync_percent: f32,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(crate) phase: Phase,
 }
 
 impl TaskDump {
@@ -78,6 +80,7 @@ impl TaskDump {
             worker: snapshot.worker,
             run_percent: percent(run),
             sync_percent: percent(parked),
+            phase: snapshot.phase,
         }
     }
 }

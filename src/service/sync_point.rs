@@ -4,8 +4,8 @@ use super::Service;
 use super::completions::Outcome;
 use crate::task::Task;
 use crate::task::id::{ConnId, TaskId};
+use crate::task::panicked::Panic;
 use crate::task::status::{Resume, StopReason};
-use std::any::Any;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
@@ -25,8 +25,8 @@ pub enum TaskStatus<'a, T: Task> {
     Finished(T),
     /// Reaped: it stopped, or never ran.
     Stopped(StopReason, T),
-    /// Reaped: its step panicked, with this payload. The task was dropped on the worker.
-    Panicked(Box<dyn Any + Send>),
+    /// Reaped: its step panicked. The task was dropped on the worker.
+    Panicked(Panic),
 }
 
 impl<T: Task> fmt::Debug for TaskStatus<'_, T> {
@@ -38,7 +38,10 @@ impl<T: Task> fmt::Debug for TaskStatus<'_, T> {
             Self::Stopping => f.write_str("Stopping"),
             Self::Finished(_) => f.write_str("Finished(..)"),
             Self::Stopped(why, _) => write!(f, "Stopped({why:?}, ..)"),
-            Self::Panicked(_) => f.write_str("Panicked(..)"),
+            Self::Panicked(panic) => match panic.message() {
+                Some(message) => write!(f, "Panicked({message:?})"),
+                None => f.write_str("Panicked(..)"),
+            },
         }
     }
 }

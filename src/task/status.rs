@@ -38,6 +38,16 @@ impl Status {
         matches!(self, Self::Finished | Self::Stopped | Self::Panicked)
     }
 
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Queued,
+        Self::Running,
+        Self::Syncing,
+        Self::Stopping,
+        Self::Finished,
+        Self::Stopped,
+        Self::Panicked,
+    ];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Queued => "queued",

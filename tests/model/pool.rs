@@ -120,9 +120,9 @@ impl Real {
             }
             TaskStatus::Finished(actor) => look(Status::Finished, None, Some(actor.script)),
             TaskStatus::Stopped(why, actor) => look(Status::Stopped, Some(why), Some(actor.script)),
-            TaskStatus::Panicked(payload) => {
+            TaskStatus::Panicked(panic) => {
                 assert_eq!(
-                    payload.downcast_ref(),
+                    panic.into_payload().downcast_ref(),
                     Some(&number),
                     "the payload of the task's own panic"
                 );

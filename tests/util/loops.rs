@@ -142,7 +142,7 @@ impl<T: Task> End<T> {
         match status {
             TaskStatus::Finished(task) => Self::Finished(task),
             TaskStatus::Stopped(why, task) => Self::Stopped(why, task),
-            TaskStatus::Panicked(payload) => Self::Panicked(payload),
+            TaskStatus::Panicked(panic) => Self::Panicked(panic.into_payload()),
             other => panic!("not an end: {other:?}"),
         }
     }

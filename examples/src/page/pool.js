@@ -34,13 +34,15 @@ function addSample(values) {
 }
 
 function showPool(dump) {
-  const { counters, totals, threads } = dump;
+  const { counters, counts } = dump;
+  const { threads } = counts;
+  const waiting = counts.queued + counts.waiting;
   const ofThreads = threads === 1 ? "thread" : "threads";
   setText(byId("pool-note"), `${threads} worker ${ofThreads}, up ${Math.floor(dump.uptime_us / 1e6)} s`);
-  setText(byId("on-worker"), grouped(totals.on_worker));
+  setText(byId("on-worker"), grouped(counts.on_worker));
   setText(byId("threads"), `of ${threads} ${ofThreads}`);
-  setText(byId("waiting"), grouped(totals.waiting));
-  setText(byId("parked"), grouped(totals.parked));
+  setText(byId("waiting"), grouped(waiting));
+  setText(byId("parked"), grouped(counts.parked));
   setText(byId("finished"), grouped(counters.finished));
   setText(byId("stopped"), grouped(sum(counters.stopped)));
   if (previous && dump.uptime_us > previous.uptime_us) {
@@ -49,8 +51,8 @@ function showPool(dump) {
     setText(byId("step-rate"), grouped(Math.round(rate)));
   }
   previous = dump;
-  addSample(SERIES.map((name) => totals[name]));
-  showTasks(dump.tasks, totals.on_worker + totals.waiting + totals.parked + totals.ended);
+  addSample(SERIES.map((name) => ({ ...counts, waiting })[name]));
+  showTasks(dump.tasks, counts.on_worker + waiting + counts.parked + counts.ended);
 }
 
 /// Shows that the server does not answer, or that it does again.

@@ -16,9 +16,9 @@ server.isBusy = () => false;
 let uptime = 0;
 let hasTasks = false;
 
-server.addEventListener("answer", ({ detail: { totals, uptime_us } }) => {
+server.addEventListener("answer", ({ detail: { counts, uptime_us } }) => {
   const isNew = uptime_us < uptime;
   uptime = uptime_us;
-  hasTasks = totals.on_worker + totals.waiting + totals.parked > 0;
+  hasTasks = counts.queued + counts.waiting + counts.on_worker + counts.parked > 0;
   if (isNew) server.dispatchEvent(new Event("restart"));
 });

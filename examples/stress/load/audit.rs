@@ -49,7 +49,7 @@ impl Audit {
     pub(crate) fn close(&mut self, dump: &PoolDump) -> Result<(), String> {
         self.check(dump)?;
         let (accepted, ended) = (dump.counters.accepted, ended(&dump.counters));
-        if accepted == ended && dump.tasks.is_empty() && dump.counts.done == 0 {
+        if accepted == ended && dump.tasks.is_empty() && dump.counts.ended == 0 {
             Ok(())
         } else {
             Err(format!(

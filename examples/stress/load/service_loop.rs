@@ -273,7 +273,7 @@ impl ServiceLoop {
             }
             Some(TaskStatus::Finished(errand)) => End::of(Status::Finished, None, errand),
             Some(TaskStatus::Stopped(why, errand)) => End::of(Status::Stopped, Some(why), errand),
-            Some(TaskStatus::Panicked(payload)) => End::of_panic(payload.downcast_ref().copied()),
+            Some(TaskStatus::Panicked(panic)) => End::of_panic(panic.into_payload().downcast_ref().copied()),
             Some(TaskStatus::Stopping) => return,
             Some(TaskStatus::Queued | TaskStatus::Running) | None if announced == Announced::Before => return,
             other => {

@@ -1,0 +1,71 @@
+//! The panic that ended a task.
+
+use parking_lot::Mutex;
+use std::any::Any;
+use std::borrow::Cow;
+use std::fmt;
+
+/// The panic that ended a task, in [`TaskStatus::Panicked`](crate::TaskStatus::Panicked). The task itself
+/// was dropped on the worker.
+///
+/// ```
+/// use moored::{BoxTask, TaskStatus, ThreadPool, task_fn};
+/// use std::time::Duration;
+///
+/// let pool = ThreadPool::builder().threads(0).build()?;
+/// let mut service = pool.service::<BoxTask>(|| {});
+/// let id = service.enqueue(7, task_fn(|_| panic!("no such row: {}", 17)))?;
+/// service.run_pending(Duration::MAX);
+/// let Some(TaskStatus::Panicked(panic)) = service.task_status(id) else { unreachable!() };
+/// assert_eq!(panic.message(), Some("no such row: 17"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Panic {
+    message: Option<Cow<'static, str>>,
+    /// Never locked: it makes the type `Sync`, which a payload need not be.
+    payload: Mutex<Box<dyn Any + Send>>,
+}
+
+impl Panic {
+    pub(crate) fn new(payload: Box<dyn Any + Send>) -> Self {
+        let message = match payload.downcast_ref::<&'static str>() {
+            Some(message) => Some(Cow::Borrowed(*message)),
+            None => payload.downcast_ref::<String>().cloned().map(Cow::Owned),
+        };
+        Self {
+            message,
+            payload: Mutex::new(payload),
+        }
+    }
+
+    /// The message of the panic; `None` if it has a payload of another type, by `std::panic::panic_any`.
+    pub fn message(&self) -> Option<&str> {
+        self.message.as_deref()
+    }
+
+    /// The payload, for `std::panic::resume_unwind` or a downcast.
+    #[must_use = "a payload that is dropped is lost"]
+    pub fn into_payload(self) -> Box<dyn Any + Send> {
+        self.payload.into_inner()
+    }
+}
+
+impl fmt::Debug for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.message() {
+            Some(message) => write!(f, "Panic({message:?})"),
+            None => f.write_str("Panic(..)"),
+        }
+    }
+}
+
+impl fmt::Display for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.message() {
+            Some(message) => write!(f, "the task has panicked: {message}"),
+            None => f.write_str("the task has panicked, with a payload that is no text"),
+        }
+    }
+}
+
+impl std::error::Error for Panic {}
