@@ -1,24 +1,64 @@
 //! What can be refused, and what to do about it.
 
 use crate::scheduler::admission::Refused;
+use parking_lot::Mutex;
 use std::fmt;
 use std::io;
 
 /// Why [`Service::enqueue`](crate::Service::enqueue) refused a task, with the task.
-#[derive(Clone, Copy, PartialEq, Eq)]
+///
+/// It is `Send + Sync` for every task, so that `?` converts it into `anyhow::Error` and
+/// `Box<dyn Error + Send + Sync>`.
+///
+/// ```
+/// use moored::{BoxTask, EnqueueError, TaskReturn, ThreadPool, task_fn};
+///
+/// let pool = ThreadPool::builder().threads(0).max_queue_depth(1).build()?;
+/// let mut service = pool.service::<BoxTask>(|| {});
+/// service.enqueue(1, task_fn(|_| TaskReturn::TaskDone))?;
+/// match service.enqueue(1, task_fn(|_| TaskReturn::TaskDone)) {
+///     Err(EnqueueError::QueueFull(task)) => drop(task.into_inner()), // or keep it for later
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
 #[non_exhaustive]
+#[doc(alias = "backpressure")]
 pub enum EnqueueError<T> {
     /// `max_queue_depth` tasks wait for their first step and no worker is idle. Answer "busy" (HTTP 503) or try
     /// again after the next wake-up.
-    QueueFull(T),
+    QueueFull(RefusedTask<T>),
     /// `max_tasks` tasks are accepted and not reaped. Reap what `take_ready` announces, or try again later.
-    TooManyTasks(T),
+    TooManyTasks(RefusedTask<T>),
     /// The pool is shutting down and accepts nothing more.
-    ShuttingDown(T),
+    ShuttingDown(RefusedTask<T>),
+}
+
+/// The task in an [`EnqueueError`], untouched.
+///
+/// It is `Sync` although a task need not be: nothing of the task can be reached through a shared
+/// reference.
+pub struct RefusedTask<T>(
+    // Never locked.
+    Mutex<T>,
+);
+
+impl<T> RefusedTask<T> {
+    /// The task.
+    pub fn into_inner(self) -> T {
+        self.0.into_inner()
+    }
+}
+
+impl<T> fmt::Debug for RefusedTask<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RefusedTask")
+    }
 }
 
 impl<T> EnqueueError<T> {
     pub(crate) fn new(refused: Refused, task: T) -> Self {
+        let task = RefusedTask(Mutex::new(task));
         match refused {
             Refused::QueueFull => Self::QueueFull(task),
             Refused::TooManyTasks => Self::TooManyTasks(task),
@@ -29,7 +69,7 @@ impl<T> EnqueueError<T> {
     /// The task that was refused, untouched.
     pub fn into_task(self) -> T {
         match self {
-            Self::QueueFull(task) | Self::TooManyTasks(task) | Self::ShuttingDown(task) => task,
+            Self::QueueFull(task) | Self::TooManyTasks(task) | Self::ShuttingDown(task) => task.into_inner(),
         }
     }
 

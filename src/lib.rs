@@ -112,7 +112,7 @@ pub mod pairing {}
 pub use clock::{Clock, ManualClock};
 pub use dump::task::TaskDump;
 pub use dump::{Counters, Counts, PoolDump, RefusedCounters, StoppedCounters};
-pub use error::{BuildError, EnqueueError, JoinError};
+pub use error::{BuildError, EnqueueError, JoinError, RefusedTask};
 pub use mailbox::{Drain, LoopFn, Mailbox, MailboxDump, Recipient, SendError, Sender};
 pub use pool::ThreadPool;
 pub use pool::builder::ThreadPoolBuilder;
@@ -127,6 +127,27 @@ pub use task::panicked::Panic;
 pub use task::status::{Dequeued, Resume, Status, StopReason, Timeout};
 pub use task::{Context, Task, TaskReturn};
 pub use wake::Wake;
+
+/// What may move to other threads and be shared with them is part of the interface.
+const _: () = {
+    const fn is_send<S: Send>() {}
+    const fn is_shared<S: Send + Sync>() {}
+    const fn of_tasks<T: Task>() {
+        is_send::<Service<T>>();
+        is_shared::<EnqueueError<T>>();
+        is_shared::<RefusedTask<T>>();
+    }
+    of_tasks::<BoxTask>();
+    is_shared::<ThreadPool>();
+    is_shared::<ThreadPoolBuilder>();
+    is_shared::<ReadyTasks>();
+    is_shared::<TaskOptions>();
+    is_shared::<Panic>();
+    is_shared::<PoolDump>();
+    is_shared::<(Clock, ManualClock)>();
+    is_shared::<(BuildError, JoinError)>();
+    is_shared::<(ConnId, TaskId, Ready)>();
+};
 
 /// For models only.
 #[cfg(loom)]

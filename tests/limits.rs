@@ -153,6 +153,26 @@ fn a_refusal_says_what_to_do_and_gives_the_task_back() {
     }
 }
 
+/// U19: a `BoxTask` is not `Sync`, and `?` converts only errors that are.
+#[test]
+fn a_refusal_converts_into_an_error_that_is_send_and_sync() {
+    fn submit(service: &mut Service<BoxTask>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        service.enqueue(1, task_fn(|_| TaskReturn::TaskDone))?;
+        Ok(())
+    }
+    let pool = build(ThreadPool::builder().threads(0).max_queue_depth(1));
+    let mut service = pool.service(|| {});
+    submit(&mut service).unwrap();
+    let refused = submit(&mut service).unwrap_err();
+    assert!(
+        matches!(
+            refused.downcast_ref(),
+            Some(EnqueueError::<BoxTask>::QueueFull(_))
+        ),
+        "{refused}"
+    );
+}
+
 /// S25: an error, never a deadlock.
 #[test]
 fn a_step_that_enqueues_into_its_own_full_pool_is_refused() {
