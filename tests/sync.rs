@@ -2,7 +2,7 @@
 
 mod util;
 
-use moored::{ConnId, Resume, Status, StopReason, TaskId, TaskOptions, TaskReturn, TaskStatus, ThreadPool};
+use moored::{Resume, Status, StopReason, TaskId, TaskOptions, TaskReturn, TaskStatus, ThreadPool};
 use std::collections::HashMap;
 use util::{Loop, PLENTY, Work, pool, reap, resume};
 
@@ -103,7 +103,6 @@ fn a_parked_task_is_lent_with_write_access() {
     lp.run_pending(PLENTY);
     match lp.task_status(id) {
         Some(TaskStatus::Syncing(mut point)) => {
-            assert_eq!(point.id(), id);
             point.steps += 2; // the loop skips two chunks
             point.resume();
         }
@@ -121,7 +120,6 @@ fn the_service_may_be_used_while_a_parked_task_is_in_hand() {
     lp.run_pending(PLENTY);
     match lp.service.task_status(id) {
         Some(TaskStatus::Syncing(mut point)) => {
-            assert_eq!((point.id(), point.connection()), (id, Some(ConnId(7))));
             point.steps += 10;
             // From here on the service has it back, still parked, with what the loop has changed.
             lp.service.enqueue(8, Work::done()).unwrap();

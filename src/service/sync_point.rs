@@ -3,7 +3,6 @@
 use super::Service;
 use super::completions::Outcome;
 use crate::task::Task;
-use crate::task::id::{ConnId, TaskId};
 use crate::task::panicked::Panic;
 use crate::task::status::{Resume, StopReason};
 use std::fmt;
@@ -48,9 +47,36 @@ impl<T: Task> fmt::Debug for TaskStatus<'_, T> {
 
 /// A parked task, lent to the loop: no worker runs it meanwhile.
 ///
-/// It dereferences to the task. Answer with [`resume`](Self::resume) or [`stop`](Self::stop). Without
-/// an answer the task stays parked, to be answered later by
+/// It dereferences to the task, and has no methods of its own but [`resume`](Self::resume) and
+/// [`stop`](Self::stop), which answer. Without an answer the task stays parked, to be answered later by
 /// [`Service::task_sync`](crate::Service::task_sync).
+///
+/// ```
+/// use moored::{Context, Task, TaskReturn, TaskStatus, ThreadPool};
+/// use std::time::Duration;
+///
+/// struct Count(u32);
+///
+/// impl Task for Count {
+///     fn step(&mut self, _: &mut Context<'_>) -> TaskReturn {
+///         self.0 += 1;
+///         if self.0 < 10 { TaskReturn::Sync } else { TaskReturn::TaskDone }
+///     }
+/// }
+///
+/// let pool = ThreadPool::builder().threads(0).build()?;
+/// let mut service = pool.service(|| {});
+/// let id = service.enqueue(7, Count(0))?;
+/// service.run_pending(Duration::MAX);
+/// if let Some(TaskStatus::Syncing(mut count)) = service.task_status(id) {
+///     assert_eq!(count.0, 1);
+///     count.0 = 9; // no worker has the task
+///     count.resume();
+/// }
+/// service.run_pending(Duration::MAX);
+/// assert!(matches!(service.task_status(id), Some(TaskStatus::Finished(Count(10)))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// It has no destructor, so the other arms of a `match` on [`TaskStatus`] can use the service.
 pub struct SyncPoint<'a, T: Task> {
@@ -62,16 +88,6 @@ pub struct SyncPoint<'a, T: Task> {
 impl<'a, T: Task> SyncPoint<'a, T> {
     pub(super) fn new(service: &'a mut Service<T>, slot: u32) -> Self {
         Self { service, slot }
-    }
-
-    /// The id of the task.
-    pub fn id(&self) -> TaskId {
-        self.service.id_of(self.slot)
-    }
-
-    /// The connection of the task; `None` if that has closed.
-    pub fn connection(&self) -> Option<ConnId> {
-        self.service.table.connection_of(self.slot)
     }
 
     /// Lets the task continue: its next step runs when a worker is free. O(1).
