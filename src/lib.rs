@@ -121,7 +121,7 @@ pub use service::Service;
 pub use service::ready::{Ready, ReadyTasks};
 pub use service::sync_point::{SyncPoint, TaskStatus};
 pub use task::boxed::{BoxTask, task_fn};
-pub use task::id::{ConnId, TaskId};
+pub use task::id::{ConnId, ParseTaskIdError, TaskId};
 pub use task::options::TaskOptions;
 pub use task::panicked::Panic;
 pub use task::status::{Dequeued, Resume, Status, StopReason, Timeout};
@@ -145,7 +145,7 @@ const _: () = {
     is_shared::<Panic>();
     is_shared::<PoolDump>();
     is_shared::<(Clock, ManualClock)>();
-    is_shared::<(BuildError, JoinError)>();
+    is_shared::<(BuildError, JoinError, ParseTaskIdError)>();
     is_shared::<(ConnId, TaskId, Ready)>();
 };
 

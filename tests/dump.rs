@@ -427,7 +427,7 @@ fn the_text_cuts_a_long_name_and_shows_what_is_missing() {
         lp.enqueue_with(7, Work::parks(), TaskOptions::new().name(name))
             .unwrap();
     }
-    lp.enqueue(1 << 40, Work::parks()).unwrap();
+    lp.enqueue(1_u64 << 40, Work::parks()).unwrap();
     lp.run_pending(PLENTY);
     hand.advance(ms(1));
     let text = pool.dump().to_string();

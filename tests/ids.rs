@@ -2,7 +2,7 @@
 
 mod util;
 
-use moored::{ConnId, Dequeued, Resume, TaskId};
+use moored::{ConnId, Dequeued, Resume, Status, TaskId};
 use std::collections::HashSet;
 use util::{Loop, PLENTY, Work, pool, reap};
 
@@ -117,4 +117,62 @@ fn a_connection_is_any_number_the_loop_chooses() {
         assert_eq!(ConnId(conn).to_string(), conn.to_string());
     }
     assert_eq!(lp.run_pending(PLENTY), 4);
+}
+
+#[test]
+fn an_id_is_parsed_from_its_text() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    for conn in 0..200 {
+        let id = lp.enqueue(conn, Work::done()).unwrap();
+        let text = id.to_string();
+        assert_eq!(text.parse(), Ok(id), "{text}");
+        assert_eq!(lp.peek(text.parse().unwrap()), Some(Status::Queued));
+    }
+}
+
+#[test]
+fn other_texts_are_no_ids() {
+    let bad = [
+        "",
+        ".",
+        "..",
+        "1",
+        "1.2",
+        "1.2.3.4",
+        "1.2.3.",
+        ".1.2.3",
+        "1..3",
+        "01.2.3",
+        "1.02.3",
+        "+1.2.3",
+        "1.-2.3",
+        "1.2.3 ",
+        " 1.2.3",
+        "1.2.x",
+        "4294967296.1.1",
+        "1.18446744073709551616.1",
+        "1.1.4294967296",
+        "１.2.3",
+    ];
+    for text in bad {
+        let error = text.parse::<TaskId>().expect_err(text);
+        assert!(error.to_string().contains("0.17.3"), "{error}");
+    }
+    let largest = format!("{}.{}.{}", u32::MAX, u64::MAX, u32::MAX);
+    assert_eq!(largest.parse::<TaskId>().unwrap().to_string(), largest);
+}
+
+#[test]
+fn a_connection_id_is_made_from_any_usual_number() {
+    let ids = [
+        ConnId::from(7),
+        7_u32.into(),
+        7_u64.into(),
+        7_usize.into(),
+        mio::Token(7).into(),
+    ];
+    assert_eq!(ids, [ConnId(7); 5]);
+    assert_ne!(ConnId::from(-1), ConnId::from(1));
+    assert_eq!(ConnId::from(u64::MAX), ConnId(u64::MAX));
 }

@@ -41,7 +41,7 @@ fn a_panic_in_a_step_ends_its_task_and_nothing_else() {
     let pool = pool(2);
     let mut lp = Loop::new(&pool);
     let alive = Alive::new();
-    for n in 0..100 {
+    for n in 0_u64..100 {
         let work = Work::new(move |_, step| {
             if step == 2 {
                 std::panic::resume_unwind(Box::new(n));
