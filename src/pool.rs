@@ -58,6 +58,7 @@ impl ThreadPool {
 
     /// The number of tasks in each state, by counters. From any thread. O(threads + services); blocks no worker.
     #[doc(alias = "lws_threadpool_diagnose")]
+    #[must_use]
     pub fn counts(&self) -> Counts {
         Counts::of(&self.scheduler)
     }
@@ -67,6 +68,7 @@ impl ThreadPool {
     /// From any thread, a step included. It reads the headers of the tasks without a lock; loops and
     /// workers continue meanwhile, so it is not a snapshot. O(tasks).
     #[doc(alias = "lws_threadpool_dump")]
+    #[must_use]
     pub fn dump(&self) -> PoolDump {
         PoolDump::of(&self.scheduler)
     }

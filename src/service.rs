@@ -57,6 +57,7 @@ const LOOKS: u32 = if cfg!(loom) { 2 } else { 3 };
 /// and parked ones are asked to stop. When the workers have ended, such a task runs its last steps on
 /// the loop's own thread, inside that call.
 #[doc(alias = "lws_threadpool")]
+#[must_use = "dropping it stops its tasks"]
 pub struct Service<T: Task> {
     pub(crate) inner: Arc<ServiceInner<T>>,
     table: Table<T>,
@@ -123,6 +124,7 @@ impl<T: Task> Service<T> {
     ///
     /// As `enqueue`.
     #[doc(alias = "lws_threadpool_enqueue")]
+    #[doc(alias = "submit")]
     pub fn enqueue_with(
         &mut self,
         conn: impl Into<ConnId>,
@@ -453,6 +455,8 @@ impl<T: Task> Service<T> {
     /// `None`: no such task, or it was reaped. O(1).
     #[doc(alias = "lws_threadpool_task_status")]
     #[doc(alias = "lws_threadpool_task_status_wsi")]
+    #[doc(alias = "reap")]
+    #[must_use = "an ended task is reaped, and dropped with this; a parked one waits for an answer"]
     pub fn task_status(&mut self, id: TaskId) -> Option<TaskStatus<'_, T>> {
         self.enter();
         self.unread = self.unread.saturating_sub(1);
@@ -489,6 +493,7 @@ impl<T: Task> Service<T> {
 
     /// The status of a task, without reaping it. O(1).
     #[doc(alias = "lws_threadpool_task_status_noreap")]
+    #[must_use]
     pub fn peek(&self, id: TaskId) -> Option<Status> {
         let slot = self.find(id)?;
         Some(self.table.phase(slot).status(self.requests_of(slot)))
@@ -530,6 +535,7 @@ impl<T: Task> Service<T> {
     /// [`Mailbox`](crate::Mailbox), and later ones, are dropped: see [`drain`](crate::Mailbox::drain).
     #[doc(alias = "lws_threadpool_dequeue")]
     #[doc(alias = "disconnect")]
+    #[doc(alias = "cancel")]
     pub fn connection_closed(&mut self, conn: impl Into<ConnId>) -> usize {
         self.enter();
         let conn = conn.into();
@@ -563,6 +569,7 @@ impl<T: Task> Service<T> {
     /// number).
     #[doc(alias = "lws_threadpool_foreach_task_wsi")]
     #[doc(alias = "lws_threadpool_get_task_wsi")]
+    #[must_use]
     pub fn tasks_of(&self, conn: impl Into<ConnId>) -> Vec<TaskId> {
         let slots = self.table.tasks_of(conn.into());
         slots.map(|slot| self.id_of(slot)).collect()
@@ -571,6 +578,7 @@ impl<T: Task> Service<T> {
     /// The connection of a task; `None` if that has closed, or there is no such task, also because it
     /// was reaped. O(1).
     #[doc(alias = "lws_threadpool_get_wsi")]
+    #[must_use]
     pub fn connection_of(&self, id: TaskId) -> Option<ConnId> {
         let slot = self.find(id)?;
         self.table.connection_of(slot)
@@ -609,6 +617,7 @@ impl<T: Task> Service<T> {
     /// O(number of workers + number of tasks that have returned).
     #[doc(alias = "timeout")]
     #[doc(alias = "wait")]
+    #[must_use = "the loop must not block for longer"]
     pub fn poll_timeout(&mut self) -> Option<Duration> {
         self.enter();
         self.publish();
@@ -728,8 +737,8 @@ mod tests {
         assert_eq!(away(&mut service), (2, vec![]));
         service.run_pending(Duration::MAX);
         assert_eq!(away(&mut service), (0, vec![parks, ends]));
-        service.task_status(ends);
-        service.task_status(parks);
+        drop(service.task_status(ends));
+        drop(service.task_status(parks));
         assert_eq!(away(&mut service).0, 0, "the parked one was not answered");
         assert!(service.task_sync(parks, Resume::Continue));
         assert_eq!(away(&mut service).0, 1);

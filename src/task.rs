@@ -32,17 +32,22 @@ pub trait Task: Send + 'static {
 /// Do not import its variants by glob: `Sync` would hide the marker trait.
 #[doc(alias = "lws_threadpool_task_return")]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[must_use]
+#[must_use = "a step returns it"]
+#[non_exhaustive]
 pub enum TaskReturn {
     /// Run the next step. The worker continues with this task until its time slice is used up and
     /// others wait.
     #[doc(alias = "LWS_TP_RETURN_CHECKING_IN")]
+    #[doc(alias = "yield")]
     Continue,
     /// Park the task, without a thread, until the loop answers with `resume` or `task_sync`.
     ///
     /// It does not park a task that is stopping or detached, since no loop would answer: its step is
     /// called again.
     #[doc(alias = "LWS_TP_RETURN_SYNC")]
+    #[doc(alias = "backpressure")]
+    #[doc(alias = "progress")]
+    #[doc(alias = "wait")]
     Sync,
     /// The task has finished.
     #[doc(alias = "LWS_TP_RETURN_FINISHED")]
@@ -80,6 +85,8 @@ impl<'a> Context<'a> {
 
     /// Whether the task was asked to stop. It is then called until it returns
     /// `Stopped` or `TaskDone`. A long step may look more than once: the answer can change at any time.
+    #[doc(alias = "cancel")]
+    #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.stop_reason().is_some()
     }

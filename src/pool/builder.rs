@@ -71,6 +71,7 @@ impl ThreadPoolBuilder {
 
     /// How many tasks may be accepted and not started, beside one for each idle worker. Default: 1024.
     /// Beyond that `enqueue` refuses with `QueueFull`. All services together.
+    #[doc(alias = "backpressure")]
     pub fn max_queue_depth(mut self, tasks: usize) -> Self {
         self.max_queue_depth = tasks;
         self
@@ -78,6 +79,7 @@ impl ThreadPoolBuilder {
 
     /// How many tasks may be accepted and not reaped: it bounds the pool's memory. Default: 100,000.
     /// Beyond that `enqueue` refuses with `TooManyTasks`. All services together.
+    #[doc(alias = "backpressure")]
     pub fn max_tasks(mut self, tasks: usize) -> Self {
         self.max_tasks = tasks;
         self

@@ -10,7 +10,10 @@ use std::ops::{Deref, DerefMut};
 
 /// The status of a task, with the task itself where the loop may have it: the answer of
 /// [`Service::task_status`](crate::Service::task_status).
+///
+/// A loop usually handles each of these, so no variant will be added in a minor version.
 #[doc(alias = "lws_threadpool_task_status")]
+#[must_use = "an ended task was reaped, and is dropped with this"]
 pub enum TaskStatus<'a, T: Task> {
     /// Accepted; no step has run yet.
     Queued,
@@ -92,6 +95,7 @@ impl<'a, T: Task> SyncPoint<'a, T> {
 
     /// Lets the task continue: its next step runs when a worker is free. O(1).
     #[doc(alias = "lws_threadpool_task_sync")]
+    #[doc(alias = "continue")]
     pub fn resume(self) {
         self.service.answer(self.slot, Resume::Continue);
     }

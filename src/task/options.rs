@@ -31,6 +31,7 @@ impl TaskOptions {
     }
 
     /// The longest it may wait for its first step. Ends it as `Stopped(TimedOut(Timeout::Queue))`.
+    #[doc(alias = "timeout")]
     pub fn queue_timeout(mut self, timeout: Duration) -> Self {
         self.queue_timeout = Some(timeout);
         self
@@ -38,6 +39,7 @@ impl TaskOptions {
 
     /// The longest it may be parked by one `Sync`. It is then asked to stop, with `TimedOut(Timeout::Sync)`.
     /// Counted from the moment it parked, for each `Sync` anew.
+    #[doc(alias = "timeout")]
     pub fn sync_timeout(mut self, timeout: Duration) -> Self {
         self.sync_timeout = Some(timeout);
         self
@@ -45,6 +47,7 @@ impl TaskOptions {
 
     /// The longest that it may live, from now on. It is then asked to stop, with
     /// `TimedOut(Timeout::Deadline)`, whatever it does: a step that runs is not interrupted, but can see it.
+    #[doc(alias = "timeout")]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self

@@ -9,6 +9,7 @@ use std::fmt;
 #[doc(alias = "lws_threadpool_task_status")]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "lowercase"))]
+#[non_exhaustive]
 pub enum Status {
     /// Accepted; no step has run yet.
     #[doc(alias = "LWS_TP_STATUS_QUEUED")]
@@ -141,15 +142,18 @@ impl fmt::Display for StopReason {
 
 /// The loop's answer to a parked task. See [`Service::task_sync`](crate::Service::task_sync).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum Resume {
     /// Go on with the next step.
     Continue,
     /// Stop: the step is called once more, with `is_stopping`.
+    #[doc(alias = "cancel")]
     Stop,
 }
 
 /// What [`Service::dequeue`](crate::Service::dequeue) found.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum Dequeued {
     /// It had not started and never will; it has ended as `Stopped`, is announced, and waits to be reaped.
     Removed,

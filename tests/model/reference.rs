@@ -122,6 +122,7 @@ impl Reference {
                 self.put(n, Stopped);
                 return Dequeued::Removed;
             }
+            Some(other) => unreachable!("the reference knows no status {other}"),
         }
         Dequeued::Stopping
     }
