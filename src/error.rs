@@ -123,9 +123,12 @@ pub enum BuildError {
     NameWithNul(String),
     /// The operating system refused thread number `index`. Ask for fewer threads, a smaller
     /// stack, or raise the limit (`ulimit -u`, cgroup `pids.max`).
+    #[non_exhaustive]
     Spawn {
         /// Counted from 0.
         index: usize,
+        /// The option `stack_size`, in bytes.
+        stack_size: Option<usize>,
         /// What the operating system said.
         source: io::Error,
     },
@@ -143,11 +146,18 @@ impl fmt::Display for BuildError {
                 )
             }
             Self::NameWithNul(name) => write!(f, "the name {name:?} contains a NUL byte: leave it out"),
-            Self::Spawn { index, source } => {
-                write!(
-                    f,
-                    "thread {index} of the pool could not be started: {source}; use fewer threads"
-                )
+            // Without the source, which an error report prints by itself.
+            Self::Spawn {
+                index, stack_size, ..
+            } => {
+                write!(f, "thread {index} of the pool could not be started")?;
+                match stack_size {
+                    Some(bytes) => write!(
+                        f,
+                        " with `stack_size` {bytes}: use a smaller stack or fewer threads"
+                    ),
+                    None => f.write_str(": use fewer threads"),
+                }
             }
         }
     }

@@ -121,6 +121,7 @@ pub use service::Service;
 pub use service::ready::{Ready, ReadyTasks};
 pub use service::sync_point::{SyncPoint, TaskStatus};
 pub use task::boxed::{BoxTask, task_fn};
+pub use task::call::{Call, call};
 pub use task::id::{ConnId, ParseTaskIdError, TaskId};
 pub use task::options::TaskOptions;
 pub use task::panicked::Panic;

@@ -1,6 +1,7 @@
 //! Tasks: what users implement, and what a step can ask.
 
 pub(crate) mod boxed;
+pub(crate) mod call;
 pub(crate) mod header;
 pub(crate) mod id;
 pub(crate) mod options;

@@ -359,7 +359,7 @@ fn what_makes_no_sense_is_refused_by_name() {
     }
 }
 
-/// S22, L24: the operating system refuses the first thread.
+/// S22, L24, U20: the operating system refuses the first thread.
 #[test]
 fn a_thread_that_cannot_be_started_is_an_error() {
     let started = Count::new();
@@ -371,9 +371,17 @@ fn a_thread_that_cannot_be_started_is_an_error() {
             .on_thread_start(move |_| hook.add(1));
         let error = builder.build().unwrap_err();
         assert!(matches!(error, BuildError::Spawn { index: 0, .. }), "{error:?}");
+        let (text, source) = (
+            error.to_string(),
+            error.source().expect("the system's error").to_string(),
+        );
         assert!(
-            error.source().is_some() && error.to_string().contains("thread 0"),
-            "{error}"
+            text.contains("thread 0") && text.contains("`stack_size`"),
+            "{text}"
+        );
+        assert!(
+            !text.contains(&source),
+            "the source would be printed twice: {text}"
         );
     }
     assert_eq!(started.get(), 0);

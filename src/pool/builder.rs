@@ -159,7 +159,11 @@ impl ThreadPoolBuilder {
                 Err(source) => {
                     // Ends and joins those that have started.
                     drop(ThreadPool::from_parts(scheduler, exits, handles));
-                    return Err(BuildError::Spawn { index, source });
+                    return Err(BuildError::Spawn {
+                        index,
+                        stack_size: self.stack_size,
+                        source,
+                    });
                 }
             }
         }
