@@ -348,12 +348,13 @@ impl<T: Task> Service<T> {
     fn announce(&mut self) -> ReadyTasks {
         let mut tasks = Vec::new();
         let inner = &self.inner;
-        self.table.announce(|slot, serial, connection| {
-            tasks.push(Ready {
-                id: inner.task_id(slot, serial),
-                connection,
+        self.table
+            .announce(&inner.scheduler.clock, |slot, serial, connection| {
+                tasks.push(Ready {
+                    id: inner.task_id(slot, serial),
+                    connection,
+                });
             });
-        });
         self.polling.note_found(tasks.len());
         self.unread = tasks.len();
         ReadyTasks::new(tasks)

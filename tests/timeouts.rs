@@ -98,7 +98,7 @@ fn a_task_that_is_parked_too_long_is_asked_to_stop() {
 }
 
 #[test]
-fn the_time_for_a_sync_counts_from_its_parking_and_for_each_anew() {
+fn the_time_for_a_sync_counts_from_its_announcement_and_for_each_anew() {
     let (pool, hand) = manual(0);
     let mut lp = Loop::new(&pool);
     let id = lp
@@ -107,36 +107,54 @@ fn the_time_for_a_sync_counts_from_its_parking_and_for_each_anew() {
     for _ in 0..4 {
         lp.run_pending(PLENTY);
         hand.advance(SECOND / 2); // the loop is late
-        assert_eq!(lp.take_ready().map(|ready| ready.id).collect::<Vec<_>>(), [id]);
-        assert_eq!(
-            lp.poll_timeout(),
-            Some(SECOND / 2),
-            "counted from the parking, not from the drain"
-        );
-        hand.advance(almost(SECOND / 2));
-        let _ = lp.take_ready().count();
+        assert_eq!(lp.news(), [id]);
+        assert_eq!(lp.poll_timeout(), Some(SECOND), "the client has its whole time");
+        hand.advance(almost(SECOND));
+        assert!(lp.take_ready().is_empty());
         resume(&mut lp, id);
     }
     lp.run_pending(PLENTY);
     assert_eq!(reap(&mut lp, id).finished().steps, 5);
 }
 
+/// U8: a task that was parked for too long before the loop came was announced as `Syncing`, and stopped by the next call
+/// whatever the loop had answered.
 #[test]
-fn a_loop_that_comes_too_late_for_a_sync_still_times_it_out() {
+fn a_task_that_is_announced_as_parked_has_its_whole_time() {
     let (pool, hand) = manual(0);
     let mut lp = Loop::new(&pool);
-    let id = lp
-        .enqueue_with(1, Work::parks(), TaskOptions::new().sync_timeout(SECOND))
-        .unwrap();
+    let options = || TaskOptions::new().sync_timeout(SECOND);
+    let id = lp.enqueue_with(1, Work::parks(), options()).unwrap();
     lp.run_pending(PLENTY);
     hand.advance(10 * SECOND);
-    let _ = lp.take_ready().count();
-    if lp.peek(id) == Some(Status::Syncing) {
-        assert_eq!(lp.poll_timeout(), Some(Duration::ZERO), "due at once");
-        let _ = lp.take_ready().count();
-    }
+    assert_eq!(lp.news(), [id]);
+    assert_eq!(
+        (lp.peek(id), lp.poll_timeout()),
+        (Some(Status::Syncing), Some(SECOND))
+    );
+    assert!(lp.take_ready().is_empty());
+    hand.advance(almost(SECOND));
+    assert!(lp.take_ready().is_empty());
+    assert_eq!(lp.peek(id), Some(Status::Syncing), "too early");
+    hand.advance(INSTANT);
+    assert_eq!(lp.poll_timeout(), Some(Duration::ZERO));
+    assert!(lp.take_ready().is_empty());
     lp.run_pending(PLENTY);
-    assert_eq!(reap(&mut lp, id).stopped().0, timed_out(Timeout::Sync));
+    assert_eq!(lp.end().stopped().0, timed_out(Timeout::Sync));
+}
+
+/// U8: the same with a deadline, which does not depend on the loop: the task is never announced as parked.
+#[test]
+fn a_parked_task_whose_deadline_has_passed_is_stopped_before_it_is_announced() {
+    let (pool, hand) = manual(0);
+    let mut lp = Loop::new(&pool);
+    let options = TaskOptions::new().deadline(SECOND);
+    lp.enqueue_with(1, Work::parks(), options).unwrap();
+    lp.run_pending(PLENTY);
+    hand.advance(10 * SECOND);
+    assert!(lp.take_ready().is_empty());
+    lp.run_pending(PLENTY);
+    assert_eq!(lp.end().stopped().0, timed_out(Timeout::Deadline));
 }
 
 #[test]

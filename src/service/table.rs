@@ -7,6 +7,7 @@
 use super::completions::{Completion, Outcome};
 use super::connections::Connections;
 use super::timers::{Due, Timers, Timing};
+use crate::clock::Clock;
 use crate::task::header::{LoopHeader, PAGE, Page, WorkHeader};
 use crate::task::id::{ConnId, TaskId};
 use crate::task::phase::Phase;
@@ -269,7 +270,7 @@ impl<T> Table<T> {
 
     /// The tasks that have come here since the last call, and are still as they came: slot, serial
     /// number and connection. From now on the timeout of a parked one counts.
-    pub(crate) fn announce(&mut self, mut sink: impl FnMut(u32, u64, Option<ConnId>)) {
+    pub(crate) fn announce(&mut self, clock: &Clock, mut sink: impl FnMut(u32, u64, Option<ConnId>)) {
         let mut arrived = std::mem::take(&mut self.arrived);
         for (slot, serial) in arrived.drain(..) {
             if !self.is_present((slot, serial)) {
@@ -280,7 +281,7 @@ impl<T> Table<T> {
                 continue;
             }
             if let Some(timing) = &mut own.timing {
-                timing.is_announced = true;
+                timing.announced = Some(clock.now());
                 self.rearm(slot);
             }
             sink(slot, serial, self.connection_of(slot));
@@ -306,7 +307,7 @@ impl<T> Table<T> {
         }
         let parked = now.saturating_sub(own.since);
         if let Some(timing) = &mut own.timing {
-            timing.is_announced = false;
+            timing.announced = None;
         }
         self.here -= 1;
         Some((task, parked))
@@ -382,7 +383,7 @@ impl<T> Table<T> {
         if own.must_continue && self.work(slot).requests(own.serial).stop().is_some() {
             return None;
         }
-        timing.next(self.phase(slot), own.since)
+        timing.next(self.phase(slot))
     }
 
     /// A worker has begun with the task: its queue timeout does not count any more.

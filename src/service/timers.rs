@@ -48,9 +48,9 @@ pub(crate) struct Timing {
     deadline: Option<u64>,
     /// How long it may be parked.
     sync: Option<u64>,
-    /// Whether its present `Sync` was announced: the time counts only then, so that a loop that was
-    /// stopped for a while can answer before it gives up on its clients.
-    pub(crate) is_announced: bool,
+    /// When its present `Sync` was announced: the time counts from then, so that a loop that was
+    /// stopped for a while does not give up on its clients before it can answer.
+    pub(crate) announced: Option<u64>,
     /// Its entry among the timers.
     pub(crate) armed: Option<Due>,
 }
@@ -62,7 +62,7 @@ impl Timing {
             queue: options.queue_timeout.map(at),
             deadline: options.deadline.map(at),
             sync: options.sync_timeout.map(nanos),
-            is_announced: false,
+            announced: None,
             armed: None,
         }
     }
@@ -71,17 +71,18 @@ impl Timing {
         self.queue.is_none() && self.deadline.is_none() && self.sync.is_none()
     }
 
-    /// The timeout that a task in this phase has next, and when it is due. `since` is when a parked
-    /// task has parked. The task must not have been asked to stop.
-    pub(crate) fn next(&self, phase: Phase, since: u64) -> Option<(u64, Timeout)> {
+    /// The timeout that a task in this phase has next, and when it is due. The task must not have been
+    /// asked to stop.
+    pub(crate) fn next(&self, phase: Phase) -> Option<(u64, Timeout)> {
         if phase.is_ended() {
             return None;
         }
         let deadline = self.deadline.map(|at| (at, Timeout::Deadline));
         let here = match phase {
             Phase::Queued => self.queue.map(|at| (at, Timeout::Queue)),
-            Phase::Parked if self.is_announced => {
-                self.sync.map(|sync| (since.saturating_add(sync), Timeout::Sync))
+            Phase::Parked => {
+                let announced = self.announced.zip(self.sync);
+                announced.map(|(at, sync)| (at.saturating_add(sync), Timeout::Sync))
             }
             _ => None,
         };

@@ -37,8 +37,9 @@ impl TaskOptions {
         self
     }
 
-    /// The longest it may be parked by one `Sync`. It is then asked to stop, with `TimedOut(Timeout::Sync)`.
-    /// Counted from the moment it parked, for each `Sync` anew.
+    /// The longest it may wait for its loop in one `Sync`. It is then asked to stop, with
+    /// `TimedOut(Timeout::Sync)`. The time counts from the moment when `take_ready` has announced the
+    /// `Sync`, for each anew: a loop that comes late does not give up on clients that it has not served.
     #[doc(alias = "timeout")]
     pub fn sync_timeout(mut self, timeout: Duration) -> Self {
         self.sync_timeout = Some(timeout);

@@ -73,6 +73,9 @@ impl Reference {
             self.cancel(n, StopReason::TimedOut(why));
         }
         self.rung = false;
+        for &n in &self.news {
+            self.tasks[n].announced_at = self.now;
+        }
         std::mem::take(&mut self.news)
     }
 
@@ -169,7 +172,7 @@ impl Reference {
         self.tasks[n].status = status;
         match status {
             Running | Stopping => return self.entering.push(n),
-            Syncing => (self.tasks[n].parked_at, self.syncs) = (self.now, self.syncs + 1),
+            Syncing => self.syncs += 1,
             _ => _ = self.tasks[n].stop.get_or_insert(StopReason::Returned),
         }
         self.news.push(n);

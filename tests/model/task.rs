@@ -15,7 +15,7 @@ pub(crate) struct Task {
     pub(crate) status: Status,
     pub(crate) stop: Option<StopReason>,
     accepted_at: u64,
-    pub(crate) parked_at: u64,
+    pub(crate) announced_at: u64,
 }
 
 impl Task {
@@ -26,18 +26,18 @@ impl Task {
             status: Queued,
             stop: None,
             accepted_at: now,
-            parked_at: 0,
+            announced_at: 0,
         }
     }
 
-    /// What it can time out of as it stands, being number `n`, and when. A park that was not announced cannot time out.
+    /// What it can time out of as it stands, being number `n`, and when. A park cannot time out before it was announced.
     pub(crate) fn dues(&self, n: usize, announced: bool) -> impl Iterator<Item = (u64, Timeout)> {
         self.plan.timeouts.iter().filter_map(move |&(why, ticks)| {
             let since = match (why, self.status) {
                 (Timeout::Queue, Queued) | (Timeout::Deadline, Queued | Running | Syncing) => {
                     self.accepted_at
                 }
-                (Timeout::Sync, Syncing) if announced => self.parked_at,
+                (Timeout::Sync, Syncing) if announced => self.announced_at,
                 _ => return None,
             };
             Some((since + nanos(ticks, n), why))
