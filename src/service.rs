@@ -30,7 +30,7 @@ use cancel::Stop;
 use completions::{Completion, Outcome};
 use inner::{LoopEnds, ServiceInner};
 use polling::Polling;
-use ready::{Ready, ReadyTasks};
+use ready::{Ready, ReadyTasks, Unread};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -68,6 +68,8 @@ pub struct Service<T: Task> {
     submitted: usize,
     /// How many of the ids that were last announced the loop has not looked at.
     unread: usize,
+    /// Those that were dropped unseen.
+    unseen: Arc<Unread>,
     polling: Polling,
     /// So many calls of `take_ready` do not spin, since the last did so in vain.
     skipped_spins: u32,
@@ -80,6 +82,7 @@ impl<T: Task> Service<T> {
     pub(crate) fn new(scheduler: &Arc<Scheduler>, wake: impl Wake) -> Self {
         let has_seen_shutdown = scheduler.is_shutting_down();
         let (inner, ends) = ServiceInner::new(scheduler, Box::new(wake));
+        let unseen = Unread::new(Arc::clone(&inner.notifier));
         let LoopEnds {
             submissions,
             completions,
@@ -91,6 +94,7 @@ impl<T: Task> Service<T> {
             completions,
             submitted: 0,
             unread: 0,
+            unseen,
             polling: Polling::default(),
             skipped_spins: 0,
             resumed: Vec::new(),
@@ -272,7 +276,8 @@ impl<T: Task> Service<T> {
     /// stops tasks whose time is up, and allows the next notification.
     ///
     /// Call it whenever the loop is notified, and when [`poll_timeout`](Self::poll_timeout) is over;
-    /// calling it in every turn of the loop is simplest.
+    /// calling it in every turn of the loop is simplest. What the loop does not take out of the iterator is
+    /// announced again.
     ///
     /// ```
     /// use moored::{BoxTask, TaskReturn, TaskStatus, ThreadPool, task_fn};
@@ -313,6 +318,7 @@ impl<T: Task> Service<T> {
         self.rearm();
         self.receive();
         self.resume_all();
+        self.take_back_unseen();
         self.announce()
     }
 
@@ -344,6 +350,15 @@ impl<T: Task> Service<T> {
         self.skipped_spins = SKIPPED_SEARCHES;
     }
 
+    /// The tasks that were announced and not yielded are to be announced again.
+    fn take_back_unseen(&mut self) {
+        if let Some((tasks, wakes)) = self.unseen.take() {
+            self.inner.counters.wakes.add(wakes);
+            let tasks: Vec<_> = tasks.into_iter().filter_map(|id| self.find(id)).collect();
+            self.table.announce_again(&tasks);
+        }
+    }
+
     /// Announces the tasks that have arrived.
     fn announce(&mut self) -> ReadyTasks {
         let mut tasks = Vec::new();
@@ -357,7 +372,7 @@ impl<T: Task> Service<T> {
             });
         self.polling.note_found(tasks.len());
         self.unread = tasks.len();
-        ReadyTasks::new(tasks)
+        ReadyTasks::new(tasks, &self.unseen)
     }
 
     /// Receives what the workers have returned. A task that has parked although it must not is
@@ -647,6 +662,7 @@ impl<T: Task> Service<T> {
 
     /// Whether there is something for the loop, of which it may not be notified any more.
     fn has_unseen(&mut self) -> bool {
+        self.take_back_unseen();
         if !self.inner.notifier.is_polling() {
             // Otherwise the worker will notify the loop of what it has returned.
             self.receive();

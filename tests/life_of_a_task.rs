@@ -7,6 +7,7 @@ use moored::{
     TaskReturn, TaskStatus, ThreadPool, task_fn,
 };
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 use util::{Alive, Gate, Log, Loop, PLENTY, Work, panic_silently, pool, reap, resume};
 
@@ -171,6 +172,57 @@ fn a_reaped_task_is_unknown_to_every_call() {
     assert!(!lp.reattach(id, 2));
     assert!(lp.tasks_of(1).is_empty());
     assert!(lp.take_ready().is_empty(), "a reaped task is announced");
+}
+
+/// U18: what a loop had not taken out of the iterator was never announced again.
+#[test]
+fn what_is_left_in_the_iterator_is_announced_by_the_next_call() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let enqueue = |lp: &mut Loop<Work>, conn: u64| lp.enqueue(conn, Work::parks_times(1)).unwrap();
+    let ids = [0, 1, 2, 3, 4].map(|conn| enqueue(&mut lp, conn));
+    lp.run_pending(PLENTY);
+    let mut ready = lp.take_ready();
+    assert_eq!(ready.next().map(|ready| ready.id), Some(ids[0]));
+    let woken = lp.bell.total();
+    drop(ready);
+    assert_eq!(lp.bell.total(), woken + 1, "the loop must look once more");
+    assert_eq!(lp.poll_timeout(), Some(Duration::ZERO));
+    // Before that it resumes one, which ends: that is announced once.
+    assert!(lp.task_sync(ids[2], Resume::Continue));
+    let new = enqueue(&mut lp, 5);
+    lp.run_pending(PLENTY);
+    let again: Vec<_> = lp
+        .take_ready()
+        .map(|ready| (ready.id, ready.connection))
+        .collect();
+    let expected = [(ids[1], 1), (ids[2], 2), (ids[3], 3), (ids[4], 4), (new, 5)];
+    assert_eq!(again, expected.map(|(id, conn)| (id, Some(ConnId(conn)))));
+    assert_eq!((lp.poll_timeout(), lp.take_ready().count()), (None, 0));
+    assert_eq!(pool.dump().counters.wakes, lp.bell.total() as u64);
+}
+
+/// U18: a rest that is dropped late, on whatever thread, or after its service, does no harm.
+#[test]
+fn a_rest_may_be_dropped_anywhere() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let ids = [1, 2].map(|conn| lp.enqueue(conn, Work::done()).unwrap());
+    lp.run_pending(PLENTY);
+    let ready = lp.take_ready();
+    reap(&mut lp, ids[0]).finished();
+    std::thread::spawn(move || drop(ready)).join().unwrap();
+    assert_eq!(lp.news(), [ids[1]]);
+    let late = {
+        lp.enqueue(3, Work::parks()).unwrap();
+        lp.run_pending(PLENTY);
+        lp.take_ready()
+    };
+    let bell = Arc::clone(&lp.bell);
+    drop(lp);
+    let woken = bell.total();
+    drop(late);
+    assert_eq!(bell.total(), woken);
 }
 
 #[test]

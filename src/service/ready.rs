@@ -1,6 +1,11 @@
 //! What `take_ready` returns.
 
+use crate::sync::{AtomicBool, Mutex, Ordering, fence};
 use crate::task::id::{ConnId, TaskId};
+use crate::wake::notifier::Notifier;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64 as Counter, Ordering::Relaxed};
 
 /// A task that has parked or ended, as [`Service::take_ready`](crate::Service::take_ready) announces it.
 ///
@@ -30,20 +35,74 @@ pub struct Ready {
 /// The tasks that have parked or ended: the iterator that
 /// [`Service::take_ready`](crate::Service::take_ready) returns.
 ///
-/// It owns its items, so that the loop can use its service meanwhile.
-#[derive(Default, Debug)]
-#[must_use = "a task is announced once: look at each with `task_status`"]
-pub struct ReadyTasks(std::vec::IntoIter<Ready>);
+/// It owns its items, so that the loop can use its service meanwhile. Items that it has not yielded when
+/// it is dropped are announced again: the loop is notified, and the next `take_ready` begins with those
+/// that are still parked or not reaped.
+#[must_use = "look at each task with `task_status`"]
+pub struct ReadyTasks {
+    tasks: std::vec::IntoIter<Ready>,
+    /// Where the rest goes; `None` if there never was a task.
+    unread: Option<Arc<Unread>>,
+}
+
+/// The tasks that were announced, but not yielded.
+pub(crate) struct Unread {
+    tasks: Mutex<Vec<TaskId>>,
+    /// Whether there are any.
+    has_some: AtomicBool,
+    notifier: Arc<Notifier>,
+    /// The notifications that were sent for them.
+    wakes: Counter,
+}
+
+impl Unread {
+    pub(crate) fn new(notifier: Arc<Notifier>) -> Arc<Self> {
+        Arc::new(Self {
+            tasks: Mutex::new(Vec::new()),
+            has_some: AtomicBool::new(false),
+            notifier,
+            wakes: Counter::new(0),
+        })
+    }
+
+    fn add(&self, tasks: impl Iterator<Item = TaskId>) {
+        self.tasks.lock().extend(tasks);
+        self.has_some.store(true, Ordering::Release);
+        fence(Ordering::SeqCst);
+        let notifies = self.notifier.notify();
+        self.wakes.fetch_add(u64::from(notifies), Relaxed);
+    }
+
+    /// Takes the tasks, and the number of notifications that were sent for them.
+    pub(crate) fn take(&self) -> Option<(Vec<TaskId>, u64)> {
+        if !self.has_some.load(Ordering::Acquire) {
+            return None;
+        }
+        self.has_some.store(false, Ordering::Relaxed);
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        Some((tasks, self.wakes.swap(0, Relaxed)))
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        self.notifier.arc_fence.pass();
+    }
+}
 
 impl ReadyTasks {
-    pub(crate) fn new(tasks: Vec<Ready>) -> Self {
-        Self(tasks.into_iter())
+    pub(crate) fn new(tasks: Vec<Ready>, unread: &Arc<Unread>) -> Self {
+        let unread = (!tasks.is_empty()).then(|| Arc::clone(unread));
+        Self {
+            tasks: tasks.into_iter(),
+            unread,
+        }
     }
 
     /// Whether none is left.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.0.len() == 0
+        self.tasks.len() == 0
     }
 }
 
@@ -52,11 +111,25 @@ impl Iterator for ReadyTasks {
 
     #[inline]
     fn next(&mut self) -> Option<Ready> {
-        self.0.next()
+        self.tasks.next()
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.0.size_hint()
+        self.tasks.size_hint()
+    }
+}
+
+impl Drop for ReadyTasks {
+    fn drop(&mut self) {
+        if let Some(unread) = self.unread.take().filter(|_| self.tasks.len() > 0) {
+            unread.add(self.tasks.by_ref().map(|ready| ready.id));
+        }
+    }
+}
+
+impl fmt::Debug for ReadyTasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.tasks.as_slice()).finish()
     }
 }
 

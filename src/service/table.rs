@@ -268,6 +268,21 @@ impl<T> Table<T> {
         false
     }
 
+    /// Tasks that were announced are to be announced once more, before all others, if they are still
+    /// here.
+    #[cold]
+    pub(crate) fn announce_again(&mut self, slots: &[u32]) {
+        let mut again = Vec::new();
+        for &slot in slots {
+            let own = self.slot_mut(slot);
+            if own.outcome.is_some() && own.news == News::Unlisted {
+                own.news = News::Pending;
+                again.push((slot, own.serial));
+            }
+        }
+        self.arrived.splice(0..0, again);
+    }
+
     /// The tasks that have come here since the last call, and are still as they came: slot, serial
     /// number and connection. From now on the timeout of a parked one counts.
     pub(crate) fn announce(&mut self, clock: &Clock, mut sink: impl FnMut(u32, u64, Option<ConnId>)) {
