@@ -169,8 +169,8 @@ impl App for LoopApp {
         self.publish(net);
     }
 
-    fn next_timeout(&self) -> Option<Duration> {
-        self.state.next_timeout()
+    fn poll_timeout(&mut self) -> Option<Duration> {
+        self.state.poll_timeout()
     }
 
     fn stopping(&mut self, _net: &mut Net) {

@@ -90,23 +90,23 @@ impl LoopState {
                 };
                 self.tasks.insert(key, running);
             }
-            Err(EnqueueError::Finished(_)) => answer(net, key, Response::going_down()),
+            Err(EnqueueError::ShuttingDown(_)) => answer(net, key, Response::going_down()),
             Err(full) => answer(net, key, Response::come_back(1, &full.to_string())),
         }
     }
 
     /// Handles the tasks that have parked or ended.
     pub fn serve_tasks(&mut self, net: &mut Net) {
-        for task in self.service.take_ready() {
+        for task in self.service.take_ready().map(|ready| ready.id) {
             self.serve(net, task);
         }
         if self.shared.is_fast && self.service.run_pending(FAST_BUDGET) > 0 {
-            for task in self.service.take_ready() {
+            for task in self.service.take_ready().map(|ready| ready.id) {
                 self.serve(net, task);
             }
         }
         if self.finish_at.take_if(|at| *at <= Instant::now()).is_some() {
-            self.pool.finish();
+            self.pool.shutdown(moored::Shutdown::Cancel);
             self.tasks.values().for_each(|running| running.cancel.cancel());
         }
     }
@@ -253,14 +253,14 @@ impl LoopState {
         self.service.len()
     }
 
-    pub fn next_timeout(&self) -> Option<Duration> {
+    pub fn poll_timeout(&mut self) -> Option<Duration> {
         let at = [self.finish_at, self.probes.next_due()]
             .into_iter()
             .flatten()
             .min();
         let at = at.map(|at| at.saturating_duration_since(Instant::now()));
         let unsent = (!self.unsent.is_empty()).then_some(RETRY_PAUSE);
-        let due = [self.service.next_timeout(), at, unsent];
+        let due = [self.service.poll_timeout(), at, unsent];
         due.into_iter().flatten().min()
     }
 

@@ -303,7 +303,7 @@ fn a_full_queue_is_answered_with_503() {
     let mut queued = Client::new(&server);
     queued.ask("/query?sql=SELECT+7");
     until("one waits", || {
-        (server.dump()["totals"]["waiting"] == 1).then_some(())
+        (server.dump()["counts"]["queued"] == 1).then_some(())
     });
     let refused = server.get("/query?sql=SELECT+8");
     assert_eq!(refused.status, 503);
@@ -441,7 +441,7 @@ fn a_stop_sends_what_was_accepted() {
     let mut queued = Client::new(&server);
     queued.ask("/query?sql=SELECT+7");
     until("one waits", || {
-        (server.dump()["totals"]["waiting"] == 1).then_some(())
+        (server.dump()["counts"]["queued"] == 1).then_some(())
     });
     server.signal("TERM");
     assert_eq!(slow.read().status, 200);

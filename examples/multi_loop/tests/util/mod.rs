@@ -219,5 +219,5 @@ fn loops(server: &Server) -> Value {
 
 /// Number of tasks that are on a worker.
 pub fn running_tasks(server: &Server) -> u64 {
-    server.dump()["totals"]["on_worker"].as_u64().expect("a number")
+    server.dump()["counts"]["on_worker"].as_u64().expect("a number")
 }
