@@ -113,9 +113,11 @@ impl<T: Task> Service<T> {
     #[doc(alias = "submit")]
     #[inline]
     pub fn enqueue(&mut self, conn: impl Into<ConnId>, task: T) -> Result<TaskId, EnqueueError<T>> {
+        // Before anything is counted, since it is user code and may panic.
+        let conn = conn.into();
         match self.admit() {
             Ok(now) => {
-                let slot = self.accept(conn.into(), now);
+                let slot = self.accept(conn, now);
                 Ok(self.start(slot, task, now))
             }
             Err(refused) => Err(EnqueueError::new(refused, task)),
@@ -135,11 +137,12 @@ impl<T: Task> Service<T> {
         task: T,
         options: TaskOptions,
     ) -> Result<TaskId, EnqueueError<T>> {
+        let conn = conn.into();
         let now = match self.admit() {
             Ok(now) => now,
             Err(refused) => return Err(EnqueueError::new(refused, task)),
         };
-        let slot = self.accept(conn.into(), now);
+        let slot = self.accept(conn, now);
         let serial = self.table.slot(slot).serial;
         if options.outlives {
             self.table.work(slot).request(serial, Requests::outliving);

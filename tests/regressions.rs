@@ -7,6 +7,7 @@ use moored::{
     BoxTask, Clock, ConnId, Context, Dequeued, JoinError, Service, Shutdown, Status, StopReason, Task,
     TaskId, TaskOptions, TaskReturn, TaskStatus, ThreadPool, task_fn,
 };
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -36,6 +37,23 @@ fn a_conversion_into_a_connection_runs_under_no_lock() {
         assert_eq!(service.tasks_of(client()), [id]);
         assert_eq!(service.connection_closed(client()), 1);
     });
+}
+
+/// `enqueue` converted its connection after it had counted the task, so a conversion that panicked
+/// took up a place of `max_tasks` for ever.
+#[test]
+fn a_conversion_that_panics_takes_up_no_place() {
+    struct Nobody;
+    impl From<Nobody> for ConnId {
+        fn from(_: Nobody) -> Self {
+            util::panic_silently()
+        }
+    }
+    let pool = ThreadPool::builder().threads(0).max_tasks(1).build().unwrap();
+    let mut service = pool.service(|| {});
+    let conversion = AssertUnwindSafe(|| drop(service.enqueue(Nobody, Work::done())));
+    assert!(catch_unwind(conversion).is_err());
+    assert!(service.enqueue(1, Work::done()).is_ok());
 }
 
 /// A worker that was held up in a step kept the rest of its batch to itself as long as the other workers had anything
