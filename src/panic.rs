@@ -1,7 +1,8 @@
 //! What happens to panics in the user's code: they are contained, here and nowhere else.
 //!
 //! A panic in a task's step becomes its end (`Panicked`, with the payload). A panic in a `Drop` that the pool must
-//! run, in a wake-up or in a thread hook has no one to go to: the panic hook has printed it, the payload is dropped.
+//! run, in a wake-up or in a thread hook cannot be reported to a caller: the panic hook
+//! has printed it, and the payload is dropped.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};

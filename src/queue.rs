@@ -59,8 +59,8 @@ pub(crate) trait Source: Send + Sync {
     fn has_published(&self) -> bool;
     /// The service is no longer listed.
     fn unlist(&self);
-    /// The service is listed again.
-    fn relist(&self);
+    /// The service is listed from now on. True: it was before.
+    fn relist(&self) -> bool;
 }
 
 /// The run queue, with references of type `S` to services.
@@ -110,10 +110,9 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
 
     /// A service has submitted something and is not listed.
     pub(crate) fn list(&mut self, service: u32) {
-        if !self.listed.contains(&service) {
+        if !self.services[service as usize].relist() {
             self.listed.push(service);
         }
-        self.services[service as usize].relist();
     }
 
     /// Takes up to `max` tasks for a worker, all of one service.

@@ -136,7 +136,8 @@ impl Seat {
     }
 }
 
-/// Flags that tell workers whether a look at the queue is worth it. They affect speed only.
+/// Flags that tell workers whether to look at the queue. Nothing is lost without them: they make a
+/// busy worker look, and a task that continues give way.
 pub(crate) struct Hints {
     /// Something was published for busy workers.
     published: Flag,

@@ -109,7 +109,7 @@ impl<T: Task> Service<T> {
         true
     }
 
-    /// The loop must come round again, since it was not told of what happens here.
+    /// The loop must call `take_ready` again, since no worker notifies it of what happens here.
     pub(super) fn notify_self(&self) {
         let notifies = self.inner.notifier.notify();
         self.inner.counters.wakes.add(u64::from(notifies));

@@ -212,8 +212,10 @@ impl<T: Task> Source for ServiceInner<T> {
         self.submissions.is_listed.store(false, Ordering::Relaxed);
     }
 
-    fn relist(&self) {
+    fn relist(&self) -> bool {
+        let is_listed = self.submissions.is_listed();
         self.submissions.is_listed.store(true, Ordering::Relaxed);
+        is_listed
     }
 }
 
