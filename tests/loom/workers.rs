@@ -358,3 +358,21 @@ fn work_runs_while_a_worker_wakes_a_loop() {
         seen.wait();
     });
 }
+
+/// U6: the queue forgets a service whose ring is empty while its loop submits. Either the queue sees the task, or the
+/// loop sees that the service is not listed.
+#[test]
+fn a_submission_races_the_unlisting_of_its_service() {
+    explore("a submission and an unlisting", || {
+        let pool = pool_of(1).build().unwrap();
+        let (mut one, mut other) = (idle_service(&pool), idle_service(&pool));
+        let (first, second, third) = (Bell::new(), Bell::new(), Bell::new());
+        // Only a queue with more than one listed service forgets any.
+        one.enqueue(1, ring(&first)).unwrap();
+        other.enqueue(2, ring(&second)).unwrap();
+        first.wait();
+        one.enqueue(1, ring(&third)).unwrap();
+        third.wait();
+        second.wait();
+    });
+}
