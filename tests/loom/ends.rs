@@ -184,7 +184,7 @@ impl Race {
             Act::Finish => {
                 let pool = self.pool.clone();
                 return Some(loom::thread::spawn(move || {
-                    pool.unwrap().shutdown(Shutdown::Cancel)
+                    pool.unwrap().shutdown(Shutdown::Cancel);
                 }));
             }
             Act::DropPool => {
