@@ -329,7 +329,7 @@ fn tasks_of_several_kinds_run_on_one_service_in_boxes() {
 }
 
 #[test]
-fn a_pool_serves_loops_of_different_types_and_each_hears_only_of_its_own() {
+fn a_pool_serves_loops_of_different_types_and_each_gets_only_its_own_tasks() {
     struct Number(u64);
     impl Task for Number {
         fn step(&mut self, _: &mut Context<'_>) -> TaskReturn {

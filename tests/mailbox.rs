@@ -421,7 +421,7 @@ fn what_a_mailbox_holds_can_be_drained_after_its_service_has_gone() {
 
 /// A loop may send its clients a last message after it has ended its pool.
 #[test]
-fn a_mailbox_works_without_threads_and_after_the_pool_has_finished() {
+fn a_mailbox_works_without_threads_and_after_the_shutdown_of_the_pool() {
     for threads in [0, 1] {
         let pool = pool(threads);
         let mut own = own(&pool, 8);

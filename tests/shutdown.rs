@@ -9,7 +9,7 @@ use util::{Alive, Count, Gate, Loop, PATIENCE, PLENTY, Work, eventually, pool, r
 
 /// L8, L6: all of them, whatever ran before: queued, in line, parked, running and outliving ones.
 #[test]
-fn finish_stops_every_task() {
+fn a_shutdown_stops_every_task() {
     let pool = pool(2);
     let mut lp = Loop::new(&pool);
     for _ in 0..50 {
@@ -56,7 +56,7 @@ fn finish_stops_every_task() {
 
 /// S10: again, and on a pool without tasks.
 #[test]
-fn finish_may_be_called_again() {
+fn a_shutdown_may_be_repeated() {
     let pool = pool(1);
     let mut lp = Loop::new(&pool);
     lp.enqueue(1, Work::parks()).unwrap();
@@ -72,7 +72,7 @@ fn finish_may_be_called_again() {
 }
 
 #[test]
-fn a_finished_pool_gives_every_task_back() {
+fn a_pool_after_its_shutdown_returns_every_task() {
     let pool = pool(1);
     let mut before = Loop::new(&pool);
     pool.shutdown(Shutdown::Cancel);
@@ -92,7 +92,7 @@ fn a_finished_pool_gives_every_task_back() {
 
 /// S9: it runs, or is stopped and told so, or is refused and handed back.
 #[test]
-fn enqueueing_races_finish() {
+fn enqueueing_races_a_shutdown() {
     for round in 0..100 {
         let pool = pool(2);
         let alive = Alive::new();

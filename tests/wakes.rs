@@ -162,7 +162,7 @@ fn cancelling_the_only_queued_task_wakes_the_loop() {
 
 /// The loop has looked at a parked task, left it so and gone to sleep: until it comes round the task is in its hands.
 #[test]
-fn finish_wakes_a_loop_that_left_its_task_parked() {
+fn a_shutdown_notifies_a_loop_that_left_its_task_parked() {
     let pool = pool(1);
     let mut lp = Loop::new(&pool);
     let id = lp.enqueue(1, Work::parks()).unwrap();
@@ -179,7 +179,7 @@ fn finish_wakes_a_loop_that_left_its_task_parked() {
 /// There is one long step only: if every worker were in one, a short task could wait behind it, since connections
 /// have no order.
 #[test]
-fn what_has_ended_is_told_while_its_worker_is_in_the_next_step() {
+fn an_end_is_announced_while_its_worker_is_in_the_next_step() {
     for threads in [1, 2, 3] {
         let pool = pool(threads);
         let mut lp = Loop::new(&pool);
@@ -385,7 +385,7 @@ fn a_mio_loop_and_a_worker_never_miss_each_other() {
 
 /// S4: the same for many at once, through a waker that is given by value and rung by others, too.
 #[test]
-fn a_mio_loop_hears_of_everything_whatever_the_number_of_events() {
+fn a_mio_loop_gets_everything_whatever_the_number_of_events() {
     let mut selector = Poll::new().unwrap();
     let mut events = Events::with_capacity(1);
     let waker = Arc::new(Waker::new(selector.registry(), Token(0)).unwrap());
@@ -479,7 +479,7 @@ const fn micros(micros: u64) -> Duration {
 /// S3, S4: a loop that has asked how long it may sleep is not woken for each of many short steps. It looks by itself after a
 /// millisecond, however often it asks, so that it hears of them also when a worker then gets into a long step.
 #[test]
-fn a_loop_naps_while_its_worker_has_more_to_do_in_short_steps() {
+fn a_loop_polls_while_its_worker_has_more_to_do_in_short_steps() {
     let (clock, hand) = Clock::manual();
     let (_pool, mut lp, gate) = beside_short_steps(clock);
     let last = Gate::new();
@@ -502,7 +502,7 @@ fn a_loop_naps_while_its_worker_has_more_to_do_in_short_steps() {
 
 /// S3: one that naps is woken when 20 us are over, also by a worker that is at many short steps of one task.
 #[test]
-fn a_loop_that_naps_is_woken_between_the_steps_of_a_turn() {
+fn a_loop_that_polls_is_notified_between_the_steps_of_a_turn() {
     let (clock, hand) = Clock::manual();
     let (_pool, mut lp, gate) = beside_short_steps(clock);
     let last = Gate::new();

@@ -85,7 +85,7 @@ fn a_task_answers_as_a_whole() {
 }
 
 #[test]
-fn a_task_answers_in_parts_and_hears_of_each() {
+fn a_task_answers_in_parts_and_is_told_of_each() {
     let server = start(&["--threads=2"]);
     for (parts, size) in [(1, 1), (3, 17), (100, 1024), (5, 1 << 20)] {
         let target = format!("/stream?parts={parts}&size={size}");

@@ -146,7 +146,7 @@ fn look(service: &mut Service<Probe>, id: TaskId, answer: Answer) -> Option<End>
     None
 }
 
-fn finish_against_the_holder_of_a_parked_task(answer: Answer) -> BTreeSet<End> {
+fn a_shutdown_races_the_holder_of_a_parked_task(answer: Answer) -> BTreeSet<End> {
     explore(
         format!("finish while the loop holds a task, {answer:?}"),
         move || {
@@ -183,21 +183,21 @@ fn finish_against_the_holder_of_a_parked_task(answer: Answer) -> BTreeSet<End> {
 
 /// L8, S24: the workers may have gone when the answer comes; the task ends all the same, and the loop is told.
 #[test]
-fn an_answer_races_finish() {
+fn an_answer_races_a_shutdown() {
     let both = BTreeSet::from([End::Finished, End::Stopped]);
-    assert_eq!(finish_against_the_holder_of_a_parked_task(Answer::Resume), both);
-    assert_eq!(finish_against_the_holder_of_a_parked_task(Answer::Late), both);
+    assert_eq!(a_shutdown_races_the_holder_of_a_parked_task(Answer::Resume), both);
+    assert_eq!(a_shutdown_races_the_holder_of_a_parked_task(Answer::Late), both);
     assert_eq!(
-        finish_against_the_holder_of_a_parked_task(Answer::Stop),
+        a_shutdown_races_the_holder_of_a_parked_task(Answer::Stop),
         BTreeSet::from([End::Stopped])
     );
 }
 
 /// L3, L6, S10: the loop has looked at a parked task and left it so; it is woken, and the task stops.
 #[test]
-fn a_task_that_was_left_parked_hears_of_finish() {
+fn a_task_that_was_left_parked_is_stopped_by_a_shutdown() {
     assert_eq!(
-        finish_against_the_holder_of_a_parked_task(Answer::Never),
+        a_shutdown_races_the_holder_of_a_parked_task(Answer::Never),
         BTreeSet::from([End::Stopped])
     );
 }
@@ -206,7 +206,7 @@ fn a_task_that_was_left_parked_hears_of_finish() {
 /// been notified of something else before. A loop that reads the flag only before it re-arms sleeps
 /// for ever beside its parked task.
 #[test]
-fn a_look_races_shutdown() {
+fn a_look_races_a_shutdown() {
     explore("a look while another thread shuts the pool down", || {
         let pool = Arc::new(pool_of(1).build().unwrap());
         let (mut service, bell, parked, _seen) = parked(&pool);

@@ -362,7 +362,7 @@ fn a_queue_timeout_races_the_start_of_a_task() {
 
 /// L8, S8: another thread finishes the pool; the loop goes on until it has heard of every end.
 #[test]
-fn finish_on_another_thread_races_every_end_of_a_step() {
+fn a_shutdown_on_another_thread_races_every_end_of_a_step() {
     against_every_step(Act::Finish);
 }
 

@@ -196,7 +196,7 @@ fn an_end_is_told_while_every_worker_is_in_a_long_step() {
 /// S3: the only worker puts the ring off while the loop naps, and gets into a long step: the loop looks by itself; and it naps once in
 /// vain at most, then it is woken.
 #[test]
-fn an_end_is_told_while_the_only_worker_is_in_a_long_step_and_the_loop_naps() {
+fn an_end_is_announced_while_the_only_worker_is_in_a_long_step_and_the_loop_polls() {
     let naps = explore("told to a napping loop", || {
         let (clock, hand) = Clock::manual();
         let pool = ThreadPool::builder().threads(1).clock(clock).build().unwrap();
@@ -226,7 +226,7 @@ fn an_end_is_told_while_the_only_worker_is_in_a_long_step_and_the_loop_naps() {
 
 /// S5: the loop cancels its only queued task, and is woken by itself, if not by the worker.
 #[test]
-fn a_loop_hears_of_the_task_that_it_cancelled_itself() {
+fn a_loop_is_notified_of_the_task_that_it_cancelled_itself() {
     explore("cancelled by the loop", || {
         let pool = pool_of(1).build().unwrap();
         let mut own = Loop::new(&pool);
@@ -253,7 +253,7 @@ fn the_ends_of_a_limited_connection_are_announced_in_order() {
 
 /// S9: either the task is accepted, and ends, or it comes back.
 #[test]
-fn enqueue_races_finish() {
+fn enqueue_races_a_shutdown() {
     let accepted = explore("enqueue and finish", || {
         let pool = Arc::new(pool_of(1).build().unwrap());
         let mut own = Loop::new(&pool);

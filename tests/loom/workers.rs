@@ -64,7 +64,7 @@ fn a_task_starts_when_the_last_of_two_workers_is_about_to_sleep() {
 
 /// S1, S2: a worker that watches for work is relied upon as if it had been woken, until it looks once more.
 #[test]
-fn a_task_starts_when_a_worker_has_watched_in_vain() {
+fn a_task_starts_when_a_worker_has_searched_without_success() {
     for workers in [1, 2] {
         explore_within(1, format!("two tasks, {workers} workers that watch"), move || {
             moored::let_workers_search(true);
@@ -82,7 +82,7 @@ fn a_task_starts_when_a_worker_has_watched_in_vain() {
 /// S2: a loop that has not looked at all that was announced will soon post more, and until that is a batch busy workers do not look for
 /// it. Who is about to sleep leaves it to one that watches.
 #[test]
-fn less_than_a_batch_is_not_stranded() {
+fn less_than_a_batch_is_taken() {
     for workers in [1, 2] {
         explore_within(
             1,
@@ -166,7 +166,7 @@ fn one_wake_up_of_a_worker_is_under_way_at_most() {
 
 /// S2: a task that was posted while the only worker was busy is found when that looks once more before it sleeps.
 #[test]
-fn what_was_posted_to_a_busy_worker_is_not_stranded() {
+fn what_was_submitted_beside_the_only_worker_in_a_step_runs() {
     explore("posted to a busy worker", || {
         let pool = pool_of(1).build().unwrap();
         let mut service = idle_service(&pool);
