@@ -257,7 +257,7 @@ fn cancelling_races_everything_and_every_task_ends_once() {
         for &id in open.keys() {
             lp.service.dequeue(id);
         }
-        lp.bell.wait();
+        lp.wakes.wait();
         ended += take_turn(&mut lp, &mut open);
     }
     assert_eq!((open.len(), alive.count(), lp.len()), (0, 0, 0));

@@ -174,7 +174,7 @@ fn no_task_waits_while_a_worker_is_idle() {
         gate.wait_for(3);
         gate.open();
         lp.ends(14);
-        // The next round is to find all workers asleep, which rings no bell; nothing depends on it.
+        // The next round should find all workers asleep. Nothing tells the test, and nothing depends on it.
         std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -184,9 +184,9 @@ fn what_is_left_in_the_iterator_is_announced_by_the_next_call() {
     lp.run_pending(PLENTY);
     let mut ready = lp.take_ready();
     assert_eq!(ready.next().map(|ready| ready.id), Some(ids[0]));
-    let woken = lp.bell.total();
+    let woken = lp.wakes.total();
     drop(ready);
-    assert_eq!(lp.bell.total(), woken + 1, "the loop must look once more");
+    assert_eq!(lp.wakes.total(), woken + 1, "the loop must look once more");
     assert_eq!(lp.poll_timeout(), Some(Duration::ZERO));
     // Before that it resumes one, which ends: that is announced once.
     assert!(lp.task_sync(ids[2], Resume::Continue));
@@ -199,7 +199,7 @@ fn what_is_left_in_the_iterator_is_announced_by_the_next_call() {
     let expected = [(ids[1], 1), (ids[2], 2), (ids[3], 3), (ids[4], 4), (new, 5)];
     assert_eq!(again, expected.map(|(id, conn)| (id, Some(ConnId(conn)))));
     assert_eq!((lp.poll_timeout(), lp.take_ready().count()), (None, 0));
-    assert_eq!(pool.dump().counters.wakes, lp.bell.total() as u64);
+    assert_eq!(pool.dump().counters.wakes, lp.wakes.total() as u64);
 }
 
 /// U18: a rest that is dropped late, on whatever thread, or after its service, does no harm.
@@ -218,11 +218,11 @@ fn a_rest_may_be_dropped_anywhere() {
         lp.run_pending(PLENTY);
         lp.take_ready()
     };
-    let bell = Arc::clone(&lp.bell);
+    let wakes = Arc::clone(&lp.wakes);
     drop(lp);
-    let woken = bell.total();
+    let woken = wakes.total();
     drop(late);
-    assert_eq!(bell.total(), woken);
+    assert_eq!(wakes.total(), woken);
 }
 
 #[test]
@@ -416,7 +416,7 @@ fn the_books_balance_after_every_kind_of_end() {
         ends += turn(&mut lp, &mut seen);
     }
     while ends < TASKS {
-        lp.bell.wait();
+        lp.wakes.wait();
         ends += turn(&mut lp, &mut seen);
     }
     assert_eq!((ends, lp.len(), alive.count()), (TASKS, 0, 0));

@@ -178,7 +178,7 @@ fn a_refusal_converts_into_an_error_that_is_send_and_sync() {
 fn a_step_that_enqueues_into_its_own_full_pool_is_refused() {
     let pool = build(ThreadPool::builder().threads(1).max_queue_depth(1));
     let service: Arc<Mutex<Option<Service<BoxTask>>>> = Arc::default();
-    let bell = util::Bell::new();
+    let wakes = util::Wakes::new();
     let (tell, told) = std::sync::mpsc::channel();
     let (own, ready) = (Arc::clone(&service), Gate::new());
     let step_ready = ready.clone();
@@ -193,7 +193,7 @@ fn a_step_that_enqueues_into_its_own_full_pool_is_refused() {
         tell.send(results.map(|result| result.map(drop))).unwrap();
         TaskReturn::TaskDone
     });
-    let mut end = pool.service(Arc::clone(&bell));
+    let mut end = pool.service(Arc::clone(&wakes));
     end.enqueue(1, greedy).unwrap();
     *service.lock().unwrap() = Some(end);
     ready.open();

@@ -12,22 +12,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
-use util::{Alive, Bell, Log, Loop, PLENTY, Token, Work, eventually, panic_silently, pool, within_patience};
+use util::{Alive, Log, Loop, PLENTY, Token, Wakes, Work, eventually, panic_silently, pool, within_patience};
 
 /// A loop with a mailbox, on this thread.
 struct Own<M> {
     service: Service<Work>,
-    bell: Arc<Bell>,
+    wakes: Arc<Wakes>,
     sender: Sender<M>,
     mailbox: Mailbox<M>,
 }
 
 fn own<M: Send + 'static>(pool: &ThreadPool, capacity: usize) -> Own<M> {
-    let Loop { service, bell } = Loop::new(pool);
+    let Loop { service, wakes } = Loop::new(pool);
     let (sender, mailbox) = service.mailbox(capacity);
     Own {
         service,
-        bell,
+        wakes,
         sender,
         mailbox,
     }
@@ -42,11 +42,11 @@ impl<M> Own<M> {
     /// again.
     fn wake_up(&mut self, message: M) {
         assert_eq!(self.messages().len(), 0);
-        let before = self.bell.total();
+        let before = self.wakes.total();
         self.sender
             .send(1, message)
             .unwrap_or_else(|refused| panic!("{refused:?}"));
-        assert_eq!(self.bell.total(), before + 1);
+        assert_eq!(self.wakes.total(), before + 1);
     }
 
     fn is_asleep(&mut self) -> bool {
@@ -176,7 +176,7 @@ fn the_messages_of_each_sender_arrive_in_order() {
         let mut next = [0; 4];
         while next != [EACH; 4] {
             if own.is_asleep() {
-                own.bell.wait();
+                own.wakes.wait();
             }
             let _ = own.service.take_ready().count();
             for (recipient, number) in own.mailbox.drain() {
@@ -206,15 +206,15 @@ fn there_is_one_notification_until_the_loop_looks() {
     }
     own.service.enqueue(1, Work::done()).unwrap();
     own.service.run_pending(PLENTY);
-    assert_eq!(own.bell.total(), 1);
+    assert_eq!(own.wakes.total(), 1);
     assert_eq!(own.service.take_ready().count(), 1);
     own.sender.send(1, 1).unwrap();
-    assert_eq!(own.bell.total(), 2, "after the re-arm of take_ready");
+    assert_eq!(own.wakes.total(), 2, "after the re-arm of take_ready");
     assert_eq!((own.messages().len(), other.drain().count()), (1001, 8));
-    assert_eq!(own.bell.total(), 2, "a complete drain notifies nobody");
+    assert_eq!(own.wakes.total(), 2, "a complete drain notifies nobody");
     own.sender.send(1, 1).unwrap();
     own.sender.send(1, 1).unwrap();
-    assert_eq!(own.bell.total(), 3, "after the re-arm of the drain");
+    assert_eq!(own.wakes.total(), 3, "after the re-arm of the drain");
 }
 
 /// S3: a message that is sent between a look and the sleep is not lost, whatever the order of the
@@ -226,7 +226,7 @@ fn a_message_after_any_look_wakes_the_loop() {
     for looks in [&[0][..], &[1], &[0, 1], &[1, 0]] {
         for at in 0..=looks.len() {
             own.wake_up(0);
-            let woken = own.bell.total();
+            let woken = own.wakes.total();
             for (position, look) in looks.iter().enumerate() {
                 if position == at {
                     own.sender.send(1, 1).unwrap();
@@ -239,7 +239,7 @@ fn a_message_after_any_look_wakes_the_loop() {
             if at == looks.len() {
                 own.sender.send(1, 1).unwrap();
             }
-            let (is_left, is_notified) = (!own.mailbox.is_empty(), own.bell.total() > woken);
+            let (is_left, is_notified) = (!own.mailbox.is_empty(), own.wakes.total() > woken);
             let case = format!("{looks:?}, sent before look {at}");
             assert_eq!(own.is_asleep(), !is_left, "{case}");
             if looks.contains(&1) {
@@ -277,9 +277,9 @@ fn a_drain_that_ends_early_leaves_the_rest_and_notifies_the_loop() {
         own.sender.send(1, n).unwrap();
     }
     assert_eq!(own.mailbox.drain().next(), Some((conn(1), 0)));
-    assert_eq!(own.bell.total(), 2, "it must come back");
+    assert_eq!(own.wakes.total(), 2, "it must come back");
     own.sender.send(1, 3).unwrap();
-    assert_eq!(own.bell.total(), 2, "one is enough");
+    assert_eq!(own.wakes.total(), 2, "one is enough");
     assert_eq!(own.mailbox.len(), 3);
     let mut drain = own.mailbox.drain();
     assert_eq!(drain.size_hint(), (0, Some(3)));
@@ -289,7 +289,7 @@ fn a_drain_that_ends_early_leaves_the_rest_and_notifies_the_loop() {
     );
     drop(drain);
     assert_eq!(own.messages(), [3]);
-    assert_eq!(own.bell.total(), 3);
+    assert_eq!(own.wakes.total(), 3);
 }
 
 /// S14: nothing reaches a connection that has closed.
@@ -426,14 +426,14 @@ fn a_mailbox_works_without_threads_and_after_the_shutdown_of_the_pool() {
         let pool = pool(threads);
         let mut own = own(&pool, 8);
         pool.shutdown(Shutdown::Cancel);
-        own.bell.wait();
+        own.wakes.wait();
         let _ = own.service.take_ready().count();
         own.sender.send(1, "finished").unwrap();
-        own.bell.wait();
+        own.wakes.wait();
         assert_eq!(own.messages(), ["finished"]);
         drop(pool);
         own.sender.send(1, "dropped").unwrap();
-        own.bell.wait();
+        own.wakes.wait();
         assert_eq!(own.messages(), ["dropped"]);
     }
 }
@@ -451,7 +451,7 @@ fn a_step_sends_to_its_own_loop() {
     own.service.enqueue(1, work).unwrap();
     let (mut ended, mut messages) = (0, Vec::new());
     while ended < 1 || messages.is_empty() {
-        own.bell.wait();
+        own.wakes.wait();
         messages.extend(own.messages());
         for id in own.service.take_ready().map(|ready| ready.id) {
             util::reap(&mut own.service, id).finished();
@@ -488,7 +488,7 @@ fn a_blocking_send_refuses_where_it_would_deadlock() {
         });
         own.service.enqueue(1, sends).unwrap();
         while own.service.take_ready().count() == 0 {
-            own.bell.wait();
+            own.wakes.wait();
         }
         assert_eq!(results.notes(), [Err(SendError::WouldDeadlock(4))], "on a worker");
     });
@@ -524,7 +524,7 @@ fn a_blocking_send_waits_on_the_thread_that_made_the_mailbox_once_another_drains
         let pool = pool(0);
         let Own {
             service,
-            bell,
+            wakes,
             sender,
             mut mailbox,
         } = own::<u32>(&pool, 1);
@@ -535,7 +535,7 @@ fn a_blocking_send_waits_on_the_thread_that_made_the_mailbox_once_another_drains
             has_drained.send(()).unwrap();
             let mut seen = Vec::new();
             while seen.len() < 100 {
-                bell.wait();
+                wakes.wait();
                 seen.extend(mailbox.drain().map(|(_, n)| n));
             }
             seen
@@ -885,7 +885,7 @@ fn a_dump_disturbs_neither_senders_nor_the_loop() {
     within_patience("dumps beside messages", || {
         const EACH: usize = 20_000;
         let pool = Arc::new(pool(1));
-        let Loop { mut service, bell } = Loop::<BoxTask>::new(&pool);
+        let Loop { mut service, wakes } = Loop::<BoxTask>::new(&pool);
         let (sender, mut mailbox) = service.mailbox(100);
         drop(mailbox.drain());
         let dumping = std::thread::spawn({
@@ -905,7 +905,7 @@ fn a_dump_disturbs_neither_senders_nor_the_loop() {
         let mut seen = 0;
         while seen < EACH {
             let _ = service.enqueue(1, task_fn(|_| TaskReturn::TaskDone));
-            bell.wait();
+            wakes.wait();
             for id in service.take_ready().map(|ready| ready.id) {
                 drop(service.task_status(id));
             }

@@ -5,7 +5,7 @@ mod util;
 use moored::{BoxTask, Status, TaskReturn, ThreadPool, Wake, task_fn};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock};
-use util::{Alive, Bell, Count, Gate, Loop, PLENTY, Token, Work, eventually, panic_silently, pool, reap};
+use util::{Alive, Count, Gate, Loop, PLENTY, Token, Wakes, Work, eventually, panic_silently, pool, reap};
 
 /// Panics when it is dropped; until then it counts as alive.
 struct Bomb(#[allow(dead_code, reason = "it is there to be dropped")] Token);
@@ -203,8 +203,8 @@ fn a_panic_in_the_drop_of_a_payload_is_contained() {
 #[test]
 fn a_panic_in_a_wake_up_is_contained() {
     let pool = pool(1);
-    let rings = Arc::new(AtomicUsize::new(0));
-    let on_wake = Arc::clone(&rings);
+    let count = Arc::new(AtomicUsize::new(0));
+    let on_wake = Arc::clone(&count);
     let mut service = pool.service(move || {
         on_wake.fetch_add(1, SeqCst);
         panic_silently()
@@ -212,7 +212,7 @@ fn a_panic_in_a_wake_up_is_contained() {
     for n in 1..=10 {
         let id = service.enqueue(1, Work::done()).unwrap();
         eventually("it ends", || service.peek(id) == Some(Status::Finished));
-        eventually("the bell was rung", || rings.load(SeqCst) == n);
+        eventually("the loop is woken", || count.load(SeqCst) == n);
         assert_eq!(
             service.take_ready().map(|ready| ready.id).collect::<Vec<_>>(),
             [id]
@@ -287,6 +287,6 @@ fn a_panic_is_told_to_the_loop_that_owns_the_task() {
     assert_eq!(own.news(), [id]);
     reap(&mut own, id).panicked();
     other.end().finished();
-    let silent: &Bell = &own.bell;
+    let silent: &Wakes = &own.wakes;
     assert_eq!(silent.total(), 1);
 }

@@ -270,7 +270,7 @@ fn the_end_of_a_pool_races_a_loop_that_answers() {
             lp.enqueue(conn, Work::parks()).unwrap();
         }
         let finisher = std::thread::spawn({
-            let seen = Arc::clone(&lp.bell);
+            let seen = Arc::clone(&lp.wakes);
             move || {
                 eventually("the loop works", || seen.total() > round % 20);
                 drop(pool);

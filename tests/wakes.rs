@@ -11,14 +11,14 @@ use moored::{
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
-use util::{Bell, Gate, Log, Loop, PATIENCE, PLENTY, Work, eventually, panic_silently, pool, reap};
+use util::{Gate, Log, Loop, PATIENCE, PLENTY, Wakes, Work, eventually, panic_silently, pool, reap};
 
 use mio::{Events, Poll, Token, Waker};
 
 /// S4: a thousand tasks end before the loop looks; it is woken once, and all are announced.
 #[test]
 fn there_is_one_wake_up_between_two_drains() {
-    // Without threads: a worker may be about to ring for its last task when the loop has that already.
+    // Without threads: a worker may be about to notify the loop of its last task when the loop has that already.
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     for round in 1..=5 {
@@ -26,9 +26,9 @@ fn there_is_one_wake_up_between_two_drains() {
             lp.enqueue(conn, Work::done()).unwrap();
         }
         lp.run_pending(PLENTY);
-        assert_eq!((pool.counts().ended, lp.bell.total()), (1_000, round));
+        assert_eq!((pool.counts().ended, lp.wakes.total()), (1_000, round));
         assert_eq!(lp.ends(1_000).len(), 1_000);
-        assert_eq!(lp.bell.total(), round, "woken for what was announced already");
+        assert_eq!(lp.wakes.total(), round, "woken for what was announced already");
     }
     assert_eq!(pool.dump().counters.wakes, 5);
 }
@@ -40,12 +40,12 @@ fn what_has_ended_is_announced_by_one_drain() {
     let pool = pool(2);
     let mut lp = Loop::new(&pool);
     for _ in 0..5 {
-        let before = lp.bell.total();
+        let before = lp.wakes.total();
         let ids: Vec<_> = (0..1_000)
             .map(|conn| lp.enqueue(conn, Work::done()).unwrap())
             .collect();
         eventually("all have ended", || pool.counts().ended == 1_000);
-        assert!(lp.bell.total() <= before + 1);
+        assert!(lp.wakes.total() <= before + 1);
         for id in ids {
             // A worker counts an end before the loop can have it; this waits for it.
             assert!(!lp.task_sync(id, Resume::Continue));
@@ -68,7 +68,7 @@ fn correctness_does_not_depend_on_the_number_of_wakes() {
             lp.enqueue(conn, Work::parks_times(1)).unwrap();
         }
         for _ in 0..1_000 {
-            lp.bell.wake_loop();
+            lp.wakes.wake_loop();
         }
         lp.ends(50);
         assert!(lp.take_ready().is_empty() && lp.is_empty());
@@ -82,9 +82,9 @@ fn a_loop_that_looks_until_nothing_is_left_is_woken_for_what_comes_after() {
     let mut lp = Loop::new(&pool);
     for conn in 0..6 {
         let id = lp.enqueue(conn, Work::done()).unwrap();
-        let before = lp.bell.total();
+        let before = lp.wakes.total();
         lp.run_pending(PLENTY);
-        assert_eq!(lp.bell.total(), before + 1);
+        assert_eq!(lp.wakes.total(), before + 1);
         let found: Vec<_> = lp.take_ready().collect();
         let [ready] = found[..] else {
             panic!("the end that is new, once: {found:?}")
@@ -113,7 +113,7 @@ fn a_loop_that_looks_until_nothing_is_left_misses_nothing() {
             looks += 1;
             let ready = lp.take_ready();
             if ready.is_empty() {
-                lp.bell.wait();
+                lp.wakes.wait();
             }
             for id in ready.map(|ready| ready.id) {
                 match lp.task_status(id) {
@@ -124,7 +124,7 @@ fn a_loop_that_looks_until_nothing_is_left_misses_nothing() {
             }
         }
         // A look allows one wake-up, and there is one to begin with.
-        let wakes = lp.bell.total();
+        let wakes = lp.wakes.total();
         assert!(wakes <= looks + 1, "{wakes} wake-ups for {looks} looks");
     }
 }
@@ -152,9 +152,9 @@ fn cancelling_the_only_queued_task_wakes_the_loop() {
     for cancel in cancels {
         let id = lp.enqueue(1, Work::done()).unwrap();
         let _ = lp.take_ready().count();
-        let before = lp.bell.total();
+        let before = lp.wakes.total();
         let reason = cancel(&mut lp, &pool);
-        assert_eq!(lp.bell.total(), before + 1);
+        assert_eq!(lp.wakes.total(), before + 1);
         assert_eq!(lp.news(), [id]);
         assert_eq!(reap(&mut lp, id).stopped().0, reason);
     }
@@ -168,10 +168,10 @@ fn a_shutdown_notifies_a_loop_that_left_its_task_parked() {
     let id = lp.enqueue(1, Work::parks()).unwrap();
     lp.parked(1);
     assert!(matches!(lp.task_status(id), Some(moored::TaskStatus::Syncing(_))));
-    let before = lp.bell.total();
+    let before = lp.wakes.total();
     pool.shutdown(Shutdown::Cancel);
-    let bell = Arc::clone(&lp.bell);
-    eventually("the loop is woken", || bell.total() > before);
+    let wakes = Arc::clone(&lp.wakes);
+    eventually("the loop is woken", || wakes.total() > before);
     assert_eq!(lp.end().stopped().0, StopReason::PoolShutdown);
 }
 
@@ -250,7 +250,7 @@ fn each_loop_is_woken_for_its_own_tasks_only() {
         own.enqueue(1, Work::parks_times(3)).unwrap();
     }
     own.ends(100);
-    assert_eq!(other.bell.total(), 0);
+    assert_eq!(other.wakes.total(), 0);
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn an_idle_pool_wakes_nobody() {
     lp.parked(1);
     // A wake-up is counted when it has been made.
     eventually("the wake-up is counted", || {
-        pool.dump().counters.wakes == lp.bell.total() as u64
+        pool.dump().counters.wakes == lp.wakes.total() as u64
     });
     let before = pool.dump().counters;
     for _ in 0..1_000 {
@@ -313,24 +313,24 @@ fn anything_that_can_be_called_is_a_wake_up() {
         }
     }
     let pool = pool(0);
-    let rings = Arc::new(AtomicUsize::new(0));
+    let count = Arc::new(AtomicUsize::new(0));
     let closure = {
-        let rings = Arc::clone(&rings);
-        move || drop(rings.fetch_add(1, SeqCst).to_string())
+        let count = Arc::clone(&count);
+        move || drop(count.fetch_add(1, SeqCst).to_string())
     };
-    let bell = Bell::new();
+    let wakes = Wakes::new();
     let mut services = [
         pool.service(closure.clone()),
         pool.service(Arc::new(closure)),
-        pool.service(Custom(Arc::clone(&rings))),
-        pool.service(Arc::new(Custom(Arc::clone(&rings))) as Arc<dyn Wake>),
-        pool.service(Arc::clone(&bell)),
+        pool.service(Custom(Arc::clone(&count))),
+        pool.service(Arc::new(Custom(Arc::clone(&count))) as Arc<dyn Wake>),
+        pool.service(Arc::clone(&wakes)),
     ];
     for service in &mut services {
         service.enqueue(1, Work::done()).unwrap();
     }
     services[0].run_pending(PLENTY);
-    assert_eq!((rings.load(SeqCst), bell.total()), (4, 1));
+    assert_eq!((count.load(SeqCst), wakes.total()), (4, 1));
 }
 
 /// U26: with everything of moored in scope, the call of mio's own method was that of the trait.
@@ -383,7 +383,7 @@ fn a_mio_loop_and_a_worker_never_miss_each_other() {
     }
 }
 
-/// S4: the same for many at once, through a waker that is given by value and rung by others, too.
+/// S4: the same for many at once, through a waker that is given by value and is also used by others.
 #[test]
 fn a_mio_loop_gets_everything_whatever_the_number_of_events() {
     let mut selector = Poll::new().unwrap();
@@ -436,9 +436,9 @@ fn a_task_that_was_resumed_before_its_announcement_is_announced_when_it_ends() {
     lp.run_pending(PLENTY);
     assert!(lp.task_sync(id, moored::Resume::Continue), "it has parked");
     assert!(lp.take_ready().is_empty());
-    let before = lp.bell.total();
+    let before = lp.wakes.total();
     lp.run_pending(PLENTY);
-    assert_eq!(lp.bell.total(), before + 1);
+    assert_eq!(lp.wakes.total(), before + 1);
     assert_eq!(lp.news(), [id]);
 }
 
@@ -485,11 +485,11 @@ fn a_loop_polls_while_its_worker_has_more_to_do_in_short_steps() {
     let last = Gate::new();
     let _open = [&gate, &last].map(Gate::guard);
     assert_eq!(lp.poll_timeout(), Some(micros(5_000)));
-    let before = lp.bell.total();
+    let before = lp.wakes.total();
     enqueue_six(&mut lp, &last);
     gate.open();
     last.wait_for(1);
-    assert_eq!(lp.bell.total(), before, "it is not woken for any of the six");
+    assert_eq!(lp.wakes.total(), before, "it is not woken for any of the six");
     hand.advance(micros(400));
     assert_eq!(lp.poll_timeout(), Some(micros(4_600)));
     hand.advance(micros(4_700));
@@ -508,7 +508,7 @@ fn a_loop_that_polls_is_notified_between_the_steps_of_a_turn() {
     let last = Gate::new();
     let _open = [&gate, &last].map(Gate::guard);
     assert!(lp.poll_timeout().is_some());
-    let before = lp.bell.total();
+    let before = lp.wakes.total();
     let at_last = last.clone();
     let steps = Work::new(move |_, step| {
         if step == 1 {
@@ -522,7 +522,7 @@ fn a_loop_that_polls_is_notified_between_the_steps_of_a_turn() {
     lp.enqueue(2, steps).unwrap();
     gate.open();
     last.wait_for(1);
-    assert_eq!(lp.bell.total(), before + 1);
+    assert_eq!(lp.wakes.total(), before + 1);
 }
 
 /// S3: what is owed to a loop when its service is dropped is never paid: its wake-up may lead nowhere by then.
@@ -535,12 +535,12 @@ fn a_loop_that_has_gone_is_not_woken() {
     enqueue_six(&mut lp, &last);
     gate.open();
     last.wait_for(1);
-    let bell = Arc::clone(&lp.bell);
+    let wakes = Arc::clone(&lp.wakes);
     drop(lp);
-    let before = bell.total();
+    let before = wakes.total();
     last.open();
     drop(pool);
-    assert_eq!(bell.total(), before);
+    assert_eq!(wakes.total(), before);
 }
 
 /// S4: after a burst of short steps a loop that sleeps as long as it is told to may look by itself once, and then sleeps until it is
@@ -559,7 +559,7 @@ fn a_loop_is_not_kept_awake_by_a_task_that_takes_long() {
         let mut told = 0;
         while told < 99 {
             if lp.poll_timeout().is_none() {
-                lp.bell.wait();
+                lp.wakes.wait();
             }
             for id in lp.take_ready().map(|ready| ready.id) {
                 reap(&mut lp, id);
@@ -581,16 +581,16 @@ fn work_runs_while_a_worker_is_inside_a_wake_up() {
     for _ in 0..5 {
         let (gate, slow) = (Gate::new(), Arc::new(AtomicUsize::new(0)));
         let _guard = gate.guard();
-        let (bell, held, is_slow) = (Bell::new(), gate.clone(), Arc::clone(&slow));
-        let ring = Arc::clone(&bell);
+        let (wakes, held, is_slow) = (Wakes::new(), gate.clone(), Arc::clone(&slow));
+        let seen = Arc::clone(&wakes);
         let service = pool.service(move || {
-            ring.wake_loop();
+            seen.wake_loop();
             // One only: other workers may still be in the calls for the short steps.
             if is_slow.swap(0, SeqCst) > 0 {
                 held.pass();
             }
         });
-        let mut lp = Loop { service, bell };
+        let mut lp = Loop { service, wakes };
         for conn in 0..64 {
             lp.enqueue(conn, Work::done()).unwrap(); // so that steps are known to be short
         }

@@ -1,7 +1,7 @@
 //! The ends of the pool and of its services, in any order and on any thread: nothing hangs, nothing is left over, and
 //! what the loop still holds comes to its end.
 
-use crate::util::{Bell, FOREVER, First, Probe, explore, parked, pool_of};
+use crate::util::{Event, FOREVER, First, Probe, explore, parked, pool_of};
 use moored::{
     Context, Resume, Service, Shutdown, StopReason, Task, TaskId, TaskReturn, TaskStatus, ThreadPool,
 };
@@ -9,13 +9,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A pool of one worker, and a service with one task.
-fn scene(first: First) -> (ThreadPool, Service<Probe>, Arc<Bell>, impl Fn() -> usize) {
+fn scene(first: First) -> (ThreadPool, Service<Probe>, Arc<Event>, impl Fn() -> usize) {
     let pool = pool_of(1).build().unwrap();
-    let bell = Bell::new();
-    let mut service = pool.service(Arc::clone(&bell));
+    let event = Event::new();
+    let mut service = pool.service(Arc::clone(&event));
     let (task, seen) = Probe::new(first);
     service.enqueue(1, task).unwrap();
-    (pool, service, bell, move || seen().drops)
+    (pool, service, event, move || seen().drops)
 }
 
 /// S1, S24: the pool waits for its worker; what has ended is still there for the loop, which never looks.
@@ -23,11 +23,11 @@ fn scene(first: First) -> (ThreadPool, Service<Probe>, Arc<Bell>, impl Fn() -> u
 fn the_pool_goes_before_the_service() {
     for first in [First::Continue, First::Sync, First::Panic] {
         explore(format!("pool before service, {first:?}"), move || {
-            let (pool, service, bell, drops) = scene(first);
+            let (pool, service, event, drops) = scene(first);
             drop(pool);
             drop(service);
             assert_eq!(drops(), 1);
-            assert_eq!(Arc::strong_count(&bell), 1, "the service has leaked");
+            assert_eq!(Arc::strong_count(&event), 1, "the service has leaked");
         });
     }
 }
@@ -37,11 +37,11 @@ fn the_pool_goes_before_the_service() {
 fn the_service_goes_before_the_pool() {
     for first in [First::Continue, First::Sync, First::Panic] {
         explore(format!("service before pool, {first:?}"), move || {
-            let (pool, service, bell, drops) = scene(first);
+            let (pool, service, event, drops) = scene(first);
             drop(service);
             drop(pool);
             assert_eq!(drops(), 1);
-            assert_eq!(Arc::strong_count(&bell), 1, "the service has leaked");
+            assert_eq!(Arc::strong_count(&event), 1, "the service has leaked");
         });
     }
 }
@@ -50,12 +50,12 @@ fn the_service_goes_before_the_pool() {
 #[test]
 fn the_pool_and_the_service_go_at_the_same_time() {
     explore("pool and service at once", || {
-        let (pool, service, bell, drops) = scene(First::Sync);
+        let (pool, service, event, drops) = scene(First::Sync);
         let other = loom::thread::spawn(move || drop(pool));
         drop(service);
         other.join().unwrap();
         assert_eq!(drops(), 1);
-        assert_eq!(Arc::strong_count(&bell), 1, "the service has leaked");
+        assert_eq!(Arc::strong_count(&event), 1, "the service has leaked");
     });
 }
 
@@ -73,16 +73,16 @@ impl<O: Send + 'static> Task for Owner<O> {
 #[test]
 fn the_pool_goes_inside_a_step_on_its_own_worker() {
     explore("pool dropped by a step", || {
-        let (bell, gone) = (Bell::new(), Bell::new());
+        let (event, gone) = (Event::new(), Event::new());
         let worker_goes = Arc::clone(&gone);
-        let builder = pool_of(1).on_thread_stop(move |_| worker_goes.ring());
+        let builder = pool_of(1).on_thread_stop(move |_| worker_goes.happen());
         let pool = Arc::new(builder.build().unwrap());
-        let mut service = pool.service(Arc::clone(&bell));
+        let mut service = pool.service(Arc::clone(&event));
         let id = service.enqueue(1, Owner(Some(Arc::clone(&pool)))).unwrap();
         let weak = Arc::downgrade(&pool);
         drop(pool);
         while service.take_ready().all(|ready| ready.id != id) {
-            bell.wait();
+            event.wait();
         }
         let end = service.task_status(id);
         assert!(
@@ -93,7 +93,7 @@ fn the_pool_goes_inside_a_step_on_its_own_worker() {
         assert!(weak.upgrade().is_none());
         drop(service);
         gone.wait();
-        assert_eq!(Arc::strong_count(&bell), 1, "the service has leaked");
+        assert_eq!(Arc::strong_count(&event), 1, "the service has leaked");
     });
 }
 
@@ -101,13 +101,13 @@ fn the_pool_goes_inside_a_step_on_its_own_worker() {
 #[test]
 fn a_service_goes_inside_a_step_of_another_one() {
     explore("service dropped by a step", || {
-        let (pool, inner, bell, drops) = scene(First::Sync);
+        let (pool, inner, event, drops) = scene(First::Sync);
         let mut outer = pool.service(|| {});
         outer.enqueue(1, Owner(Some(inner))).unwrap();
         pool.join_timeout(FOREVER).unwrap();
         drop(outer);
         assert_eq!(drops(), 1);
-        assert_eq!(Arc::strong_count(&bell), 1, "the inner service has leaked");
+        assert_eq!(Arc::strong_count(&event), 1, "the inner service has leaked");
     });
 }
 
@@ -151,14 +151,14 @@ fn a_shutdown_races_the_holder_of_a_parked_task(answer: Answer) -> BTreeSet<End>
         format!("finish while the loop holds a task, {answer:?}"),
         move || {
             let pool = Arc::new(pool_of(1).build().unwrap());
-            let (mut service, bell, id, seen) = parked(&pool);
+            let (mut service, event, id, seen) = parked(&pool);
             let finisher = loom::thread::spawn({
                 let pool = Arc::clone(&pool);
                 move || pool.shutdown(Shutdown::Cancel)
             });
             let mut end = look(&mut service, id, answer);
             while end.is_none() {
-                bell.wait();
+                event.wait();
                 end = service
                     .take_ready()
                     .next()
@@ -209,10 +209,10 @@ fn a_task_that_was_left_parked_is_stopped_by_a_shutdown() {
 fn a_look_races_a_shutdown() {
     explore("a look while another thread shuts the pool down", || {
         let pool = Arc::new(pool_of(1).build().unwrap());
-        let (mut service, bell, parked, _seen) = parked(&pool);
+        let (mut service, event, parked, _seen) = parked(&pool);
         let (task, _seen) = Probe::new(First::TaskDone);
         let done = service.enqueue(2, task).unwrap();
-        bell.wait();
+        event.wait();
         // Reaped by its id: the next look finds nothing.
         let end = service.task_status(done);
         assert!(matches!(end, Some(TaskStatus::Finished(_))), "{end:?}");
@@ -224,7 +224,7 @@ fn a_look_races_a_shutdown() {
         let mut look = || service.take_ready().find(|ready| ready.id == parked);
         let mut announced = look();
         while announced.is_none() {
-            bell.wait();
+            event.wait();
             announced = look();
         }
         assert!(matches!(

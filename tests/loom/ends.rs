@@ -1,7 +1,7 @@
 //! Every way in which a step can end, against everything that can happen to its task meanwhile: one end, one
 //! announcement of it, one drop, and counters that agree, whoever comes first.
 
-use crate::util::{Bell, FOREVER, First, Probe, Seen, explore_deeper};
+use crate::util::{Event, FOREVER, First, Probe, Seen, explore_deeper};
 use moored::{
     Clock, Dequeued, ManualClock, Resume, Service, Shutdown, StopReason, TaskId, TaskOptions, TaskStatus,
     ThreadPool, Timeout,
@@ -116,7 +116,7 @@ struct Race {
     act: Act,
     pool: Option<Arc<ThreadPool>>,
     hand: ManualClock,
-    bell: Arc<Bell>,
+    event: Arc<Event>,
     service: Service<Probe>,
     id: TaskId,
     ends: Vec<(End, Option<StopReason>)>,
@@ -133,8 +133,8 @@ impl Race {
             builder = builder.time_slice(Duration::ZERO);
         }
         let pool = Arc::new(builder.build().unwrap());
-        let bell = Bell::new();
-        let mut service = pool.service(Arc::clone(&bell));
+        let event = Event::new();
+        let mut service = pool.service(Arc::clone(&event));
         let options = match act {
             Act::Deadline => TaskOptions::new().deadline(Duration::from_secs(1)),
             Act::QueueTimeout => TaskOptions::new().queue_timeout(Duration::from_secs(1)),
@@ -156,7 +156,7 @@ impl Race {
             act,
             pool: Some(pool),
             hand,
-            bell,
+            event,
             service,
             id,
             ends: Vec::new(),
@@ -223,7 +223,7 @@ impl Race {
     /// Sleeps and drains until every task is reaped.
     fn run_loop(&mut self) {
         while !self.service.is_empty() {
-            self.bell.wait();
+            self.event.wait();
             self.drain();
         }
         assert_eq!(self.ends.len(), 1, "{:?}", self.ends);
@@ -240,7 +240,7 @@ impl Race {
         }
         assert!(self.service.take_ready().is_empty(), "announced again");
         drop(self.service);
-        assert_eq!(Arc::strong_count(&self.bell), 1, "the service has leaked");
+        assert_eq!(Arc::strong_count(&self.event), 1, "the service has leaked");
     }
 }
 
@@ -295,7 +295,7 @@ fn race_with_the_drop_of_the_service(step: Step, act: Act) -> Life {
     };
     check_counters(&pool, end);
     drop(pool);
-    assert_eq!(Arc::strong_count(&race.bell), 1, "the service has leaked");
+    assert_eq!(Arc::strong_count(&race.event), 1, "the service has leaked");
     life_of(&seen(), end, act)
 }
 

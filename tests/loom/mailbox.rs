@@ -2,7 +2,7 @@
 //! notification between two looks of the loop, whatever the order in which it looks at tasks and
 //! mailboxes.
 
-use crate::util::{Bell, First, Probe, explore, pool_of};
+use crate::util::{Event, First, Probe, explore, pool_of};
 use moored::{Mailbox, Recipient, SendError, Sender, Service, TaskStatus, ThreadPool};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -20,7 +20,7 @@ enum Turn {
 
 /// A loop that sleeps until it is notified, and never asks for a timeout.
 struct Loop {
-    bell: Arc<Bell>,
+    event: Arc<Event>,
     service: Service<Probe>,
     mailbox: Mailbox<u8>,
     looks: usize,
@@ -30,11 +30,11 @@ struct Loop {
 
 impl Loop {
     fn new(pool: &ThreadPool, capacity: usize) -> (Self, Sender<u8>) {
-        let bell = Bell::new();
-        let service = pool.service(Arc::clone(&bell));
+        let event = Event::new();
+        let service = pool.service(Arc::clone(&event));
         let (sender, mailbox) = service.mailbox(capacity);
         let own = Self {
-            bell,
+            event,
             service,
             mailbox,
             looks: 0,
@@ -79,10 +79,10 @@ impl Loop {
     fn run_until(&mut self, turn: Turn, messages: usize, ended: usize) {
         self.turn(turn);
         while self.messages.len() < messages || self.ended < ended {
-            self.bell.wait();
+            self.event.wait();
             self.turn(turn);
         }
-        let (notified, looks) = (self.bell.total(), self.looks);
+        let (notified, looks) = (self.event.total(), self.looks);
         assert!(
             notified <= looks + 1,
             "{notified} notifications for {looks} looks"
@@ -151,7 +151,7 @@ fn a_loop_that_drains_only_when_it_may_not_sleep_loses_nothing() {
             match own.service.poll_timeout() {
                 Some(Duration::ZERO) => own.drain(usize::MAX),
                 Some(_) => loom::thread::yield_now(),
-                None if own.messages.len() < 2 || own.ended < 1 => own.bell.wait(),
+                None if own.messages.len() < 2 || own.ended < 1 => own.event.wait(),
                 None => {}
             }
         }
@@ -177,8 +177,8 @@ fn send_races_close() {
             format!("send and close, service {drops_the_service}"),
             move || {
                 let pool = pool_of(0).build().unwrap();
-                let bell = Bell::new();
-                let service = pool.service::<Probe>(Arc::clone(&bell));
+                let event = Event::new();
+                let service = pool.service::<Probe>(Arc::clone(&event));
                 let (sender, mailbox) = service.mailbox(8);
                 let drops = Arc::new(AtomicUsize::new(0));
                 let message = Counted(Arc::clone(&drops));

@@ -1,6 +1,6 @@
 //! A loop that drains while workers publish: no wake-up is lost, and there is one at most for each drain.
 
-use crate::util::{Bell, First, Probe, explore, explore_deeper, pool_of};
+use crate::util::{Event, First, Probe, explore, explore_deeper, pool_of};
 use moored::{
     BoxTask, Clock, ManualClock, ReadyTasks, Resume, Service, Shutdown, TaskId, TaskReturn, TaskStatus,
     ThreadPool, task_fn,
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// A loop that does nothing but sleep, drain and reap.
 struct Loop {
-    bell: Arc<Bell>,
+    event: Arc<Event>,
     service: Service<Probe>,
     drains: usize,
     ended: Vec<TaskId>,
@@ -18,10 +18,10 @@ struct Loop {
 
 impl Loop {
     fn new(pool: &ThreadPool) -> Self {
-        let bell = Bell::new();
-        let service = pool.service(Arc::clone(&bell));
+        let event = Event::new();
+        let service = pool.service(Arc::clone(&event));
         Self {
-            bell,
+            event,
             service,
             drains: 0,
             ended: Vec::new(),
@@ -50,7 +50,7 @@ impl Loop {
 
     fn run(&mut self) {
         while !self.service.is_empty() {
-            self.bell.wait();
+            self.event.wait();
             self.drain();
         }
         self.check_wakes();
@@ -62,7 +62,7 @@ impl Loop {
             self.drains += 1;
             let ready = self.service.take_ready();
             if ready.is_empty() {
-                self.bell.wait();
+                self.event.wait();
             }
             self.look_at(ready);
         }
@@ -71,7 +71,7 @@ impl Loop {
 
     fn check_wakes(&self) {
         // A drain allows one wake-up, and there is one to begin with.
-        let wakes = self.bell.total();
+        let wakes = self.event.total();
         assert!(
             wakes <= self.drains + 1,
             "{wakes} wake-ups for {} drains",
@@ -132,7 +132,7 @@ fn a_loop_that_looks_until_nothing_is_left_races_what_a_worker_publishes() {
     });
 }
 
-/// L2: the loop answers before it has heard of the `Sync`, and the task parks again: two `Sync`s, and one is news.
+/// L2: the loop answers before it has seen of the `Sync`, and the task parks again: two `Sync`s, and one is news.
 #[test]
 fn a_sync_that_was_answered_early_is_not_announced_with_the_next_one() {
     let early = explore_deeper(3, "an early answer", || {
@@ -147,13 +147,13 @@ fn a_sync_that_was_answered_early_is_not_announced_with_the_next_one() {
     assert_eq!(early.len(), 2);
 }
 
-/// A task whose step is long: it ends only when the loop has heard something.
-fn long(begun: &Arc<Bell>, heard: &Arc<Bell>, hand: &ManualClock) -> BoxTask {
-    let (begun, heard, hand) = (Arc::clone(begun), Arc::clone(heard), hand.clone());
+/// A task whose step is long: it ends only when the loop has seen something.
+fn long(begun: &Arc<Event>, seen: &Arc<Event>, hand: &ManualClock) -> BoxTask {
+    let (begun, seen, hand) = (Arc::clone(begun), Arc::clone(seen), hand.clone());
     task_fn(move |_| {
         hand.advance(Duration::from_millis(1));
-        begun.ring();
-        heard.wait();
+        begun.happen();
+        seen.wait();
         TaskReturn::TaskDone
     })
 }
@@ -163,7 +163,7 @@ fn long(begun: &Arc<Bell>, heard: &Arc<Bell>, hand: &ManualClock) -> BoxTask {
 fn an_end_is_told_while_every_worker_is_in_a_long_step() {
     explore("told during long steps", || {
         let (clock, hand) = Clock::manual();
-        let [begun, heard, other_begun, other_heard, bell] = [(); 5].map(|()| Bell::new());
+        let [begun, seen, other_begun, other_heard, event] = [(); 5].map(|()| Event::new());
         // The second worker takes the first task, before the first worker takes anything.
         let first = Arc::clone(&begun);
         let waits_for_the_second = move |worker| {
@@ -173,9 +173,9 @@ fn an_end_is_told_while_every_worker_is_in_a_long_step() {
         };
         let builder = ThreadPool::builder().threads(2).clock(clock);
         let pool = builder.on_thread_start(waits_for_the_second).build().unwrap();
-        let mut service = pool.service(Arc::clone(&bell));
+        let mut service = pool.service(Arc::clone(&event));
         let short = || task_fn(|_| TaskReturn::TaskDone);
-        service.enqueue(0, long(&begun, &heard, &hand)).unwrap();
+        service.enqueue(0, long(&begun, &seen, &hand)).unwrap();
         // After the first short one it is known that tasks are short.
         service.enqueue(1, short()).unwrap();
         service.enqueue(2, short()).unwrap();
@@ -184,11 +184,11 @@ fn an_end_is_told_while_every_worker_is_in_a_long_step() {
             .unwrap();
         let mut told = 0;
         while told < 2 {
-            bell.wait();
+            event.wait();
             told += service.take_ready().count();
         }
-        heard.ring();
-        other_heard.ring();
+        seen.happen();
+        other_heard.happen();
         drop(pool);
     });
 }
@@ -200,24 +200,24 @@ fn an_end_is_announced_while_the_only_worker_is_in_a_long_step_and_the_loop_poll
     let naps = explore("told to a napping loop", || {
         let (clock, hand) = Clock::manual();
         let pool = ThreadPool::builder().threads(1).clock(clock).build().unwrap();
-        let [bell, begun, heard] = [(); 3].map(|()| Bell::new());
-        let mut service = pool.service(Arc::clone(&bell));
+        let [event, begun, seen] = [(); 3].map(|()| Event::new());
+        let mut service = pool.service(Arc::clone(&event));
         // After the first short one it is known that tasks are short, and two are a batch.
         for conn in 1..3 {
             service.enqueue(conn, task_fn(|_| TaskReturn::TaskDone)).unwrap();
         }
-        service.enqueue(3, long(&begun, &heard, &hand)).unwrap();
+        service.enqueue(3, long(&begun, &seen, &hand)).unwrap();
         let (mut told, mut naps) = (0, 0);
         while told < 2 {
             if service.poll_timeout().is_some() {
                 naps += 1;
                 loom::thread::yield_now();
             } else {
-                bell.wait();
+                event.wait();
             }
             told += service.take_ready().count();
         }
-        heard.ring();
+        seen.happen();
         drop(pool);
         naps
     });

@@ -87,50 +87,50 @@ pub(crate) fn pool_of(threads: usize) -> ThreadPoolBuilder {
 pub(crate) const FOREVER: Duration = Duration::MAX;
 
 /// Something to wait for, which stays once it has happened: also how a loop sleeps.
-pub(crate) struct Bell {
-    rings: Mutex<usize>,
+pub(crate) struct Event {
+    count: Mutex<usize>,
     changed: Condvar,
     total: AtomicUsize,
 }
 
-impl Bell {
+impl Event {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
-            rings: Mutex::new(0),
+            count: Mutex::new(0),
             changed: Condvar::new(),
             total: AtomicUsize::new(0),
         })
     }
 
-    pub(crate) fn ring(&self) {
+    pub(crate) fn happen(&self) {
         self.total.fetch_add(1, SeqCst);
-        *self.rings.lock().unwrap() += 1;
+        *self.count.lock().unwrap() += 1;
         self.changed.notify_all();
     }
 
-    /// Waits until it has rung so often since the last wait.
+    /// Waits until it has happened so often since the last wait.
     pub(crate) fn wait_for(&self, times: usize) {
-        let mut rings = self.rings.lock().unwrap();
-        while *rings < times {
-            rings = self.changed.wait(rings).unwrap();
+        let mut count = self.count.lock().unwrap();
+        while *count < times {
+            count = self.changed.wait(count).unwrap();
         }
-        *rings = 0;
+        *count = 0;
     }
 
-    /// Waits until it has rung since the last wait.
+    /// Waits until it has happened since the last wait.
     pub(crate) fn wait(&self) {
         self.wait_for(1);
     }
 
-    /// How often it has rung at all.
+    /// How often it has happened at all.
     pub(crate) fn total(&self) -> usize {
         self.total.load(SeqCst)
     }
 }
 
-impl Wake for Bell {
+impl Wake for Event {
     fn wake_loop(&self) {
-        self.ring();
+        self.happen();
     }
 }
 
@@ -171,14 +171,14 @@ impl Probe {
 }
 
 /// A service with one task, which has parked: the loop has heard of it.
-pub(crate) fn parked(pool: &ThreadPool) -> (Service<Probe>, Arc<Bell>, TaskId, impl Fn() -> Seen + use<>) {
-    let bell = Bell::new();
-    let mut service = pool.service(Arc::clone(&bell));
+pub(crate) fn parked(pool: &ThreadPool) -> (Service<Probe>, Arc<Event>, TaskId, impl Fn() -> Seen + use<>) {
+    let event = Event::new();
+    let mut service = pool.service(Arc::clone(&event));
     let (task, seen) = Probe::new(First::Sync);
     let id = service.enqueue(1, task).unwrap();
-    bell.wait();
+    event.wait();
     assert_eq!(service.take_ready().map(|ready| ready.id).next(), Some(id));
-    (service, bell, id, seen)
+    (service, event, id, seen)
 }
 
 impl Task for Probe {

@@ -1,26 +1,27 @@
 //! Work against workers that go to sleep: whatever is accepted runs, with no other event to help it.
 
-use crate::util::{Bell, FOREVER, First, Probe, explore, explore_within, parked, pool_of};
+use crate::util::{Event, FOREVER, First, Probe, explore, explore_within, parked, pool_of};
 use moored::{BoxTask, Clock, ManualClock, Service, TaskReturn, TaskStatus, ThreadPool, task_fn};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A task that rings when it runs, and is done.
-fn ring(bell: &Arc<Bell>) -> BoxTask {
-    let bell = Arc::clone(bell);
+/// A task that signals an event when it runs, and is done.
+fn signal(event: &Arc<Event>) -> BoxTask {
+    let event = Arc::clone(event);
     task_fn(move |_| {
-        bell.ring();
+        event.happen();
         TaskReturn::TaskDone
     })
 }
 
-/// A task that holds its worker: it rings when it runs, waits for another bell, and rings when it goes.
-fn hold(begun: &Arc<Bell>, until: &Arc<Bell>, gone: &Arc<Bell>) -> BoxTask {
+/// A task that holds its worker: it signals one event when it runs, waits for another, and signals a third when it
+/// ends.
+fn hold(begun: &Arc<Event>, until: &Arc<Event>, gone: &Arc<Event>) -> BoxTask {
     let (begun, until, gone) = (Arc::clone(begun), Arc::clone(until), Arc::clone(gone));
     task_fn(move |_| {
-        begun.ring();
+        begun.happen();
         until.wait();
-        gone.ring();
+        gone.happen();
         TaskReturn::TaskDone
     })
 }
@@ -36,9 +37,9 @@ fn enqueue_against_parking_workers(workers: usize, rounds: u64) {
         move || {
             let pool = pool_of(workers).build().unwrap();
             let mut service = idle_service(&pool);
-            let started = Bell::new();
+            let started = Event::new();
             for conn in 0..rounds {
-                service.enqueue(conn, ring(&started)).unwrap();
+                service.enqueue(conn, signal(&started)).unwrap();
                 started.wait();
             }
             let wakes = pool.dump().counters.worker_wakes;
@@ -70,9 +71,9 @@ fn a_task_starts_when_a_worker_has_searched_without_success() {
             moored::let_workers_search(true);
             let pool = pool_of(workers).build().unwrap();
             let mut service = idle_service(&pool);
-            let started = Bell::new();
+            let started = Event::new();
             for conn in 0..2 {
-                service.enqueue(conn, ring(&started)).unwrap();
+                service.enqueue(conn, signal(&started)).unwrap();
                 started.wait();
             }
         });
@@ -90,13 +91,13 @@ fn less_than_a_batch_is_taken() {
             move || {
                 moored::let_workers_search(true);
                 let pool = pool_of(workers).build().unwrap();
-                let (told, started) = (Bell::new(), Bell::new());
+                let (told, started) = (Event::new(), Event::new());
                 let tell = Arc::clone(&told);
-                let mut service = pool.service(move || tell.ring());
-                service.enqueue(0, ring(&Bell::new())).unwrap();
+                let mut service = pool.service(move || tell.happen());
+                service.enqueue(0, signal(&Event::new())).unwrap();
                 told.wait();
                 assert_eq!(service.take_ready().count(), 1);
-                service.enqueue(1, ring(&started)).unwrap();
+                service.enqueue(1, signal(&started)).unwrap();
                 started.wait();
             },
         );
@@ -113,16 +114,16 @@ fn two_that_are_less_than_a_batch_reach_two_workers() {
             format!("two, less than a batch; looked before: {has_looked}"),
             move || {
                 let pool = pool_of(2).build().unwrap();
-                let (told, gone) = (Bell::new(), Bell::new());
+                let (told, gone) = (Event::new(), Event::new());
                 let tell = Arc::clone(&told);
-                let mut service = pool.service(move || tell.ring());
-                service.enqueue(0, ring(&Bell::new())).unwrap();
+                let mut service = pool.service(move || tell.happen());
+                service.enqueue(0, signal(&Event::new())).unwrap();
                 told.wait();
                 for id in service.take_ready().map(|ready| ready.id) {
                     // Who has looked at everything posts the first of a burst at once.
                     assert!(!has_looked || service.task_status(id).is_some());
                 }
-                let (left, right) = (Bell::new(), Bell::new());
+                let (left, right) = (Event::new(), Event::new());
                 service.enqueue(1, hold(&left, &right, &gone)).unwrap();
                 service.enqueue(2, hold(&right, &left, &gone)).unwrap();
                 gone.wait_for(2);
@@ -138,7 +139,7 @@ fn two_tasks_at_once_reach_two_workers() {
     explore("two tasks, two workers", || {
         let pool = pool_of(2).build().unwrap();
         let mut service = idle_service(&pool);
-        let (left, right, gone) = (Bell::new(), Bell::new(), Bell::new());
+        let (left, right, gone) = (Event::new(), Event::new(), Event::new());
         service.enqueue(1, hold(&left, &right, &gone)).unwrap();
         service.enqueue(2, hold(&right, &left, &gone)).unwrap();
         gone.wait_for(2);
@@ -170,11 +171,11 @@ fn what_was_submitted_beside_the_only_worker_in_a_step_runs() {
     explore("posted to a busy worker", || {
         let pool = pool_of(1).build().unwrap();
         let mut service = idle_service(&pool);
-        let (busy, go_on, gone, started) = (Bell::new(), Bell::new(), Bell::new(), Bell::new());
+        let (busy, go_on, gone, started) = (Event::new(), Event::new(), Event::new(), Event::new());
         service.enqueue(1, hold(&busy, &go_on, &gone)).unwrap();
         busy.wait();
-        service.enqueue(2, ring(&started)).unwrap();
-        go_on.ring();
+        service.enqueue(2, signal(&started)).unwrap();
+        go_on.happen();
         started.wait();
     });
 }
@@ -185,10 +186,10 @@ fn what_was_posted_beside_a_busy_worker_is_run_by_the_other() {
     explore("posted beside a busy worker", || {
         let pool = pool_of(2).build().unwrap();
         let mut service = idle_service(&pool);
-        let (busy, started, gone) = (Bell::new(), Bell::new(), Bell::new());
+        let (busy, started, gone) = (Event::new(), Event::new(), Event::new());
         service.enqueue(1, hold(&busy, &started, &gone)).unwrap();
         busy.wait();
-        service.enqueue(2, ring(&started)).unwrap();
+        service.enqueue(2, signal(&started)).unwrap();
         gone.wait();
     });
 }
@@ -198,12 +199,12 @@ fn what_was_posted_beside_a_busy_worker_is_run_by_the_other() {
 fn an_answered_task_goes_on_when_the_only_worker_is_about_to_sleep() {
     explore("answer and sleep", || {
         let pool = pool_of(1).build().unwrap();
-        let (mut service, bell, id, seen) = parked(&pool);
+        let (mut service, event, id, seen) = parked(&pool);
         match service.task_status(id) {
             Some(TaskStatus::Syncing(point)) => point.resume(),
             other => panic!("{other:?}"),
         }
-        bell.wait();
+        event.wait();
         assert_eq!(seen().steps, 2);
     });
 }
@@ -213,18 +214,18 @@ fn an_answered_task_goes_on_when_the_only_worker_is_about_to_sleep() {
 #[test]
 fn what_waits_behind_a_long_step_is_stolen_by_a_worker_that_is_about_to_sleep() {
     let steals = explore("steal and sleep", || {
-        let [posted, taken, begun, started, gone] = [(); 5].map(|()| Bell::new());
+        let [posted, taken, begun, started, gone] = [(); 5].map(|()| Event::new());
         // The first worker waits until all is posted, the second until the first has taken a task.
         let gates = [Arc::clone(&posted), Arc::clone(&taken)];
         let builder = pool_of(2).on_thread_start(move |worker| gates[worker].wait());
         let pool = builder.build().unwrap();
         let mut service = idle_service(&pool);
         // A worker's first batch is one task, the next is larger.
-        service.enqueue(0, ring(&taken)).unwrap();
+        service.enqueue(0, signal(&taken)).unwrap();
         service.enqueue(1, hold(&begun, &started, &gone)).unwrap();
-        service.enqueue(2, ring(&started)).unwrap();
+        service.enqueue(2, signal(&started)).unwrap();
         let third = service.enqueue(3, task_fn(|_| TaskReturn::TaskDone)).unwrap();
-        posted.ring();
+        posted.happen();
         service.dequeue(third);
         gone.wait();
         pool.join_timeout(FOREVER).unwrap();
@@ -251,13 +252,13 @@ fn what_was_taken_behind_a_long_step_is_found_by_the_last_look_before_sleep() {
     // With two preemptions it would take minutes; the fault needs one.
     let steals = crate::util::explore_within(1, "taken and sleep", || {
         let (clock, hand) = Clock::manual();
-        let [posted, wanted, awake, begun, started, gone] = [(); 6].map(|()| Bell::new());
+        let [posted, wanted, awake, begun, started, gone] = [(); 6].map(|()| Event::new());
         let gates = [&posted, &wanted].map(Arc::clone);
         let up = Arc::clone(&awake);
         let starts = move |worker: usize| {
             gates[worker].wait();
             if worker == 1 {
-                up.ring();
+                up.happen();
             }
         };
         let builder = ThreadPool::builder().threads(2).clock(clock);
@@ -267,13 +268,13 @@ fn what_was_taken_behind_a_long_step_is_found_by_the_last_look_before_sleep() {
         // Two steps of the first worker, so long that it takes two tasks next, and not so short that anybody naps.
         let (poster, ends) = (Arc::clone(&service), Arc::clone(&gone));
         let posts = lasts(10, &hand, move || {
-            wanted.ring();
+            wanted.happen();
             awake.wait();
             // Nobody else uses the service meanwhile.
             let mut service = poster.lock().unwrap();
             let service = service.as_mut().unwrap();
             service.enqueue(2, hold(&begun, &started, &ends)).unwrap();
-            service.enqueue(3, ring(&started)).unwrap();
+            service.enqueue(3, signal(&started)).unwrap();
             // A worker takes two of three. The third is not free to run before the second has ended.
             service.enqueue(3, task_fn(|_| TaskReturn::TaskDone)).unwrap();
         });
@@ -286,7 +287,7 @@ fn what_was_taken_behind_a_long_step_is_found_by_the_last_look_before_sleep() {
                 .enqueue(1, task)
                 .unwrap();
         }
-        posted.ring();
+        posted.happen();
         gone.wait();
         // Not by the task that has it.
         let service = service.lock().unwrap().take();
@@ -297,16 +298,16 @@ fn what_was_taken_behind_a_long_step_is_found_by_the_last_look_before_sleep() {
     assert!(steals.contains(&0) && steals.len() > 1, "{steals:?}");
 }
 
-/// A task that rings in its second step; each step takes a millisecond.
-fn ring_at_the_second_step(bell: &Arc<Bell>, hand: ManualClock) -> BoxTask {
-    let bell = Arc::clone(bell);
+/// A task that signals an event in its second step; each step takes a millisecond.
+fn signal_at_the_second_step(event: &Arc<Event>, hand: ManualClock) -> BoxTask {
+    let event = Arc::clone(event);
     let mut has_begun = false;
     task_fn(move |_| {
         hand.advance(Duration::from_millis(1));
         if !std::mem::replace(&mut has_begun, true) {
             return TaskReturn::Continue;
         }
-        bell.ring();
+        event.happen();
         TaskReturn::TaskDone
     })
 }
@@ -319,9 +320,11 @@ fn what_run_pending_leaves_behind_wakes_a_worker() {
         let builder = ThreadPool::builder().threads(1).clock(clock);
         let pool = builder.time_slice(Duration::ZERO).build().unwrap();
         let mut service = idle_service(&pool);
-        let (ended, other) = (Bell::new(), Bell::new());
-        service.enqueue(1, ring_at_the_second_step(&ended, hand)).unwrap();
-        service.enqueue(2, ring(&other)).unwrap();
+        let (ended, other) = (Event::new(), Event::new());
+        service
+            .enqueue(1, signal_at_the_second_step(&ended, hand))
+            .unwrap();
+        service.enqueue(2, signal(&other)).unwrap();
         service.run_pending(Duration::ZERO);
         ended.wait();
     });
@@ -333,10 +336,10 @@ fn work_runs_while_a_worker_wakes_a_loop() {
     explore_within(1, "a worker inside a wake-up, 2 workers", || {
         moored::let_workers_search(true);
         let pool = pool_of(2).build().unwrap();
-        let (told, ran, seen) = (Bell::new(), Bell::new(), Bell::new());
+        let (told, ran, seen) = (Event::new(), Event::new(), Event::new());
         let (tell, until) = (Arc::clone(&told), Arc::clone(&ran));
         let mut service = pool.service(move || {
-            tell.ring();
+            tell.happen();
             if tell.total() == 2 {
                 until.wait();
             }
@@ -348,10 +351,10 @@ fn work_runs_while_a_worker_wakes_a_loop() {
                 assert_eq!(service.take_ready().count(), 1);
             }
         }
-        let (rings, too) = (Arc::clone(&ran), Arc::clone(&seen));
+        let (count, too) = (Arc::clone(&ran), Arc::clone(&seen));
         let last = task_fn(move |_| {
-            rings.ring();
-            too.ring();
+            count.happen();
+            too.happen();
             TaskReturn::TaskDone
         });
         service.enqueue(2, last).unwrap();
@@ -366,12 +369,12 @@ fn a_submission_races_the_unlisting_of_its_service() {
     explore("a submission and an unlisting", || {
         let pool = pool_of(1).build().unwrap();
         let (mut one, mut other) = (idle_service(&pool), idle_service(&pool));
-        let (first, second, third) = (Bell::new(), Bell::new(), Bell::new());
+        let (first, second, third) = (Event::new(), Event::new(), Event::new());
         // Only a queue with more than one listed service forgets any.
-        one.enqueue(1, ring(&first)).unwrap();
-        other.enqueue(2, ring(&second)).unwrap();
+        one.enqueue(1, signal(&first)).unwrap();
+        other.enqueue(2, signal(&second)).unwrap();
         first.wait();
-        one.enqueue(1, ring(&third)).unwrap();
+        one.enqueue(1, signal(&third)).unwrap();
         third.wait();
         second.wait();
     });

@@ -38,10 +38,10 @@ impl Real {
         }
         let pool = builder.build().unwrap();
         let wakes = Arc::new(AtomicU64::new(0));
-        let rings = Arc::clone(&wakes);
+        let count = Arc::clone(&wakes);
         Self {
             service: pool.service(move || {
-                rings.fetch_add(1, Ordering::Relaxed);
+                count.fetch_add(1, Ordering::Relaxed);
             }),
             pool,
             clock: hand,

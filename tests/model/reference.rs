@@ -25,7 +25,7 @@ pub(crate) struct Reference {
     /// Those that have parked or ended, to be announced.
     pub(crate) news: Vec<usize>,
     /// Whether the loop was woken and has not looked since.
-    pub(crate) rung: bool,
+    pub(crate) is_notified: bool,
     pub(crate) wakes: u64,
     pub(crate) syncs: u64,
     /// What each step was told.
@@ -72,7 +72,7 @@ impl Reference {
         while let Some((_, n, why)) = self.next_due().filter(|&(at, ..)| at <= self.now) {
             self.cancel(n, StopReason::TimedOut(why));
         }
-        self.rung = false;
+        self.is_notified = false;
         for &n in &self.news {
             self.tasks[n].announced_at = self.now;
         }
@@ -160,7 +160,7 @@ impl Reference {
             self.cancel(n, StopReason::PoolShutdown);
         }
         if !std::mem::replace(&mut self.finishing, true) {
-            self.ring(); // even if the loop has no tasks
+            self.notify(); // even if the loop has no tasks
         }
     }
 
@@ -176,17 +176,17 @@ impl Reference {
             _ => _ = self.tasks[n].stop.get_or_insert(StopReason::Returned),
         }
         self.news.push(n);
-        self.ring();
+        self.notify();
     }
 
     /// The loop is about to block: it is woken again if there was nothing to look at.
     pub(crate) fn poll(&mut self) {
-        self.rung &= !self.news.is_empty() || !self.round.is_empty();
+        self.is_notified &= !self.news.is_empty() || !self.round.is_empty();
     }
 
     /// Wakes the loop, unless that was done since it last looked.
-    fn ring(&mut self) {
-        self.wakes += u64::from(!self.rung);
-        self.rung = true;
+    fn notify(&mut self) {
+        self.wakes += u64::from(!self.is_notified);
+        self.is_notified = true;
     }
 }

@@ -1,4 +1,4 @@
-//! A service loop that sleeps until its bell rings, and what its tasks have come to.
+//! A service loop that sleeps until it is woken, and how its tasks have ended.
 
 use super::Count;
 use moored::{Service, StopReason, Task, TaskId, TaskStatus, ThreadPool, Wake};
@@ -7,51 +7,51 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-/// The bell of a loop: what the pool rings.
+/// Counts the wakes of a loop.
 #[derive(Default)]
-pub(crate) struct Bell {
-    /// Rung and not heard yet.
-    rung: Count,
+pub(crate) struct Wakes {
+    /// Those that the loop has not seen.
+    new: Count,
     total: AtomicUsize,
 }
 
-impl Bell {
+impl Wakes {
     pub(crate) fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    /// How often it was rung, ever.
+    /// The number of all wakes.
     pub(crate) fn total(&self) -> usize {
         self.total.load(SeqCst)
     }
 
-    /// Waits until it rings, or was rung since this was last called.
+    /// Waits until the loop is woken, or was woken since this was last called.
     #[track_caller]
     pub(crate) fn wait(&self) {
-        self.rung.wait_for(1);
-        self.rung.take();
+        self.new.wait_for(1);
+        self.new.take();
     }
 }
 
-impl Wake for Bell {
+impl Wake for Wakes {
     fn wake_loop(&self) {
         self.total.fetch_add(1, SeqCst);
-        self.rung.add(1);
+        self.new.add(1);
     }
 }
 
-/// A service loop that sleeps until its bell rings: a service, and the turns of its loop.
+/// A service loop that sleeps until it is woken: a service, and the turns of its loop.
 pub(crate) struct Loop<T: Task> {
     pub(crate) service: Service<T>,
-    pub(crate) bell: Arc<Bell>,
+    pub(crate) wakes: Arc<Wakes>,
 }
 
 impl<T: Task> Loop<T> {
     pub(crate) fn new(pool: &ThreadPool) -> Self {
-        let bell = Bell::new();
+        let wakes = Wakes::new();
         Self {
-            service: pool.service(Arc::clone(&bell)),
-            bell,
+            service: pool.service(Arc::clone(&wakes)),
+            wakes,
         }
     }
 
@@ -63,7 +63,7 @@ impl<T: Task> Loop<T> {
             if !ids.is_empty() {
                 return ids;
             }
-            self.bell.wait();
+            self.wakes.wait();
         }
     }
 

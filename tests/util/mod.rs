@@ -6,7 +6,7 @@ mod loops;
 mod wait;
 mod work;
 
-pub(crate) use loops::{Bell, End, Loop, reap, resume};
+pub(crate) use loops::{End, Loop, Wakes, reap, resume};
 pub(crate) use wait::{Count, Gate, GateGuard, PATIENCE, eventually, within_patience};
 pub(crate) use work::{Alive, Log, Token, Work, panic_silently};
 

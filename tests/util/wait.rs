@@ -12,7 +12,7 @@ pub(crate) fn eventually(what: &str, mut fact: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !fact() {
         assert!(Instant::now() < deadline, "never came true: {what}");
-        // Some facts ring no bell: the number of a process's threads, a counter of the pool.
+        // Some facts notify nobody: the number of a process's threads, a counter of the pool.
         std::thread::sleep(Duration::from_micros(200));
     }
 }
