@@ -362,7 +362,7 @@ fn work_runs_while_a_worker_wakes_a_loop() {
     });
 }
 
-/// U6: the queue forgets a service whose ring is empty while its loop submits. Either the queue sees the task, or the
+/// S2: the queue forgets a service whose ring is empty while its loop submits. Either the queue sees the task, or the
 /// loop sees that the service is not listed.
 #[test]
 fn a_submission_races_the_unlisting_of_its_service() {
