@@ -20,6 +20,9 @@ use std::fmt;
 ///
 /// The value moves into the pool with [`enqueue`](crate::Service::enqueue), is lent to the loop while it is parked, and comes
 /// back by value when it has ended. Its `Drop` is the clean-up.
+///
+/// The value itself is moved from the loop to a worker and back, without an allocation. Enqueue a large one, of more than a few
+/// hundred bytes, as a `Box`, which is a task too: then only a pointer is moved.
 pub trait Task: Send + 'static {
     /// Does a bounded piece of work (aim at 100 ms or less) and returns what comes next.
     ///
