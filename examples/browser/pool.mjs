@@ -18,7 +18,7 @@ export const tests = {
       assert.match(await text(page, "#threads"), /^of 2 threads$/);
       // Never more on a worker than there are workers, and the text for people says the same words.
       const dump = await (await fetch(`${url}dump`)).text();
-      assert.match(dump, /\ntasks {5}on a worker [012] {2}waiting \d+ {2}parked \d+ {2}ended \d+\n/);
+      assert.match(dump, /\ntasks {5}queued \d+ {2}waiting \d+ {2}on a worker [012] {2}parked \d+ {2}ended \d+\n/);
       return `on a worker ${seen[0]}, waiting ${seen[1]}, parked ${seen[2]}`;
     });
     await page.click("#cancel-all");
