@@ -153,7 +153,7 @@ const tests = {
   },
 };
 
-const OPTIONS = { "a full server is tried again": ["--threads", "1", "--max-queue-depth", "1", "--work-ms", "500"] };
+const OPTIONS = { "a full server is tried again": ["--threads", "1", "--max-queue-depth", "1", "--work-ms", "1500"] };
 
 /// For people: the folder `out` has the page on a wide and on a narrow screen, light and dark.
 async function takePictures(page) {
