@@ -69,8 +69,10 @@ def is_open(client: socket.socket) -> bool:
 
 @check(f"silent: {CONNECTIONS} connections, enough sockets", "--max-connections=6000", limit=30)
 async def _(server: Server) -> str:
+    # Before the first client: the server may not have closed the connection of the dump yet.
+    sockets = server.sockets()
     await asyncio.to_thread(dump_seconds, server)
-    sockets, memory = server.sockets(), server.resident_bytes()
+    memory = server.resident_bytes()
     async with silent_connections(server) as clients:
         while server.sockets() < sockets + CONNECTIONS:
             await asyncio.sleep(0.01)
