@@ -2,10 +2,8 @@
 
 mod util;
 
-use moored::{
-    BoxTask, Call, Context, Dequeued, Service, StopReason, Task, TaskReturn, TaskStatus, call, task_fn,
-};
-use util::{Alive, End, Loop, PLENTY, Work, panic_silently, pool, reap};
+use moored::{BoxTask, Call, Dequeued, Service, StopReason, Task, TaskReturn, TaskStatus, call, task_fn};
+use util::{Alive, End, Loop, PLENTY, Twice, Work, panic_silently, pool, reap};
 
 /// U19: the result of a closure needed a channel.
 #[test]
@@ -122,24 +120,13 @@ fn a_service_of_boxes_runs_calls_and_closures_side_by_side() {
 /// U20: `Box<dyn Task>` was no task.
 #[test]
 fn a_box_of_any_task_is_a_task() {
-    struct Two(u32);
-
-    impl Task for Two {
-        fn step(&mut self, _: &mut Context<'_>) -> TaskReturn {
-            self.0 += 1;
-            if self.0 == 2 {
-                TaskReturn::TaskDone
-            } else {
-                TaskReturn::Continue
-            }
-        }
-    }
-
     let pool = pool(0);
     let mut service: Service<Box<dyn Task>> = pool.service(|| {});
     let ids = [
-        service.enqueue(1, Box::new(Two(0)) as Box<dyn Task>).unwrap(),
-        service.enqueue(2, Box::new(Box::new(Two(0)))).unwrap(),
+        service
+            .enqueue(1, Box::new(Twice::default()) as Box<dyn Task>)
+            .unwrap(),
+        service.enqueue(2, Box::new(Box::new(Twice::default()))).unwrap(),
         service.enqueue(3, Box::new(call(|_| 7))).unwrap(),
     ];
     service.run_pending(PLENTY);

@@ -9,7 +9,7 @@ use moored::{
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use util::{Alive, Gate, Log, Loop, PLENTY, Work, panic_silently, pool, reap, resume};
+use util::{Alive, Gate, Log, Loop, PLENTY, Twice, Work, panic_silently, pool, reap, resume};
 
 #[test]
 fn a_task_runs_step_by_step_and_comes_back_by_value() {
@@ -292,24 +292,13 @@ fn a_step_knows_its_task_its_connection_and_its_worker() {
 
 #[test]
 fn tasks_of_several_kinds_run_on_one_service_in_boxes() {
-    struct Twice(u32);
-    impl Task for Twice {
-        fn step(&mut self, _: &mut Context<'_>) -> TaskReturn {
-            self.0 += 1;
-            if self.0 == 2 {
-                TaskReturn::TaskDone
-            } else {
-                TaskReturn::Continue
-            }
-        }
-    }
     let pool = pool(0);
     let mut service = pool.service::<BoxTask>(|| {});
     let alive = Alive::new();
     let token = alive.token();
-    assert_eq!(format!("{:?}", BoxTask::new(Twice(0))), "BoxTask");
+    assert_eq!(format!("{:?}", BoxTask::new(Twice::default())), "BoxTask");
     let ids = [
-        service.enqueue(1, BoxTask::new(Twice(0))).unwrap(),
+        service.enqueue(1, BoxTask::new(Twice::default())).unwrap(),
         service
             .enqueue(
                 1,
@@ -381,7 +370,8 @@ fn a_service_may_move_to_another_thread() {
     assert_eq!(ended, id);
 }
 
-/// S8: every accepted task has one end, one announcement, one reaping and one drop, whatever cut it short.
+/// S8: every accepted task has one end, one announcement, one reaping and one drop, whatever cut it
+/// short.
 #[test]
 fn the_books_balance_after_every_kind_of_end() {
     const TASKS: u64 = 3_000;

@@ -78,7 +78,8 @@ impl<T: Task> Loop<T> {
         }
     }
 
-    /// Resumes what parks and gives the end of `count` tasks, in the order in which they were announced.
+    /// Resumes what parks and gives the end of `count` tasks, in the order in which they were
+    /// announced.
     #[track_caller]
     pub(crate) fn ends(&mut self, count: usize) -> Vec<(TaskId, End<T>)> {
         let mut ends = Vec::new();

@@ -8,7 +8,7 @@ mod work;
 
 pub(crate) use loops::{End, Loop, Wakes, reap, resume};
 pub(crate) use wait::{Count, Gate, GateGuard, PATIENCE, eventually, within_patience};
-pub(crate) use work::{Alive, Log, Token, Work, panic_silently};
+pub(crate) use work::{Alive, Log, Token, Twice, Work, panic_silently};
 
 use moored::ThreadPool;
 use std::time::Duration;

@@ -77,7 +77,7 @@ impl Count {
             .changed
             .wait_timeout_while(self.lock(), PATIENCE, |value| *value == 0);
         let mut value = enough.unwrap_or_else(std::sync::PoisonError::into_inner).0;
-        assert!(*value > 0, "waited in vain for 1");
+        assert!(*value > 0, "waited for 1, but it stays 0");
         *value -= 1;
     }
 
@@ -125,7 +125,8 @@ impl Gate {
         self.open.add(1);
     }
 
-    /// Declare it after the pool: it opens the gate before the pool is dropped, however the test ends.
+    /// Declare it after the pool: it opens the gate before the pool is dropped, however the test
+    /// ends.
     pub(crate) fn guard(&self) -> GateGuard {
         GateGuard(self.clone())
     }

@@ -74,8 +74,8 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// The closure gets the number of the step, from 1 on. It is not called when the task is asked to stop: that is
-    /// answered with `Stopped`.
+    /// The closure gets the number of the step, from 1 on. It is not called when the task is asked
+    /// to stop: that is answered with `Stopped`.
     pub(crate) fn new(mut body: impl FnMut(&mut Context<'_>, u32) -> TaskReturn + Send + 'static) -> Self {
         Self::stubborn(move |cx, step| {
             if cx.is_stopping() {
@@ -126,7 +126,8 @@ impl Work {
         })
     }
 
-    /// Asked for nothing yet, waits at the gate, then does what `then` says, also when it was asked to stop meanwhile.
+    /// Asked for nothing yet, waits at the gate, then does what `then` says, also when it was asked
+    /// to stop meanwhile.
     pub(crate) fn at_and_then(
         gate: &Gate,
         mut then: impl FnMut(&mut Context<'_>) -> TaskReturn + Send + 'static,
@@ -180,4 +181,19 @@ impl fmt::Debug for Work {
 /// Panics without a word on stderr: the tests that want a panic are many.
 pub(crate) fn panic_silently() -> ! {
     std::panic::resume_unwind(Box::new("silent"))
+}
+
+/// Finishes in its second step. Not a closure, for tests of boxes.
+#[derive(Default)]
+pub(crate) struct Twice(u32);
+
+impl Task for Twice {
+    fn step(&mut self, _: &mut Context<'_>) -> TaskReturn {
+        self.0 += 1;
+        if self.0 == 2 {
+            TaskReturn::TaskDone
+        } else {
+            TaskReturn::Continue
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 
 use serde_json::Value;
-use server::until;
+use server::{Server, until};
 use util::{Client, Database, KEYED, LONG, figures, interrupted, rows, running_tasks, start};
 
 /// A query that never ends and makes no row.
@@ -426,18 +426,25 @@ fn the_time_limit_holds_for_a_query_on_the_thread_of_the_loop() {
     assert_eq!(client.get("/ping").status, 200);
 }
 
+/// A client whose long result is parked, since it does not read, and one that keeps a worker with
+/// `query`.
+fn long_and_slow(server: &Server, query: &str) -> (Client, Client) {
+    let mut stream = Client::new(server);
+    stream.ask(KEYED);
+    server.until_parked_for_good(1);
+    let mut slow = Client::new(server);
+    slow.ask(query);
+    until("a worker has the query", || {
+        (running_tasks(server) == 1).then_some(())
+    });
+    (stream, slow)
+}
+
 #[test]
 fn a_stop_sends_what_was_accepted() {
     let database = Database::with_rows("stop", 200_000);
     let mut server = start(&database, &["--threads=1", "--loops=2", "--grace=20"]);
-    let mut stream = Client::new(&server);
-    stream.ask(KEYED);
-    server.until_parked_for_good(1);
-    let mut slow = Client::new(&server);
-    slow.ask("/slow?ms=300");
-    until("a worker has the query", || {
-        (running_tasks(&server) == 1).then_some(())
-    });
+    let (mut stream, mut slow) = long_and_slow(&server, "/slow?ms=300");
     let mut queued = Client::new(&server);
     queued.ask("/query?sql=SELECT+7");
     until("one waits", || {
@@ -455,14 +462,7 @@ fn a_stop_sends_what_was_accepted() {
 fn a_stop_cuts_what_takes_longer_than_the_grace() {
     let database = Database::with_rows("cut", 200_000);
     let mut server = start(&database, &["--threads=1", "--loops=2", "--grace=1"]);
-    let mut stream = Client::new(&server);
-    stream.ask(KEYED);
-    server.until_parked_for_good(1);
-    let mut slow = Client::new(&server);
-    slow.ask("/slow?ms=60000");
-    until("a worker has the query", || {
-        (running_tasks(&server) == 1).then_some(())
-    });
+    let (_stream, mut slow) = long_and_slow(&server, "/slow?ms=60000");
     server.signal("INT");
     assert_eq!(slow.read().status, 503);
     assert!(server.wait().success());
