@@ -1,15 +1,17 @@
 //! A thread pool for event loops whose tasks belong to connections.
 //!
-//! A server has one or more *service loops*: threads that own sockets and do all the I/O. Work that would block a loop is
-//! submitted to a pool, for a connection; worker threads run it step by step; the loop is woken, checks each
-//! task's status, sends what it has produced, resumes it, or cancels it when the client has disconnected.
+//! A server has one or more *service loops*: threads that own sockets and do all the I/O. Work that
+//! would block a loop is submitted to a pool, for a connection; worker threads run it step by step;
+//! the loop is woken, checks each task's status, sends what it has produced, resumes it, or cancels
+//! it when the client has disconnected.
 //!
 //! # In three steps
 //!
 //! 1. Implement [`Task`] for your type. A step does a bounded piece of work and returns
-//!    [`Continue`](TaskReturn::Continue), [`Sync`](TaskReturn::Sync), [`TaskDone`](TaskReturn::TaskDone) or
-//!    [`Stopped`](TaskReturn::Stopped).
-//! 2. Build a [`ThreadPool`], and for each loop a [`Service`] with something that wakes the loop: a [`Wake`].
+//!    [`Continue`](TaskReturn::Continue), [`Sync`](TaskReturn::Sync),
+//!    [`TaskDone`](TaskReturn::TaskDone) or [`Stopped`](TaskReturn::Stopped).
+//! 2. Build a [`ThreadPool`], and for each loop a [`Service`] with something that wakes the loop: a
+//!    [`Wake`].
 //! 3. In the loop, when it is woken: [`take_ready`](Service::take_ready), and
 //!    [`task_status`](Service::task_status) for each id. When a client disconnects:
 //!    [`connection_closed`](Service::connection_closed).
@@ -59,25 +61,30 @@
 //!
 //! # What it is for
 //!
-//! - **A task that waits holds no thread.** `Sync` parks the *task*. Two workers serve 65,536 streams
-//!   whose clients are all slow.
-//! - **The hand-off is typed.** While a task is parked the loop borrows it; when it has ended the loop gets it back by value.
-//! - **It is fair between connections.** A client with 10,000 tasks does not starve one with a single task.
-//! - **Every accepted task ends exactly once**, as finished, stopped or panicked, and is announced once.
-//! - **Any thread reaches any connection.** [`Service::mailbox`] gives a bounded [`Sender`] for other threads, with the same wake-up.
+//! - **A task that waits holds no thread.** `Sync` parks the *task*. Two workers serve 65,536
+//!   streams whose clients are all slow.
+//! - **The hand-off is typed.** While a task is parked the loop borrows it; when it has ended the
+//!   loop gets it back by value.
+//! - **It is fair between connections.** A client with 10,000 tasks does not starve one with a
+//!   single task.
+//! - **Every accepted task ends exactly once**, as finished, stopped or panicked, and is announced
+//!   once.
+//! - **Any thread reaches any connection.** [`Service::mailbox`] gives a bounded [`Sender`] for
+//!   other threads, with the same wake-up.
 //! - **Any loop.** See [`pairing`] for mio, tokio, a plain channel, and `poll(2)`.
 //!
 //! # Threads
 //!
-//! Steps run on workers; and on a loop's thread inside [`run_pending`](Service::run_pending), or when the loop answers a
-//! task after the pool was shut down. A [`Service`] is used by one thread at a time, its loop's. [`ThreadPool`] may be used by any
-//! thread. No code of yours (step, `Drop`, wake-up, hook) is ever run under a lock that a call of yours takes, so from
-//! a step or a `Drop` everything that is reachable may be called.
+//! Steps run on workers; and on a loop's thread inside [`run_pending`](Service::run_pending), or
+//! when the loop answers a task after the pool was shut down. A [`Service`] is used by one thread
+//! at a time, its loop's. [`ThreadPool`] may be used by any thread. No code of yours (step, `Drop`,
+//! wake-up, hook) is ever run under a lock that a call of yours takes, so from a step or a `Drop`
+//! everything that is reachable may be called.
 //!
 //! # Panics
 //!
-//! A panic in a step ends its task as [`TaskStatus::Panicked`]; the worker continues. It needs `panic = "unwind"`, the
-//! default.
+//! A panic in a step ends its task as [`TaskStatus::Panicked`]; the worker continues. It needs
+//! `panic = "unwind"`, the default.
 //!
 //! # Features
 //!
@@ -86,8 +93,8 @@
 //!
 //! # Where it comes from
 //!
-//! The idea, the statuses and the names are those of libwebsockets' `lws_threadpool`; each item that has a
-//! counterpart there can be found in this documentation by its lws name.
+//! The idea, the statuses and the names are those of libwebsockets' `lws_threadpool`; each item
+//! that has a counterpart there can be found in this documentation by its lws name.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -150,9 +157,16 @@ const _: () = {
     is_shared::<(ConnId, TaskId, Ready)>();
 };
 
-/// For models only.
+/// For models only: workers search from now on.
 #[cfg(loom)]
 #[doc(hidden)]
-pub fn let_workers_search(may: bool) {
-    sync::let_workers_search(may);
+pub fn let_workers_search() {
+    sync::set_search(sync::Search::On);
+}
+
+/// For models only: ends what `let_workers_search` has begun.
+#[cfg(loom)]
+#[doc(hidden)]
+pub fn keep_workers_from_searching() {
+    sync::set_search(sync::Search::Off);
 }

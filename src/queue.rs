@@ -1,16 +1,17 @@
 //! The run queue of a pool: every task that a worker may take, of all services, behind one lock.
 //!
-//! A worker takes a batch under one lock of the queue. What a loop has submitted lies in the ring of
-//! its service until then. There are two ways out of a ring:
+//! A worker takes a batch under one lock of the queue. What a loop has submitted lies in the ring
+//! of its service until then. There are two ways out of a ring:
 //!
 //! - *Straight into the batch*, behind what waits in the flows, if no connection has a second task
 //!   waiting and no other service has submitted anything. Then the order of the ring is the fair
 //!   order, and most loops always work like this, since they have one task a connection.
-//! - *Through the flows*. All rings are emptied into the flows of their services, and the flows take
-//!   turns: one task of the first flow, which then goes to the end if it has more.
+//! - *Through the flows*. All rings are emptied into the flows of their services, and the flows
+//!   take turns: one task of the first flow, which then goes to the end if it has more.
 //!
 //! The queue names services and flows by numbers. The tasks themselves, which have types, stay with
-//! their service ([`crate::service::submissions`]), behind a lock that is only taken under this one.
+//! their service ([`crate::service::submissions`]), behind a lock that is only taken under this
+//! one.
 
 pub(crate) mod flow;
 pub(crate) mod ring;
@@ -40,8 +41,8 @@ pub(crate) struct Entry<T> {
 pub(crate) trait Source: Send + Sync {
     /// Whether no task in the ring was submitted while its connection had another with the workers.
     fn is_in_order(&self) -> bool;
-    /// Moves up to `max` tasks from the ring straight into a worker's batch. `None`: they are not in
-    /// order.
+    /// Moves up to `max` tasks from the ring straight into a worker's batch. `None`: they are not
+    /// in order.
     fn take_submitted(&self, worker: usize, max: usize) -> Option<usize>;
     /// Moves everything from the ring into the flows.
     fn sort(&self, turns: &mut Turns);
@@ -82,12 +83,13 @@ pub(crate) struct Taken<S> {
 }
 
 impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
-    pub(crate) fn new(has_limit: bool, takers: usize) -> Self {
+    /// `limit` is that of the running tasks of a connection.
+    pub(crate) fn new(limit: Option<u32>, takers: usize) -> Self {
         Self {
             services: Slab::new(),
             listed: Vec::new(),
             turns: Turns::new(),
-            has_limit,
+            has_limit: limit.is_some(),
             takers,
         }
     }

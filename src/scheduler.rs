@@ -33,8 +33,8 @@ pub(crate) const LATE: u64 = 2 * QUANTUM;
 /// The largest batch, and the most submissions that a loop keeps unpublished. (Rows: `told-1024`,
 /// `stream-256`.)
 pub(crate) const BATCH_MAX: usize = if cfg!(loom) { 2 } else { 32 };
-/// After a search in vain, this many are skipped. (Rows: `latency`, `work-64k` beside a foreign
-/// thread.)
+/// After a search that found nothing, so many searches are skipped. (Rows: `latency`, `work-64k`
+/// beside a foreign thread.)
 pub(crate) const SKIPPED_SEARCHES: u32 = 16;
 /// The length of a pause between two looks of a search, in spins. (Rows: `latency`, `told-16`.)
 pub(crate) const SPINS: u32 = 32;
@@ -233,7 +233,7 @@ impl Scheduler {
             registry: Registry::new(),
             idle: CachePadded::new(Idle::new()),
             seats: (0..=setup.threads).map(|_| Seat::new()).collect(),
-            queue: CachePadded::new(Mutex::new(RunQueue::new(setup.limit.is_some(), takers))),
+            queue: CachePadded::new(Mutex::new(RunQueue::new(setup.limit, takers))),
             hints: CachePadded::new(Hints {
                 published: Flag::new(false),
                 submitted: Flag::new(false),
@@ -300,8 +300,8 @@ impl Scheduler {
         worker.hold(&taken?.service)
     }
 
-    /// Takes tasks out of the batch of another worker, into the batch at this seat; a half of those,
-    /// or `max`. Under the lock of the queue, so that whoever looks for a task finds it.
+    /// Takes tasks out of the batch of another worker, into the batch at this seat; a half of
+    /// those, or `max`. Under the lock of the queue, so that whoever looks for a task finds it.
     fn steal_from(&self, victim: usize, seat: usize, max: usize) -> Option<Taken<ServiceRef>> {
         let seat_of_victim = &self.seats[victim];
         if !seat_of_victim.has_batch() {
@@ -357,9 +357,9 @@ impl Scheduler {
         }
     }
 
-    /// Runs tasks on a thread that is no worker, until nothing waits or the context's time is up; at
-    /// least one turn. Tasks that a worker has taken and not begun are first. Returns the number of
-    /// turns.
+    /// Runs tasks on a thread that is no worker, until nothing waits or the context's time is up;
+    /// at least one turn. Tasks that a worker has taken and not begun are first. Returns the number
+    /// of turns.
     pub(crate) fn run_pending(&self, cx: &WorkerContext<'_>) -> usize {
         let _inside = Inside::enter(self);
         let mut turns = 0;

@@ -75,17 +75,23 @@ mod model {
     use std::sync::{Arc, PoisonError};
 
     std::thread_local! {
-        static MAY_SEARCH: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+        static SEARCH: std::cell::Cell<Search> = const { std::cell::Cell::new(Search::Off) };
     }
 
     /// Whether workers search in the models that run on this thread of the operating system. With
     /// the search most models would have too many schedules.
-    pub(crate) fn let_workers_search(may: bool) {
-        MAY_SEARCH.set(may);
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum Search {
+        On,
+        Off,
+    }
+
+    pub(crate) fn set_search(search: Search) {
+        SEARCH.set(search);
     }
 
     pub(crate) fn may_search() -> bool {
-        MAY_SEARCH.get()
+        SEARCH.get() == Search::On
     }
 
     /// A thread of loom's is none of the system's. Its macro does not know `const` initial values.
@@ -119,7 +125,7 @@ mod model {
         }
     }
 
-    /// The guard sits in an `Option` so that a condition variable can borrow it and put it back.
+    /// The guard is in an `Option`, so that a condition variable can borrow it and put it back.
     pub(crate) struct MutexGuard<'a, T>(Option<loom::sync::MutexGuard<'a, T>>);
 
     impl<T> Deref for MutexGuard<'_, T> {
@@ -165,8 +171,8 @@ mod model {
         wait(condvar, guard);
     }
 
-    /// Stands for the synchronization of the standard `Arc`, which loom does not see: whatever has a
-    /// reference passes it before it drops that, and so does the destructor of the value.
+    /// Stands for the synchronization of the standard `Arc`, which loom does not see: whatever has
+    /// a reference passes it before it drops that, and so does the destructor of the value.
     pub(crate) struct ArcFence(loom::sync::Mutex<()>);
 
     impl ArcFence {

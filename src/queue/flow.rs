@@ -281,7 +281,7 @@ impl<T> Flows<T> {
 mod tests {
     use super::*;
 
-    fn entry(slot: u32, flow: u32, has_started: bool) -> Entry<()> {
+    fn entry(slot: u32, flow: u32) -> Entry<()> {
         Entry {
             task: (),
             serial: slot.into(),
@@ -289,15 +289,22 @@ mod tests {
             syncs: 0,
             slot,
             flow,
-            has_started,
+            has_started: false,
             has_siblings: false,
+        }
+    }
+
+    fn started(slot: u32, flow: u32) -> Entry<()> {
+        Entry {
+            has_started: true,
+            ..entry(slot, flow)
         }
     }
 
     fn flows_of(limit: Option<u32>, entries: &[(u32, u32)]) -> (Flows<()>, Turns) {
         let (mut flows, mut turns) = (Flows::new(0, limit), Turns::new());
         for &(slot, flow) in entries {
-            flows.push(entry(slot, flow, false), &mut turns);
+            flows.push(entry(slot, flow), &mut turns);
         }
         (flows, turns)
     }
@@ -326,7 +333,7 @@ mod tests {
     fn started_tasks_come_before_the_others_of_their_flow() {
         let (mut flows, mut turns) = flows_of(None, &[(0, 0), (1, 0)]);
         for slot in [8, 9] {
-            flows.push(entry(slot, 0, true), &mut turns);
+            flows.push(started(slot, 0), &mut turns);
         }
         assert_eq!(pop_all(&mut flows, &mut turns), [8, 9, 0, 1]);
     }
@@ -346,7 +353,7 @@ mod tests {
     fn a_flow_that_loses_its_last_task_loses_its_turn() {
         let (mut flows, mut turns) = flows_of(None, &[(0, 0), (1, 1)]);
         flows.remove(0, &mut turns);
-        flows.push(entry(2, 0, false), &mut turns);
+        flows.push(entry(2, 0), &mut turns);
         assert_eq!(pop_all(&mut flows, &mut turns), [1, 2]);
     }
 
@@ -354,7 +361,7 @@ mod tests {
     fn with_a_limit_a_flow_waits_until_its_task_is_released() {
         let (mut flows, mut turns) = flows_of(Some(1), &[(0, 0), (1, 0), (2, 1)]);
         assert_eq!(pop_all(&mut flows, &mut turns), [0, 2]);
-        flows.push(entry(0, 0, true), &mut turns);
+        flows.push(started(0, 0), &mut turns);
         assert_eq!(
             pop_all(&mut flows, &mut turns),
             [0],
@@ -391,7 +398,7 @@ mod tests {
     fn a_flow_gets_its_turn_again_with_a_task_that_is_given_back() {
         let (mut flows, mut turns) = flows_of(Some(1), &[(0, 0), (1, 1), (2, 2)]);
         let taken: Vec<_> = (0..2).filter_map(|_| take(&mut flows, &mut turns)).collect();
-        flows.push(entry(5, 0, false), &mut turns);
+        flows.push(entry(5, 0), &mut turns);
         for entry in taken {
             flows.put_back(entry, &mut turns);
         }

@@ -1,5 +1,5 @@
-//! The ends of the pool and of its services, in any order and on any thread: nothing hangs, nothing is left over, and
-//! what the loop still holds comes to its end.
+//! The ends of the pool and of its services, in any order and on any thread: nothing hangs, nothing
+//! is left over, and what the loop still holds comes to its end.
 
 use crate::util::{Event, FOREVER, First, Probe, explore, parked, pool_of};
 use moored::{
@@ -18,7 +18,8 @@ fn scene(first: First) -> (ThreadPool, Service<Probe>, Arc<Event>, impl Fn() -> 
     (pool, service, event, move || seen().drops)
 }
 
-/// S1, S24: the pool waits for its worker; what has ended is still there for the loop, which never looks.
+/// S1, S24: the pool waits for its worker; what has ended is still there for the loop, which never
+/// looks.
 #[test]
 fn the_pool_goes_before_the_service() {
     for first in [First::Continue, First::Sync, First::Panic] {
@@ -69,7 +70,8 @@ impl<O: Send + 'static> Task for Owner<O> {
     }
 }
 
-/// S24: the last handle of a pool is a task's: the worker cannot wait for itself, and ends all the same.
+/// S24: the last handle of a pool is a task's: the worker cannot wait for itself, and ends all the
+/// same.
 #[test]
 fn the_pool_goes_inside_a_step_on_its_own_worker() {
     explore("pool dropped by a step", || {
@@ -181,7 +183,8 @@ fn a_shutdown_races_the_holder_of_a_parked_task(answer: Answer) -> BTreeSet<End>
     )
 }
 
-/// L8, S24: the workers may have gone when the answer comes; the task ends all the same, and the loop is told.
+/// L8, S24: the workers may have gone when the answer comes; the task ends all the same, and the
+/// loop is told.
 #[test]
 fn an_answer_races_a_shutdown() {
     let both = BTreeSet::from([End::Finished, End::Stopped]);
@@ -193,7 +196,8 @@ fn an_answer_races_a_shutdown() {
     );
 }
 
-/// L3, L6, S10: the loop has looked at a parked task and left it so; it is woken, and the task stops.
+/// L3, L6, S10: the loop has looked at a parked task and left it so; it is woken, and the task
+/// stops.
 #[test]
 fn a_task_that_was_left_parked_is_stopped_by_a_shutdown() {
     assert_eq!(

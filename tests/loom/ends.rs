@@ -1,5 +1,5 @@
-//! Every way in which a step can end, against everything that can happen to its task meanwhile: one end, one
-//! announcement of it, one drop, and counters that agree, whoever comes first.
+//! Every way in which a step can end, against everything that can happen to its task meanwhile: one
+//! end, one announcement of it, one drop, and counters that agree, whoever comes first.
 
 use crate::util::{Event, FOREVER, First, Probe, Seen, explore_deeper};
 use moored::{
@@ -227,7 +227,8 @@ impl Race {
             self.drain();
         }
         assert_eq!(self.ends.len(), 1, "{:?}", self.ends);
-        // One that was answered before is not announced, and one without a connection does not park.
+        // One that was answered before is not announced, and one without a connection does not
+        // park.
         let may_park = !self.answered && self.act != Act::Detach;
         assert!(self.syncs_seen <= usize::from(may_park), "announced for nothing");
     }
@@ -318,7 +319,8 @@ fn dequeue_races_every_end_of_a_step() {
     against_every_step(Act::Dequeue);
 }
 
-/// L2, S8: an answer counts for a task that has parked, and then nobody hears of that `Sync` any more.
+/// L2, S8: an answer counts for a task that has parked, and then nobody hears of that `Sync` any
+/// more.
 #[test]
 fn the_answer_to_go_on_races_every_end_of_a_step() {
     against_every_step(Act::SyncContinue);
@@ -366,7 +368,8 @@ fn a_shutdown_on_another_thread_races_every_end_of_a_step() {
     against_every_step(Act::Finish);
 }
 
-/// L6, S1, S24: another thread drops the pool and waits for its workers; the loop goes on meanwhile.
+/// L6, S1, S24: another thread drops the pool and waits for its workers; the loop goes on
+/// meanwhile.
 #[test]
 fn the_drop_of_the_pool_races_every_end_of_a_step() {
     against_every_step(Act::DropPool);

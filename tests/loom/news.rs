@@ -1,4 +1,5 @@
-//! A loop that drains while workers publish: no wake-up is lost, and there is one at most for each drain.
+//! A loop that drains while workers publish: no wake-up is lost, and there is one at most for each
+//! drain.
 
 use crate::util::{Event, First, Probe, explore, explore_deeper, pool_of};
 use moored::{
@@ -106,7 +107,8 @@ fn a_drain_races_what_two_workers_publish() {
     drain_against(2, &[First::TaskDone, First::TaskDone]);
 }
 
-/// S3: the loop drains when it likes, too, and then sleeps: what the early drain has not seen wakes it.
+/// S3: the loop drains when it likes, too, and then sleeps: what the early drain has not seen wakes
+/// it.
 #[test]
 fn a_drain_that_comes_too_early_loses_nothing() {
     explore("an early drain", || {
@@ -119,7 +121,8 @@ fn a_drain_that_comes_too_early_loses_nothing() {
     });
 }
 
-/// S3: the loop sleeps when it has found nothing more: what a worker publishes between that look and the sleep ends it.
+/// S3: the loop sleeps when it has found nothing more: what a worker publishes between that look
+/// and the sleep ends it.
 #[test]
 fn a_loop_that_looks_until_nothing_is_left_races_what_a_worker_publishes() {
     explore("until nothing is left", || {
@@ -132,7 +135,8 @@ fn a_loop_that_looks_until_nothing_is_left_races_what_a_worker_publishes() {
     });
 }
 
-/// L2: the loop answers before it has seen of the `Sync`, and the task parks again: two `Sync`s, and one is news.
+/// L2: the loop answers before it has seen of the `Sync`, and the task parks again: two `Sync`s,
+/// and one is news.
 #[test]
 fn a_sync_that_was_answered_early_is_not_announced_with_the_next_one() {
     let early = explore_deeper(3, "an early answer", || {
@@ -193,8 +197,8 @@ fn an_end_is_told_while_every_worker_is_in_a_long_step() {
     });
 }
 
-/// S3: the only worker puts the ring off while the loop naps, and gets into a long step: the loop looks by itself; and it naps once in
-/// vain at most, then it is woken.
+/// S3: the only worker puts the ring off while the loop naps, and gets into a long step: the loop
+/// looks by itself; and it naps once in vain at most, then it is woken.
 #[test]
 fn an_end_is_announced_while_the_only_worker_is_in_a_long_step_and_the_loop_polls() {
     let naps = explore("told to a napping loop", || {
@@ -239,7 +243,8 @@ fn a_loop_is_notified_of_the_task_that_it_cancelled_itself() {
     });
 }
 
-/// With a limit of one, the end of a task starts the next one, on whichever worker, and ends are announced in order.
+/// With a limit of one, the end of a task starts the next one, on whichever worker, and ends are
+/// announced in order.
 #[test]
 fn the_ends_of_a_limited_connection_are_announced_in_order() {
     explore("ends in order", || {

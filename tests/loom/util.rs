@@ -1,4 +1,5 @@
-//! What the models share: how they are explored, what a thread can wait for, and a task that tells what happened to it.
+//! What the models share: how they are explored, what a thread can wait for, and a task that tells
+//! what happened to it.
 
 use loom::sync::{Condvar, Mutex};
 use moored::{
@@ -11,8 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
-/// Runs a model under every schedule; gives the different things it answered. At most two preemptions, unless
-/// `LOOM_MAX_PREEMPTIONS` says otherwise.
+/// Runs a model under every schedule; gives the different things it answered. At most two
+/// preemptions, unless `LOOM_MAX_PREEMPTIONS` says otherwise.
 pub(crate) fn explore<R: Ord + Send + 'static>(
     name: impl Display,
     model: impl Fn() -> R + Send + Sync + 'static,
@@ -53,7 +54,7 @@ fn check<R: Ord + Send + 'static>(
     let record = Arc::clone(&seen);
     builder.check(move || {
         record.0.fetch_add(1, SeqCst);
-        moored::let_workers_search(false);
+        moored::keep_workers_from_searching();
         let answer = model();
         record.1.lock().unwrap().insert(answer);
     });
@@ -63,10 +64,12 @@ fn check<R: Ord + Send + 'static>(
     std::mem::take(&mut *seen.1.lock().unwrap())
 }
 
-/// After a panic inside a model loom can say nothing more, and what is dropped while unwinding panics again and hides
-/// the first message. It also makes assertions count that are made where the pool contains panics.
+/// After a panic inside a model loom can say nothing more, and what is dropped while unwinding
+/// panics again and hides the first message. It also makes assertions count that are made where the
+/// pool contains panics.
 fn fail_at_the_first_panic() {
-    // Once, and before the first model: loom wraps this hook in one that hides the unwinding of its own threads.
+    // Once, and before the first model: loom wraps this hook in one that hides the unwinding of its
+    // own threads.
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         std::panic::set_hook(Box::new(|panic| {

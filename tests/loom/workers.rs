@@ -1,4 +1,5 @@
-//! Work against workers that go to sleep: whatever is accepted runs, with no other event to help it.
+//! Work against workers that go to sleep: whatever is accepted runs, with no other event to help
+//! it.
 
 use crate::util::{Event, FOREVER, First, Probe, explore, explore_within, parked, pool_of};
 use moored::{BoxTask, Clock, ManualClock, Service, TaskReturn, TaskStatus, ThreadPool, task_fn};
@@ -14,8 +15,8 @@ fn signal(event: &Arc<Event>) -> BoxTask {
     })
 }
 
-/// A task that holds its worker: it signals one event when it runs, waits for another, and signals a third when it
-/// ends.
+/// A task that holds its worker: it signals one event when it runs, waits for another, and signals
+/// a third when it ends.
 fn hold(begun: &Arc<Event>, until: &Arc<Event>, gone: &Arc<Event>) -> BoxTask {
     let (begun, until, gone) = (Arc::clone(begun), Arc::clone(until), Arc::clone(gone));
     task_fn(move |_| {
@@ -51,7 +52,8 @@ fn enqueue_against_parking_workers(workers: usize, rounds: u64) {
     );
 }
 
-/// S1, S2: the worker looks for work, sleeps, is woken, works and goes to sleep again; the pool is dropped then.
+/// S1, S2: the worker looks for work, sleeps, is woken, works and goes to sleep again; the pool is
+/// dropped then.
 #[test]
 fn a_task_starts_when_the_only_worker_is_about_to_sleep() {
     enqueue_against_parking_workers(1, 2);
@@ -63,12 +65,13 @@ fn a_task_starts_when_the_last_of_two_workers_is_about_to_sleep() {
     enqueue_against_parking_workers(2, 1);
 }
 
-/// S1, S2: a worker that watches for work is relied upon as if it had been woken, until it looks once more.
+/// S1, S2: a worker that watches for work is relied upon as if it had been woken, until it looks
+/// once more.
 #[test]
 fn a_task_starts_when_a_worker_has_searched_without_success() {
     for workers in [1, 2] {
         explore_within(1, format!("two tasks, {workers} workers that watch"), move || {
-            moored::let_workers_search(true);
+            moored::let_workers_search();
             let pool = pool_of(workers).build().unwrap();
             let mut service = idle_service(&pool);
             let started = Event::new();
@@ -80,8 +83,8 @@ fn a_task_starts_when_a_worker_has_searched_without_success() {
     }
 }
 
-/// S2: a loop that has not looked at all that was announced will soon post more, and until that is a batch busy workers do not look for
-/// it. Who is about to sleep leaves it to one that watches.
+/// S2: a loop that has not looked at all that was announced will soon post more, and until that is
+/// a batch busy workers do not look for it. Who is about to sleep leaves it to one that watches.
 #[test]
 fn less_than_a_batch_is_taken() {
     for workers in [1, 2] {
@@ -89,7 +92,7 @@ fn less_than_a_batch_is_taken() {
             1,
             format!("less than a batch, {workers} workers that watch"),
             move || {
-                moored::let_workers_search(true);
+                moored::let_workers_search();
                 let pool = pool_of(workers).build().unwrap();
                 let (told, started) = (Event::new(), Event::new());
                 let tell = Arc::clone(&told);
@@ -104,8 +107,8 @@ fn less_than_a_batch_is_taken() {
     }
 }
 
-/// S2: the same with two that wait for each other, and so need both workers: also what is still staged when a worker looks that others
-/// relied on counts as left behind.
+/// S2: the same with two that wait for each other, and so need both workers: also what is still
+/// staged when a worker looks that others relied on counts as left behind.
 #[test]
 fn two_that_are_less_than_a_batch_reach_two_workers() {
     for has_looked in [false, true] {
@@ -132,8 +135,8 @@ fn two_that_are_less_than_a_batch_reach_two_workers() {
     }
 }
 
-/// S2: two tasks that wait for each other need both workers: who is woken and leaves work behind wakes the next,
-/// although one wake-up at most is under way.
+/// S2: two tasks that wait for each other need both workers: who is woken and leaves work behind
+/// wakes the next, although one wake-up at most is under way.
 #[test]
 fn two_tasks_at_once_reach_two_workers() {
     explore("two tasks, two workers", || {
@@ -146,8 +149,8 @@ fn two_tasks_at_once_reach_two_workers() {
     });
 }
 
-/// S7: while one wake-up is under way no other is made. Each takes a worker out of its sleep, and that one sleeps again
-/// only after a task has begun.
+/// S7: while one wake-up is under way no other is made. Each takes a worker out of its sleep, and
+/// that one sleeps again only after a task has begun.
 #[test]
 fn one_wake_up_of_a_worker_is_under_way_at_most() {
     // With two preemptions it would take minutes.
@@ -165,7 +168,8 @@ fn one_wake_up_of_a_worker_is_under_way_at_most() {
     });
 }
 
-/// S2: a task that was posted while the only worker was busy is found when that looks once more before it sleeps.
+/// S2: a task that was posted while the only worker was busy is found when that looks once more
+/// before it sleeps.
 #[test]
 fn what_was_submitted_beside_the_only_worker_in_a_step_runs() {
     explore("posted to a busy worker", || {
@@ -180,7 +184,8 @@ fn what_was_submitted_beside_the_only_worker_in_a_step_runs() {
     });
 }
 
-/// S2, S16: a task that was posted while one worker was busy, for long, and the other about to sleep.
+/// S2, S16: a task that was posted while one worker was busy, for long, and the other about to
+/// sleep.
 #[test]
 fn what_was_posted_beside_a_busy_worker_is_run_by_the_other() {
     explore("posted beside a busy worker", || {
@@ -209,8 +214,9 @@ fn an_answered_task_goes_on_when_the_only_worker_is_about_to_sleep() {
     });
 }
 
-/// S2, S16: of three tasks a worker takes two at once, and the first lasts until the second has run; the third is
-/// cancelled. The other worker, about to sleep, steals the second, unless it has come first.
+/// S2, S16: of three tasks a worker takes two at once, and the first lasts until the second has
+/// run; the third is cancelled. The other worker, about to sleep, steals the second, unless it has
+/// come first.
 #[test]
 fn what_waits_behind_a_long_step_is_stolen_by_a_worker_that_is_about_to_sleep() {
     let steals = explore("steal and sleep", || {
@@ -244,9 +250,10 @@ fn lasts(micros: u64, hand: &ManualClock, then: impl Fn() + Send + 'static) -> B
     })
 }
 
-/// S2, S16: a worker has found nothing anywhere and is about to sleep. Only then the other one is given two tasks, takes them
-/// at once, sees nobody asleep, and gets into the first, which lasts until the second has run. The last look before sleep must
-/// find the second where it is: in the other worker's deque.
+/// S2, S16: a worker has found nothing anywhere and is about to sleep. Only then the other one is
+/// given two tasks, takes them at once, sees nobody asleep, and gets into the first, which lasts
+/// until the second has run. The last look before sleep must find the second where it is: in the
+/// other worker's deque.
 #[test]
 fn what_was_taken_behind_a_long_step_is_found_by_the_last_look_before_sleep() {
     // With two preemptions it would take minutes; the fault needs one.
@@ -265,7 +272,8 @@ fn what_was_taken_behind_a_long_step_is_found_by_the_last_look_before_sleep() {
         let builder = builder.max_running_per_connection(1).on_thread_start(starts);
         let pool = builder.build().unwrap();
         let service = Arc::new(std::sync::Mutex::new(Some(idle_service(&pool))));
-        // Two steps of the first worker, so long that it takes two tasks next, and not so short that anybody naps.
+        // Two steps of the first worker, so long that it takes two tasks next, and not so short
+        // that anybody naps.
         let (poster, ends) = (Arc::clone(&service), Arc::clone(&gone));
         let posts = lasts(10, &hand, move || {
             wanted.happen();
@@ -275,7 +283,8 @@ fn what_was_taken_behind_a_long_step_is_found_by_the_last_look_before_sleep() {
             let service = service.as_mut().unwrap();
             service.enqueue(2, hold(&begun, &started, &ends)).unwrap();
             service.enqueue(3, signal(&started)).unwrap();
-            // A worker takes two of three. The third is not free to run before the second has ended.
+            // A worker takes two of three. The third is not free to run before the second has
+            // ended.
             service.enqueue(3, task_fn(|_| TaskReturn::TaskDone)).unwrap();
         });
         for task in [lasts(20, &hand, || ()), posts] {
@@ -312,7 +321,8 @@ fn signal_at_the_second_step(event: &Arc<Event>, hand: ManualClock) -> BoxTask {
     })
 }
 
-/// S2: the loop lends a hand for a short while; what it leaves behind is for the worker, awake or not.
+/// S2: the loop lends a hand for a short while; what it leaves behind is for the worker, awake or
+/// not.
 #[test]
 fn what_run_pending_leaves_behind_wakes_a_worker() {
     explore("run_pending gives up", || {
@@ -330,11 +340,12 @@ fn what_run_pending_leaves_behind_wakes_a_worker() {
     });
 }
 
-/// While a worker is inside a loop's wake-up, which is not the pool's code and may take any time, nobody relies on it.
+/// While a worker is inside a loop's wake-up, which is not the pool's code and may take any time,
+/// nobody relies on it.
 #[test]
 fn work_runs_while_a_worker_wakes_a_loop() {
     explore_within(1, "a worker inside a wake-up, 2 workers", || {
-        moored::let_workers_search(true);
+        moored::let_workers_search();
         let pool = pool_of(2).build().unwrap();
         let (told, ran, seen) = (Event::new(), Event::new(), Event::new());
         let (tell, until) = (Arc::clone(&told), Arc::clone(&ran));
@@ -362,8 +373,8 @@ fn work_runs_while_a_worker_wakes_a_loop() {
     });
 }
 
-/// S2: the queue forgets a service whose ring is empty while its loop submits. Either the queue sees the task, or the
-/// loop sees that the service is not listed.
+/// S2: the queue forgets a service whose ring is empty while its loop submits. Either the queue
+/// sees the task, or the loop sees that the service is not listed.
 #[test]
 fn a_submission_races_the_unlisting_of_its_service() {
     explore("a submission and an unlisting", || {
