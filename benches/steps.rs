@@ -1,10 +1,11 @@
-//! `cargo bench -p benches --bench steps`: instructions per item of our own operations, counted by valgrind, which a busy machine
-//! does not disturb, beside the last figures that were found good (`steps.txt`). Fails if one has become more than 10 %
-//! worse.
+//! `cargo bench -p benches --bench steps`: instructions per item of our own operations, counted by
+//! valgrind, which a busy machine does not disturb, beside the last figures that were found good
+//! (`steps.txt`). Fails if one has become more than 10 % worse.
 //!
-//! Each operation runs in two processes that prepare the same and then do it N and 2 N times; the difference, over N,
-//! is its cost. Nothing is cleaned up at their end, so that nothing else differs. Without threads, and with a clock that
-//! stands still, the figures hardly move between two runs.
+//! Each operation runs in two processes that prepare the same and then do it N and 2 N times; the
+//! difference, over N, is its cost. Nothing is cleaned up at their end, so that nothing else
+//! differs. Without threads, and with a clock that stands still, the figures hardly move between
+//! two runs.
 
 use std::collections::BTreeMap;
 use std::env;

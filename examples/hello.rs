@@ -1,6 +1,7 @@
 //! `cargo run --release --example hello`, then `nc 127.0.0.1 PORT` with the port that it prints, or
-//! `curl -N telnet://127.0.0.1:PORT`. Send a number, such as 5000000: the pool counts the primes below
-//! it, with a line after each step. Other text counts as 1. A disconnect cancels the work of a client.
+//! `curl -N telnet://127.0.0.1:PORT`. Send a number, such as 5000000: the pool counts the primes
+//! below it, with a line after each step. Other text counts as 1. A disconnect cancels the work of
+//! a client.
 #![cfg_attr(rustfmt, rustfmt_skip)] // to fit on one page
 use mio::{Events, Interest, Poll, Token, Waker, net::TcpListener};
 use moored::{Context, Task, TaskReturn, TaskStatus, ThreadPool};
@@ -35,7 +36,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         for event in &events {
             let id = event.token().0 as u64;
             let Some((socket, line)) = clients.get_mut(&id) else { continue };
-            // Reads until it would block, since mio reports only new data. A line is cut at 64 bytes.
+            // Reads until it would block, since mio reports only new data. A line is cut at 64
+            // bytes.
             while let Ok(1..) = socket.by_ref().take(64 - line.len() as u64).read_until(b'\n', line) {
                 let rest = 0..String::from_utf8_lossy(line).trim().parse().unwrap_or(1);
                 line.clear();

@@ -14,8 +14,9 @@ use task::TaskDump;
 /// The number of tasks in each state. A task is in exactly one of `queued`, `waiting`, `on_worker`,
 /// `parked` and `ended`.
 ///
-/// Those of [`ThreadPool::counts`](crate::ThreadPool::counts) come from counters: while tasks change
-/// their state, a number may be off by those. Those of a [`PoolDump`] are of its list of tasks.
+/// Those of [`ThreadPool::counts`](crate::ThreadPool::counts) come from counters: while tasks
+/// change their state, a number may be off by those. Those of a [`PoolDump`] are of its list of
+/// tasks.
 ///
 /// ```
 /// use moored::{BoxTask, TaskReturn, ThreadPool, task_fn};
@@ -177,8 +178,8 @@ impl PoolDump {
     }
 }
 
-/// Tasks are copied one after the other while workers continue, so a worker may be seen with several. It has left all but
-/// the last.
+/// Tasks are copied one after the other while workers continue, so a worker may be seen with
+/// several. It has left all but the last.
 fn keep_last_on_each_worker(tasks: &mut [TaskDump]) {
     let mut seen = HashSet::new();
     for task in tasks.iter_mut().rev() {
@@ -397,7 +398,8 @@ fn row(task: &TaskDump) -> [String; COLUMNS] {
     ]
 }
 
-/// Whether a character would disturb the text around it: it controls, breaks lines, sets the direction, or is not seen.
+/// Whether a character would disturb the text around it: it controls, breaks lines, sets the
+/// direction, or is not seen.
 fn disturbs(c: char) -> bool {
     let is_format = matches!(c,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'

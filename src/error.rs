@@ -25,10 +25,11 @@ use std::io;
 #[non_exhaustive]
 #[doc(alias = "backpressure")]
 pub enum EnqueueError<T> {
-    /// `max_queue_depth` tasks wait for their first step and no worker is idle. Answer "busy" (HTTP 503) or try
-    /// again after the next wake-up.
+    /// `max_queue_depth` tasks wait for their first step and no worker is idle. Answer "busy" (HTTP
+    /// 503) or try again after the next wake-up.
     QueueFull(RefusedTask<T>),
-    /// `max_tasks` tasks are accepted and not reaped. Reap what `take_ready` announces, or try again later.
+    /// `max_tasks` tasks are accepted and not reaped. Reap what `take_ready` announces, or try
+    /// again later.
     TooManyTasks(RefusedTask<T>),
     /// The pool is shutting down and accepts nothing more.
     ShuttingDown(RefusedTask<T>),
@@ -111,7 +112,8 @@ impl<T> fmt::Display for EnqueueError<T> {
 
 impl<T> std::error::Error for EnqueueError<T> {}
 
-/// Why [`ThreadPoolBuilder::build`](crate::ThreadPoolBuilder::build) made no pool. Nothing is left behind.
+/// Why [`ThreadPoolBuilder::build`](crate::ThreadPoolBuilder::build) made no pool. Nothing is left
+/// behind.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -175,15 +177,17 @@ impl std::error::Error for BuildError {
 /// The most threads that one pool can have.
 pub(crate) const MAX_THREADS: usize = 65_000;
 
-/// Why [`ThreadPool::join_timeout`](crate::ThreadPool::join_timeout) came back before the workers had ended.
+/// Why [`ThreadPool::join_timeout`](crate::ThreadPool::join_timeout) came back before the workers
+/// had ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum JoinError {
     /// Time is up. Names the tasks that keep workers: their steps do not return, or answer
-    /// `Continue` although `is_stopping` says otherwise. If there are none, those that have not ended.
+    /// `Continue` although `is_stopping` says otherwise. If there are none, those that have not
+    /// ended.
     StillRunning(Vec<String>),
-    /// Called from inside a step or a wake-up of `shutdown`, on whatever thread, or on one of the pool's own threads: none of
-    /// these can wait for itself.
+    /// Called from inside a step or a wake-up of `shutdown`, on whatever thread, or on one of the
+    /// pool's own threads: none of these can wait for itself.
     OnWorker,
 }
 

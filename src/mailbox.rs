@@ -2,8 +2,8 @@
 //!
 //! # How the loop learns of messages
 //!
-//! Tasks and mailboxes of a service share one notifier ([`crate::wake::notifier`]): a flag, and the loop's
-//! [`Wake`](crate::Wake).
+//! Tasks and mailboxes of a service share one notifier ([`crate::wake::notifier`]): a flag, and the
+//! loop's [`Wake`](crate::Wake).
 //!
 //! Send, on any thread:
 //! 1. Under the lock of the mailbox: add the message. If the mailbox was empty, count it as
@@ -16,8 +16,8 @@
 //! 2. `take_ready` takes the ready tasks; a drain takes all messages, under the same lock as the
 //!    send.
 //!
-//! `poll_timeout` is zero if a mailbox is counted as undrained. Otherwise it re-arms, if the flag is
-//! set, and asks again.
+//! `poll_timeout` is zero if a mailbox is counted as undrained. Otherwise it re-arms, if the flag
+//! is set, and asks again.
 //!
 //! # Why nothing is lost
 //!

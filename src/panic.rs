@@ -1,8 +1,8 @@
 //! What happens to panics in the user's code: they are contained, here and nowhere else.
 //!
-//! A panic in a task's step becomes its end (`Panicked`, with the payload). A panic in a `Drop` that the pool must
-//! run, in a wake-up or in a thread hook cannot be reported to a caller: the panic hook
-//! has printed it, and the payload is dropped.
+//! A panic in a task's step becomes its end (`Panicked`, with the payload). A panic in a `Drop`
+//! that the pool must run, in a wake-up or in a thread hook cannot be reported to a caller: the
+//! panic hook has printed it, and the payload is dropped.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,7 +20,8 @@ pub(crate) fn quietly(code: impl FnOnce()) {
     }
 }
 
-/// Drops a value of the user's. A payload can itself panic when dropped, and so on; the second is leaked.
+/// Drops a value of the user's. A payload can itself panic when dropped, and so on; the second is
+/// leaked.
 pub(crate) fn drop_quietly<T>(value: T) {
     if let Err(payload) = contain(|| drop(value))
         && let Err(second) = contain(|| drop(payload))

@@ -23,10 +23,12 @@ use std::time::{Duration, Instant};
 
 /// Threads that run the tasks of connections, for one or more service loops.
 ///
-/// Build it with [`builder`](Self::builder), give each loop a [`service`](Self::service). It can be shared between threads.
+/// Build it with [`builder`](Self::builder), give each loop a [`service`](Self::service). It can be
+/// shared between threads.
 ///
-/// Dropping it calls [`shutdown`](Self::shutdown) with [`Shutdown::Cancel`] and waits for the workers, however long their steps
-/// take; on one of its own workers it does not wait. Services may be dropped before or after.
+/// Dropping it calls [`shutdown`](Self::shutdown) with [`Shutdown::Cancel`] and waits for the
+/// workers, however long their steps take; on one of its own workers it does not wait. Services may
+/// be dropped before or after.
 #[doc(alias = "lws_threadpool")]
 #[must_use = "dropping it ends it"]
 pub struct ThreadPool {
@@ -48,15 +50,18 @@ impl ThreadPool {
         }
     }
 
-    /// A loop's end of the pool, for tasks of type `T`. `wake` wakes the loop: it is called, on any thread, when the loop should call
-    /// [`take_ready`](Service::take_ready): an `Arc<mio::Waker>`, or a closure. See [`Wake`].
+    /// A loop's end of the pool, for tasks of type `T`. `wake` wakes the loop: it is called, on any
+    /// thread, when the loop should call [`take_ready`](Service::take_ready): an `Arc<mio::Waker>`,
+    /// or a closure. See [`Wake`].
     ///
-    /// After [`shutdown`](Self::shutdown) it refuses every task. From any thread. Make one for each loop, not one for each client.
+    /// After [`shutdown`](Self::shutdown) it refuses every task. From any thread. Make one for each
+    /// loop, not one for each client.
     pub fn service<T: Task>(&self, wake: impl Wake) -> Service<T> {
         Service::new(&self.scheduler, wake)
     }
 
-    /// The number of tasks in each state, by counters. From any thread. O(threads + services); blocks no worker.
+    /// The number of tasks in each state, by counters. From any thread. O(threads + services);
+    /// blocks no worker.
     #[doc(alias = "lws_threadpool_diagnose")]
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -65,16 +70,17 @@ impl ThreadPool {
 
     /// Everything about the pool and its tasks, as a value.
     ///
-    /// From any thread, a step included. It reads the headers of the tasks without a lock; loops and
-    /// workers continue meanwhile, so it is not a snapshot. O(tasks).
+    /// From any thread, a step included. It reads the headers of the tasks without a lock; loops
+    /// and workers continue meanwhile, so it is not a snapshot. O(tasks).
     #[doc(alias = "lws_threadpool_dump")]
     #[must_use]
     pub fn dump(&self) -> PoolDump {
         PoolDump::of(&self.scheduler)
     }
 
-    /// Shuts the pool down, without waiting: it accepts nothing more, and `how` says what becomes of
-    /// the tasks that it has accepted. Their ends are announced as usual. Calling it again does nothing.
+    /// Shuts the pool down, without waiting: it accepts nothing more, and `how` says what becomes
+    /// of the tasks that it has accepted. Their ends are announced as usual. Calling it again does
+    /// nothing.
     ///
     /// ```
     /// use moored::{BoxTask, EnqueueError, Shutdown, StopReason, TaskReturn, TaskStatus, ThreadPool, task_fn};
@@ -90,8 +96,8 @@ impl ThreadPool {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// It notifies every loop, because the tasks that a loop holds end in its next call of the service.
-    /// From any thread, a step included. O(services).
+    /// It notifies every loop, because the tasks that a loop holds end in its next call of the
+    /// service. From any thread, a step included. O(services).
     #[doc(alias = "lws_threadpool_finish")]
     #[doc(alias = "finish")]
     #[doc(alias = "stop")]
@@ -117,17 +123,20 @@ impl ThreadPool {
         self.exits.one_less();
     }
 
-    /// Calls [`shutdown`](Self::shutdown) with [`Shutdown::Cancel`], then waits until every worker has ended, at most for
-    /// `timeout`. Without threads (`threads(0)`) it runs what is pending on this thread. A parked task that a loop holds at that moment ends when that loop
-    /// gives it back, on the loop's thread; a step that a loop runs itself, in `run_pending`, is not waited for.
+    /// Calls [`shutdown`](Self::shutdown) with [`Shutdown::Cancel`], then waits until every worker
+    /// has ended, at most for `timeout`. Without threads (`threads(0)`) it runs what is pending on
+    /// this thread. A parked task that a loop holds at that moment ends when that loop gives it
+    /// back, on the loop's thread; a step that a loop runs itself, in `run_pending`, is not waited
+    /// for.
     ///
     /// The timeout bounds this call only: dropping the pool still waits for the steps that do not
     /// return. To leave without them, `std::mem::forget` the pool, or end the process.
     ///
     /// # Errors
     ///
-    /// The names of the tasks whose steps have not returned. The workers continue; it can be called again. On one of the
-    /// pool's own workers, inside a step that a loop runs itself, and in a wake-up that `shutdown` makes: `OnWorker`, at once.
+    /// The names of the tasks whose steps have not returned. The workers continue; it can be called
+    /// again. On one of the pool's own workers, inside a step that a loop runs itself, and in a
+    /// wake-up that `shutdown` makes: `OnWorker`, at once.
     #[doc(alias = "lws_threadpool_destroy")]
     #[doc(alias = "wait")]
     pub fn join_timeout(&self, timeout: Duration) -> Result<(), JoinError> {
@@ -167,8 +176,8 @@ impl ThreadPool {
             .collect()
     }
 
-    /// In a pool without workers, the thread that ends it runs what is left. False: `budget` was not
-    /// enough.
+    /// In a pool without workers, the thread that ends it runs what is left. False: `budget` was
+    /// not enough.
     fn run_leftovers(&self, budget: Duration) -> bool {
         let scheduler = &*self.scheduler;
         if scheduler.has_tasks() {

@@ -45,17 +45,17 @@ const LOOKS: u32 = if cfg!(loom) { 2 } else { 3 };
 /// The handle of a service loop: it enqueues tasks for connections, is notified when they have
 /// parked or ended, looks, answers and reaps.
 ///
-/// Made by [`ThreadPool::service`](crate::ThreadPool::service). It belongs to one loop at a time (it
-/// is `Send`, and its calls take `&mut self`) and owns its tasks: their events come here and nowhere
-/// else.
+/// Made by [`ThreadPool::service`](crate::ThreadPool::service). It belongs to one loop at a time
+/// (it is `Send`, and its calls take `&mut self`) and owns its tasks: their events come here and
+/// nowhere else.
 ///
 /// Dropping it stops its tasks: those that wait are dropped, those that have started are asked to
 /// stop and dropped by the worker when they have ended, outliving ones too. It does not wait for
 /// them.
 ///
 /// When the pool is shut down, the service sees it in its next call: queued tasks end as `Stopped`,
-/// and parked ones are asked to stop. When the workers have ended, such a task runs its last steps on
-/// the loop's own thread, inside that call.
+/// and parked ones are asked to stop. When the workers have ended, such a task runs its last steps
+/// on the loop's own thread, inside that call.
 #[doc(alias = "lws_threadpool")]
 #[must_use = "dropping it stops its tasks"]
 pub struct Service<T: Task> {
@@ -71,7 +71,7 @@ pub struct Service<T: Task> {
     /// Those that were dropped unseen.
     unseen: Arc<Unread>,
     polling: Polling,
-    /// So many calls of `take_ready` do not spin, since the last did so in vain.
+    /// So many calls of `take_ready` do not spin, since the last spin found nothing.
     skipped_spins: u32,
     /// Tasks that are to be resumed at the end of the present call. Kept for its memory.
     resumed: Vec<u32>,
@@ -107,8 +107,8 @@ impl<T: Task> Service<T> {
     ///
     /// # Errors
     ///
-    /// The task comes back inside the error: the queue is full, too many tasks are alive, or the pool
-    /// is shutting down.
+    /// The task comes back inside the error: the queue is full, too many tasks are alive, or the
+    /// pool is shutting down.
     #[doc(alias = "lws_threadpool_enqueue")]
     #[doc(alias = "submit")]
     #[inline]
@@ -278,9 +278,9 @@ impl<T: Task> Service<T> {
     /// Takes the tasks that have parked or ended since the last call: each is announced once. Also
     /// stops tasks whose time is up, and allows the next notification.
     ///
-    /// Call it whenever the loop is notified, and when [`poll_timeout`](Self::poll_timeout) is over;
-    /// calling it in every turn of the loop is simplest. What the loop does not take out of the iterator is
-    /// announced again.
+    /// Call it whenever the loop is notified, and when [`poll_timeout`](Self::poll_timeout) is
+    /// over; calling it in every turn of the loop is simplest. What the loop does not take out of
+    /// the iterator is announced again.
     ///
     /// ```
     /// use moored::{BoxTask, TaskReturn, TaskStatus, ThreadPool, task_fn};
@@ -303,9 +303,9 @@ impl<T: Task> Service<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// While tasks of this service are with the workers and steps are very short, it may spin for two
-    /// microseconds at most before it returns nothing, which costs less than to block and be woken. It
-    /// never spins on a single core. O(number of tasks announced + number of workers).
+    /// While tasks of this service are with the workers and steps are very short, it may spin for
+    /// two microseconds at most before it returns nothing, which costs less than to block and be
+    /// woken. It never spins on a single core. O(number of tasks announced + number of workers).
     #[doc(alias = "LWS_CALLBACK_SERVER_WRITEABLE")]
     #[doc(alias = "wait")]
     #[doc(alias = "poll")]
@@ -468,8 +468,8 @@ impl<T: Task> Service<T> {
     }
 
     /// The status of a task. An ended task is reaped: it comes back by value, and its id is unknown
-    /// from then on (call [`connection_of`](Self::connection_of) before, if you need its connection).
-    /// A parked one is lent until the [`SyncPoint`] is answered or dropped.
+    /// from then on (call [`connection_of`](Self::connection_of) before, if you need its
+    /// connection). A parked one is lent until the [`SyncPoint`] is answered or dropped.
     ///
     /// `None`: no such task, or it was reaped. O(1).
     #[doc(alias = "lws_threadpool_task_status")]
@@ -530,8 +530,8 @@ impl<T: Task> Service<T> {
         self.answer(slot, resume)
     }
 
-    /// Cancels a task: one that has not started never will, one that has is asked to stop. Its end is
-    /// announced either way. O(1).
+    /// Cancels a task: one that has not started never will, one that has is asked to stop. Its end
+    /// is announced either way. O(1).
     #[doc(alias = "lws_threadpool_dequeue_task")]
     #[doc(alias = "cancel")]
     pub fn dequeue(&mut self, id: TaskId) -> Dequeued {
@@ -549,9 +549,10 @@ impl<T: Task> Service<T> {
     }
 
     /// A client has disconnected: its tasks are dequeued, but those that may outlive it continue
-    /// without a connection. All their ends are announced. Returns the number of its tasks that were
-    /// not reaped. O(that number), whatever else the pool holds. Messages for it in a
-    /// [`Mailbox`](crate::Mailbox), and later ones, are dropped: see [`drain`](crate::Mailbox::drain).
+    /// without a connection. All their ends are announced. Returns the number of its tasks that
+    /// were not reaped. O(that number), whatever else the pool holds. Messages for it in a
+    /// [`Mailbox`](crate::Mailbox), and later ones, are dropped: see
+    /// [`drain`](crate::Mailbox::drain).
     #[doc(alias = "lws_threadpool_dequeue")]
     #[doc(alias = "disconnect")]
     #[doc(alias = "cancel")]
@@ -584,8 +585,8 @@ impl<T: Task> Service<T> {
         true
     }
 
-    /// The tasks of a connection that were not reaped, in the order in which they came to it. O(their
-    /// number).
+    /// The tasks of a connection that were not reaped, in the order in which they came to it.
+    /// O(their number).
     #[doc(alias = "lws_threadpool_foreach_task_wsi")]
     #[doc(alias = "lws_threadpool_get_task_wsi")]
     #[must_use]
@@ -594,8 +595,8 @@ impl<T: Task> Service<T> {
         slots.map(|slot| self.id_of(slot)).collect()
     }
 
-    /// The connection of a task; `None` if that has closed, or there is no such task, also because it
-    /// was reaped. O(1).
+    /// The connection of a task; `None` if that has closed, or there is no such task, also because
+    /// it was reaped. O(1).
     #[doc(alias = "lws_threadpool_get_wsi")]
     #[must_use]
     pub fn connection_of(&self, id: TaskId) -> Option<ConnId> {
@@ -627,11 +628,11 @@ impl<T: Task> Service<T> {
     /// - steps are pending and the pool has no threads (`threads(0)`).
     ///
     /// And it is at most 5 ms while workers may defer notifications: the loop finds something each
-    /// time, steps are short, and tasks of this service are with the workers. Then a worker that has
-    /// more to do notifies the loop at most every 20 us, and relies on the loop to look by itself
-    /// should a step take long. This needs the loop to call `poll_timeout` before it blocks: a loop
-    /// that has called it, and later blocks without a call or for longer, may be notified late, by the
-    /// length of a step. A loop that never calls it is always notified at once.
+    /// time, steps are short, and tasks of this service are with the workers. Then a worker that
+    /// has more to do notifies the loop at most every 20 us, and relies on the loop to look by
+    /// itself should a step take long. This needs the loop to call `poll_timeout` before it blocks:
+    /// a loop that has called it, and later blocks without a call or for longer, may be notified
+    /// late, by the length of a step. A loop that never calls it is always notified at once.
     ///
     /// O(number of workers + number of tasks that have returned).
     #[doc(alias = "timeout")]
@@ -682,9 +683,9 @@ impl<T: Task> Service<T> {
     /// turns it gave to tasks. This is how tasks run without threads (`threads(0)`); with threads,
     /// the calling thread runs tasks too.
     ///
-    /// The tasks are those of the whole pool, in the same fair order as on workers; first come those
-    /// that a worker has taken and not begun. A step is not interrupted, so the budget can be exceeded
-    /// by one step; with a budget of zero one task runs one step.
+    /// The tasks are those of the whole pool, in the same fair order as on workers; first come
+    /// those that a worker has taken and not begun. A step is not interrupted, so the budget can be
+    /// exceeded by one step; with a budget of zero one task runs one step.
     pub fn run_pending(&mut self, budget: Duration) -> usize {
         self.enter();
         let inner = Arc::clone(&self.inner);

@@ -18,16 +18,17 @@ use std::fmt;
 
 /// A piece of work for a connection, run step by step on the pool.
 ///
-/// The value moves into the pool with [`enqueue`](crate::Service::enqueue), is lent to the loop while it is parked, and comes
-/// back by value when it has ended. Its `Drop` is the clean-up.
+/// The value moves into the pool with [`enqueue`](crate::Service::enqueue), is lent to the loop
+/// while it is parked, and comes back by value when it has ended. Its `Drop` is the clean-up.
 ///
-/// The value itself is moved from the loop to a worker and back, without an allocation. Enqueue a large one, of more than a few
-/// hundred bytes, as a `Box`, which is a task too: then only a pointer is moved.
+/// The value itself is moved from the loop to a worker and back, without an allocation. Enqueue a
+/// large one, of more than a few hundred bytes, as a `Box`, which is a task too: then only a
+/// pointer is moved.
 pub trait Task: Send + 'static {
     /// Does a bounded piece of work (aim at 100 ms or less) and returns what comes next.
     ///
-    /// Runs on a worker, never on two at once. Between steps the task may be asked to stop, so look at
-    /// [`Context::is_stopping`] first. A panic ends the task as `Panicked`.
+    /// Runs on a worker, never on two at once. Between steps the task may be asked to stop, so look
+    /// at [`Context::is_stopping`] first. A panic ends the task as `Panicked`.
     fn step(&mut self, cx: &mut Context<'_>) -> TaskReturn;
 }
 
@@ -46,8 +47,8 @@ pub enum TaskReturn {
     Continue,
     /// Park the task, without a thread, until the loop answers with `resume` or `task_sync`.
     ///
-    /// It does not park a task that is stopping or detached, since no loop would answer: its step is
-    /// called again.
+    /// It does not park a task that is stopping or detached, since no loop would answer: its step
+    /// is called again.
     #[doc(alias = "LWS_TP_RETURN_SYNC")]
     #[doc(alias = "backpressure")]
     #[doc(alias = "progress")]
@@ -87,8 +88,8 @@ impl<'a> Context<'a> {
         self.header().requests(self.id.serial)
     }
 
-    /// Whether the task was asked to stop. It is then called until it returns
-    /// `Stopped` or `TaskDone`. A long step may look more than once: the answer can change at any time.
+    /// Whether the task was asked to stop. It is then called until it returns `Stopped` or
+    /// `TaskDone`. A long step may look more than once: the answer can change at any time.
     #[doc(alias = "cancel")]
     #[must_use]
     pub fn is_stopping(&self) -> bool {
@@ -120,7 +121,8 @@ impl<'a> Context<'a> {
     }
 
     /// Lets the task outlive its connection from now on, as
-    /// [`TaskOptions::outlive_connection`](crate::TaskOptions::outlive_connection) does from the start.
+    /// [`TaskOptions::outlive_connection`](crate::TaskOptions::outlive_connection) does from the
+    /// start.
     #[doc(alias = "LWS_TP_RETURN_FLAG_OUTLIVE")]
     pub fn outlive_connection(&mut self) {
         self.header().request(self.id.serial, Requests::outliving);

@@ -85,7 +85,8 @@ fn a_queued_task_that_is_cancelled_never_runs() {
     }
 }
 
-/// L13: whether it was parked, in line or on a worker, and whoever asks: a task that has started is told so.
+/// L13: whether it was parked, in line or on a worker, and whoever asks: a task that has started is
+/// told so.
 #[test]
 fn a_task_that_has_started_is_always_told() {
     type Ask = fn(&mut Loop<Work>, TaskId);
@@ -136,7 +137,8 @@ fn a_task_that_has_started_is_always_told() {
     }
 }
 
-/// L3: a parked task that is cancelled is in line at once, like a task that was just enqueued: before it, even.
+/// L3: a parked task that is cancelled is in line at once, like a task that was just enqueued:
+/// before it, even.
 #[test]
 fn cancelling_a_parked_task_takes_one_turn() {
     let pool = pool(0);
@@ -229,7 +231,8 @@ fn a_task_that_a_worker_has_taken_but_not_begun_can_be_cancelled() {
     assert_eq!(pool.dump().counters.steps, 2_001);
 }
 
-/// S8: cancel, close, answer and look race the workers; each task has one end, one announcement and one drop.
+/// S8: cancel, close, answer and look race the workers; each task has one end, one announcement and
+/// one drop.
 #[test]
 fn cancelling_races_everything_and_every_task_ends_once() {
     const TASKS: usize = 4_000;

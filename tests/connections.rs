@@ -25,8 +25,8 @@ fn closed_while_queued_a_task_never_runs() {
     assert_eq!(alive.count(), 0);
 }
 
-/// S13: as many parked tasks as there are workers, and more, are closed; the workers were never theirs, and their memory
-/// comes back.
+/// S13: as many parked tasks as there are workers, and more, are closed; the workers were never
+/// theirs, and their memory comes back.
 #[test]
 fn closed_while_parked_a_task_stops_and_the_pool_serves_on() {
     let pool = pool(2);
@@ -51,7 +51,8 @@ fn closed_while_parked_a_task_stops_and_the_pool_serves_on() {
     lp.end().finished();
 }
 
-/// S14: a result that comes too late belongs to no connection, not even to a new one of the same name.
+/// S14: a result that comes too late belongs to no connection, not even to a new one of the same
+/// name.
 #[test]
 fn closed_while_running_a_result_reaches_no_other_connection() {
     let pool = pool(1);
@@ -85,7 +86,8 @@ fn closed_while_running_a_result_reaches_no_other_connection() {
     assert_eq!((why, task.steps), (StopReason::ConnectionClosed, 0));
 }
 
-/// L14: what had ended before its connection closed, unreaped, is announced and reaped like the rest.
+/// L14: what had ended before its connection closed, unreaped, is announced and reaped like the
+/// rest.
 #[test]
 fn closed_after_its_end_a_task_is_still_announced_and_reaped() {
     let pool = pool(0);
@@ -140,7 +142,8 @@ fn the_tasks_of_a_connection_are_listed_oldest_first_and_may_be_cancelled_on_the
     assert_eq!(lp.tasks_of(2).len(), 1);
 }
 
-/// L5, L7, S15: it parked with a client; without one it runs to its own end, a hundred calls later, and is reaped.
+/// L5, L7, S15: it parked with a client; without one it runs to its own end, a hundred calls later,
+/// and is reaped.
 #[test]
 fn an_outliving_task_runs_to_its_own_end() {
     let pool = pool(2);
@@ -208,7 +211,8 @@ fn an_outliving_task_can_still_be_cancelled() {
     assert_eq!(reap(&mut lp, id).stopped().0, StopReason::Dequeued);
 }
 
-/// S15: the client comes back under a new name and takes its task over: it parks again, for the new one.
+/// S15: the client comes back under a new name and takes its task over: it parks again, for the new
+/// one.
 #[test]
 fn a_task_that_was_taken_over_delivers_to_the_new_connection() {
     let pool = pool(1);

@@ -1,5 +1,6 @@
-//! What a call costs must not depend on what else the pool holds. `benches/` has the figures; here a call may be some
-//! times slower in a crowd (caches), but not a hundred times, as it would be if it walked the crowd.
+//! What a call costs must not depend on what else the pool holds. `benches/` has the figures; here
+//! a call may be some times slower in a crowd (caches), but not a hundred times, as it would be if
+//! it walked the crowd.
 
 mod util;
 

@@ -1,4 +1,5 @@
-//! Drops of pools, services and tasks, in any order, on any thread: nothing hangs and nothing leaks.
+//! Drops of pools, services and tasks, in any order, on any thread: nothing hangs and nothing
+//! leaks.
 
 mod util;
 
@@ -35,8 +36,8 @@ fn a_pool_may_be_dropped_on_its_own_worker() {
     });
 }
 
-/// L10: the `Drop` of a task is the clean-up, and may use and drop the pool's handle, on the loop's thread and on a
-/// worker.
+/// L10: the `Drop` of a task is the clean-up, and may use and drop the pool's handle, on the loop's
+/// thread and on a worker.
 #[test]
 fn the_drop_of_a_task_may_use_its_pool() {
     struct CleanUp(Arc<ThreadPool>, Arc<Count>);
@@ -94,7 +95,8 @@ fn a_pool_and_a_service_may_live_in_a_thread_local() {
     assert_eq!(alive.count(), 0);
 }
 
-/// S24: those that wait are dropped; those that have started are told, and dropped when they have ended.
+/// S24: those that wait are dropped; those that have started are told, and dropped when they have
+/// ended.
 #[test]
 fn dropping_a_service_stops_and_drops_its_tasks_and_no_others() {
     let pool = pool(2);

@@ -1,4 +1,5 @@
-//! What a pool tells about itself: `dump` and `counts`, right to the microsecond, as a value, as text and as JSON.
+//! What a pool tells about itself: `dump` and `counts`, right to the microsecond, as a value, as
+//! text and as JSON.
 
 mod util;
 
@@ -11,7 +12,8 @@ fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// L26: 10 ms in line, 20 ms on a thread, 30 ms parked, and an end after which nothing counts any more.
+/// L26: 10 ms in line, 20 ms on a thread, 30 ms parked, and an end after which nothing counts any
+/// more.
 #[test]
 fn the_times_of_a_task_add_up() {
     let (clock, hand) = Clock::manual();
@@ -133,7 +135,8 @@ fn tasks_on_a_worker_are_told_from_tasks_that_wait_for_one() {
     lp.ends(6);
 }
 
-/// A step that the loop runs is on no worker, nor is a task that a worker has run and that is parked now.
+/// A step that the loop runs is on no worker, nor is a task that a worker has run and that is
+/// parked now.
 #[test]
 fn a_task_that_is_on_no_worker_is_shown_on_none() {
     for threads in [0, 1] {
@@ -170,7 +173,8 @@ fn places(counts: &Counts) -> [usize; 5] {
     ]
 }
 
-/// One task of each kind: the counts of the dump, its counters and the counts of the pool tell the same.
+/// One task of each kind: the counts of the dump, its counters and the counts of the pool tell the
+/// same.
 #[test]
 fn every_task_is_counted_where_it_belongs() {
     let pool = ThreadPool::builder()
@@ -250,7 +254,8 @@ fn a_service_that_is_gone_leaves_its_figures() {
     assert_eq!([places(&after.counts), places(&pool.counts())], [[0; 5]; 2]);
 }
 
-/// L16: every line of the table has its columns where the head has them, whatever the names and numbers.
+/// L16: every line of the table has its columns where the head has them, whatever the names and
+/// numbers.
 #[test]
 fn the_text_lines_up() {
     let pool = ThreadPool::builder().name("table").threads(0).build().unwrap();
@@ -554,8 +559,8 @@ fn the_dump_is_json_with_serde() {
     assert!(task["name"].is_null() && task["connection"].is_null());
 }
 
-/// The number of syncs is kept modulo 16. The 16th was written as 16, into the bit that says that the
-/// connection has closed.
+/// The number of syncs is kept modulo 16. The 16th was written as 16, into the bit that says that
+/// the connection has closed.
 #[test]
 fn a_task_that_parks_often_keeps_its_connection() {
     let pool = pool(0);

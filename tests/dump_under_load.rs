@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use util::{Count, Gate, Loop, Work, panic_silently, pool, within_patience};
 
-/// S27: from a step, from a `Drop` on a worker and on the loop's thread, from a wake-up, and while a task is lent.
+/// S27: from a step, from a `Drop` on a worker and on the loop's thread, from a wake-up, and while
+/// a task is lent.
 #[test]
 fn a_dump_can_be_taken_from_anywhere() {
     struct DumpsOnDrop(Arc<ThreadPool>, Arc<Count>);
@@ -103,7 +104,8 @@ fn four_threads_dump_in_a_tight_loop_under_load() {
     });
 }
 
-/// A dump is no snapshot: a worker may be at another task when the next one is copied. Still it is shown with one at most.
+/// A dump is no snapshot: a worker may be at another task when the next one is copied. Still it is
+/// shown with one at most.
 #[test]
 fn a_dump_under_load_shows_at_most_one_task_on_each_worker() {
     const THREADS: usize = 2;

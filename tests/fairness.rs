@@ -1,4 +1,5 @@
-//! Who is next: in order within a connection, in turns between connections, and nobody waits while a worker is idle.
+//! Who is next: in order within a connection, in turns between connections, and nobody waits while
+//! a worker is idle.
 
 mod util;
 
@@ -54,7 +55,8 @@ fn connections_take_turns() {
     assert_eq!(log.notes(), turns);
 }
 
-/// The task behind it takes its place, although that was posted later than the connections behind were in line.
+/// The task behind it takes its place, although that was posted later than the connections behind
+/// were in line.
 #[test]
 fn a_connection_whose_first_task_is_cancelled_keeps_its_turn() {
     let pool = pool(0);
@@ -117,8 +119,8 @@ fn a_flood_does_not_delay_another_connection() {
     );
 }
 
-/// S16: each of two workers is inside a step of the flood, with a batch of more behind it. When each has ended one
-/// step, the other connection's task starts.
+/// S16: each of two workers is inside a step of the flood, with a batch of more behind it. When
+/// each has ended one step, the other connection's task starts.
 #[test]
 fn a_flood_delays_another_connection_by_one_step_of_each_worker() {
     let pool = pool(2);
@@ -174,7 +176,8 @@ fn no_task_waits_while_a_worker_is_idle() {
         gate.wait_for(3);
         gate.open();
         lp.ends(14);
-        // The next round should find all workers asleep. Nothing tells the test, and nothing depends on it.
+        // The next round should find all workers asleep. Nothing tells the test, and nothing
+        // depends on it.
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -278,8 +281,8 @@ fn a_busy_task_gives_way_to_another_connection_on_a_single_thread() {
     }
 }
 
-/// A loop that has not looked at all that was announced will soon post more, so a busy worker is not called for the first. It gives
-/// way to that all the same.
+/// A loop that has not looked at all that was announced will soon post more, so a busy worker is
+/// not called for the first. It gives way to that all the same.
 #[test]
 fn a_busy_task_gives_way_also_while_more_is_to_be_posted() {
     let (clock, _) = Clock::manual();
@@ -309,8 +312,9 @@ fn a_busy_task_gives_way_also_while_more_is_to_be_posted() {
     assert_eq!(announced.len(), 1);
 }
 
-/// S16: a worker takes as many tasks at once as should take 20 us by its last batch, at most twice as many as then, and
-/// at most 32: short steps share a lock, and nobody waits behind a batch of long ones.
+/// S16: a worker takes as many tasks at once as should take 20 us by its last batch, at most twice
+/// as many as then, and at most 32: short steps share a lock, and nobody waits behind a batch of
+/// long ones.
 #[test]
 fn a_batch_is_as_large_as_its_steps_are_short() {
     const TASKS: usize = 100;
@@ -351,7 +355,8 @@ fn a_batch_is_as_large_as_its_steps_are_short() {
     }
 }
 
-/// A loop that enqueues and then does something else: the worker, busy with a task that never rests, finds the next one.
+/// A loop that enqueues and then does something else: the worker, busy with a task that never
+/// rests, finds the next one.
 #[test]
 fn a_busy_task_gives_way_although_the_loop_never_looks() {
     let pool = hasty_pool(1);
@@ -382,7 +387,8 @@ fn a_busy_task_gives_way_although_the_loop_never_looks() {
     }
 }
 
-/// What the loop has posted waits, whether a worker has noticed it or not: who gives way goes behind it.
+/// What the loop has posted waits, whether a worker has noticed it or not: who gives way goes
+/// behind it.
 #[test]
 fn a_task_that_gives_way_goes_behind_what_was_posted() {
     let pool = hasty_pool(1);

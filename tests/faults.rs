@@ -1,4 +1,5 @@
-//! What a compiler cannot check: every known fault has a test, and the README's commands are those of CI.
+//! What a compiler cannot check: every known fault has a test, and the README's commands are those
+//! of CI.
 
 use std::collections::BTreeSet;
 use std::fs;

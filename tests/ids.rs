@@ -40,7 +40,8 @@ fn a_stale_id_never_means_another_task() {
     }
 }
 
-/// S11: a worker's news about a task that was reaped and whose slot is taken again are not about the new one.
+/// S11: a worker's news about a task that was reaped and whose slot is taken again are not about
+/// the new one.
 #[test]
 fn news_of_a_reaped_task_are_not_taken_for_news_of_the_next() {
     let pool = pool(0);

@@ -42,7 +42,8 @@ fn the_queue_holds_what_its_depth_says() {
     );
 }
 
-/// L15: idle workers are places, too: with n of them and depth d, n + d tasks are accepted at once, again and again.
+/// L15: idle workers are places, too: with n of them and depth d, n + d tasks are accepted at once,
+/// again and again.
 #[test]
 fn a_burst_finds_a_place_for_each_idle_worker() {
     const THREADS: usize = 2;

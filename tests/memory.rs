@@ -1,5 +1,6 @@
-//! Nothing piles up: not under storms of clients that come and go, not in loops that never drain, not in pools that come
-//! and go. The figures are those of the process, so the tests here run one after the other.
+//! Nothing piles up: not under storms of clients that come and go, not in loops that never drain,
+//! not in pools that come and go. The figures are those of the process, so the tests here run one
+//! after the other.
 #![cfg(target_os = "linux")]
 
 #[path = "util/process.rs"]
@@ -22,8 +23,8 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Does something often, and compares the memory after the first tenth with that at the end. What is kept of each time,
-/// if only 100 bytes, shows.
+/// Does something often, and compares the memory after the first tenth with that at the end. What
+/// is kept of each time, if only 100 bytes, shows.
 #[track_caller]
 fn does_not_grow(times: u64, mut act: impl FnMut(u64)) {
     (0..times / 10).for_each(&mut act);
@@ -36,7 +37,8 @@ fn does_not_grow(times: u64, mut act: impl FnMut(u64)) {
     );
 }
 
-/// What is cancelled before it runs leaves an event, and nothing took those away from a loop that reaps by id and never drains.
+/// What is cancelled before it runs leaves an event, and nothing took those away from a loop that
+/// reaps by id and never drains.
 #[test]
 fn a_loop_that_cancels_and_reaps_by_id_does_not_grow() {
     let _alone = alone();
@@ -62,8 +64,8 @@ fn large(alive: &Alive) -> Work {
     .holding(token)
 }
 
-/// S17: all workers are busy while clients come, ask and go; what they leave behind is reaped and gone, tombstones
-/// included.
+/// S17: all workers are busy while clients come, ask and go; what they leave behind is reaped and
+/// gone, tombstones included.
 #[test]
 fn clients_that_come_and_go_while_all_workers_are_busy_leave_nothing() {
     let _alone = alone();
@@ -103,7 +105,8 @@ fn clients_that_come_and_go_while_all_workers_are_busy_leave_nothing() {
     assert_eq!((pool_threads(), file_descriptors()), (2, fds_before));
 }
 
-/// S17: the same with a loop that does not reap: the limit on tasks holds, and what it holds is bounded.
+/// S17: the same with a loop that does not reap: the limit on tasks holds, and what it holds is
+/// bounded.
 #[test]
 fn what_a_loop_does_not_reap_is_bounded_by_max_tasks() {
     let _alone = alone();
@@ -188,7 +191,8 @@ fn a_stream_that_never_ends_does_not_grow() {
     });
 }
 
-/// S17: threads, descriptors and bytes of pools and services that come and go, with tasks left in them.
+/// S17: threads, descriptors and bytes of pools and services that come and go, with tasks left in
+/// them.
 #[test]
 fn pools_and_services_that_come_and_go_leave_nothing() {
     let _alone = alone();
@@ -211,7 +215,8 @@ fn pools_and_services_that_come_and_go_leave_nothing() {
     assert_eq!(keeper.dump().counts.queued, 0);
 }
 
-/// S17: a pool that lives on, and services of one client each: what they had in the pool goes with them.
+/// S17: a pool that lives on, and services of one client each: what they had in the pool goes with
+/// them.
 #[test]
 fn services_that_come_and_go_leave_nothing_in_their_pool() {
     let _alone = alone();

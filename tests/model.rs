@@ -1,7 +1,8 @@
 //! Random calls against a reference pool: after each, the pool must stand as the reference does.
 //!
-//! No threads and a clock moved by hand, so that everything is determined: statuses, the order of steps, what is
-//! announced, counters and limits. `PROPTEST_CASES=100000 cargo test --release --test model` looks longer.
+//! No threads and a clock moved by hand, so that everything is determined: statuses, the order of
+//! steps, what is announced, counters and limits. `PROPTEST_CASES=100000 cargo test --release
+//! --test model` looks longer.
 
 #[path = "model/books.rs"]
 mod books;
@@ -107,7 +108,8 @@ fn same_connections(pool: &Real, reference: &Reference) {
     }
 }
 
-/// FIFO within a connection, round-robin between connections, and each step is told what it should be.
+/// FIFO within a connection, round-robin between connections, and each step is told what it should
+/// be.
 fn same_steps(pool: &Real, model: &Model) {
     let log = pool.log.lock().unwrap().clone();
     for (id, seen) in &log {
@@ -181,7 +183,8 @@ fn wakes_in_time(pool: &mut Real, reference: &Reference) {
     }
 }
 
-/// What is left is stopped, runs to its end and is reaped: accepted = finished + stopped + panicked.
+/// What is left is stopped, runs to its end and is reaped: accepted = finished + stopped +
+/// panicked.
 fn leaves_nothing(mut pool: Real) {
     pool.pool.shutdown(Shutdown::Cancel);
     pool.service.run_pending(Duration::MAX);
@@ -208,7 +211,8 @@ fn config() -> Config {
 prop_state_machine! {
     #![proptest_config(config())]
 
-    /// L11, L13, L14, L25, S5, S11, S12, S13, S15: whatever a loop calls, in whatever order, the pool stands as the reference.
+    /// L11, L13, L14, L25, S5, S11, S12, S13, S15: whatever a loop calls, in whatever order, the
+    /// pool stands as the reference.
     #[test]
     fn the_pool_stands_as_the_reference_after_any_calls(sequential 1..100 => AgainstTheReference);
 }

@@ -1,4 +1,5 @@
-//! Every option of a pool and of a task has an effect, and what makes no sense is an error that leaves nothing behind.
+//! Every option of a pool and of a task has an effect, and what makes no sense is an error that
+//! leaves nothing behind.
 
 #[cfg(target_os = "linux")]
 #[path = "util/process.rs"]
@@ -16,7 +17,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 use util::{Count, Gate, Log, Loop, PATIENCE, PLENTY, Work, reap};
 
-/// What each of the pool's threads says about itself: all of them at once, so that none answers twice.
+/// What each of the pool's threads says about itself: all of them at once, so that none answers
+/// twice.
 fn ask_each_thread<A: Clone + Send + 'static>(
     pool: &ThreadPool,
     ask: impl Fn(&Context<'_>) -> A + Clone + Send + 'static,
@@ -225,7 +227,8 @@ fn deep(pages: usize) -> usize {
     }
 }
 
-/// L25: `stack_size`: a step that needs 8 MiB has them, and who asks for too little has the 64 KiB of the docs.
+/// L25: `stack_size`: a step that needs 8 MiB has them, and who asks for too little has the 64 KiB
+/// of the docs.
 #[test]
 fn the_stack_is_as_large_as_asked() {
     for (asked, pages) in [(64 << 20, 2_000), (1, 2)] {
@@ -390,8 +393,8 @@ fn a_thread_that_cannot_be_started_is_an_error() {
 #[cfg(target_os = "linux")]
 const CHILD: &str = "MOORED_TEST_WITH_LITTLE_ADDRESS_SPACE";
 
-/// S22, L24: a later thread is refused, as there is no room for its stack; those before it end before the error is
-/// given. It runs in a process of its own, which has room for some.
+/// S22, L24: a later thread is refused, as there is no room for its stack; those before it end
+/// before the error is given. It runs in a process of its own, which has room for some.
 #[test]
 #[cfg(target_os = "linux")]
 fn threads_that_were_started_before_the_one_that_cannot_be_are_ended() {

@@ -1,4 +1,5 @@
-//! Panics in the user's code, wherever the pool runs it: the pool serves on with all its workers, and the loop is told.
+//! Panics in the user's code, wherever the pool runs it: the pool serves on with all its workers,
+//! and the loop is told.
 
 mod util;
 
@@ -111,7 +112,8 @@ fn a_panic_in_the_drop_of_a_task_that_has_panicked_is_contained() {
     all_workers_serve(&pool, 1);
 }
 
-/// S21: the service is gone, so it is the pool that drops the task: queued, running, parked or ended.
+/// S21: the service is gone, so it is the pool that drops the task: queued, running, parked or
+/// ended.
 #[test]
 fn a_panic_in_the_drop_of_an_abandoned_task_is_contained() {
     let pool = pool(2);
@@ -156,7 +158,8 @@ fn a_panic_in_the_drop_of_an_abandoned_task_is_contained() {
     all_workers_serve(&pool, 2);
 }
 
-/// S21: the payload of a panic panics in its own `Drop`, and so does what that throws, of which nothing is dropped any more.
+/// S21: the payload of a panic panics in its own `Drop`, and so does what that throws, of which
+/// nothing is dropped any more.
 #[test]
 fn a_panic_in_the_drop_of_a_payload_is_contained() {
     // Of no size, so that forgetting one leaks nothing.

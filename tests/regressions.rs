@@ -1,5 +1,6 @@
-//! Bugs that moored really had. A test that is plainly about one behaviour stands in that behaviour's file; here are those
-//! that took a special mixture to show, each with what had been wrong.
+//! Bugs that moored really had. A test that is plainly about one behaviour stands in that
+//! behaviour's file; here are those that took a special mixture to show, each with what had been
+//! wrong.
 
 mod util;
 
@@ -16,7 +17,8 @@ use util::{
     within_patience,
 };
 
-/// `tasks_of` converted its argument, which is the user's code, under the lock of the service's table.
+/// `tasks_of` converted its argument, which is the user's code, under the lock of the service's
+/// table.
 #[test]
 fn a_conversion_into_a_connection_runs_under_no_lock() {
     struct Client(Arc<ThreadPool>);
@@ -56,8 +58,9 @@ fn a_conversion_that_panics_takes_up_no_place() {
     assert!(service.enqueue(1, Work::done()).is_ok());
 }
 
-/// A worker that was held up in a step kept the rest of its batch to itself as long as the other workers had anything
-/// else to do, so that tasks of the same connection overtook them by the thousand.
+/// A worker that was held up in a step kept the rest of its batch to itself as long as the other
+/// workers had anything else to do, so that tasks of the same connection overtook them by the
+/// thousand.
 #[test]
 fn a_long_step_holds_up_nobody_but_itself() {
     const TASKS: usize = 20_000;
@@ -96,8 +99,9 @@ fn a_long_step_holds_up_nobody_but_itself() {
     }
 }
 
-/// A worker that was late put the rest of its batch in line, then put there what a colleague was late with, in front of
-/// it, although that had come later: what came first waited for as long as what came last took.
+/// A worker that was late put the rest of its batch in line, then put there what a colleague was
+/// late with, in front of it, although that had come later: what came first waited for as long as
+/// what came last took.
 #[test]
 fn what_a_late_worker_gives_back_comes_before_what_a_colleague_took_after_it() {
     let (clock, hand) = Clock::manual();
@@ -110,7 +114,8 @@ fn what_a_late_worker_gives_back_comes_before_what_a_colleague_took_after_it() {
     let mut enqueue = |task| {
         lp.enqueue(conns.next().expect("endless"), task).unwrap();
     };
-    // Each worker stands at a gate of its own, and takes large batches from then on: they double while the clock stands.
+    // Each worker stands at a gate of its own, and takes large batches from then on: they double
+    // while the clock stands.
     for gate in first {
         enqueue(Work::at(gate));
     }
@@ -138,7 +143,8 @@ fn what_a_late_worker_gives_back_comes_before_what_a_colleague_took_after_it() {
     }
     second[1].open();
     long[0].wait_for(1);
-    // Both are late now. The first is soon done with the slow task; the other two stay where they are.
+    // Both are late now. The first is soon done with the slow task; the other two stay where they
+    // are.
     hand.advance(Duration::from_millis(1));
     slow[0].open();
     long[0].wait_for(2);
@@ -149,8 +155,8 @@ fn what_a_late_worker_gives_back_comes_before_what_a_colleague_took_after_it() {
     );
 }
 
-/// A worker that stole one task out of another's deque did not wake the next worker for the rest: see also
-/// `fairness.rs`. Here all the tasks come at once to workers that sleep.
+/// A worker that stole one task out of another's deque did not wake the next worker for the rest:
+/// see also `fairness.rs`. Here all the tasks come at once to workers that sleep.
 #[test]
 fn a_burst_wakes_as_many_workers_as_it_needs() {
     const WORKERS: usize = 4;
@@ -173,7 +179,8 @@ fn a_burst_wakes_as_many_workers_as_it_needs() {
     }
 }
 
-/// What `run_pending` put back in line when its budget was used up woke nobody: the task waited for the next event.
+/// What `run_pending` put back in line when its budget was used up woke nobody: the task waited for
+/// the next event.
 #[test]
 fn what_run_pending_leaves_behind_is_taken_over_at_once() {
     let pool = hasty_pool(1);
@@ -194,7 +201,8 @@ fn what_run_pending_leaves_behind_is_taken_over_at_once() {
     }
 }
 
-/// What `run_pending` put back in line after the workers had gone was for nobody: it never ended, and leaked.
+/// What `run_pending` put back in line after the workers had gone was for nobody: it never ended,
+/// and leaked.
 #[test]
 fn what_run_pending_leaves_behind_when_the_pool_ends_runs_there_and_then() {
     let pool = Arc::new(pool(1));
@@ -236,7 +244,8 @@ fn reattach_wakes_a_worker_for_what_may_run_now() {
     }
 }
 
-/// S26: `join_timeout` from inside a step that a loop ran itself said that all had ended, although that very step had not.
+/// S26: `join_timeout` from inside a step that a loop ran itself said that all had ended, although
+/// that very step had not.
 #[test]
 fn a_step_on_the_loops_own_thread_cannot_join_its_pool() {
     for threads in [0, 1] {
@@ -271,8 +280,9 @@ fn a_step_on_the_loops_own_thread_cannot_join_its_pool() {
     }
 }
 
-/// Of two threads that ended a pool without workers, the second was told that all was over while the first had not yet
-/// asked every task to stop; and a wake-up of `shutdown` that waited for the pool waited for itself.
+/// Of two threads that ended a pool without workers, the second was told that all was over while
+/// the first had not yet asked every task to stop; and a wake-up of `shutdown` that waited for the
+/// pool waited for itself.
 #[test]
 fn nobody_has_joined_a_pool_that_somebody_still_winds_up() {
     for threads in [0, 1] {
@@ -304,8 +314,8 @@ fn nobody_has_joined_a_pool_that_somebody_still_winds_up() {
     }
 }
 
-/// The table of a burst that was over was thrown away, but not the events of its tasks: a loop that had reaped all by their ids
-/// panicked when it looked for news.
+/// The table of a burst that was over was thrown away, but not the events of its tasks: a loop that
+/// had reaped all by their ids panicked when it looked for news.
 #[test]
 fn a_burst_that_was_reaped_by_id_is_no_news() {
     const BURST: u64 = 5_000;
@@ -332,7 +342,8 @@ fn a_burst_that_was_reaped_by_id_is_no_news() {
     }
 }
 
-/// With a limit, a cancelled task was announced before the one that had run before it, whose end lay in a lane.
+/// With a limit, a cancelled task was announced before the one that had run before it, whose end
+/// lay in a lane.
 #[test]
 fn the_end_of_a_cancelled_task_comes_after_those_before_it() {
     let pool = ThreadPool::builder()
@@ -347,7 +358,8 @@ fn the_end_of_a_cancelled_task_comes_after_those_before_it() {
     assert_eq!(lp.take_ready().map(|ready| ready.id).collect::<Vec<_>>(), ids);
 }
 
-/// Tasks that were posted and cancelled behind others hid as many of those: a task that says `Continue` for ever did not give way.
+/// Tasks that were posted and cancelled behind others hid as many of those: a task that says
+/// `Continue` for ever did not give way.
 #[test]
 fn what_is_cancelled_behind_waiting_tasks_does_not_hide_them() {
     let pool = hasty_pool(1);
@@ -422,7 +434,8 @@ fn drain<T: Task>(service: &mut Service<T>) {
     }
 }
 
-/// A task on its way from a batch back into line was nowhere: `dequeue` said that it had started, and then that it had not.
+/// A task on its way from a batch back into line was nowhere: `dequeue` said that it had started,
+/// and then that it had not.
 #[test]
 fn a_task_that_has_started_is_not_removed_afterwards() {
     let (pool, alive) = (pool(2), Alive::new());
@@ -441,7 +454,8 @@ fn a_task_that_has_started_is_not_removed_afterwards() {
     }
 }
 
-/// The same with the service dropped: the task came into a table that nobody empties, and leaked with its service.
+/// The same with the service dropped: the task came into a table that nobody empties, and leaked
+/// with its service.
 #[test]
 fn a_task_on_its_way_back_into_line_does_not_leak() {
     let alive = Alive::new();
@@ -461,8 +475,8 @@ fn a_task_on_its_way_back_into_line_does_not_leak() {
     }
 }
 
-/// A worker that counted as on its way dropped the last reference to a service, and with it the user's wake-up, whose `Drop` may take
-/// any time: nobody else was woken meanwhile.
+/// A worker that counted as on its way dropped the last reference to a service, and with it the
+/// user's wake-up, whose `Drop` may take any time: nobody else was woken meanwhile.
 #[test]
 fn workers_are_woken_while_another_drops_a_wake_up() {
     /// Waits, when it is dropped, for what another task does meanwhile.
@@ -513,7 +527,8 @@ fn workers_are_woken_while_another_drops_a_wake_up() {
         if inside.load(SeqCst) {
             drain(&mut service);
         }
-        // Nothing tells that the other worker has gone to sleep. If it has not, this round shows nothing.
+        // Nothing tells that the other worker has gone to sleep. If it has not, this round shows
+        // nothing.
         std::thread::sleep(Duration::from_millis(20));
         drop(service);
         release.open();
@@ -528,8 +543,8 @@ fn workers_are_woken_while_another_drops_a_wake_up() {
     }
 }
 
-/// What lay behind a long step, taken by its worker and not begun, was no business of a loop that lent a hand: it took the
-/// second task of a connection, and left the first.
+/// What lay behind a long step, taken by its worker and not begun, was no business of a loop that
+/// lent a hand: it took the second task of a connection, and left the first.
 #[test]
 fn run_pending_begins_with_what_a_busy_worker_has_taken() {
     let (clock, _hand) = Clock::manual();
@@ -544,7 +559,8 @@ fn run_pending_begins_with_what_a_busy_worker_has_taken() {
     assert_eq!(log.notes(), ["first", "second"]);
 }
 
-/// Makes the only worker take two tasks at once, of the connections 1 and 2; the first begins, and must wait for the second gate.
+/// Makes the only worker take two tasks at once, of the connections 1 and 2; the first begins, and
+/// must wait for the second gate.
 fn in_one_batch(lp: &mut Loop<Work>, gates: &[Gate; 2], tasks: [Work; 2]) {
     // A worker that has just found one task takes two the next time.
     lp.enqueue(0, Work::at(&gates[0])).unwrap();
@@ -556,7 +572,8 @@ fn in_one_batch(lp: &mut Loop<Work>, gates: &[Gate; 2], tasks: [Work; 2]) {
     gates[1].wait_for(1);
 }
 
-/// A task that a worker had taken and not begun kept the right to start that it had got for its old connection.
+/// A task that a worker had taken and not begun kept the right to start that it had got for its old
+/// connection.
 #[test]
 fn a_task_that_moves_before_its_start_waits_for_its_new_connection() {
     let (clock, _hand) = Clock::manual();
@@ -644,7 +661,8 @@ fn a_busy_task_gives_way_to_what_a_cancelled_one_held_up() {
     lp.ends(4);
 }
 
-/// The ends that a call brings about at once were told in the order of the tables' slots, which are used again from the last.
+/// The ends that a call brings about at once were told in the order of the tables' slots, which are
+/// used again from the last.
 #[test]
 fn ends_of_one_moment_are_told_in_the_order_of_the_tasks() {
     for times_out in [false, true] {
@@ -684,12 +702,14 @@ fn what_a_loop_holds_while_a_pool_without_threads_is_joined_ends_when_it_is_give
     assert_eq!(reap(&mut lp, id).stopped().0, StopReason::PoolShutdown);
 }
 
-/// What a loop had staged was for workers that had nothing else to do. One that always found the backlog of another service never looked.
+/// What a loop had staged was for workers that had nothing else to do. One that always found the
+/// backlog of another service never looked.
 #[test]
 fn what_is_staged_is_not_starved_by_the_backlog_of_another_service() {
     const BACKLOG: u64 = 1_000;
     const ENOUGH: u64 = 20 * BACKLOG;
-    // By this clock steps take no time, so batches are large; yet they take longer than the loop does, so that the backlog stays.
+    // By this clock steps take no time, so batches are large; yet they take longer than the loop
+    // does, so that the backlog stays.
     let busy_work = || {
         Work::new(|_, _| {
             (0..5_000).for_each(|n| _ = std::hint::black_box(n));
@@ -741,8 +761,9 @@ fn what_is_staged_is_not_starved_by_the_backlog_of_another_service() {
     });
 }
 
-/// A batch was taken to have begun when the step before it had ended. What its worker did in between, waking the loop and watching
-/// for work, counted as its steps, which looked long then: no naps, small batches, and the rest of a batch was put back as late.
+/// A batch was taken to have begun when the step before it had ended. What its worker did in
+/// between, waking the loop and watching for work, counted as its steps, which looked long then: no
+/// naps, small batches, and the rest of a batch was put back as late.
 #[test]
 fn the_time_that_a_wake_up_takes_is_not_that_of_steps() {
     let (clock, hand) = Clock::manual();

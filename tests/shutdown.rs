@@ -225,7 +225,8 @@ fn a_loop_may_join_its_pool() {
     });
 }
 
-/// A server that shuts down: one thread ends the pool while the loop has a parked task in its hands.
+/// A server that shuts down: one thread ends the pool while the loop has a parked task in its
+/// hands.
 #[test]
 fn a_task_in_the_loops_hands_ends_although_the_workers_have_gone() {
     for (threads, answer) in [(0, 0), (1, 0), (1, 1), (2, 2), (2, 3)] {

@@ -14,7 +14,8 @@ use util::{Loop, PATIENCE, Work, pool};
 
 const SIGNALS: u32 = 20;
 
-/// S6: a signal hits the loop's thread again and again while it sleeps in its poll; nothing is lost.
+/// S6: a signal hits the loop's thread again and again while it sleeps in its poll; nothing is
+/// lost.
 #[test]
 fn a_poll_that_signals_interrupt_loses_nothing() {
     ctrlc::set_handler(|| {}).expect("the only handler of this process");
@@ -50,7 +51,8 @@ fn a_poll_that_signals_interrupt_loses_nothing() {
             enqueued += 100;
         }
         match selector.poll(&mut events, Some(PATIENCE)) {
-            // No wake-up, so it looks at nothing: what it was woken for meanwhile must be told again.
+            // No wake-up, so it looks at nothing: what it was woken for meanwhile must be told
+            // again.
             Err(e) if e.kind() == ErrorKind::Interrupted => {
                 interrupted += 1;
                 over.store(interrupted >= SIGNALS, SeqCst);
@@ -74,8 +76,9 @@ fn a_poll_that_signals_interrupt_loses_nothing() {
 
 const CHILD: &str = "MOORED_TEST_WITHOUT_DESCRIPTORS";
 
-/// S23: one descriptor is left: the poll is made, its waker is not. That is an error of the loop's, and a clean one; the
-/// pool needs no descriptors and serves on. It runs in a process of its own, which has 64 descriptors.
+/// S23: one descriptor is left: the poll is made, its waker is not. That is an error of the loop's,
+/// and a clean one; the pool needs no descriptors and serves on. It runs in a process of its own,
+/// which has 64 descriptors.
 #[test]
 fn a_waker_that_cannot_be_made_is_a_clean_error() {
     if std::env::var_os(CHILD).is_some() {

@@ -1,4 +1,5 @@
-//! Parking: a task that waits for its client holds no thread, and is lent to the loop until that answers.
+//! Parking: a task that waits for its client holds no thread, and is lent to the loop until that
+//! answers.
 
 mod util;
 
@@ -6,7 +7,8 @@ use moored::{Resume, Status, StopReason, TaskId, TaskOptions, TaskReturn, TaskSt
 use std::collections::HashMap;
 use util::{Loop, PLENTY, Work, pool, reap, resume};
 
-/// L1: two clients that never read park two tasks for ever; 254 others on the same two threads all finish.
+/// L1: two clients that never read park two tasks for ever; 254 others on the same two threads all
+/// finish.
 #[test]
 fn a_parked_task_holds_no_thread() {
     let pool = pool(2);
@@ -41,7 +43,8 @@ fn two_workers_carry_a_great_many_parked_streams() {
     }
 }
 
-/// L2: a hundred clients, each with numbered chunks, at full speed, and a loop that looks again right after its answer.
+/// L2: a hundred clients, each with numbered chunks, at full speed, and a loop that looks again
+/// right after its answer.
 #[test]
 fn no_chunk_is_handed_over_twice_and_none_is_lost() {
     const CLIENTS: usize = 100;
@@ -77,7 +80,8 @@ fn no_chunk_is_handed_over_twice_and_none_is_lost() {
     );
 }
 
-/// L20, S7: other wake-ups, looks, drains and work that goes on around it do not resume a parked task.
+/// L20, S7: other wake-ups, looks, drains and work that goes on around it do not resume a parked
+/// task.
 #[test]
 fn only_an_answer_resumes_a_parked_task() {
     let pool = pool(2);

@@ -1,5 +1,5 @@
-//! Timeouts: for the queue, for one `Sync`, for a whole life. A manual clock shows them to the nanosecond, without
-//! waiting; two tests at the end run on real time.
+//! Timeouts: for the queue, for one `Sync`, for a whole life. A manual clock shows them to the
+//! nanosecond, without waiting; two tests at the end run on real time.
 
 mod util;
 
@@ -117,8 +117,8 @@ fn the_time_for_a_sync_counts_from_its_announcement_and_for_each_anew() {
     assert_eq!(reap(&mut lp, id).finished().steps, 5);
 }
 
-/// U8: a task that was parked for too long before the loop came was announced as `Syncing`, and stopped by the next call
-/// whatever the loop had answered.
+/// U8: a task that was parked for too long before the loop came was announced as `Syncing`, and
+/// stopped by the next call whatever the loop had answered.
 #[test]
 fn a_task_that_is_announced_as_parked_has_its_whole_time() {
     let (pool, hand) = manual(0);
@@ -143,7 +143,8 @@ fn a_task_that_is_announced_as_parked_has_its_whole_time() {
     assert_eq!(lp.end().stopped().0, timed_out(Timeout::Sync));
 }
 
-/// U8: the same with a deadline, which does not depend on the loop: the task is never announced as parked.
+/// U8: the same with a deadline, which does not depend on the loop: the task is never announced as
+/// parked.
 #[test]
 fn a_parked_task_whose_deadline_has_passed_is_stopped_before_it_is_announced() {
     let (pool, hand) = manual(0);

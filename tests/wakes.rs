@@ -1,4 +1,5 @@
-//! How the loop is woken: never too seldom, at most once between two drains, through whatever it sleeps on.
+//! How the loop is woken: never too seldom, at most once between two drains, through whatever it
+//! sleeps on.
 
 #[cfg(target_os = "linux")]
 #[path = "util/process.rs"]
@@ -18,7 +19,8 @@ use mio::{Events, Poll, Token, Waker};
 /// S4: a thousand tasks end before the loop looks; it is woken once, and all are announced.
 #[test]
 fn there_is_one_wake_up_between_two_drains() {
-    // Without threads: a worker may be about to notify the loop of its last task when the loop has that already.
+    // Without threads: a worker may be about to notify the loop of its last task when the loop has
+    // that already.
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     for round in 1..=5 {
@@ -33,8 +35,8 @@ fn there_is_one_wake_up_between_two_drains() {
     assert_eq!(pool.dump().counters.wakes, 5);
 }
 
-/// S4: the same with workers, as far as it is certain there: what has ended is announced by the next drain, and before that the
-/// loop is woken once.
+/// S4: the same with workers, as far as it is certain there: what has ended is announced by the
+/// next drain, and before that the loop is woken once.
 #[test]
 fn what_has_ended_is_announced_by_one_drain() {
     let pool = pool(2);
@@ -97,7 +99,8 @@ fn a_loop_that_looks_until_nothing_is_left_is_woken_for_what_comes_after() {
     }
 }
 
-/// S3: the same beside workers. What comes between the look that finds nothing and the sleep must end the sleep.
+/// S3: the same beside workers. What comes between the look that finds nothing and the sleep must
+/// end the sleep.
 #[test]
 fn a_loop_that_looks_until_nothing_is_left_misses_nothing() {
     for threads in [1, 2] {
@@ -129,7 +132,8 @@ fn a_loop_that_looks_until_nothing_is_left_misses_nothing() {
     }
 }
 
-/// S5: nothing runs, so nobody but the call itself can wake the loop: by `dequeue`, a close, `shutdown`.
+/// S5: nothing runs, so nobody but the call itself can wake the loop: by `dequeue`, a close,
+/// `shutdown`.
 #[test]
 fn cancelling_the_only_queued_task_wakes_the_loop() {
     let cancels: [fn(&mut Loop<Work>, &moored::ThreadPool) -> StopReason; 3] = [
@@ -160,7 +164,8 @@ fn cancelling_the_only_queued_task_wakes_the_loop() {
     }
 }
 
-/// The loop has looked at a parked task, left it so and gone to sleep: until it comes round the task is in its hands.
+/// The loop has looked at a parked task, left it so and gone to sleep: until it comes round the
+/// task is in its hands.
 #[test]
 fn a_shutdown_notifies_a_loop_that_left_its_task_parked() {
     let pool = pool(1);
@@ -175,9 +180,9 @@ fn a_shutdown_notifies_a_loop_that_left_its_task_parked() {
     assert_eq!(lp.end().stopped().0, StopReason::PoolShutdown);
 }
 
-/// Wake-ups may be saved up while steps are short; a step that turns out to be long must not keep one to itself.
-/// There is one long step only: if every worker were in one, a short task could wait behind it, since connections
-/// have no order.
+/// Wake-ups may be saved up while steps are short; a step that turns out to be long must not keep
+/// one to itself. There is one long step only: if every worker were in one, a short task could wait
+/// behind it, since connections have no order.
 #[test]
 fn an_end_is_announced_while_its_worker_is_in_the_next_step() {
     for threads in [1, 2, 3] {
@@ -197,7 +202,8 @@ fn an_end_is_announced_while_its_worker_is_in_the_next_step() {
     }
 }
 
-/// The loop may look as soon as it is woken, and then an end has its status, and stands in all the books.
+/// The loop may look as soon as it is woken, and then an end has its status, and stands in all the
+/// books.
 #[test]
 fn an_end_is_booked_before_the_loop_is_woken_for_it() {
     for threads in [0, 1] {
@@ -276,7 +282,8 @@ fn an_idle_pool_wakes_nobody() {
     );
 }
 
-/// Between short tasks workers watch; when there is nothing more to come, all of them sleep, for good.
+/// Between short tasks workers watch; when there is nothing more to come, all of them sleep, for
+/// good.
 #[cfg(target_os = "linux")]
 #[test]
 fn an_idle_pool_is_still() {
@@ -358,8 +365,8 @@ fn sleep_in(selector: &mut Poll, events: &mut Events) {
     assert!(Instant::now() < until, "a wake-up was lost");
 }
 
-/// S2, S3: one task at a time, so that the worker goes to sleep before each, and ends it about when the loop goes to
-/// its poll: a lost wake-up on either side stops the show.
+/// S2, S3: one task at a time, so that the worker goes to sleep before each, and ends it about when
+/// the loop goes to its poll: a lost wake-up on either side stops the show.
 #[test]
 fn a_mio_loop_and_a_worker_never_miss_each_other() {
     const TOKEN: Token = Token(3);
@@ -383,7 +390,8 @@ fn a_mio_loop_and_a_worker_never_miss_each_other() {
     }
 }
 
-/// S4: the same for many at once, through a waker that is given by value and is also used by others.
+/// S4: the same for many at once, through a waker that is given by value and is also used by
+/// others.
 #[test]
 fn a_mio_loop_gets_everything_whatever_the_number_of_events() {
     let mut selector = Poll::new().unwrap();
@@ -427,7 +435,8 @@ fn a_wake_up_that_comes_before_the_sleep_ends_it_at_once() {
     assert!(events.is_empty(), "one wake-up, heard once");
 }
 
-/// A task that the loop has resumed before it was announced is no news any more. The loop is woken for the next event.
+/// A task that the loop has resumed before it was announced is no news any more. The loop is woken
+/// for the next event.
 #[test]
 fn a_task_that_was_resumed_before_its_announcement_is_announced_when_it_ends() {
     let pool = pool(0);
@@ -476,8 +485,9 @@ const fn micros(micros: u64) -> Duration {
     Duration::from_micros(micros)
 }
 
-/// S3, S4: a loop that has asked how long it may sleep is not woken for each of many short steps. It looks by itself after a
-/// millisecond, however often it asks, so that it hears of them also when a worker then gets into a long step.
+/// S3, S4: a loop that has asked how long it may sleep is not woken for each of many short steps.
+/// It looks by itself after a millisecond, however often it asks, so that it hears of them also
+/// when a worker then gets into a long step.
 #[test]
 fn a_loop_polls_while_its_worker_has_more_to_do_in_short_steps() {
     let (clock, hand) = Clock::manual();
@@ -500,7 +510,8 @@ fn a_loop_polls_while_its_worker_has_more_to_do_in_short_steps() {
     assert_eq!(lp.poll_timeout(), Some(micros(300)), "whatever comes first");
 }
 
-/// S3: one that naps is woken when 20 us are over, also by a worker that is at many short steps of one task.
+/// S3: one that naps is woken when 20 us are over, also by a worker that is at many short steps of
+/// one task.
 #[test]
 fn a_loop_that_polls_is_notified_between_the_steps_of_a_turn() {
     let (clock, hand) = Clock::manual();
@@ -525,7 +536,8 @@ fn a_loop_that_polls_is_notified_between_the_steps_of_a_turn() {
     assert_eq!(lp.wakes.total(), before + 1);
 }
 
-/// S3: what is owed to a loop when its service is dropped is never paid: its wake-up may lead nowhere by then.
+/// S3: a notification that is deferred when its service is dropped is not sent: the loop may be
+/// gone by then.
 #[test]
 fn a_loop_that_has_gone_is_not_woken() {
     let (pool, mut lp, gate) = beside_short_steps(Clock::manual().0);
@@ -543,8 +555,8 @@ fn a_loop_that_has_gone_is_not_woken() {
     assert_eq!(wakes.total(), before);
 }
 
-/// S4: after a burst of short steps a loop that sleeps as long as it is told to may look by itself once, and then sleeps until it is
-/// woken, also while a task takes long.
+/// S4: after a burst of short steps a loop that sleeps as long as it is told to may look by itself
+/// once, and then sleeps until it is woken, also while a task takes long.
 #[test]
 fn a_loop_is_not_kept_awake_by_a_task_that_takes_long() {
     let pool = pool(2);
@@ -574,7 +586,8 @@ fn a_loop_is_not_kept_awake_by_a_task_that_takes_long() {
     assert_eq!(lp.ends(1)[0].0, long);
 }
 
-/// A worker is about to look for work when it has woken the loop; but until that call returns, others must.
+/// A worker is about to look for work when it has woken the loop; but until that call returns,
+/// others must.
 #[test]
 fn work_runs_while_a_worker_is_inside_a_wake_up() {
     let pool = pool(8);

@@ -89,8 +89,8 @@ fn the_loop_must_not_sleep_while_steps_are_pending() {
     assert_eq!(lp.poll_timeout(), None);
 }
 
-/// U9: a loop that polls, then takes what is ready, then runs steps slept for ever: the end of a task, or a park with a
-/// timeout, was not announced yet, and nobody was there to wake the loop.
+/// U9: a loop that polls, then takes what is ready, then runs steps slept for ever: the end of a
+/// task, or a park with a timeout, was not announced yet, and nobody was there to wake the loop.
 #[test]
 fn the_loop_must_not_block_while_something_is_unannounced() {
     let (clock, hand) = Clock::manual();

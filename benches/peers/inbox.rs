@@ -1,9 +1,9 @@
 //! How a pool without a loop of its own reaches a mio loop: a list of ended jobs and a notifier.
 //!
-//! The loop is fast, and a notification is a system call. A worker that notifies for each job finds the
-//! loop asleep again at the next one; rayon then needs 1,400 ns a task instead of 240. So a worker
-//! defers the notification while more jobs wait, for `HOLD` or one step, whichever is longer. Every
-//! peer profits from that.
+//! The loop is fast, and a notification is a system call. A worker that notifies for each job finds
+//! the loop asleep again at the next one; rayon then needs 1,400 ns a task instead of 240. So a
+//! worker defers the notification while more jobs wait, for `HOLD` or one step, whichever is
+//! longer. Every peer profits from that.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -21,10 +21,12 @@ const HOLD: Duration = Duration::from_micros(20);
 /// So many results at most are kept back by a worker.
 const BATCH: usize = 32;
 
-/// Before it sleeps the loop pauses so often, as moored's does, and looks again: half a microsecond to one and a half each time.
+/// Before it sleeps the loop pauses so often, as moored's does, and looks again: half a microsecond
+/// to one and a half each time.
 const PAUSES: u32 = 2;
 const SPINS: u32 = 32;
-/// After pauses that brought nothing it does not pause so many times, so that they cost nothing where they do not pay.
+/// After pauses that brought nothing it does not pause so many times, so that they cost nothing
+/// where they do not pay.
 const VAIN: u32 = 16;
 
 /// What the workers have done and the loop has not yet seen.

@@ -41,7 +41,7 @@ export const tests = {
       await until("tiles that are disconnected", () => tileTexts(page),
         (texts) => texts.filter((text) => text === "disconnected").length === 16 - doneBefore);
       if (isBusy) await untilText(page, "#flood-text", /^disconnected$/);
-      // Until the page has tried in vain for a while.
+      // Until the page has tried for a while without success.
       const refused = () => complaints.filter((text) => /dump\.json.*failed$/.test(text)).length;
       const before = refused();
       await until("attempts", refused, (count) => count >= before + 3);

@@ -195,8 +195,8 @@ impl App for HttpCrc<'_> {
         self.cancel(id, request);
     }
 
-    /// TCP does not tell a client that has left from one that only sends no more. Work for the first
-    /// would be wasted, and HTTP clients do not close one half, so both are cancelled.
+    /// TCP does not tell a client that has left from one that only sends no more. Work for the
+    /// first would be wasted, and HTTP clients do not close one half, so both are cancelled.
     fn half_closed(&mut self, net: &mut Net, id: ConnId) {
         let requests = self.cancel_all(id);
         if requests.is_empty() {

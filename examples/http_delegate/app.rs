@@ -268,8 +268,8 @@ impl<'pool> HttpDelegate<'pool> {
         self.service.dequeue(task);
     }
 
-    /// Checks whether a client that has closed its sending side has left. If so, `closed` is called.
-    /// It may leave later, so this is repeated.
+    /// Checks whether a client that has closed its sending side has left. If so, `closed` is
+    /// called. It may leave later, so this is repeated.
     fn probe(&mut self, net: &mut Net, target: ProbeTarget) {
         let id = target.id;
         let keys = self.records().keys_of(id);

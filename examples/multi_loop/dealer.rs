@@ -71,8 +71,8 @@ impl FewestConnections {
     }
 }
 
-/// Makes one of these loops close a silent connection. The first loop gets a function for that. If it
-/// has no silent connection, it sends the function to the next loop.
+/// Makes one of these loops close a silent connection. The first loop gets a function for that. If
+/// it has no silent connection, it sends the function to the next loop.
 fn close_in_first(shared: &Shared, mut loops: VecDeque<usize>) {
     while let Some(number) = loops.pop_front() {
         let rest = loops.clone();

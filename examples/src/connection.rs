@@ -33,7 +33,8 @@ pub struct Connection {
     /// When the client has last made progress: read something that was blocked, or sent a request
     /// while nothing was.
     active_at: Instant,
-    /// Unacknowledged bytes, when the kernel was last asked and the client had made no progress since.
+    /// Unacknowledged bytes, when the kernel was last asked and the client had made no progress
+    /// since.
     unacknowledged: Option<u64>,
     share: Share,
     /// The connection is in one of the loop's lists of those with something to do.
@@ -91,7 +92,7 @@ pub enum Event {
     Message(Message),
     /// Nothing for the app, but it has cost time.
     Noise,
-    /// The client sends no more. It may wait for the answers that it is owed.
+    /// The client sends no more. It may wait for answers.
     HalfClosed,
     /// The answer to the request of this number is overdue. The client has got 504.
     Overdue(u64),
@@ -117,7 +118,8 @@ pub enum Step {
 pub enum Sent {
     /// The kernel has it.
     All,
-    /// The rest waits for the client to read; [`App::drained`](crate::server::App::drained) follows.
+    /// The rest waits for the client to read; [`App::drained`](crate::server::App::drained)
+    /// follows.
     Partly,
     /// There is no client to send to any more.
     Gone,
@@ -402,7 +404,7 @@ impl Connection {
         }
     }
 
-    /// Reads no more requests: the connection closes after the answers that are owed.
+    /// Reads no more requests: the connection closes after the pending answers.
     pub fn end_requests(&mut self) {
         if let State::Http(http) = &mut self.state {
             http.end();
@@ -587,8 +589,8 @@ impl Connection {
         matches!(self.state, State::Gone)
     }
 
-    /// Since when the client has been silent without a request. None if it has one, or is owed
-    /// something.
+    /// Since when the client has been silent without a request. None if it has one, or waits
+    /// for an answer.
     pub fn silent_since(&self) -> Option<Instant> {
         let is_silent = match &self.state {
             State::Http(http) => !http.is_owing() && !http.is_receiving_body() && self.socket.unsent() == 0,
@@ -598,8 +600,8 @@ impl Connection {
         is_silent.then_some(self.active_at)
     }
 
-    /// Whether the socket may be dropped now, with nothing lost: the kernel has sent everything, and
-    /// nothing waits to be read.
+    /// Whether the socket may be dropped now, with nothing lost: the kernel has sent everything,
+    /// and nothing waits to be read.
     pub fn is_closable(&mut self) -> bool {
         if self.socket.unsent() > 0 || self.socket.has_input() {
             return false;

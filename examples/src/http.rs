@@ -151,7 +151,7 @@ impl Http {
         if self.at_end && upload.has_room() {
             return self.fail_body(number, Refusal(400, "the body broke off"), socket, turn);
         }
-        // An interim answer must not overtake the answers that are owed.
+        // An interim answer must not overtake the pending answers.
         if self.answers.is_next(number) && upload.take_continue(turn.now) {
             socket.push(Bytes::from_static(CONTINUE));
         }
@@ -283,8 +283,8 @@ impl Http {
         self.answers.needs_reset(socket)
     }
 
-    /// Answers request `number`, and queues all answers whose turn has come. If its body has not all
-    /// arrived, the rest is not read, so the connection ends with the answer.
+    /// Answers request `number`, and queues all answers whose turn has come. If its body has not
+    /// all arrived, the rest is not read, so the connection ends with the answer.
     pub fn answer(&mut self, number: u64, response: Response, socket: &mut Socket, date: &str) {
         let is_cut = self
             .upload
@@ -409,7 +409,7 @@ impl Http {
             return Ok(Step::Waiting);
         }
         let Some(incoming) = self.incoming.take_if(|incoming| incoming.1.is_whole()) else {
-            // An interim answer must not overtake the answers that are owed.
+            // An interim answer must not overtake the pending answers.
             if self.answers.is_empty() && std::mem::take(&mut self.client_waits) {
                 socket.push(Bytes::from_static(CONTINUE));
                 // The client has waited for this, so it was not late before.

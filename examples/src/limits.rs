@@ -23,8 +23,8 @@ pub struct Limits {
     /// A WebSocket message from a client; longer ones close with 1009.
     pub message_bytes: usize,
     /// A connection is closed if its client's kernel acknowledges nothing for this long although
-    /// there is something to send. If there is nothing to send, the client gets a ping after half of
-    /// this time, and has this time to answer.
+    /// there is something to send. If there is nothing to send, the client gets a ping after half
+    /// of this time, and has this time to answer.
     pub idle_time: Duration,
     /// Bytes of answers that wait for the client to read them. With more, nothing more is read
     /// from an HTTP connection.

@@ -206,8 +206,8 @@ impl Net {
     }
 
     /// Asks for the next piece of the body of `request`, whose
-    /// [`body_follows`](Request::body_follows). [`App::body`] gets it once it has all arrived. Until
-    /// then at most one piece is read: a client that sends more is made to wait.
+    /// [`body_follows`](Request::body_follows). [`App::body`] gets it once it has all arrived.
+    /// Until then at most one piece is read: a client that sends more is made to wait.
     pub fn want_body(&mut self, id: ConnId, request: u64) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.want_body(request);
@@ -215,7 +215,7 @@ impl Net {
         }
     }
 
-    /// Reads no more requests from `id`. The connection closes after the answers that are owed.
+    /// Reads no more requests from `id`. The connection closes after the pending answers.
     pub fn end_requests(&mut self, id: ConnId) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.end_requests();
@@ -255,9 +255,9 @@ impl Net {
         self.send_as(id, data, &Payload::shared(payload))
     }
 
-    /// Sends a message, as [`send_shared`](Self::send_shared) does. If it does not fit into what may
-    /// wait for the client, the policy of `limit` says what is dropped, or that the client is closed;
-    /// then this returns `Gone`.
+    /// Sends a message, as [`send_shared`](Self::send_shared) does. If it does not fit into what
+    /// may wait for the client, the policy of `limit` says what is dropped, or that the client is
+    /// closed; then this returns `Gone`.
     pub fn send_limited(&mut self, id: ConnId, data: Data, payload: &Bytes, limit: QueueLimit) -> Delivery {
         let now = self.now;
         let connection = self.connections.get_mut(&id);
@@ -566,8 +566,8 @@ impl Net {
     /// Closes the connection that has been silent longest without a request. What a client has
     /// sent may not be seen before the next poll, so this turn's connections are left alone.
     pub(crate) fn close_silent(&mut self, app: &mut impl App) -> Room {
-        // The list of the last search, then a new one. If all of those still have something to send,
-        // all connections: those that wait for a slow client must not keep the others.
+        // The list of the last search, then a new one. If all of those still have something to
+        // send, all connections: those that wait for a slow client must not keep the others.
         for most in [SILENT_PER_SEARCH, usize::MAX, 0] {
             while let Some((since, id)) = self.silent.pop() {
                 let Some(connection) = self.connections.get_mut(&id) else {

@@ -37,16 +37,16 @@ pub trait App {
     }
 
     /// A request has arrived that its path allows: answer it, now or later. An answer before all of
-    /// the body has arrived closes the connection. If
-    /// [`is_handshake`](Request::is_handshake) is set, [upgrade](Net::upgrade) it or answer why not.
+    /// the body has arrived closes the connection. If [`is_handshake`](Request::is_handshake) is
+    /// set, [upgrade](Net::upgrade) it or answer why not.
     fn request(&mut self, net: &mut Net, id: ConnId, request: Request);
 
     /// The piece of a body that [`Net::want_body`] has asked for. Only paths
     /// [in pieces](Route::in_pieces) have it. The next one has to be asked for again.
     fn body(&mut self, _net: &mut Net, _id: ConnId, _request: u64, _piece: Piece) {}
 
-    /// The rest of the body of `request` will not come: it breaks off, is malformed, too long or too
-    /// slow. The client has got the answer. Stop the work for it.
+    /// The rest of the body of `request` will not come: it breaks off, is malformed, too long or
+    /// too slow. The client has got the answer. Stop the work for it.
     fn body_failed(&mut self, _net: &mut Net, _id: ConnId, _request: u64) {}
 
     /// A WebSocket message has arrived.
@@ -78,8 +78,8 @@ pub trait App {
         None
     }
 
-    /// The server is about to stop: answer what is owed. `turn` is called until all connections
-    /// are closed, or the grace is over.
+    /// The server is about to stop: give the pending answers. `turn` is called until all
+    /// connections are closed, or the grace is over.
     fn stopping(&mut self, _net: &mut Net) {}
 }
 

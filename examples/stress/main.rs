@@ -1,9 +1,10 @@
 //! cargo run --release --example stress -- --seconds 60
 //!
-//! Beats a pool with random load and checks every promise meanwhile: that chunks come in order and once, that every task
-//! ends once and for a good reason, that accepted = finished + stopped + panicked, that nothing is left over. Each second
-//! a line; at the end a verdict, and exit code 1 if a promise was broken. A plain binary: build it with a sanitizer,
-//! run it on your machine, for hours if you like.
+//! Beats a pool with random load and checks every promise meanwhile: that chunks come in order and
+//! once, that every task ends once and for a good reason, that accepted = finished + stopped +
+//! panicked, that nothing is left over. Each second a line; at the end a verdict, and exit code 1
+//! if a promise was broken. A plain binary: build it with a sanitizer, run it on your machine, for
+//! hours if you like.
 
 mod baseline;
 mod load;
@@ -18,7 +19,8 @@ use moored::PoolDump;
 use baseline::Resources;
 use load::round::{ENDS, Setup};
 
-/// How many calls a loop makes in a round: about a second. Each round has a new pool, and another end.
+/// How many calls a loop makes in a round: about a second. Each round has a new pool, and another
+/// end.
 const ACTS: u64 = 50_000;
 
 struct Options {

@@ -325,10 +325,10 @@ fn a_task_that_is_behind_stops_the_client() {
 
 /// U25: whoever has sent a request before Ctrl-C gets its answer.
 #[test]
-fn ctrl_c_answers_what_is_owed() {
+fn ctrl_c_gives_the_pending_answers() {
     let mut server = start(&["--threads=2", "--work-ms=200"]);
-    let mut owed: Vec<_> = (0..8).map(|_| server.connect()).collect();
-    for (client, stream) in owed.iter_mut().enumerate() {
+    let mut pending: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    for (client, stream) in pending.iter_mut().enumerate() {
         stream
             .write_all(&request("/", &sample(2000, client)))
             .expect("sent");
@@ -343,7 +343,7 @@ fn ctrl_c_answers_what_is_owed() {
     server.signal("INT");
     until("it accepts nobody", || TcpStream::connect(server.address).err());
     uploading.write_all(&sample(600_000, 9)).expect("sent");
-    for (client, stream) in owed.iter_mut().enumerate() {
+    for (client, stream) in pending.iter_mut().enumerate() {
         let answer = read_answer(stream);
         assert_eq!(
             (answer.status, &*answer.body),
@@ -352,7 +352,7 @@ fn ctrl_c_answers_what_is_owed() {
         assert_eq!(answer.header("connection"), Some("close"));
     }
     expect(&mut uploading, &json(&sample(600_000, 9)));
-    drop((owed, uploading, idle));
+    drop((pending, uploading, idle));
     assert_eq!(server.wait().code(), Some(0));
 }
 
@@ -360,8 +360,8 @@ fn ctrl_c_answers_what_is_owed() {
 #[test]
 fn ctrl_c_stops_long_work_with_503() {
     let mut server = start(&["--threads=1", "--work-ms=60000", "--grace=2"]);
-    let mut owed: Vec<_> = (0..4).map(|_| server.connect()).collect();
-    for stream in &mut owed {
+    let mut pending: Vec<_> = (0..4).map(|_| server.connect()).collect();
+    for stream in &mut pending {
         stream.write_all(&request("/", b"abc")).expect("sent");
     }
     until("all have arrived", || {
@@ -369,11 +369,11 @@ fn ctrl_c_stops_long_work_with_503() {
     });
     let begun = Instant::now();
     server.signal("TERM");
-    for stream in &mut owed {
+    for stream in &mut pending {
         let answer = read_answer(stream);
         assert_eq!((answer.status, answer.header("connection")), (503, Some("close")));
     }
-    drop(owed);
+    drop(pending);
     assert_eq!(server.wait().code(), Some(0));
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }

@@ -209,7 +209,7 @@ fn an_overdue_answer_is_504_and_the_app_is_told() {
 
 /// U25: a request whose answer is owed is answered when the server stops.
 #[test]
-fn owed_answers_are_given_when_the_server_stops() {
+fn pending_answers_are_given_when_the_server_stops() {
     with_tasks(Limits::default(), |address, facts, stop| {
         let mut owed: Vec<_> = (0..10)
             .map(|_| {

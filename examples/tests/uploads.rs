@@ -23,8 +23,8 @@ use upload::{chunked, post};
 const PIECE: usize = 1000;
 const BODY_MAX: usize = 64 << 20;
 
-/// `/take` answers with the length, the checksum and the number of pieces of a body, `/hold` does so
-/// once the test says that it may begin, `/refuse` answers at once. `/large` has large pieces.
+/// `/take` answers with the length, the checksum and the number of pieces of a body, `/hold` does
+/// so once the test says that it may begin, `/refuse` answers at once. `/large` has large pieces.
 struct Taker {
     bodies: HashMap<(ConnId, u64), Taken>,
     facts: Arc<Facts>,

@@ -1,5 +1,5 @@
-//! The example `ws_push`, as its clients see it: a real process, real sockets. Two of its files have
-//! tests of their own, which run here.
+//! The example `ws_push`, as its clients see it: a real process, real sockets. Two of its files
+//! have tests of their own, which run here.
 
 #[path = "util/client.rs"]
 mod client;

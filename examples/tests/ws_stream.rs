@@ -116,7 +116,8 @@ fn a_client_of_the_lws_example_gets_an_endless_stream() {
 /// What the messages of a socket of `/tiles` have brought: per tile its rectangle, and the pixels.
 type Tiles = HashMap<u32, ([u32; 4], Vec<u8>)>;
 
-/// Reads until the server closes the socket with code 1000. `padding`: bytes after the pixels of each message.
+/// Reads until the server closes the socket with code 1000. `padding`: bytes after the pixels of
+/// each message.
 fn read_tiles(client: &mut Client, padding: usize) -> Tiles {
     let mut tiles = Tiles::new();
     loop {
@@ -179,7 +180,8 @@ fn one_socket_can_ask_for_many_tiles() {
     });
 }
 
-/// A client that does not read holds up its own tasks only, and a message or two of each; when it reads on, nothing is missing.
+/// A client that does not read holds up its own tasks only, and a message or two of each; when it
+/// reads on, nothing is missing.
 #[test]
 fn many_tiles_of_a_client_that_does_not_read_wait_for_it() {
     let server = start(&["--threads=2"]);

@@ -1,4 +1,5 @@
-//! What `examples/ws_stream` makes of input it does not like: a clear answer, and no harm to others.
+//! What `examples/ws_stream` makes of input it does not like: a clear answer, and no harm to
+//! others.
 
 #[path = "util/client.rs"]
 mod client;
@@ -243,7 +244,7 @@ fn garbled_requests_get_a_status() {
         );
         watcher.next_number().expect("the others are served");
     }
-    // A client that goes in the middle of a request is owed nothing.
+    // A client that leaves in the middle of a request gets no answer.
     server.connect().write_all(b"GET / HT").expect("sent");
     read_complete_streams(&server, "/stream?chunks=10", 8, 10);
 }

@@ -1,5 +1,6 @@
 //! `ws_stream` on slow networks and with slow clients: everything that was accepted arrives, and a
-//! client that reads stays connected. `examples/clients` tries the same with clients that others wrote.
+//! client that reads stays connected. `examples/clients` tries the same with clients that others
+//! wrote.
 
 #[path = "util/client.rs"]
 mod client;

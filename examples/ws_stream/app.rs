@@ -23,8 +23,9 @@ use crate::options::Options;
 use crate::stream::Stream;
 
 /// Tasks that are resumed together. If tasks are resumed one by one, the workers may be parked and
-/// must be woken each time (2 to 3 system calls a message instead of 1.2, measured with 100 clients).
-/// If all are resumed at once, the workers wait until the last message of a turn is written.
+/// must be woken each time (2 to 3 system calls a message instead of 1.2, measured with 100
+/// clients). If all are resumed at once, the workers wait until the last message of a turn is
+/// written.
 const RESUMED_TOGETHER: usize = 128;
 
 pub struct WsStream<'pool> {

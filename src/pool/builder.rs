@@ -56,42 +56,44 @@ impl ThreadPoolBuilder {
         }
     }
 
-    /// The pool's name; its threads are called `<name>-<n>`. Default: `moored`. Linux shows the first 15 bytes.
+    /// The pool's name; its threads are called `<name>-<n>`. Default: `moored`. Linux shows the
+    /// first 15 bytes.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Worker threads. Default: one per core that the process may use. 0: none; the loop runs the steps itself, with
-    /// [`Service::run_pending`](crate::Service::run_pending).
+    /// Worker threads. Default: one per core that the process may use. 0: none; the loop runs the
+    /// steps itself, with [`Service::run_pending`](crate::Service::run_pending).
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
         self
     }
 
-    /// How many tasks may be accepted and not started, beside one for each idle worker. Default: 1024.
-    /// Beyond that `enqueue` refuses with `QueueFull`. All services together.
+    /// How many tasks may be accepted and not started, beside one for each idle worker. Default:
+    /// 1024. Beyond that `enqueue` refuses with `QueueFull`. All services together.
     #[doc(alias = "backpressure")]
     pub fn max_queue_depth(mut self, tasks: usize) -> Self {
         self.max_queue_depth = tasks;
         self
     }
 
-    /// How many tasks may be accepted and not reaped: it bounds the pool's memory. Default: 100,000.
-    /// Beyond that `enqueue` refuses with `TooManyTasks`. All services together.
+    /// How many tasks may be accepted and not reaped: it bounds the pool's memory. Default:
+    /// 100,000. Beyond that `enqueue` refuses with `TooManyTasks`. All services together.
     #[doc(alias = "backpressure")]
     pub fn max_tasks(mut self, tasks: usize) -> Self {
         self.max_tasks = tasks;
         self
     }
 
-    /// How many tasks of one connection may have started and not ended (a `reattach` of a started one may exceed
-    /// it). Default: no limit. With 1, the tasks of a
-    /// connection run one after the other, each from its start to its end, parking included, and their ends are
-    /// announced in that order. Costs one more lock per task.
+    /// How many tasks of one connection may have started and not ended (a `reattach` of a started
+    /// one may exceed it). Default: no limit. With 1, the tasks of a connection run one after the
+    /// other, each from its start to its end, parking included, and their ends are announced in
+    /// that order. Costs one more lock per task.
     ///
-    /// Without a limit tasks of one connection are taken up in their order too, but may run side by side: one that a worker took in
-    /// a batch may begin later, by up to about 40 us, than the next one, which another worker took.
+    /// Without a limit tasks of one connection are taken up in their order too, but may run side by
+    /// side: one that a worker took in a batch may begin later, by up to about 40 us, than the next
+    /// one, which another worker took.
     pub fn max_running_per_connection(mut self, tasks: usize) -> Self {
         self.max_running_per_connection = Some(tasks);
         self
@@ -103,8 +105,8 @@ impl ThreadPoolBuilder {
         self
     }
 
-    /// The stack of each worker, in bytes; at least 64 KiB, which the pool's own calls need. Default: that of
-    /// `std::thread`, 2 MiB.
+    /// The stack of each worker, in bytes; at least 64 KiB, which the pool's own calls need.
+    /// Default: that of `std::thread`, 2 MiB.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes.max(64 * 1024));
         self
@@ -116,13 +118,15 @@ impl ThreadPoolBuilder {
         self
     }
 
-    /// Called on each worker, with its number, before it does anything else. A panic in it is contained.
+    /// Called on each worker, with its number, before it does anything else. A panic in it is
+    /// contained.
     pub fn on_thread_start(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
         self.on_start = Some(Arc::new(hook));
         self
     }
 
-    /// Called on each worker, with its number, as the last thing it does. A panic in it is contained.
+    /// Called on each worker, with its number, as the last thing it does. A panic in it is
+    /// contained.
     pub fn on_thread_stop(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
         self.on_stop = Some(Arc::new(hook));
         self
@@ -132,8 +136,8 @@ impl ThreadPoolBuilder {
     ///
     /// # Errors
     ///
-    /// An option that makes no sense, or a thread that the operating system refuses. Threads that were started before are
-    /// stopped and joined.
+    /// An option that makes no sense, or a thread that the operating system refuses. Threads that
+    /// were started before are stopped and joined.
     #[doc(alias = "lws_threadpool_create")]
     pub fn build(self) -> Result<ThreadPool, BuildError> {
         let threads = self.checked_threads()?;

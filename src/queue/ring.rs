@@ -1,8 +1,8 @@
 //! A queue without a lock and without a bound, for one producer and one consumer.
 //!
-//! It is a chain of rings of a fixed size. When the newest ring is full, the producer makes the next
-//! one; when the oldest is empty and the producer has left it, the consumer goes on with the next. A
-//! queue that was never used has no memory.
+//! It is a chain of rings of a fixed size. When the newest ring is full, the producer makes the
+//! next one; when the oldest is empty and the producer has left it, the consumer goes on with the
+//! next. A queue that was never used has no memory.
 
 use crate::sync::{self, Mutex, Ordering, RingConsumer, RingProducer, fence};
 use std::collections::VecDeque;

@@ -1,8 +1,8 @@
 //! The two limits on what a pool accepts.
 //!
-//! They are exact for any number of services, and cost one atomic operation a task: what has started
-//! and what was reaped is read from the counters of the workers and services, and only when a limit
-//! seems to be reached.
+//! They are exact for any number of services, and cost one atomic operation a task: what has
+//! started and what was reaped is read from the counters of the workers and services, and only when
+//! a limit seems to be reached.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -83,8 +83,8 @@ impl<'a> WorkerContext<'a> {
         begun
     }
 
-    /// Whether the batch has taken much longer than it should, and there is more of it: then no task
-    /// may wait behind it.
+    /// Whether the batch has taken much longer than it should, and there is more of it: then no
+    /// task may wait behind it.
     #[inline]
     pub(crate) fn is_batch_late(&self) -> bool {
         self.now().saturating_sub(self.batch_begun.get()) > LATE && self.own_seat().has_batch()

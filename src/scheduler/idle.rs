@@ -14,7 +14,7 @@ pub(crate) struct Idle {
 struct State {
     sleeping: usize,
     searching: usize,
-    /// A wake-up is pending: a worker is on its way that has not looked yet.
+    /// A wake-up is pending: a worker was woken and has not looked yet.
     token: bool,
     is_closed: bool,
 }
@@ -40,8 +40,8 @@ impl Idle {
         self.should_wake.store(should_wake, Ordering::Relaxed);
     }
 
-    /// Whether a worker should be woken: one sleeps, none searches, and no wake-up is pending. Call it
-    /// after the work has been made visible, and a fence.
+    /// Whether a worker should be woken: one sleeps, none searches, and no wake-up is pending. Call
+    /// it after the work has been made visible, and a fence.
     #[inline]
     pub(crate) fn should_wake(&self) -> bool {
         self.should_wake.load(Ordering::Relaxed)

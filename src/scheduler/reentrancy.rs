@@ -5,8 +5,8 @@ use crate::sync::thread_local;
 use std::cell::{Cell, RefCell};
 
 thread_local! {
-    /// The pool whose worker this thread is: its address, 0 for none. It needs no destructor, so that
-    /// it can be read while the other values of the thread are dropped.
+    /// The pool whose worker this thread is: its address, 0 for none. It needs no destructor, so
+    /// that it can be read while the other values of the thread are dropped.
     static WORKER_OF: Cell<usize> = const { Cell::new(0) };
 }
 

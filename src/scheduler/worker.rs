@@ -7,8 +7,8 @@ use crate::sync::{may_search, thread};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// How often a worker looks for work before it sleeps: with the pauses, about 10 us in all, which is
-/// what a loop takes to wake up and answer. (Rows: `told-16`, `stream-16`.)
+/// How often a worker looks for work before it sleeps: with the pauses, about 10 us in all, which
+/// is what a loop takes to wake up and answer. (Rows: `told-16`, `stream-16`.)
 const LOOKS: u32 = if cfg!(loom) { 1 } else { 12 };
 /// Each yield is a system call.
 const LOOKS_PER_YIELD: u32 = 4;
@@ -29,7 +29,7 @@ struct Pacing {
     size: usize,
     /// Others may rely on its next look: it must look at everything.
     must_look: bool,
-    /// So many searches are skipped, since the last was in vain.
+    /// So many searches are skipped, since the last one found nothing.
     skipped: u32,
     /// The other worker whose batch is looked at next.
     neighbour: usize,

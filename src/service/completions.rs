@@ -50,7 +50,8 @@ type Lane<T> = CachePadded<Mutex<Option<Producer<Completion<T>>>>>;
 /// The workers' ends of the rings.
 pub(crate) struct Completions<T> {
     /// By seat. A worker takes its producer out while it runs a batch. The last is shared by
-    /// external threads, and with a limit by all: then the order of the ends of a connection matters.
+    /// external threads, and with a limit by all: then the order of the ends of a connection
+    /// matters.
     producers: Box<[Lane<T>]>,
     /// The service is gone: whatever returns a task drops it.
     is_abandoned: AtomicBool,

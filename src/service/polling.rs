@@ -1,9 +1,9 @@
-//! When a loop sleeps for a short time only, and then looks by itself: as long as it finds something
-//! after each sleep, and more will come soon. Then workers may defer its notifications
+//! When a loop sleeps for a short time only, and then looks by itself: as long as it finds
+//! something after each sleep, and more will come soon. Then workers may defer its notifications
 //! ([`crate::wake::notifier`]).
 
-/// The longest sleep of a loop that polls, in nanoseconds. Shorter ones cost the kernel a timer that
-/// fires. (Rows: `stream-256`, `work-64k` beside a foreign thread.)
+/// The longest sleep of a loop that polls, in nanoseconds. Shorter ones cost the kernel a timer
+/// that fires. (Rows: `stream-256`, `work-64k` beside a foreign thread.)
 const POLL_MAX: u64 = 5_000_000;
 /// No sleep has begun.
 const NEVER: u64 = u64::MAX;
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_loop_polls_after_it_has_found_something_and_once_in_vain() {
+    fn a_loop_polls_after_it_has_found_something_and_once_after_it_has_found_nothing() {
         let mut polling = Polling::default();
         assert!(!polling.has_found());
         polling.note_found(1);

@@ -7,7 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64 as Counter, Ordering::Relaxed};
 
-/// A task that has parked or ended, as [`Service::take_ready`](crate::Service::take_ready) announces it.
+/// A task that has parked or ended, as [`Service::take_ready`](crate::Service::take_ready)
+/// announces it.
 ///
 /// ```
 /// use moored::{BoxTask, TaskReturn, ThreadPool, task_fn};
@@ -35,9 +36,9 @@ pub struct Ready {
 /// The tasks that have parked or ended: the iterator that
 /// [`Service::take_ready`](crate::Service::take_ready) returns.
 ///
-/// It owns its items, so that the loop can use its service meanwhile. Items that it has not yielded when
-/// it is dropped are announced again: the loop is notified, and the next `take_ready` begins with those
-/// that are still parked or not reaped.
+/// It owns its items, so that the loop can use its service meanwhile. Items that it has not yielded
+/// when it is dropped are announced again: the loop is notified, and the next `take_ready` begins
+/// with those that are still parked or not reaped.
 #[must_use = "look at each task with `task_status`"]
 pub struct ReadyTasks {
     tasks: std::vec::IntoIter<Ready>,

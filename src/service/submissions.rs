@@ -13,7 +13,8 @@ use crossbeam_utils::CachePadded;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize as Count, Ordering::Relaxed};
 
-/// What the loop has submitted, as far as it tells the workers beside the ring. Written by the loop.
+/// What the loop has submitted, as far as it tells the workers beside the ring. Written by the
+/// loop.
 pub(crate) struct Submitted {
     /// The number of submissions. Written after the ring.
     pub(crate) count: AtomicUsize,
@@ -221,9 +222,9 @@ impl<T: Task> Source for ServiceInner<T> {
 
 /// For the loop, and for workers that give a task back.
 impl<T: Task> ServiceInner<T> {
-    /// Takes a task out that has not started, wherever it waits. `None`: it has started, or a worker
-    /// is about to start it. Everything else that was submitted is moved into the flows: amortized
-    /// O(1).
+    /// Takes a task out that has not started, wherever it waits. `None`: it has started, or a
+    /// worker is about to start it. Everything else that was submitted is moved into the flows:
+    /// amortized O(1).
     pub(crate) fn take_out(&self, slot: u32) -> Option<Entry<T>> {
         let mut queue = self.scheduler.queue.lock();
         queue.sort();

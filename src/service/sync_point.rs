@@ -51,8 +51,8 @@ impl<T: Task> fmt::Debug for TaskStatus<'_, T> {
 /// A parked task, lent to the loop: no worker runs it meanwhile.
 ///
 /// It dereferences to the task, and has no methods of its own but [`resume`](Self::resume) and
-/// [`stop`](Self::stop), which answer. Without an answer the task stays parked, to be answered later by
-/// [`Service::task_sync`](crate::Service::task_sync).
+/// [`stop`](Self::stop), which answer. Without an answer the task stays parked, to be answered
+/// later by [`Service::task_sync`](crate::Service::task_sync).
 ///
 /// ```
 /// use moored::{Context, Task, TaskReturn, TaskStatus, ThreadPool};

@@ -21,7 +21,7 @@ const VACANT: u32 = u32::MAX;
 /// An empty list of arrivals keeps the memory of this many.
 const KEPT: usize = 2048;
 
-/// Whether the loop has to hear of a task.
+/// Whether a task is to be announced to the loop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum News {
     /// The list of arrivals does not have it.
@@ -268,8 +268,8 @@ impl<T> Table<T> {
         false
     }
 
-    /// Tasks that were announced are to be announced once more, before all others, if they are still
-    /// here.
+    /// Tasks that were announced are to be announced once more, before all others, if they are
+    /// still here.
     #[cold]
     pub(crate) fn announce_again(&mut self, slots: &[u32]) {
         let mut again = Vec::new();

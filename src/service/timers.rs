@@ -71,8 +71,8 @@ impl Timing {
         self.queue.is_none() && self.deadline.is_none() && self.sync.is_none()
     }
 
-    /// The timeout that a task in this phase has next, and when it is due. The task must not have been
-    /// asked to stop.
+    /// The timeout that a task in this phase has next, and when it is due. The task must not have
+    /// been asked to stop.
     pub(crate) fn next(&self, phase: Phase) -> Option<(u64, Timeout)> {
         if phase.is_ended() {
             return None;

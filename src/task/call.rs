@@ -37,9 +37,9 @@ enum State<R> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A closure that may fail returns a `Result`. A long one should look at
-/// [`Context::is_stopping`] from time to time and return early. If the task is asked to stop before its
-/// step, the closure is dropped and not called. It costs one allocation.
+/// A closure that may fail returns a `Result`. A long one should look at [`Context::is_stopping`]
+/// from time to time and return early. If the task is asked to stop before its step, the closure is
+/// dropped and not called. It costs one allocation.
 #[doc(alias = "spawn")]
 #[doc(alias = "closure")]
 pub fn call<R: Send + 'static>(closure: impl FnOnce(&mut Context<'_>) -> R + Send + 'static) -> Call<R> {
@@ -56,7 +56,8 @@ impl<R> Call<R> {
         }
     }
 
-    /// Takes the value that the closure has returned; `None` if it was not called or has not returned.
+    /// Takes the value that the closure has returned; `None` if it was not called or has not
+    /// returned.
     #[must_use]
     pub fn into_value(self) -> Option<R> {
         match self.0 {

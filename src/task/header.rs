@@ -1,7 +1,7 @@
 //! The two headers of a task: what any thread may read of it without a lock.
 //!
 //! One is written by the service's loop, the other by the worker that has the task, and they lie on
-//! different cache lines, so that neither side waits for the lines of the other. They lie in pages
+//! different cache lines, so that neither side waits for the lines of the other. They are in pages
 //! of a fixed size that never move, and a slot's headers are used for one task after the other: the
 //! worker's header counts for a task only if it has the serial number of that task.
 

@@ -5,9 +5,9 @@ use std::str::FromStr;
 
 /// The id of a connection: what the service loop calls a client.
 ///
-/// The caller chooses it and must not use it again for another client as long as tasks of the first one
-/// may be alive; with a [`Mailbox`](crate::Mailbox), never, since messages for a connection that has
-/// closed are dropped. A counter is suitable, a socket's file descriptor is not.
+/// The caller chooses it and must not use it again for another client as long as tasks of the first
+/// one may be alive; with a [`Mailbox`](crate::Mailbox), never, since messages for a connection
+/// that has closed are dropped. A counter is suitable, a socket's file descriptor is not.
 ///
 /// ```
 /// use moored::ConnId;
@@ -42,8 +42,8 @@ impl From<usize> for ConnId {
     }
 }
 
-/// For literals, whose type is `i32` where nothing says otherwise. A negative number becomes one above
-/// `u64::MAX / 2`, so that different numbers are different ids.
+/// For literals, whose type is `i32` where nothing says otherwise. A negative number becomes one
+/// above `u64::MAX / 2`, so that different numbers are different ids.
 impl From<i32> for ConnId {
     fn from(id: i32) -> Self {
         Self(i64::from(id) as u64)
@@ -66,12 +66,12 @@ impl fmt::Display for ConnId {
 
 /// Names one task of one [`Service`](crate::Service), for ever.
 ///
-/// It is a slot in that service's table, a serial number that the service never gives out again, and the number of the
-/// service itself. An id whose task has been reaped, or one shown to another service, answers `None`
-/// or `Unknown` and never another task.
+/// It is a slot in that service's table, a serial number that the service never gives out again,
+/// and the number of the service itself. An id whose task has been reaped, or one shown to another
+/// service, answers `None` or `Unknown` and never another task.
 ///
-/// Its text is `<service>.<serial>.<slot>`, and is parsed by `FromStr`: so an id can be given to a client
-/// or an operator and come back.
+/// Its text is `<service>.<serial>.<slot>`, and is parsed by `FromStr`: so an id can be given to a
+/// client or an operator and come back.
 ///
 /// ```
 /// use moored::{BoxTask, Dequeued, TaskId, TaskReturn, ThreadPool, task_fn};

@@ -6,8 +6,8 @@ use std::time::Duration;
 /// Options of one task, for [`Service::enqueue_with`](crate::Service::enqueue_with).
 ///
 /// The loop checks the timeouts in [`take_ready`](crate::Service::take_ready);
-/// [`poll_timeout`](crate::Service::poll_timeout) returns how long it may block. A task with a name or a timeout costs one more
-/// small allocation.
+/// [`poll_timeout`](crate::Service::poll_timeout) returns how long it may block. A task with a name
+/// or a timeout costs one more small allocation.
 #[derive(Clone, Default, Debug)]
 #[must_use]
 pub struct TaskOptions {
@@ -38,8 +38,9 @@ impl TaskOptions {
     }
 
     /// The longest it may wait for its loop in one `Sync`. It is then asked to stop, with
-    /// `TimedOut(Timeout::Sync)`. The time counts from the moment when `take_ready` has announced the
-    /// `Sync`, for each anew: a loop that comes late does not give up on clients that it has not served.
+    /// `TimedOut(Timeout::Sync)`. The time counts from the moment when `take_ready` has announced
+    /// the `Sync`, for each anew: a loop that comes late does not give up on clients that it has
+    /// not served.
     #[doc(alias = "timeout")]
     pub fn sync_timeout(mut self, timeout: Duration) -> Self {
         self.sync_timeout = Some(timeout);
@@ -47,15 +48,16 @@ impl TaskOptions {
     }
 
     /// The longest that it may live, from now on. It is then asked to stop, with
-    /// `TimedOut(Timeout::Deadline)`, whatever it does: a step that runs is not interrupted, but can see it.
+    /// `TimedOut(Timeout::Deadline)`, whatever it does: a step that runs is not interrupted, but
+    /// can see it.
     #[doc(alias = "timeout")]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self
     }
 
-    /// Lets it continue, detached, when its connection closes. Its end is announced like any other and its result can be fetched
-    /// by its id. While detached it never parks.
+    /// Lets it continue, detached, when its connection closes. Its end is announced like any other
+    /// and its result can be fetched by its id. While detached it never parks.
     #[doc(alias = "LWS_TP_RETURN_FLAG_OUTLIVE")]
     pub fn outlive_connection(mut self) -> Self {
         self.outlives = true;

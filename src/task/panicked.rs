@@ -5,8 +5,8 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 
-/// The panic that ended a task, in [`TaskStatus::Panicked`](crate::TaskStatus::Panicked). The task itself
-/// was dropped on the worker.
+/// The panic that ended a task, in [`TaskStatus::Panicked`](crate::TaskStatus::Panicked). The task
+/// itself was dropped on the worker.
 ///
 /// ```
 /// use moored::{BoxTask, TaskStatus, ThreadPool, task_fn};
@@ -38,7 +38,8 @@ impl Panic {
         }
     }
 
-    /// The message of the panic; `None` if it has a payload of another type, by `std::panic::panic_any`.
+    /// The message of the panic; `None` if it has a payload of another type, by
+    /// `std::panic::panic_any`.
     pub fn message(&self) -> Option<&str> {
         self.message.as_deref()
     }

@@ -2,7 +2,8 @@
 
 use crate::task::status::{Status, StopReason};
 
-/// Where a task stands. The value of a task is always in exactly one place, and what has it owns it.
+/// Where a task stands. The value of a task is always in exactly one place, and what has it owns
+/// it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Phase {
     /// The slot has no task.
@@ -118,7 +119,8 @@ impl Requests {
         }
     }
 
-    /// The connection has closed: the task continues without one if it may, else it is asked to stop.
+    /// The connection has closed: the task continues without one if it may, else it is asked to
+    /// stop.
     pub(crate) fn with_closed_connection(self) -> Self {
         let detached = Self(self.0 | DETACHED);
         if self.outlives() {

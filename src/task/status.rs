@@ -14,7 +14,8 @@ pub enum Status {
     /// Accepted; no step has run yet.
     #[doc(alias = "LWS_TP_STATUS_QUEUED")]
     Queued,
-    /// Has started and is neither parked nor asked to stop: on a worker, or waiting for its next turn.
+    /// Has started and is neither parked nor asked to stop: on a worker, or waiting for its next
+    /// turn.
     #[doc(alias = "LWS_TP_STATUS_RUNNING")]
     Running,
     /// Parked by `TaskReturn::Sync` until its loop answers. It holds no thread.
@@ -74,7 +75,8 @@ impl fmt::Display for Status {
 pub enum StopReason {
     /// The step returned `Stopped` of its own accord.
     Returned,
-    /// [`Service::dequeue`](crate::Service::dequeue), `task_sync(.., Resume::Stop)` or `SyncPoint::stop`.
+    /// [`Service::dequeue`](crate::Service::dequeue), `task_sync(.., Resume::Stop)` or
+    /// `SyncPoint::stop`.
     Dequeued,
     /// [`Service::connection_closed`](crate::Service::connection_closed).
     ConnectionClosed,
@@ -155,7 +157,8 @@ pub enum Resume {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Dequeued {
-    /// It had not started and never will; it has ended as `Stopped`, is announced, and waits to be reaped.
+    /// It had not started and never will; it has ended as `Stopped`, is announced, and waits to be
+    /// reaped.
     Removed,
     /// It has started and was asked to stop (now, or earlier); its end will be announced.
     Stopping,

@@ -5,25 +5,26 @@
 //! Notify, on any thread: 1. make the event visible; 2. a fence; 3. if the flag is not set, set it,
 //! and call the wake if this call has set it.
 //!
-//! Look, on the loop's thread: 1. [`rearm`](Notifier::rearm): clear the flag; 2. a fence; 3. look at
-//! everything that can hold events.
+//! Look, on the loop's thread: 1. [`rearm`](Notifier::rearm): clear the flag; 2. a fence; 3. look
+//! at everything that can hold events.
 //!
-//! The two fences have an order. If the loop's is first, step 3 of the notification sees the cleared
-//! flag, or one that was set later, and the loop is woken after its look. Otherwise the look sees the
-//! event. Only the call that sets the flag wakes, so there is at most one notification between two
-//! looks.
+//! The two fences have an order. If the loop's is first, step 3 of the notification sees the
+//! cleared flag, or one that was set later, and the loop is woken after its look. Otherwise the
+//! look sees the event. Only the call that sets the flag wakes, so there is at most one
+//! notification between two looks.
 //!
 //! # Deferred notifications
 //!
 //! A notification costs more than a short step. A worker that has more to do in short steps defers
-//! it, but only while the loop polls: it has called `poll_timeout`, and so looks by itself
-//! within some milliseconds, or calls it again before it blocks. The worker flushes the notification
+//! it, but only while the loop polls: it has called `poll_timeout`, and so looks by itself within
+//! some milliseconds, or calls it again before it blocks. The worker flushes the notification
 //! later, if the loop still polls.
 //!
-//! A look of such a loop leaves `POLLING` set, since the loop calls `poll_timeout` before it blocks.
-//! That call may clear it: 1. [`stop_polling`](Notifier::stop_polling);
+//! A look of such a loop leaves `POLLING` set, since the loop calls `poll_timeout` before it
+//! blocks. That call may clear it: 1. [`stop_polling`](Notifier::stop_polling);
 //! 2. a fence; 3. look at everything that can hold events. As above, either the look sees an event
-//! whose notification was deferred, or its worker sees that the loop does not poll, and notifies it.
+//!    whose notification was deferred, or its worker sees that the loop does not poll, and notifies
+//!    it.
 
 use super::Wake;
 use crate::panic::{drop_quietly, quietly};
@@ -61,8 +62,8 @@ impl Notifier {
         self.state.load(Ordering::Relaxed) & NOTIFIED != 0
     }
 
-    /// Whether a notification may be deferred: none was sent since the loop's last look, and the loop
-    /// will look by itself soon. Call it after the event was made visible.
+    /// Whether a notification may be deferred: none was sent since the loop's last look, and the
+    /// loop will look by itself soon. Call it after the event was made visible.
     #[inline]
     pub(crate) fn is_polling(&self) -> bool {
         self.state.load(Ordering::Relaxed) == POLLING
@@ -99,8 +100,8 @@ impl Notifier {
         fence(Ordering::SeqCst);
     }
 
-    /// Allows the next notification after one that was sent. The caller does not look at tasks, whose
-    /// notifications may be deferred: so nothing is written if none was sent.
+    /// Allows the next notification after one that was sent. The caller does not look at tasks,
+    /// whose notifications may be deferred: so nothing is written if none was sent.
     pub(crate) fn rearm_after_notification(&self) {
         if self.is_notified() {
             self.state.fetch_and(!NOTIFIED, Ordering::AcqRel);

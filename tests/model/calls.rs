@@ -12,7 +12,8 @@ use std::collections::HashMap;
 /// How many connections there are: few, so that they have several tasks each.
 pub(crate) const CONNS: u64 = 4;
 
-/// A call. Tasks are meant by the order in which they were accepted, reaped ones included. Times are ticks.
+/// A call. Tasks are meant by the order in which they were accepted, reaped ones included. Times
+/// are ticks.
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
     Enqueue(Plan),
@@ -72,7 +73,8 @@ pub(crate) struct Model {
     pub(crate) steps_before: usize,
 }
 
-/// A budget that is never used up. What `shutdown` has left is run in one go, since nobody promises an order there.
+/// A budget that is never used up. What `shutdown` has left is run in one go, since nobody promises
+/// an order there.
 pub(crate) const ALL: u64 = u64::MAX / TICK / 4;
 
 impl Call {

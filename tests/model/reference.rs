@@ -1,4 +1,5 @@
-//! What a pool must do: one thread, no locks, tasks by number, vectors that are searched from the front.
+//! What a pool must do: one thread, no locks, tasks by number, vectors that are searched from the
+//! front.
 
 use crate::script::{Plan, Reply, Rules, Seen};
 use crate::task::{Line, Task};
@@ -112,7 +113,8 @@ impl Reference {
         is_parked
     }
 
-    /// Asks it to stop, for the first reason given: at once if it has not started, else at its next step.
+    /// Asks it to stop, for the first reason given: at once if it has not started, else at its next
+    /// step.
     pub(crate) fn cancel(&mut self, n: usize, why: StopReason) -> Dequeued {
         let status = self.find(n).map(|task| task.status);
         self.tasks[n].stop.get_or_insert(why);

@@ -30,7 +30,8 @@ impl Task {
         }
     }
 
-    /// What it can time out of as it stands, being number `n`, and when. A park cannot time out before it was announced.
+    /// What it can time out of as it stands, being number `n`, and when. A park cannot time out
+    /// before it was announced.
     pub(crate) fn dues(&self, n: usize, announced: bool) -> impl Iterator<Item = (u64, Timeout)> {
         self.plan.timeouts.iter().filter_map(move |&(why, ticks)| {
             let since = match (why, self.status) {

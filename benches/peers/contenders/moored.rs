@@ -1,5 +1,5 @@
-//! This crate, used as its documentation says: a mio poll with a waker, `take_ready` until nothing is left,
-//! `task_status` for each, `enqueue`.
+//! This crate, used as its documentation says: a mio poll with a waker, `take_ready` until nothing
+//! is left, `task_status` for each, `enqueue`.
 
 use std::sync::Arc;
 use std::time::Duration;

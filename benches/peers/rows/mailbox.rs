@@ -1,5 +1,5 @@
-//! `mailbox-*`: messages from threads that are no workers to the loop, which knows from whom each came and checks
-//! their order.
+//! `mailbox-*`: messages from threads that are no workers to the loop, which knows from whom each
+//! came and checks their order.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -19,7 +19,7 @@ const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     /// Requests whose answers have not been given to the socket to their ends, oldest first.
-    owed: VecDeque<Owed>,
+    unanswered: VecDeque<Unanswered>,
     /// Calls of [`App::sent`](crate::server::App::sent) that are due later, in their order.
     reports: VecDeque<Report>,
     /// The next answer is cut off: the connection ends within it.
@@ -29,7 +29,7 @@ pub(super) struct Answers {
 }
 
 #[derive(Debug)]
-struct Owed {
+struct Unanswered {
     number: u64,
     form: Form,
     since: Instant,
@@ -64,7 +64,7 @@ struct Report {
 
 impl Answers {
     pub(super) fn push(&mut self, number: u64, form: Form, now: Instant) {
-        self.owed.push_back(Owed {
+        self.unanswered.push_back(Unanswered {
             number,
             form,
             since: now,
@@ -74,27 +74,30 @@ impl Answers {
 
     /// Whether all answers are with the socket, and no report is due later.
     pub(super) fn is_empty(&self) -> bool {
-        self.owed.is_empty() && self.reports.is_empty()
+        self.unanswered.is_empty() && self.reports.is_empty()
     }
 
     /// Whether answers have to be given, to their ends.
     pub(super) fn is_owing(&self) -> bool {
-        !self.owed.is_empty()
+        !self.unanswered.is_empty()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.owed.len()
+        self.unanswered.len()
     }
 
     /// Whether nothing of the answer to request `number` was given.
     pub(super) fn is_pending(&self, number: u64) -> bool {
-        let mut owed = self.owed.iter();
-        owed.any(|owed| owed.number == number && matches!(owed.answer, Answer::Pending))
+        let is_it =
+            |request: &Unanswered| request.number == number && matches!(request.answer, Answer::Pending);
+        self.unanswered.iter().any(is_it)
     }
 
     /// Whether the answer to request `number` is the next one that leaves.
     pub(super) fn is_next(&self, number: u64) -> bool {
-        self.owed.front().is_some_and(|owed| owed.number == number)
+        self.unanswered
+            .front()
+            .is_some_and(|request| request.number == number)
     }
 
     /// Whether the connection ends within an answer.
@@ -104,15 +107,15 @@ impl Answers {
 
     /// From now on the answer to request `number` is awaited.
     pub(super) fn await_answer(&mut self, number: u64, now: Instant) {
-        if let Some(owed) = self.find(number) {
-            owed.since = now;
+        if let Some(request) = self.find(number) {
+            request.since = now;
         }
     }
 
     /// From now on the next answer is awaited.
     pub(super) fn await_next(&mut self, now: Instant) {
-        if let Some(owed) = self.owed.front_mut() {
-            owed.since = now;
+        if let Some(request) = self.unanswered.front_mut() {
+            request.since = now;
         }
     }
 
@@ -120,46 +123,46 @@ impl Answers {
     pub(super) fn end_after(&mut self, number: Option<u64>) {
         let last = match number {
             Some(number) => self.find(number),
-            None => self.owed.back_mut(),
+            None => self.unanswered.back_mut(),
         };
-        if let Some(owed) = last {
-            owed.form.is_last = true;
+        if let Some(request) = last {
+            request.form.is_last = true;
         }
     }
 
     /// The next answer, if it is pending: its request, and since when it is.
     pub(super) fn next_pending(&self) -> Option<(u64, Instant)> {
-        let owed = self.owed.front()?;
-        matches!(owed.answer, Answer::Pending).then_some((owed.number, owed.since))
+        let request = self.unanswered.front()?;
+        matches!(request.answer, Answer::Pending).then_some((request.number, request.since))
     }
 
     /// Answers request `number`. If parts of another answer have left, that one is cut off.
     pub(super) fn answer(&mut self, number: u64, response: Response) {
-        let Some(owed) = self.find(number) else {
+        let Some(request) = self.find(number) else {
             return;
         };
-        match &owed.answer {
+        match &request.answer {
             Answer::Parts(parts) if parts.head.is_none() => self.is_cut = true,
-            _ => owed.answer = Answer::Whole(response),
+            _ => request.answer = Answer::Whole(response),
         }
     }
 
     /// Begins an answer in parts, and returns its form. None if request `number` has an answer. If
     /// the client does not know chunks, the answer ends with the connection.
     pub(super) fn begin(&mut self, number: u64, head: Response) -> Option<Form> {
-        let owed = self.find(number)?;
-        if !matches!(owed.answer, Answer::Pending) {
+        let request = self.find(number)?;
+        if !matches!(request.answer, Answer::Pending) {
             return None;
         }
-        owed.form.is_last |= !owed.form.is_chunked();
-        owed.form.has_no_body |= head.has_no_body();
-        owed.answer = Answer::Parts(Parts {
+        request.form.is_last |= !request.form.is_chunked();
+        request.form.has_no_body |= head.has_no_body();
+        request.answer = Answer::Parts(Parts {
             head: Some(head),
             waiting: Vec::new(),
             is_ended: false,
             is_probed: false,
         });
-        Some(owed.form)
+        Some(request.form)
     }
 
     /// Adds a part. False if request `number` has no answer in parts.
@@ -181,10 +184,10 @@ impl Answers {
     /// Gives all answers whose turn has come to the socket.
     pub(super) fn advance(&mut self, socket: &mut Socket, date: &str) {
         while !self.is_cut
-            && let Some(owed) = self.owed.front_mut()
+            && let Some(request) = self.unanswered.front_mut()
         {
-            let (number, form) = (owed.number, owed.form);
-            match &mut owed.answer {
+            let (number, form) = (request.number, request.form);
+            match &mut request.answer {
                 Answer::Pending => return,
                 Answer::Whole(_) => {}
                 Answer::Parts(parts) => {
@@ -197,12 +200,12 @@ impl Answers {
                     }
                     // Nothing can follow an answer that ends with its connection.
                     if !form.is_chunked() {
-                        self.owed.truncate(1);
+                        self.unanswered.truncate(1);
                         self.ends_with_connection = !form.has_no_body;
                     }
                 }
             }
-            let has_report = match self.owed.pop_front().map(|owed| owed.answer) {
+            let has_report = match self.unanswered.pop_front().map(|request| request.answer) {
                 Some(Answer::Whole(response)) => {
                     let has_report = response.has_report();
                     response.push_to(socket, form, date);
@@ -240,9 +243,9 @@ impl Answers {
 
     /// Whether only a reset shows the client that it does not get all, if the connection ends now.
     pub(super) fn needs_reset(&self, socket: &Socket) -> bool {
-        match self.owed.front() {
-            Some(owed) => match &owed.answer {
-                Answer::Parts(parts) => parts.head.is_none() && parts.needs_reset(owed.form),
+        match self.unanswered.front() {
+            Some(request) => match &request.answer {
+                Answer::Parts(parts) => parts.head.is_none() && parts.needs_reset(request.form),
                 Answer::Pending | Answer::Whole(_) => false,
             },
             None => self.ends_with_connection && socket.unsent() > 0,
@@ -254,16 +257,16 @@ impl Answers {
     /// no such bytes: HTTP/1.0 has neither interim answers nor chunks, and an answer may have no
     /// body.
     pub(super) fn probe(&mut self, socket: &mut Socket) -> bool {
-        let Some(owed) = self.owed.front_mut() else {
+        let Some(request) = self.unanswered.front_mut() else {
             return true;
         };
-        match &mut owed.answer {
-            Answer::Pending if owed.form.version == Version::Http11 => {
+        match &mut request.answer {
+            Answer::Pending if request.form.version == Version::Http11 => {
                 socket.push(Bytes::from_static(CONTINUE));
             }
             // A leading zero of the next chunk's size.
             Answer::Parts(parts)
-                if parts.head.is_none() && owed.form.is_chunked() && !owed.form.has_no_body =>
+                if parts.head.is_none() && request.form.is_chunked() && !request.form.has_no_body =>
             {
                 socket.push(Bytes::from_static(b"0"));
                 parts.is_probed = true;
@@ -275,16 +278,18 @@ impl Answers {
 
     /// Gives memory back that is not used now.
     pub(super) fn shrink(&mut self) {
-        if self.owed.is_empty() && self.owed.capacity() > KEPT_PLACES {
-            self.owed = VecDeque::new();
+        if self.unanswered.is_empty() && self.unanswered.capacity() > KEPT_PLACES {
+            self.unanswered = VecDeque::new();
         }
         if self.reports.is_empty() && self.reports.capacity() > KEPT_PLACES {
             self.reports = VecDeque::new();
         }
     }
 
-    fn find(&mut self, number: u64) -> Option<&mut Owed> {
-        self.owed.iter_mut().find(|owed| owed.number == number)
+    fn find(&mut self, number: u64) -> Option<&mut Unanswered> {
+        self.unanswered
+            .iter_mut()
+            .find(|request| request.number == number)
     }
 
     fn parts(&mut self, number: u64) -> Option<&mut Parts> {

@@ -44,7 +44,8 @@ pub(crate) const ENDS: [End; 3] = [End::Orderly, End::Finish, End::Abandon];
 /// How long a loop waits for its tasks to end before it says that some are lost.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Runs a round; gives the pool's last word, and what was wrong. `watch` sees the pool ten times a second.
+/// Runs a round; gives the pool's last word, and what was wrong. `watch` sees the pool ten times a
+/// second.
 pub(crate) fn run(setup: Setup, mut watch: impl FnMut(&PoolDump)) -> io::Result<(PoolDump, Vec<String>)> {
     let yard = Arc::new(Yard::default());
     let pool = build(setup)?;
@@ -195,8 +196,8 @@ fn rest(service: &mut ServiceLoop, bell: &mut Bell, nap: Duration) -> io::Result
     bell.wait(nap.min(timeout))
 }
 
-/// The loop does nothing but what it is woken for, until its tasks have ended. A wake-up that is lost, of a worker or of the
-/// loop, shows here.
+/// The loop does nothing but what it is woken for, until its tasks have ended. A wake-up that is
+/// lost, of a worker or of the loop, shows here.
 fn serve_out(service: &mut ServiceLoop, bell: &mut Bell, pool: &ThreadPool, yard: &Yard) -> io::Result<()> {
     let until = Instant::now() + PATIENCE;
     loop {

@@ -1,4 +1,5 @@
-//! One service loop: random calls of everything that a loop can ask, and a look at whatever it is told.
+//! One service loop: random calls of everything that a loop can ask, and a look at whatever it is
+//! told.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -255,7 +256,8 @@ impl ServiceLoop {
                     Announced::Before => self.books.still_parked(id, &point),
                 };
                 let (number, chunk) = (point.number, point.chunks);
-                // By the task, not by the order in which tasks are ready: that is for the threads to say.
+                // By the task, not by the order in which tasks are ready: that is for the threads
+                // to say.
                 match (number + chunk) % 8 {
                     0 if announced == Announced::Now => self.parked.push(id),
                     1 => {

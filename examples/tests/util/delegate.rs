@@ -1,5 +1,5 @@
-//! `http_delegate` in a process of its own: requests to it, checks of its answers, and what it says of
-//! its requests.
+//! `http_delegate` in a process of its own: requests to it, checks of its answers, and what it says
+//! of its requests.
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses its own part of this")]
 
