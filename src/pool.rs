@@ -10,7 +10,7 @@ use crate::dump::{Counts, PoolDump};
 use crate::error::JoinError;
 use crate::scheduler::Scheduler;
 use crate::scheduler::counters::Counters;
-use crate::scheduler::reentrancy::{Inside, is_inside, is_worker_of};
+use crate::scheduler::reentrancy::{ReentrancyGuard, is_inside, is_worker_of};
 use crate::service::Service;
 use crate::sync::{Mutex, thread};
 use crate::task::Task;
@@ -112,7 +112,7 @@ impl ThreadPool {
             return;
         }
         // The wakes that it makes must not wait for it.
-        let _inside = Inside::enter(&*self.scheduler);
+        let _guard = ReentrancyGuard::new(&*self.scheduler);
         let counters = Counters::default();
         for service in self.scheduler.registry.services() {
             service.notify_shutdown(&counters);

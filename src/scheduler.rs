@@ -19,7 +19,7 @@ use context::WorkerContext;
 use counters::{Counters, Sums};
 use crossbeam_utils::CachePadded;
 use idle::{Gate, Idle};
-use reentrancy::Inside;
+use reentrancy::ReentrancyGuard;
 use registry::Registry;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub(crate) const SPINS: u32 = 32;
 
 /// A service as its pool sees it.
 pub(crate) trait AnyService: Source {
-    /// Runs the tasks of the batch at this seat. Returns the number of turns.
+    /// Runs the tasks of the batch of this context. Returns the number of turns.
     fn run_batch(&self, cx: &WorkerContext<'_>) -> usize;
     /// The pool is shutting down: the loop must come and see.
     fn notify_shutdown(&self, counters: &Counters);
@@ -80,8 +80,8 @@ impl Drop for ServiceRef {
     }
 }
 
-/// What one worker shares with the others. There is one more, for external threads.
-pub(crate) struct Seat {
+/// The part of a worker's context that other threads see. There is one more, for external threads.
+pub(crate) struct SharedContext {
     counters: Counters,
     /// Whether the worker is inside a step, or about to be.
     is_busy: Flag,
@@ -93,7 +93,7 @@ pub(crate) struct Seat {
     service: Mutex<Option<ServiceRef>>,
 }
 
-impl Seat {
+impl SharedContext {
     fn new() -> CachePadded<Self> {
         CachePadded::new(Self {
             counters: Counters::default(),
@@ -192,7 +192,7 @@ pub(crate) struct Scheduler {
     pub(crate) registry: Registry,
     pub(crate) idle: CachePadded<Idle>,
     /// Those of the workers, and one for external threads.
-    pub(crate) seats: Box<[CachePadded<Seat>]>,
+    pub(crate) contexts: Box<[CachePadded<SharedContext>]>,
     /// Lock order: this one, a service's submissions, a batch.
     pub(crate) queue: CachePadded<Mutex<RunQueue<ServiceRef>>>,
     pub(crate) hints: CachePadded<Hints>,
@@ -232,7 +232,7 @@ impl Scheduler {
             admission: CachePadded::new(setup.admission),
             registry: Registry::new(),
             idle: CachePadded::new(Idle::new()),
-            seats: (0..=setup.threads).map(|_| Seat::new()).collect(),
+            contexts: (0..=setup.threads).map(|_| SharedContext::new()).collect(),
             queue: CachePadded::new(Mutex::new(RunQueue::new(setup.limit, takers))),
             hints: CachePadded::new(Hints {
                 published: Flag::new(false),
@@ -244,11 +244,11 @@ impl Scheduler {
     }
 
     pub(crate) fn has_workers(&self) -> bool {
-        self.seats.len() > 1
+        self.contexts.len() > 1
     }
 
-    fn workers(&self) -> &[CachePadded<Seat>] {
-        &self.seats[..self.seats.len() - 1]
+    fn workers(&self) -> &[CachePadded<SharedContext>] {
+        &self.contexts[..self.contexts.len() - 1]
     }
 
     /// For a thread that is no worker. It counts into `counters`, which no other thread may do
@@ -274,15 +274,15 @@ impl Scheduler {
 
     /// Whether there is anything to run: in the queue, or taken and not begun.
     pub(crate) fn has_tasks(&self) -> bool {
-        self.queue.lock().has_tasks() || self.workers().iter().any(|seat| seat.has_batch())
+        self.queue.lock().has_tasks() || self.workers().iter().any(|worker| worker.has_batch())
     }
 
-    /// Takes up to `max` tasks out of the queue, into the batch at this seat.
-    fn take(&self, seat: usize, max: usize) -> Option<Taken<ServiceRef>> {
+    /// Takes up to `max` tasks out of the queue, into the batch of this context.
+    fn take(&self, index: usize, max: usize) -> Option<Taken<ServiceRef>> {
         let mut queue = self.queue.lock();
         self.hints.clear();
-        let taken = queue.take(seat, max);
-        let before = self.hold_at(seat, taken.as_ref());
+        let taken = queue.take(index, max);
+        let before = self.hold_service(index, taken.as_ref());
         if queue.is_worth_taking() {
             self.hints.note_published();
             self.hints.note_submitted();
@@ -294,24 +294,25 @@ impl Scheduler {
         taken
     }
 
-    /// Other workers find the service of a worker's batch at its seat, before they see the batch.
-    fn hold_at(&self, seat: usize, taken: Option<&Taken<ServiceRef>>) -> Option<ServiceRef> {
-        let worker = self.workers().get(seat)?;
+    /// Other workers find the service of a worker's batch in its shared context, before they see the
+    /// batch.
+    fn hold_service(&self, index: usize, taken: Option<&Taken<ServiceRef>>) -> Option<ServiceRef> {
+        let worker = self.workers().get(index)?;
         worker.hold(&taken?.service)
     }
 
-    /// Takes tasks out of the batch of another worker, into the batch at this seat; a half of
+    /// Takes tasks out of the batch of another worker, into the batch of this context; a half of
     /// those, or `max`. Under the lock of the queue, so that whoever looks for a task finds it.
-    fn steal_from(&self, victim: usize, seat: usize, max: usize) -> Option<Taken<ServiceRef>> {
-        let seat_of_victim = &self.seats[victim];
-        if !seat_of_victim.has_batch() {
+    fn steal_from(&self, victim: usize, index: usize, max: usize) -> Option<Taken<ServiceRef>> {
+        let victim_context = &self.contexts[victim];
+        if !victim_context.has_batch() {
             return None;
         }
-        let service = seat_of_victim.service.lock().clone()?;
+        let service = victim_context.service.lock().clone()?;
         let queue = self.queue.lock();
-        let count = service.steal(victim, seat, max);
+        let count = service.steal(victim, index, max);
         let taken = Taken { service, count };
-        let before = self.hold_at(seat, Some(&taken));
+        let before = self.hold_service(index, Some(&taken));
         drop(queue);
         drop(before);
         (count > 0).then_some(taken)
@@ -320,7 +321,7 @@ impl Scheduler {
     /// Gives back what is left of the batch of another worker, which is late.
     #[cold]
     fn return_batch_of(&self, victim: usize) {
-        let Some(service) = self.seats[victim].service.lock().clone() else {
+        let Some(service) = self.contexts[victim].service.lock().clone() else {
             return;
         };
         {
@@ -334,20 +335,20 @@ impl Scheduler {
     }
 
     /// Takes tasks out of the batch of any other worker.
-    fn steal(&self, seat: usize, max: usize) -> Option<Taken<ServiceRef>> {
+    fn steal(&self, index: usize, max: usize) -> Option<Taken<ServiceRef>> {
         let workers = self.workers().len();
-        let others = (1..=workers).map(|step| (seat + step) % workers);
+        let others = (1..=workers).map(|step| (index + step) % workers);
         others
-            .filter(|&victim| victim != seat)
-            .find_map(|victim| self.steal_from(victim, seat, max))
+            .filter(|&victim| victim != index)
+            .find_map(|victim| self.steal_from(victim, index, max))
     }
 
     /// A worker counts as sleeping from now on, and looks once more. If it should end, it takes
     /// nothing any more.
     fn enter_sleep(&self) -> LastLook {
-        let gate = self.idle.enter();
+        let gate = self.idle.start_sleep();
         let mut queue = self.queue.lock();
-        if queue.has_tasks() || self.workers().iter().any(|seat| seat.has_batch()) {
+        if queue.has_tasks() || self.workers().iter().any(|worker| worker.has_batch()) {
             LastLook::Work
         } else if gate == Gate::Closed {
             queue.takers -= 1;
@@ -361,9 +362,9 @@ impl Scheduler {
     /// at least one turn. Tasks that a worker has taken and not begun are first. Returns the number
     /// of turns.
     pub(crate) fn run_pending(&self, cx: &WorkerContext<'_>) -> usize {
-        let _inside = Inside::enter(self);
+        let _guard = ReentrancyGuard::new(self);
         let mut turns = 0;
-        while let Some(taken) = self.steal_any_one(cx).or_else(|| self.take(cx.seat, 1)) {
+        while let Some(taken) = self.steal_any_one(cx).or_else(|| self.take(cx.index, 1)) {
             turns += taken.service.run_batch(cx);
             // What is left is for the workers, if there are any.
             if cx.is_time_up() && !(self.takers_are_gone() && self.has_tasks()) {
@@ -376,7 +377,7 @@ impl Scheduler {
     }
 
     fn steal_any_one(&self, cx: &WorkerContext<'_>) -> Option<Taken<ServiceRef>> {
-        (0..self.workers().len()).find_map(|victim| self.steal_from(victim, cx.seat, 1))
+        (0..self.workers().len()).find_map(|victim| self.steal_from(victim, cx.index, 1))
     }
 
     /// The owner of a pool without workers runs no tasks after those that are in the queue now.
@@ -400,13 +401,15 @@ impl Scheduler {
     /// All counters, summed up.
     pub(crate) fn sums(&self) -> Sums {
         let mut sums = self.registry.sums();
-        self.seats.iter().for_each(|seat| sums.add(&seat.counters));
+        self.contexts
+            .iter()
+            .for_each(|context| sums.add(&context.counters));
         sums
     }
 
     /// The number of workers that are inside a step, or about to be.
     pub(crate) fn busy_workers(&self) -> usize {
-        let is_busy = |seat: &&CachePadded<Seat>| seat.is_busy.load(Ordering::Acquire);
+        let is_busy = |worker: &&CachePadded<SharedContext>| worker.is_busy.load(Ordering::Acquire);
         self.workers().iter().filter(is_busy).count()
     }
 
@@ -424,12 +427,12 @@ impl Scheduler {
 
     /// Whether steps are so short that a notification costs more.
     #[inline]
-    pub(crate) fn is_brisk(&self) -> bool {
+    pub(crate) fn has_short_steps(&self) -> bool {
         self.pace.load(Relaxed) < QUANTUM
     }
 
     /// Whether a whole batch is through in the time of one quantum.
-    pub(crate) fn is_very_brisk(&self) -> bool {
+    pub(crate) fn has_very_short_steps(&self) -> bool {
         self.pace.load(Relaxed) <= QUANTUM / BATCH_MAX as u64
     }
 

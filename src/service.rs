@@ -161,7 +161,7 @@ impl<T: Task> Service<T> {
     /// Asks for room for a task. Returns the time.
     #[inline]
     fn admit(&mut self) -> Result<u64, Refused> {
-        self.enter();
+        self.check_shutdown();
         let ServiceInner {
             scheduler, counters, ..
         } = &*self.inner;
@@ -269,7 +269,7 @@ impl<T: Task> Service<T> {
 
     /// Every call of the loop begins with this.
     #[inline]
-    fn enter(&mut self) {
+    fn check_shutdown(&mut self) {
         if self.inner.scheduler.is_shutting_down() && !self.has_seen_shutdown {
             self.see_shutdown();
         }
@@ -310,12 +310,12 @@ impl<T: Task> Service<T> {
     #[doc(alias = "wait")]
     #[doc(alias = "poll")]
     pub fn take_ready(&mut self) -> ReadyTasks {
-        self.enter();
+        self.check_shutdown();
         self.polling.end();
         self.publish();
         self.stop_late();
         self.receive();
-        if !self.table.has_news() {
+        if !self.table.has_unannounced() {
             self.spin();
         }
         self.rearm();
@@ -329,13 +329,13 @@ impl<T: Task> Service<T> {
     /// after this.
     fn rearm(&mut self) {
         self.inner.notifier.rearm();
-        self.enter();
+        self.check_shutdown();
     }
 
     /// Looks a few times more, with pauses, if tasks may return in this time.
     fn spin(&mut self) {
         let scheduler = &self.inner.scheduler;
-        let pays = self.table.away() > 0 && scheduler.cores > 1 && scheduler.is_very_brisk();
+        let pays = self.table.away() > 0 && scheduler.cores > 1 && scheduler.has_very_short_steps();
         if !pays || !may_search() {
             return;
         }
@@ -346,7 +346,7 @@ impl<T: Task> Service<T> {
         for _ in 1..LOOKS {
             (0..SPINS).for_each(|_| std::hint::spin_loop());
             self.receive();
-            if self.table.has_news() {
+            if self.table.has_unannounced() {
                 return;
             }
         }
@@ -477,7 +477,7 @@ impl<T: Task> Service<T> {
     #[doc(alias = "reap")]
     #[must_use = "an ended task is reaped, and dropped with this; a parked one waits for an answer"]
     pub fn task_status(&mut self, id: TaskId) -> Option<TaskStatus<'_, T>> {
-        self.enter();
+        self.check_shutdown();
         self.unread = self.unread.saturating_sub(1);
         let slot = self.find(id)?;
         if self.table.outcome(slot).is_none() {
@@ -522,7 +522,7 @@ impl<T: Task> Service<T> {
     /// not, and nothing has happened. O(1).
     #[doc(alias = "lws_threadpool_task_sync")]
     pub fn task_sync(&mut self, id: TaskId, resume: Resume) -> bool {
-        self.enter();
+        self.check_shutdown();
         self.unread = self.unread.saturating_sub(1);
         let Some(slot) = self.find(id) else { return false };
         self.fetch(slot);
@@ -535,7 +535,7 @@ impl<T: Task> Service<T> {
     #[doc(alias = "lws_threadpool_dequeue_task")]
     #[doc(alias = "cancel")]
     pub fn dequeue(&mut self, id: TaskId) -> Dequeued {
-        self.enter();
+        self.check_shutdown();
         let Some(slot) = self.find(id) else {
             return Dequeued::Unknown;
         };
@@ -557,7 +557,7 @@ impl<T: Task> Service<T> {
     #[doc(alias = "disconnect")]
     #[doc(alias = "cancel")]
     pub fn connection_closed(&mut self, conn: impl Into<ConnId>) -> usize {
-        self.enter();
+        self.check_shutdown();
         let conn = conn.into();
         let tasks: Vec<u32> = self.table.tasks_of(conn).collect();
         self.detach(&tasks);
@@ -571,7 +571,7 @@ impl<T: Task> Service<T> {
     ///
     /// A task that was asked to stop stays so.
     pub fn reattach(&mut self, id: TaskId, conn: impl Into<ConnId>) -> bool {
-        self.enter();
+        self.check_shutdown();
         let conn = conn.into();
         let Some(slot) = self.find(id) else { return false };
         let serial = self.table.slot(slot).serial;
@@ -639,10 +639,10 @@ impl<T: Task> Service<T> {
     #[doc(alias = "wait")]
     #[must_use = "the loop must not block for longer"]
     pub fn poll_timeout(&mut self) -> Option<Duration> {
-        self.enter();
+        self.check_shutdown();
         self.publish();
         let scheduler = &self.inner.scheduler;
-        if self.polling.has_found() && self.table.away() > 0 && scheduler.is_brisk() {
+        if self.polling.has_found() && self.table.away() > 0 && scheduler.has_short_steps() {
             self.inner.notifier.start_polling();
         } else {
             self.inner.notifier.stop_polling();
@@ -676,7 +676,7 @@ impl<T: Task> Service<T> {
             scheduler, mailboxes, ..
         } = &*self.inner;
         let has_pending = || !scheduler.has_workers() && scheduler.has_tasks();
-        self.table.has_news() || mailboxes.are_undrained() || has_pending()
+        self.table.has_unannounced() || mailboxes.are_undrained() || has_pending()
     }
 
     /// Runs pending steps on this thread until none waits or `budget` is used up; returns how many
@@ -687,7 +687,7 @@ impl<T: Task> Service<T> {
     /// those that a worker has taken and not begun. A step is not interrupted, so the budget can be
     /// exceeded by one step; with a budget of zero one task runs one step.
     pub fn run_pending(&mut self, budget: Duration) -> usize {
-        self.enter();
+        self.check_shutdown();
         let inner = Arc::clone(&self.inner);
         let ServiceInner {
             scheduler, counters, ..

@@ -1,7 +1,7 @@
 //! One thread's view of the pool while it runs tasks: a worker, or a loop inside `run_pending`.
 
 use super::counters::Counters;
-use super::{LATE, QUANTUM, Scheduler, Seat};
+use super::{LATE, QUANTUM, Scheduler, SharedContext};
 use crate::queue::Source;
 use crate::task::header::NO_WORKER;
 use crate::wake::notifier::Notifier;
@@ -11,8 +11,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 pub(crate) struct WorkerContext<'a> {
     pub(crate) scheduler: &'a Scheduler,
-    /// The number of its seat.
-    pub(crate) seat: usize,
+    /// Its index among the shared contexts; external threads use the last.
+    pub(crate) index: usize,
     /// Written by this thread only.
     pub(crate) counters: &'a Counters,
     /// `None` for an external thread.
@@ -30,16 +30,16 @@ pub(crate) struct WorkerContext<'a> {
 impl<'a> WorkerContext<'a> {
     pub(super) fn of_worker(scheduler: &'a Scheduler, index: usize) -> Self {
         Self {
-            seat: index,
+            index,
             worker: Some(index as u16),
-            ..Self::of_external_thread(scheduler, &scheduler.seats[index].counters)
+            ..Self::of_external_thread(scheduler, &scheduler.contexts[index].counters)
         }
     }
 
     pub(super) fn of_external_thread(scheduler: &'a Scheduler, counters: &'a Counters) -> Self {
         Self {
             scheduler,
-            seat: scheduler.seats.len() - 1,
+            index: scheduler.contexts.len() - 1,
             counters,
             worker: None,
             until: u64::MAX,
@@ -79,7 +79,7 @@ impl<'a> WorkerContext<'a> {
     pub(super) fn begin_batch(&self) -> u64 {
         let begun = self.tick();
         self.batch_begun.set(begun);
-        self.own_seat().batch_begun.store(begun, Relaxed);
+        self.own_shared().batch_begun.store(begun, Relaxed);
         begun
     }
 
@@ -87,14 +87,14 @@ impl<'a> WorkerContext<'a> {
     /// task may wait behind it.
     #[inline]
     pub(crate) fn is_batch_late(&self) -> bool {
-        self.now().saturating_sub(self.batch_begun.get()) > LATE && self.own_seat().has_batch()
+        self.now().saturating_sub(self.batch_begun.get()) > LATE && self.own_shared().has_batch()
     }
 
     /// Gives back what is left of the batch, which is of this service.
     #[cold]
     pub(crate) fn return_batch(&self, service: &impl Source) {
         let mut queue = self.scheduler.queue.lock();
-        service.return_batch(&mut queue.turns, self.seat);
+        service.return_batch(&mut queue.turns, self.index);
         self.scheduler.hints.note_submitted();
         self.scheduler.hints.note_published();
     }
@@ -103,15 +103,15 @@ impl<'a> WorkerContext<'a> {
         self.now() >= self.until
     }
 
-    fn own_seat(&self) -> &Seat {
-        &self.scheduler.seats[self.seat]
+    fn own_shared(&self) -> &SharedContext {
+        &self.scheduler.contexts[self.index]
     }
 
     /// A step begins.
     #[inline]
     pub(crate) fn note_busy(&self) {
         if self.worker.is_some() {
-            self.own_seat().set_busy(true);
+            self.own_shared().set_busy(true);
         }
     }
 
@@ -119,7 +119,7 @@ impl<'a> WorkerContext<'a> {
     #[inline]
     pub(crate) fn note_free(&self) {
         if self.worker.is_some() {
-            self.own_seat().set_busy(false);
+            self.own_shared().set_busy(false);
         }
     }
 
@@ -127,14 +127,14 @@ impl<'a> WorkerContext<'a> {
     #[inline]
     pub(crate) fn must_yield(&self, started: u64) -> bool {
         let is_slice_over = self.now().saturating_sub(started) >= self.scheduler.time_slice;
-        let others_wait = || self.own_seat().has_batch() || self.scheduler.hints.has_submitted();
+        let others_wait = || self.own_shared().has_batch() || self.scheduler.hints.has_submitted();
         self.is_time_up() || is_slice_over && others_wait()
     }
 
     /// Whether this worker has more to do after the present task.
     #[inline]
     fn has_more(&self) -> bool {
-        self.worker.is_some() && (self.own_seat().has_batch() || self.scheduler.hints.has_published())
+        self.worker.is_some() && (self.own_shared().has_batch() || self.scheduler.hints.has_published())
     }
 
     /// Notifies a loop of an event that is visible: now, or later if it polls and this worker has
@@ -144,7 +144,7 @@ impl<'a> WorkerContext<'a> {
         if notifier.is_notified() {
             return;
         }
-        if notifier.is_polling() && self.has_more() && self.scheduler.is_brisk() {
+        if notifier.is_polling() && self.has_more() && self.scheduler.has_short_steps() {
             self.defer(notifier);
         } else {
             self.counters.wakes.add(u64::from(notifier.notify()));

@@ -80,7 +80,7 @@ impl Idle {
     }
 
     /// Counts the caller as sleeping. It must look at everything that can hold work after this.
-    pub(crate) fn enter(&self) -> Gate {
+    pub(crate) fn start_sleep(&self) -> Gate {
         let mut state = self.state.lock();
         state.sleeping += 1;
         self.publish(&state);
@@ -91,11 +91,11 @@ impl Idle {
     }
 
     /// The caller has found work after all, or ends.
-    pub(crate) fn leave(&self) {
-        self.leave_locked(&mut self.state.lock());
+    pub(crate) fn end_sleep(&self) {
+        self.end_sleep_locked(&mut self.state.lock());
     }
 
-    fn leave_locked(&self, state: &mut State) {
+    fn end_sleep_locked(&self, state: &mut State) {
         state.sleeping -= 1;
         if state.sleeping == 0 {
             state.token = false;
@@ -111,7 +111,7 @@ impl Idle {
             wait(&self.condvar, &mut state);
         }
         state.token = false;
-        self.leave_locked(&mut state);
+        self.end_sleep_locked(&mut state);
         drop(state);
         fence(Ordering::SeqCst);
     }
@@ -132,7 +132,7 @@ mod tests {
     fn at_most_one_wake_up_is_pending() {
         let idle = Idle::new();
         assert!(!idle.wake_one(), "no worker sleeps");
-        assert_eq!([idle.enter(), idle.enter()], [Gate::Open; 2]);
+        assert_eq!([idle.start_sleep(), idle.start_sleep()], [Gate::Open; 2]);
         assert!(idle.should_wake());
         assert_eq!([idle.wake_one(), idle.wake_one()], [true, false]);
         assert!(!idle.should_wake());
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn no_worker_is_woken_while_another_searches() {
         let idle = Idle::new();
-        idle.enter();
+        idle.start_sleep();
         idle.start_search();
         idle.start_search();
         idle.end_search();

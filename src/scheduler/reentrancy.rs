@@ -17,17 +17,17 @@ thread_local! {
 }
 
 /// The thread is inside a pool until this is dropped.
-pub(crate) struct Inside(());
+pub(crate) struct ReentrancyGuard(());
 
-impl Inside {
-    pub(crate) fn enter<P>(pool: &P) -> Self {
+impl ReentrancyGuard {
+    pub(crate) fn new<P>(pool: &P) -> Self {
         // It fails only while the thread's values are dropped, and then nothing reads it.
         let _ = POOLS.try_with(|pools| pools.borrow_mut().push(address(pool)));
         Self(())
     }
 }
 
-impl Drop for Inside {
+impl Drop for ReentrancyGuard {
     fn drop(&mut self) {
         let _ = POOLS.try_with(|pools| pools.borrow_mut().pop());
     }

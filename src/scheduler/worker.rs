@@ -75,12 +75,12 @@ impl Worker {
             }
             has_searched = false;
             // The last reference to a service is user code: not while others rely on this worker.
-            let held = scheduler.seats[self.index].service.lock().take();
+            let held = scheduler.contexts[self.index].service.lock().take();
             drop(held);
             match scheduler.enter_sleep() {
-                LastLook::Work => scheduler.idle.leave(),
+                LastLook::Work => scheduler.idle.end_sleep(),
                 LastLook::Nothing => scheduler.idle.wait(),
-                LastLook::End => break scheduler.idle.leave(),
+                LastLook::End => break scheduler.idle.end_sleep(),
             }
             pacing.must_look = true;
             cx.tick();
@@ -119,9 +119,9 @@ impl Worker {
         if pacing.neighbour == self.index {
             pacing.neighbour = next(self.index);
         }
-        let begun = cx.scheduler.seats[pacing.neighbour].batch_begun.load(Relaxed);
+        let begun = cx.scheduler.contexts[pacing.neighbour].batch_begun.load(Relaxed);
         let is_late = cx.now().saturating_sub(begun) > LATE;
-        (pacing.neighbour != self.index && is_late && cx.scheduler.seats[pacing.neighbour].has_batch())
+        (pacing.neighbour != self.index && is_late && cx.scheduler.contexts[pacing.neighbour].has_batch())
             .then_some(pacing.neighbour)
     }
 
@@ -129,7 +129,7 @@ impl Worker {
     /// success, and must look at everything now.
     fn search(&self, pacing: &mut Pacing) -> bool {
         let scheduler = &*self.scheduler;
-        if !may_search() || scheduler.cores == 1 || !scheduler.is_brisk() {
+        if !may_search() || scheduler.cores == 1 || !scheduler.has_short_steps() {
             return false;
         }
         if pacing.skipped > 0 {
@@ -154,9 +154,9 @@ impl Worker {
 }
 
 impl Scheduler {
-    /// The worker at this seat has taken so many tasks, and begins with the first: wakes another if
-    /// there are more.
-    fn wake_for_rest_beside(&self, seat: usize, taken: usize, counters: &super::counters::Counters) {
+    /// The worker has taken so many tasks, and begins with the first: wakes another if there are
+    /// more.
+    fn wake_for_rest_beside(&self, worker: usize, taken: usize, counters: &super::counters::Counters) {
         if !self.idle.should_wake() {
             return;
         }
@@ -164,7 +164,7 @@ impl Scheduler {
             self.workers()
                 .iter()
                 .enumerate()
-                .filter(|&(other, _)| other != seat)
+                .filter(|&(other, _)| other != worker)
         };
         if taken > 1 || others().any(|(_, other)| other.has_batch()) || self.queue.lock().has_tasks() {
             self.wake_worker(counters);

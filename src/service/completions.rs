@@ -45,14 +45,14 @@ pub(crate) struct Completion<T> {
 }
 
 /// A producer, unless a worker has taken it out.
-type Lane<T> = CachePadded<Mutex<Option<Producer<Completion<T>>>>>;
+type SharedProducer<T> = CachePadded<Mutex<Option<Producer<Completion<T>>>>>;
 
 /// The workers' ends of the rings.
 pub(crate) struct Completions<T> {
-    /// By seat. A worker takes its producer out while it runs a batch. The last is shared by
+    /// By context. A worker takes its producer out while it runs a batch. The last is shared by
     /// external threads, and with a limit by all: then the order of the ends of a connection
     /// matters.
-    producers: Box<[Lane<T>]>,
+    producers: Box<[SharedProducer<T>]>,
     /// The service is gone: whatever returns a task drops it.
     is_abandoned: AtomicBool,
     /// The loop's ends of the rings, once the service is gone.
@@ -61,8 +61,8 @@ pub(crate) struct Completions<T> {
 
 impl<T> Completions<T> {
     /// Returns the loop's ends, too.
-    pub(crate) fn new(seats: usize) -> (Self, Vec<Consumer<Completion<T>>>) {
-        let (producers, consumers): (Vec<_>, Vec<_>) = (0..seats).map(|_| ring::new()).unzip();
+    pub(crate) fn new(contexts: usize) -> (Self, Vec<Consumer<Completion<T>>>) {
+        let (producers, consumers): (Vec<_>, Vec<_>) = (0..contexts).map(|_| ring::new()).unzip();
         let producer = |producer| CachePadded::new(Mutex::new(Some(producer)));
         let own = Self {
             producers: producers.into_iter().map(producer).collect(),
@@ -72,21 +72,21 @@ impl<T> Completions<T> {
         (own, consumers)
     }
 
-    /// Takes the producer of a seat for a batch. `None` for the shared one.
-    pub(crate) fn take_producer(&self, seat: usize) -> Option<Producer<Completion<T>>> {
-        let is_own = seat + 1 < self.producers.len();
-        is_own.then(|| self.producers[seat].lock().take()).flatten()
+    /// Takes the producer of a context for a batch. `None` for the shared one.
+    pub(crate) fn take_producer(&self, index: usize) -> Option<Producer<Completion<T>>> {
+        let is_own = index + 1 < self.producers.len();
+        is_own.then(|| self.producers[index].lock().take()).flatten()
     }
 
-    pub(crate) fn give_back(&self, seat: usize, producer: Option<Producer<Completion<T>>>) {
+    pub(crate) fn give_back(&self, index: usize, producer: Option<Producer<Completion<T>>>) {
         if let Some(producer) = producer {
-            *self.producers[seat].lock() = Some(producer);
+            *self.producers[index].lock() = Some(producer);
         }
     }
 
     /// Adds a completion to the ring that is shared.
     pub(crate) fn push_shared(&self, completion: Completion<T>) {
-        let shared = self.producers.last().expect("the seat of external threads");
+        let shared = self.producers.last().expect("the context of external threads");
         let mut shared = shared.lock();
         shared.as_mut().expect("it is never taken out").push(completion);
     }

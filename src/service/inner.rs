@@ -60,8 +60,8 @@ static SERVICES: AtomicU32 = AtomicU32::new(0);
 impl<T: Task> ServiceInner<T> {
     pub(crate) fn new(scheduler: &Arc<Scheduler>, wake: Box<dyn Wake>) -> (Arc<Self>, LoopEnds<T>) {
         let (producer, consumer) = ring::new();
-        let seats = scheduler.seats.len();
-        let (completions, consumers) = Completions::new(seats);
+        let contexts = scheduler.contexts.len();
+        let (completions, consumers) = Completions::new(contexts);
         let counters = Arc::new(Counters::default());
         let notifier = Arc::new(Notifier::new(wake));
         let mailboxes = Mailboxes::new(Arc::clone(scheduler));
@@ -74,7 +74,7 @@ impl<T: Task> ServiceInner<T> {
                 queue_number,
                 pages: Pages::new(),
                 names: Mutex::new(FxHashMap::default()),
-                submissions: Submissions::new(consumer, queue_number, scheduler.limit, seats),
+                submissions: Submissions::new(consumer, queue_number, scheduler.limit, contexts),
                 completions,
                 orphans: AtomicUsize::new(0),
                 notifier,

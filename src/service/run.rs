@@ -37,16 +37,16 @@ struct Running<'a, T: Task> {
 }
 
 impl<T: Task> ServiceInner<T> {
-    /// Runs the tasks of the batch at this context's seat. Returns the number of turns.
+    /// Runs the tasks of the batch of this context. Returns the number of turns.
     pub(crate) fn run_tasks(&self, cx: &WorkerContext<'_>) -> usize {
-        let seat = &self.scheduler.seats[cx.seat];
+        let shared = &self.scheduler.contexts[cx.index];
         // Taken out, since no lock may be held while a step runs.
         let mut producer = match self.scheduler.limit {
-            None => self.completions.take_producer(cx.seat),
+            None => self.completions.take_producer(cx.index),
             Some(_) => None,
         };
         let mut turns = 0;
-        while let Some(entry) = self.submissions.next_in_batch(cx.seat, seat) {
+        while let Some(entry) = self.submissions.next_in_batch(cx.index, shared) {
             self.run_task(entry, producer.as_mut(), cx);
             turns += 1;
             if cx.is_batch_late() {
@@ -54,7 +54,7 @@ impl<T: Task> ServiceInner<T> {
                 break;
             }
         }
-        self.completions.give_back(cx.seat, producer);
+        self.completions.give_back(cx.index, producer);
         turns
     }
 
@@ -189,7 +189,7 @@ impl<T: Task> Running<'_, T> {
             let slot = self.slot;
             let completion = self.completion(outcome);
             service.release(slot, || service.completions.push_shared(completion));
-            service.tell(cx);
+            service.notify_loop(cx);
             service.scheduler.wake_for_rest(cx.counters);
         } else {
             self.complete(outcome);
@@ -214,14 +214,14 @@ impl<T: Task> Running<'_, T> {
             Some(producer) => producer.push(completion),
             None => self.service.completions.push_shared(completion),
         }
-        self.service.tell(self.cx);
+        self.service.notify_loop(self.cx);
     }
 }
 
 impl<T: Task> ServiceInner<T> {
     /// A completion was added: notifies the loop, or does its work if it is gone.
     #[inline]
-    fn tell(&self, cx: &WorkerContext<'_>) {
+    fn notify_loop(&self, cx: &WorkerContext<'_>) {
         fence(Ordering::SeqCst);
         if self.completions.is_abandoned() {
             self.reap_orphans(cx);

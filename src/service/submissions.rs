@@ -6,7 +6,7 @@ use crate::queue::flow::Flows;
 use crate::queue::ring::Consumer;
 use crate::queue::turns::Turns;
 use crate::queue::{Entry, Source};
-use crate::scheduler::Seat;
+use crate::scheduler::SharedContext;
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering};
 use crate::task::Task;
 use crossbeam_utils::CachePadded;
@@ -34,7 +34,7 @@ pub(crate) struct Submissions<T> {
     siblings_taken: Count,
     /// Whether the run queue looks at the ring.
     is_listed: AtomicBool,
-    /// By seat. Written under the lock of the run queue, but for the owner of the seat, which takes
+    /// By context. Written under the lock of the run queue, but for the context's thread, which takes
     /// its tasks one by one.
     batches: Box<[CachePadded<Mutex<Entries<T>>>]>,
 }
@@ -47,7 +47,7 @@ struct State<T> {
 }
 
 impl<T> Submissions<T> {
-    pub(crate) fn new(ring: Consumer<Entry<T>>, service: u32, limit: Option<u32>, seats: usize) -> Self {
+    pub(crate) fn new(ring: Consumer<Entry<T>>, service: u32, limit: Option<u32>, contexts: usize) -> Self {
         let state = State {
             ring,
             flows: Flows::new(service, limit),
@@ -63,7 +63,7 @@ impl<T> Submissions<T> {
             taken: Count::new(0),
             siblings_taken: Count::new(0),
             is_listed: AtomicBool::new(false),
-            batches: (0..seats).map(batch).collect(),
+            batches: (0..contexts).map(batch).collect(),
         }
     }
 
@@ -98,21 +98,21 @@ impl<T> Submissions<T> {
         self.is_listed.load(Ordering::Relaxed)
     }
 
-    /// The next task of the batch at this seat.
+    /// The next task of the batch of this context.
     #[inline]
-    pub(crate) fn next_in_batch(&self, index: usize, seat: &Seat) -> Option<Entry<T>> {
+    pub(crate) fn next_in_batch(&self, index: usize, shared: &SharedContext) -> Option<Entry<T>> {
         let mut batch = self.batches[index].lock();
         let entry = batch.pop_front();
-        seat.set_batch_len(batch.len());
+        shared.set_batch_len(batch.len());
         entry
     }
 
-    fn batch<'a>(&'a self, index: usize, seats: &'a [CachePadded<Seat>]) -> Batch<'a, T> {
+    fn batch<'a>(&'a self, index: usize, contexts: &'a [CachePadded<SharedContext>]) -> Batch<'a, T> {
         let entries = self.batches[index].lock();
         Batch {
             len: entries.len(),
             entries,
-            seat: &seats[index],
+            shared: &contexts[index],
         }
     }
 }
@@ -123,13 +123,13 @@ struct Batch<'a, T> {
     /// When it was locked.
     len: usize,
     entries: MutexGuard<'a, Entries<T>>,
-    seat: &'a Seat,
+    shared: &'a SharedContext,
 }
 
 impl<T> Drop for Batch<'_, T> {
     fn drop(&mut self) {
         if self.entries.len() != self.len {
-            self.seat.set_batch_len(self.entries.len());
+            self.shared.set_batch_len(self.entries.len());
         }
     }
 }
@@ -149,7 +149,7 @@ impl<T: Task> Source for ServiceInner<T> {
             return None;
         }
         let mut state = own.state.lock();
-        let mut batch = own.batch(worker, &self.scheduler.seats);
+        let mut batch = own.batch(worker, &self.scheduler.contexts);
         Some(own.pop_each(&mut state.ring, count, |entry| batch.entries.push_back(entry)))
     }
 
@@ -165,7 +165,7 @@ impl<T: Task> Source for ServiceInner<T> {
     fn take_turns(&self, turns: &mut Turns, worker: usize, max: usize) -> usize {
         let own = &self.submissions;
         let mut state = own.state.lock();
-        let mut batch = own.batch(worker, &self.scheduler.seats);
+        let mut batch = own.batch(worker, &self.scheduler.contexts);
         let mut count = 0;
         while count < max
             && let Some(next) = turns.first()
@@ -180,21 +180,21 @@ impl<T: Task> Source for ServiceInner<T> {
 
     fn return_batch(&self, turns: &mut Turns, worker: usize) {
         let mut state = self.submissions.state.lock();
-        let mut batch = self.submissions.batch(worker, &self.scheduler.seats);
+        let mut batch = self.submissions.batch(worker, &self.scheduler.contexts);
         for entry in batch.entries.drain(..) {
             state.flows.put_back(entry, turns);
         }
     }
 
     fn steal(&self, from: usize, to: usize, max: usize) -> usize {
-        let seats = &self.scheduler.seats;
+        let contexts = &self.scheduler.contexts;
         let stolen: Vec<_> = {
-            let mut batch = self.submissions.batch(from, seats);
+            let mut batch = self.submissions.batch(from, contexts);
             let count = batch.entries.len().div_ceil(2).min(max);
             batch.entries.drain(..count).collect()
         };
         let count = stolen.len();
-        self.submissions.batch(to, seats).entries.extend(stolen);
+        self.submissions.batch(to, contexts).entries.extend(stolen);
         count
     }
 
@@ -243,9 +243,9 @@ impl<T: Task> ServiceInner<T> {
     }
 
     fn take_out_of_batch(&self, slot: u32) -> Option<Entry<T>> {
-        let seats = &self.scheduler.seats;
-        (0..seats.len()).find_map(|seat| {
-            let mut batch = self.submissions.batch(seat, seats);
+        let contexts = &self.scheduler.contexts;
+        (0..contexts.len()).find_map(|index| {
+            let mut batch = self.submissions.batch(index, contexts);
             let is_it = |entry: &Entry<T>| entry.slot == slot && !entry.has_started;
             let place = batch.entries.iter().position(is_it)?;
             batch.entries.remove(place)
@@ -262,14 +262,14 @@ impl<T: Task> ServiceInner<T> {
         self.scheduler.hints.note_published();
     }
 
-    /// With a limit: a task that was taken has ended, so its connection may start another. `tell`
+    /// With a limit: a task that was taken has ended, so its connection may start another. `publish`
     /// makes the end visible; under the lock of the queue, so that the ends of a connection are
     /// visible in order, and that the slot has no other task before its end is booked.
-    pub(crate) fn release(&self, slot: u32, tell: impl FnOnce()) {
+    pub(crate) fn release(&self, slot: u32, publish: impl FnOnce()) {
         let mut queue = self.scheduler.queue.lock();
         queue.sort();
         let mut state = self.submissions.state.lock();
-        tell();
+        publish();
         state.flows.release(slot, &mut queue.turns);
         if !queue.turns.is_empty() {
             self.scheduler.hints.note_submitted();

@@ -23,13 +23,13 @@ const KEPT: usize = 2048;
 
 /// Whether a task is to be announced to the loop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum News {
+enum Announcement {
     /// The list of arrivals does not have it.
-    Unlisted,
+    None,
     /// The list of arrivals has it, but it has changed since: it is not announced.
-    Listed,
+    Outdated,
     /// The list of arrivals has it, and it is to be announced.
-    Pending,
+    Due,
 }
 
 pub(crate) struct Slot<T> {
@@ -45,7 +45,7 @@ pub(crate) struct Slot<T> {
     next: u32,
     /// How often it has parked, modulo 16, when it came here last.
     pub(crate) syncs: u8,
-    news: News,
+    announcement: Announcement,
     /// Whether it was asked to stop, or its connection has closed: it must not park.
     pub(crate) must_continue: bool,
     has_name: bool,
@@ -135,7 +135,7 @@ impl<T> Table<T> {
             prev: NONE,
             next: NONE,
             syncs: 0,
-            news: News::Unlisted,
+            announcement: Announcement::None,
             must_continue: false,
             has_name: false,
         };
@@ -236,7 +236,7 @@ impl<T> Table<T> {
         own.outcome = Some(outcome);
         own.since = now;
         let (serial, connection) = (own.serial, own.connection);
-        if std::mem::replace(&mut own.news, News::Pending) == News::Unlisted {
+        if std::mem::replace(&mut own.announcement, Announcement::Due) == Announcement::None {
             self.arrived.push((slot, serial));
         }
         self.connections[connection].away -= 1;
@@ -254,14 +254,14 @@ impl<T> Table<T> {
     }
 
     /// Whether a task is to be announced.
-    pub(crate) fn has_news(&mut self) -> bool {
+    pub(crate) fn has_unannounced(&mut self) -> bool {
         while let Some(&arrival) = self.arrived.last() {
             let (slot, is_present) = (arrival.0, self.is_present(arrival));
-            if is_present && self.slot(slot).news == News::Pending {
+            if is_present && self.slot(slot).announcement == Announcement::Due {
                 return true;
             }
             if is_present {
-                self.slot_mut(slot).news = News::Unlisted;
+                self.slot_mut(slot).announcement = Announcement::None;
             }
             self.arrived.pop();
         }
@@ -275,8 +275,8 @@ impl<T> Table<T> {
         let mut again = Vec::new();
         for &slot in slots {
             let own = self.slot_mut(slot);
-            if own.outcome.is_some() && own.news == News::Unlisted {
-                own.news = News::Pending;
+            if own.outcome.is_some() && own.announcement == Announcement::None {
+                own.announcement = Announcement::Due;
                 again.push((slot, own.serial));
             }
         }
@@ -292,7 +292,7 @@ impl<T> Table<T> {
                 continue;
             }
             let own = self.slot_mut(slot);
-            if std::mem::replace(&mut own.news, News::Unlisted) != News::Pending {
+            if std::mem::replace(&mut own.announcement, Announcement::None) != Announcement::Due {
                 continue;
             }
             if let Some(timing) = &mut own.timing {
@@ -317,8 +317,8 @@ impl<T> Table<T> {
         let Some(Outcome::Parked(task)) = own.outcome.take() else {
             return None;
         };
-        if own.news == News::Pending {
-            own.news = News::Listed;
+        if own.announcement == Announcement::Due {
+            own.announcement = Announcement::Outdated;
         }
         let parked = now.saturating_sub(own.since);
         if let Some(timing) = &mut own.timing {
@@ -343,7 +343,7 @@ impl<T> Table<T> {
         self.unlink(slot);
         let own = self.slot_mut(slot);
         let connection = std::mem::replace(&mut own.connection, VACANT);
-        own.news = News::Unlisted;
+        own.announcement = Announcement::None;
         let has_name = std::mem::take(&mut own.has_name);
         if let Some(timing) = own.timing.take()
             && let Some(due) = timing.armed

@@ -10,9 +10,9 @@
 //! cannot hide behind a timeout: a model waits for what must happen, and checks what it then finds.
 #![cfg(loom)]
 
+mod announcements;
 mod drops;
 mod ends;
 mod mailbox;
-mod news;
 mod util;
 mod workers;
