@@ -1,25 +1,41 @@
-//! Where the pool takes its time from.
+//! The source of the pool's time.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The pool's clock: the system's monotonic one, or one that a test moves by hand.
+/// The clock of a pool: the monotonic clock of the system, or a clock that a test moves.
 ///
-/// The system clock is the processor's time stamp counter where it is reliable (through `quanta`,
-/// about 10 ns a read; its resolution is well under a microsecond) and the operating system's
-/// monotonic clock elsewhere. The pool reads it once per step, not once per status change.
+/// The system clock is the time stamp counter of the processor where that is reliable (through
+/// `quanta`, about 10 ns for a read; the resolution is well under a microsecond), and the monotonic
+/// clock of the operating system elsewhere. The pool reads it once for each step, not once for each
+/// change of a status.
+///
+/// With [`Clock::manual`] and `threads(0)` a test of timeouts needs no thread and no waiting:
 ///
 /// ```
-/// use moored::{Clock, ThreadPool};
+/// use moored::{BoxTask, Clock, StopReason, TaskOptions, TaskReturn, TaskStatus, ThreadPool, Timeout};
+/// use moored::task_fn;
 /// use std::time::Duration;
 ///
-/// let (clock, hand) = Clock::manual();
+/// let (clock, time) = Clock::manual();
 /// let pool = ThreadPool::builder().threads(0).clock(clock).build()?;
-/// hand.advance(Duration::from_secs(5));
-/// assert_eq!(pool.dump().uptime_us, 5_000_000);
-/// # Ok::<(), moored::BuildError>(())
+/// let mut service = pool.service::<BoxTask>(|| {});
+///
+/// let task = task_fn(|cx| if cx.is_stopping() { TaskReturn::Stopped } else { TaskReturn::Sync });
+/// let options = TaskOptions::new().sync_timeout(Duration::from_secs(5));
+/// let id = service.enqueue_with(7, task, options)?;
+/// service.run_pending(Duration::MAX); // the task parks
+/// assert_eq!(service.take_ready().count(), 1); // the timeout begins here
+/// assert_eq!(service.poll_timeout(), Some(Duration::from_secs(5)));
+///
+/// time.advance(Duration::from_secs(5));
+/// drop(service.take_ready()); // acts on the timeout: the task is asked to stop
+/// service.run_pending(Duration::MAX); // its last step
+/// let end = service.task_status(id);
+/// assert!(matches!(end, Some(TaskStatus::Stopped(StopReason::TimedOut(Timeout::Sync), _))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
 pub struct Clock(Source);
@@ -31,20 +47,20 @@ enum Source {
 }
 
 impl Clock {
-    /// The system's monotonic clock; the default.
+    /// The monotonic clock of the system. This is the default.
     pub fn system() -> Self {
         let clock = quanta::Clock::new();
         let origin = clock.raw();
         Self(Source::System { clock, origin })
     }
 
-    /// A clock that stands still until its [`ManualClock`] moves it.
+    /// A clock whose time changes only when its [`ManualClock`] moves it.
     pub fn manual() -> (Self, ManualClock) {
         let now = Arc::new(AtomicU64::new(0));
         (Self(Source::Manual(Arc::clone(&now))), ManualClock(now))
     }
 
-    /// Nanoseconds since the clock was made: 584 years fit.
+    /// Nanoseconds since the clock was made. A `u64` lasts for 584 years.
     #[inline]
     pub(crate) fn now(&self) -> u64 {
         match &self.0 {
@@ -69,19 +85,20 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// The hand that moves a [`Clock::manual`].
+/// Moves the time of a [`Clock::manual`].
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<AtomicU64>);
 
 impl ManualClock {
-    /// Moves the clock on by `by`. Callable from any thread.
+    /// Moves the time forward by `by`, from any thread. A timeout has run out when the clock
+    /// reaches it; the next [`take_ready`](crate::Service::take_ready) acts on it.
     pub fn advance(&self, by: Duration) {
         let later = |now: u64| Some(now.saturating_add(nanos(by)));
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
     }
 }
 
-/// A duration as whole nanoseconds, the longest ones cut to 584 years.
+/// A duration as whole nanoseconds, at most 584 years.
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

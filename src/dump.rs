@@ -1,4 +1,4 @@
-//! Everything about a pool, as a value: as text for people, as JSON for programs (feature `serde`).
+//! The state of a pool as a value, as text, and as JSON (feature `serde`).
 
 pub(crate) mod task;
 
@@ -14,9 +14,9 @@ use task::TaskDump;
 /// The number of tasks in each state. A task is in exactly one of `queued`, `waiting`, `on_worker`,
 /// `parked` and `ended`.
 ///
-/// Those of [`ThreadPool::counts`](crate::ThreadPool::counts) come from counters: while tasks
-/// change their state, a number may be off by those. Those of a [`PoolDump`] are of its list of
-/// tasks.
+/// The numbers of [`ThreadPool::counts`](crate::ThreadPool::counts) come from counters: a task that
+/// changes its state at that moment may be missing or counted twice. The numbers of a [`PoolDump`]
+/// count its list of tasks.
 ///
 /// ```
 /// use moored::{BoxTask, TaskReturn, ThreadPool, task_fn};
@@ -36,10 +36,10 @@ use task::TaskDump;
 pub struct Counts {
     /// Accepted; no step has run.
     pub queued: usize,
-    /// Started, and waiting for the next turn. Also a task whose step runs on a thread that is no
-    /// worker, inside [`run_pending`](crate::Service::run_pending).
+    /// Started, and waiting for its next turn. This includes a task whose step runs inside
+    /// [`run_pending`](crate::Service::run_pending), on a thread that is not a worker.
     pub waiting: usize,
-    /// On a worker: its step runs at this moment. At most one for each thread.
+    /// Its step runs on a worker at this moment. At most one task for each worker.
     pub on_worker: usize,
     /// Parked: waiting for the loop, without a thread.
     pub parked: usize,
@@ -56,12 +56,13 @@ impl Counts {
     }
 }
 
-/// What was counted since the pool's start.
+/// Counters since the start of the pool.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Counters {
-    /// Tasks accepted. At rest: `finished + panicked + stopped.total()`, plus those that are alive.
+    /// Tasks accepted. While no call is in progress this is `finished + panicked + stopped.total()`
+    /// plus the tasks that have not ended.
     pub accepted: u64,
     /// Tasks refused.
     pub refused: RefusedCounters,
@@ -71,9 +72,9 @@ pub struct Counters {
     pub stopped: StoppedCounters,
     /// Tasks whose step panicked.
     pub panicked: u64,
-    /// Steps run.
+    /// The number of steps that ran.
     pub steps: u64,
-    /// Times a task was parked.
+    /// How often a task parked.
     pub syncs: u64,
     /// Wake-ups of service loops.
     pub wakes: u64,
@@ -81,14 +82,14 @@ pub struct Counters {
     pub worker_wakes: u64,
     /// Batches that workers took out of the run queue.
     pub batches: u64,
-    /// Tasks that a worker took from another's batch.
+    /// Tasks that a worker took from the batch of another worker.
     pub steals: u64,
 }
 
 /// Refused tasks, by reason: see [`EnqueueError`](crate::EnqueueError).
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[allow(missing_docs, reason = "each field is the reason of its name")]
+#[allow(missing_docs, reason = "each field counts the reason that is its name")]
 #[non_exhaustive]
 pub struct RefusedCounters {
     pub queue_full: u64,
@@ -99,7 +100,7 @@ pub struct RefusedCounters {
 /// Stopped tasks, by reason: see [`StopReason`].
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[allow(missing_docs, reason = "each field is the reason of its name")]
+#[allow(missing_docs, reason = "each field counts the reason that is its name")]
 #[non_exhaustive]
 pub struct StoppedCounters {
     pub returned: u64,
@@ -135,7 +136,8 @@ impl StoppedCounters {
 
 /// A pool at one moment: what [`ThreadPool::dump`](crate::ThreadPool::dump) gives.
 ///
-/// `Display` makes a table of it, a line per task; with a precision (`{:.50}`) at most so many.
+/// `Display` prints a table with a line for each task. A precision limits the number of tasks:
+/// `{:.50}` prints at most 50.
 #[doc(alias = "lws_threadpool_dump")]
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -143,15 +145,15 @@ impl StoppedCounters {
 pub struct PoolDump {
     /// The pool's name.
     pub pool: String,
-    /// Microseconds since it was built.
+    /// Microseconds since the pool was built.
     pub uptime_us: u64,
     /// The number of `tasks` in each state, and the number of worker threads.
     pub counts: Counts,
-    /// What was counted since the start.
+    /// Counters since the start of the pool.
     pub counters: Counters,
-    /// Every mailbox, service by service.
+    /// Every mailbox, ordered by service.
     pub mailboxes: Vec<MailboxDump>,
-    /// Every task that is not reaped, service by service.
+    /// Every task that has not been reaped, ordered by service.
     pub tasks: Vec<TaskDump>,
 }
 
@@ -178,8 +180,8 @@ impl PoolDump {
     }
 }
 
-/// Tasks are copied one after the other while workers continue, so a worker may be seen with
-/// several. It has left all but the last.
+/// Workers continue while tasks are copied one after the other, so several tasks may seem to be on
+/// one worker. Only the last of them still is.
 fn keep_last_on_each_worker(tasks: &mut [TaskDump]) {
     let mut seen = HashSet::new();
     for task in tasks.iter_mut().rev() {
@@ -188,7 +190,7 @@ fn keep_last_on_each_worker(tasks: &mut [TaskDump]) {
 }
 
 impl Counts {
-    /// By the counters of the pool.
+    /// The counts from the counters of the pool.
     pub(crate) fn of(scheduler: &Scheduler) -> Self {
         let sums = scheduler.sums();
         let admission = &scheduler.admission;
@@ -338,7 +340,7 @@ fn line_of(mailbox: &MailboxDump, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     )
 }
 
-/// The tasks as a table whose columns are as wide as what is in them.
+/// The tasks as a table. Each column is as wide as its longest cell.
 fn table(f: &mut fmt::Formatter<'_>, tasks: &[TaskDump]) -> fmt::Result {
     const HEAD: [&str; COLUMNS] = [
         "id",
@@ -398,8 +400,8 @@ fn row(task: &TaskDump) -> [String; COLUMNS] {
     ]
 }
 
-/// Whether a character would disturb the text around it: it controls, breaks lines, sets the
-/// direction, or is not seen.
+/// Whether a character would break the layout of the text: a control character, a line break, a
+/// mark of direction, or an invisible character.
 fn disturbs(c: char) -> bool {
     let is_format = matches!(c,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
@@ -407,7 +409,8 @@ fn disturbs(c: char) -> bool {
     c.is_control() || is_format
 }
 
-/// A name as it fits into a table: its first 32 characters, none of which disturbs it.
+/// A name for the table: its first 32 characters, with `?` for each character that would break the
+/// layout.
 fn on_one_line(name: &str) -> String {
     const LONGEST: usize = 32;
     let mut text: String = name
@@ -421,7 +424,7 @@ fn on_one_line(name: &str) -> String {
     text
 }
 
-/// Microseconds for people: three or four digits and a unit.
+/// Microseconds with three or four digits and a unit.
 struct Span(u64);
 
 impl fmt::Display for Span {

@@ -1,4 +1,4 @@
-//! What can be refused, and what to do about it.
+//! The errors of pools and of `enqueue`.
 
 use crate::scheduler::admission::Refused;
 use parking_lot::Mutex;
@@ -25,8 +25,8 @@ use std::io;
 #[non_exhaustive]
 #[doc(alias = "backpressure")]
 pub enum EnqueueError<T> {
-    /// `max_queue_depth` tasks wait for their first step and no worker is idle. Answer "busy" (HTTP
-    /// 503) or try again after the next wake-up.
+    /// `max_queue_depth` tasks wait for their first step, and no worker is idle. Answer "busy"
+    /// (HTTP 503), or try again after the next wake-up.
     QueueFull(RefusedTask<T>),
     /// `max_tasks` tasks are accepted and not reaped. Reap what `take_ready` announces, or try
     /// again later.
@@ -35,7 +35,7 @@ pub enum EnqueueError<T> {
     ShuttingDown(RefusedTask<T>),
 }
 
-/// The task in an [`EnqueueError`], untouched.
+/// The refused task, unchanged, in an [`EnqueueError`].
 ///
 /// It is `Sync` although a task need not be: nothing of the task can be reached through a shared
 /// reference.
@@ -67,14 +67,15 @@ impl<T> EnqueueError<T> {
         }
     }
 
-    /// The task that was refused, untouched.
+    /// Returns the refused task, unchanged.
     pub fn into_task(self) -> T {
         match self {
             Self::QueueFull(task) | Self::TooManyTasks(task) | Self::ShuttingDown(task) => task.into_inner(),
         }
     }
 
-    /// Whether the refusal is for now (a limit) and not for good (the pool is shutting down).
+    /// Whether a limit caused the refusal, so that a later call can succeed. `false`: the pool is
+    /// shutting down, and every later call fails.
     pub fn is_full(&self) -> bool {
         !matches!(self, Self::ShuttingDown(_))
     }
@@ -112,26 +113,25 @@ impl<T> fmt::Display for EnqueueError<T> {
 
 impl<T> std::error::Error for EnqueueError<T> {}
 
-/// Why [`ThreadPoolBuilder::build`](crate::ThreadPoolBuilder::build) made no pool. Nothing is left
-/// behind.
+/// Why [`ThreadPoolBuilder::build`](crate::ThreadPoolBuilder::build) failed. No thread remains.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// An option that must be at least 1 is 0; names the option.
+    /// The named option is 0 but must be at least 1.
     Zero(&'static str),
-    /// More threads than a pool can number (65,000).
+    /// More threads than a pool can have (65,000).
     TooManyThreads(usize),
-    /// The name contains a NUL byte, which no thread's name may.
+    /// The name contains a NUL byte, which is not allowed in the name of a thread.
     NameWithNul(String),
-    /// The operating system refused thread number `index`. Ask for fewer threads, a smaller
+    /// The operating system could not start thread number `index`. Use fewer threads or a smaller
     /// stack, or raise the limit (`ulimit -u`, cgroup `pids.max`).
     #[non_exhaustive]
     Spawn {
-        /// Counted from 0.
+        /// The number of the thread, counted from 0.
         index: usize,
         /// The option `stack_size`, in bytes.
         stack_size: Option<usize>,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
@@ -174,20 +174,20 @@ impl std::error::Error for BuildError {
     }
 }
 
-/// The most threads that one pool can have.
+/// The largest number of threads of one pool.
 pub(crate) const MAX_THREADS: usize = 65_000;
 
-/// Why [`ThreadPool::join_timeout`](crate::ThreadPool::join_timeout) came back before the workers
+/// Why [`ThreadPool::join_timeout`](crate::ThreadPool::join_timeout) returned before the workers
 /// had ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum JoinError {
-    /// Time is up. Names the tasks that keep workers: their steps do not return, or answer
-    /// `Continue` although `is_stopping` says otherwise. If there are none, those that have not
-    /// ended.
+    /// The timeout is over. Contains the names of the tasks that keep a worker: their step has not
+    /// returned, or they return `Continue` although they were asked to stop. If there are no such
+    /// tasks, it contains the tasks that have not ended.
     StillRunning(Vec<String>),
-    /// Called from inside a step or a wake-up of `shutdown`, on whatever thread, or on one of the
-    /// pool's own threads: none of these can wait for itself.
+    /// The call was made inside a step, inside a wake-up that `shutdown` calls, or on a worker of
+    /// the pool. There it would wait for itself.
     OnWorker,
 }
 

@@ -1,26 +1,26 @@
 //! A thread pool for event loops whose tasks belong to connections.
 //!
-//! A server has one or more *service loops*: threads that own sockets and do all the I/O. Work that
-//! would block a loop is submitted to a pool, for a connection; worker threads run it step by step;
-//! the loop is woken, checks each task's status, sends what it has produced, resumes it, or cancels
-//! it when the client has disconnected.
+//! A server has one or more *service loops*: threads that own sockets and do all the I/O. A loop
+//! submits work that would block it to a pool, as a task of a connection. Worker threads run the
+//! task step by step. Between steps the pool wakes the loop, and the loop sends the output of the
+//! task and resumes it. When the client disconnects, the loop cancels the task.
 //!
 //! # In three steps
 //!
 //! 1. Implement [`Task`] for your type. A step does a bounded piece of work and returns
 //!    [`Continue`](TaskReturn::Continue), [`Sync`](TaskReturn::Sync),
 //!    [`TaskDone`](TaskReturn::TaskDone) or [`Stopped`](TaskReturn::Stopped).
-//! 2. Build a [`ThreadPool`], and for each loop a [`Service`] with something that wakes the loop: a
-//!    [`Wake`].
-//! 3. In the loop, when it is woken: [`take_ready`](Service::take_ready), and
-//!    [`task_status`](Service::task_status) for each id. When a client disconnects:
-//!    [`connection_closed`](Service::connection_closed).
+//! 2. Build a [`ThreadPool`], and make a [`Service`] for each loop. The service needs a [`Wake`]: an
+//!    object or a closure that wakes the loop.
+//! 3. Call [`take_ready`](Service::take_ready) when the loop is woken, and
+//!    [`task_status`](Service::task_status) for each id. Call
+//!    [`connection_closed`](Service::connection_closed) when a client disconnects.
 //!
 //! ```
 //! use moored::{Context, Task, TaskReturn, TaskStatus, ThreadPool};
 //! use std::sync::mpsc;
 //!
-//! /// Counts to five, a line at a time, waiting for the client after each.
+//! /// Counts to five, and waits for the client after each line.
 //! struct Count {
 //!     line: u32,
 //! }
@@ -47,7 +47,7 @@
 //!     for ready in service.take_ready() {
 //!         match service.task_status(ready.id) {
 //!             Some(TaskStatus::Syncing(count)) => {
-//!                 sent.push(count.line); // the task itself: no channel, no copy
+//!                 sent.push(count.line); // a borrow of the task: no channel, no copy
 //!                 count.resume();
 //!             }
 //!             Some(TaskStatus::Finished(count)) => sent.push(count.line),
@@ -61,40 +61,45 @@
 //!
 //! # What it is for
 //!
-//! - **A task that waits holds no thread.** `Sync` parks the *task*. Two workers serve 65,536
-//!   streams whose clients are all slow.
+//! - **A waiting task holds no thread.** `Sync` parks the *task*, and its worker runs another one.
+//!   Two workers serve 65,536 streams whose clients are all slow.
 //! - **The hand-off is typed.** While a task is parked the loop borrows it; when it has ended the
 //!   loop gets it back by value.
-//! - **It is fair between connections.** A client with 10,000 tasks does not starve one with a
-//!   single task.
-//! - **Every accepted task ends exactly once**, as finished, stopped or panicked, and is announced
-//!   once.
-//! - **Any thread reaches any connection.** [`Service::mailbox`] gives a bounded [`Sender`] for
-//!   other threads, with the same wake-up.
+//! - **The queue is fair between connections.** A client with 10,000 tasks does not starve one with
+//!   a single task.
+//! - **Every accepted task ends exactly once**, as finished, stopped or panicked, and its end is
+//!   announced once.
+//! - **Any thread can send to any connection.** [`Service::mailbox`] gives a bounded [`Sender`] to
+//!   other threads. It uses the same wake-up.
 //! - **Any loop.** See [`pairing`] for mio, tokio, a plain channel, and `poll(2)`.
+//!
+//! # Tests
+//!
+//! With `threads(0)` and [`Clock::manual`] a test runs tasks on its own thread and needs no waiting:
+//! [`Clock`] has an example.
 //!
 //! # Threads
 //!
-//! Steps run on workers; and on a loop's thread inside [`run_pending`](Service::run_pending), or
-//! when the loop answers a task after the pool was shut down. A [`Service`] is used by one thread
-//! at a time, its loop's. [`ThreadPool`] may be used by any thread. No code of yours (step, `Drop`,
-//! wake-up, hook) is ever run under a lock that a call of yours takes, so from a step or a `Drop`
-//! everything that is reachable may be called.
+//! Steps run on workers. They also run on a loop's thread: inside
+//! [`run_pending`](Service::run_pending), and in calls of a service whose pool was shut down. A
+//! [`Service`] is used by one thread at a time, the thread of its loop. A [`ThreadPool`] can be used
+//! by any thread. User code (a step, a `Drop`, a wake-up, a hook) never runs under a lock of the
+//! pool, so it may call everything that it can reach.
 //!
 //! # Panics
 //!
-//! A panic in a step ends its task as [`TaskStatus::Panicked`]; the worker continues. It needs
-//! `panic = "unwind"`, the default.
+//! A panic in a step ends its task as [`TaskStatus::Panicked`]; the worker continues. The panic hook
+//! prints the panic as usual. This needs `panic = "unwind"`, the default.
 //!
 //! # Features
 //!
 //! - `mio` (default): [`Wake`] for `mio::Waker`.
-//! - `serde`: `Serialize` for [`PoolDump`] and all that is in it.
+//! - `serde`: `Serialize` for [`PoolDump`] and the types in it.
 //!
 //! # Where it comes from
 //!
-//! The idea, the statuses and the names are those of libwebsockets' `lws_threadpool`; each item
-//! that has a counterpart there can be found in this documentation by its lws name.
+//! The idea, the statuses and the names are those of libwebsockets' `lws_threadpool`. The search of
+//! this documentation finds items by the names that their counterparts have there.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -136,7 +141,7 @@ pub use task::status::{Dequeued, Resume, Status, StopReason, Timeout};
 pub use task::{Context, Task, TaskReturn};
 pub use wake::Wake;
 
-/// What may move to other threads and be shared with them is part of the interface.
+/// `Send` and `Sync` of the public types are a part of the interface.
 const _: () = {
     const fn is_send<S: Send>() {}
     const fn is_shared<S: Send + Sync>() {}
@@ -157,14 +162,14 @@ const _: () = {
     is_shared::<(ConnId, TaskId, Ready)>();
 };
 
-/// For models only: workers search from now on.
+/// For loom models only: workers search from now on.
 #[cfg(loom)]
 #[doc(hidden)]
 pub fn let_workers_search() {
     sync::set_search(sync::Search::On);
 }
 
-/// For models only: ends what `let_workers_search` has begun.
+/// For loom models only: undoes `let_workers_search`.
 #[cfg(loom)]
 #[doc(hidden)]
 pub fn keep_workers_from_searching() {

@@ -65,26 +65,27 @@ use std::fmt;
 use std::iter::FusedIterator;
 use std::sync::{Arc, Weak};
 
-/// After so many messages a drain makes room for senders, before it has ended.
+/// A drain makes room for senders after this many messages, and when it ends.
 const RELEASE_AFTER: usize = 32;
 
 impl<T: Task> Service<T> {
-    /// Makes a mailbox: any thread sends messages to this loop's connections, and the loop drains
+    /// Makes a mailbox. Any thread sends messages to this loop's connections, and the loop drains
     /// them.
     ///
-    /// It holds at most `capacity` messages; further ones are refused, or wait. It takes memory as
-    /// messages come. A service can have several mailboxes, for different types of messages.
+    /// It holds at most `capacity` messages. When it is full, `send` returns the message in an
+    /// error and `send_blocking` waits. Memory is allocated as messages arrive. A service can have
+    /// several mailboxes, for different types of messages.
     ///
     /// A message wakes the loop through the service's [`Wake`](crate::Wake), as an event of a task
-    /// does: at most one notification is outstanding for tasks and all mailboxes together. So a
-    /// loop with mailboxes does the following in every turn: [`take_ready`](Self::take_ready) if it
-    /// has tasks, [`drain`](Mailbox::drain) for each mailbox, in any order, and
-    /// [`poll_timeout`](Self::poll_timeout) right before it blocks. That is zero while a mailbox
-    /// holds messages.
+    /// does: at most one notification is outstanding for the tasks and all mailboxes together. A
+    /// loop with mailboxes makes these calls in every iteration: [`take_ready`](Self::take_ready)
+    /// if it has tasks, [`drain`](Mailbox::drain) for each mailbox, in any order, and
+    /// [`poll_timeout`](Self::poll_timeout) right before it blocks. `poll_timeout` is zero while a
+    /// mailbox holds messages.
     ///
-    /// Works without threads (`threads(0)`), and after the pool has finished or was dropped.
-    /// Dropping the service closes the mailbox: messages are refused from then on, and those that
-    /// it holds can still be drained.
+    /// A mailbox works without threads (`threads(0)`), and after the pool was shut down or dropped.
+    /// Dropping the service closes the mailbox: it refuses further messages, and the loop can still
+    /// drain the messages that it holds.
     ///
     /// ```
     /// use moored::{BoxTask, ConnId, Recipient, ThreadPool};
@@ -145,44 +146,45 @@ impl<T: Task> Service<T> {
     }
 }
 
-/// The loop's end of a mailbox: it yields the messages that [`Sender`]s have sent.
+/// The loop's end of a mailbox. It yields the messages that [`Sender`]s have sent.
 ///
-/// Made by [`Service::mailbox`], which has an example. It belongs to the service's loop. Dropping
-/// it closes it: messages are refused from then on, threads in
-/// [`send_blocking`](Sender::send_blocking) return, and the messages that it holds are dropped.
+/// Made by [`Service::mailbox`], which has an example. It belongs to the loop of the service.
+/// Dropping it closes it: it refuses further messages, waiting calls of
+/// [`send_blocking`](Sender::send_blocking) return an error, and the messages that it holds are
+/// dropped.
 #[doc(alias = "channel")]
-#[must_use = "dropping it closes it"]
+#[must_use = "dropping the mailbox closes it"]
 pub struct Mailbox<M> {
     channel: Arc<Channel<M>>,
-    /// Taken out of the channel, and left by a drain that ended early.
+    /// Messages that were taken out of the channel, and that a drain left when it ended early.
     batch: Messages<M>,
     slot: usize,
 }
 
 impl<M> Mailbox<M> {
-    /// Takes the messages that are in the mailbox now, each with its [`Recipient`], in the order in
-    /// which they were sent. Never waits.
+    /// Takes the messages that are in the mailbox at this moment, each with its [`Recipient`], in
+    /// the order in which they were sent. Never waits.
     ///
-    /// Messages that come during the drain are for the next one. A drain that ends early leaves the
-    /// rest for the next one too, and notifies the loop, so that it comes back. Messages that the
-    /// loop has not taken count for the capacity; room is made after every 32 messages and at the
-    /// end of the drain.
+    /// Messages that arrive during the drain are left for the next drain. If the loop drops the
+    /// iterator early, the remaining messages are left for the next drain, too, and the loop is
+    /// notified. A message counts for the capacity until the loop takes it out of the iterator.
+    /// Senders get the room after every 32 messages and at the end of the drain.
     ///
     /// # Closed connections
     ///
-    /// A message for a connection that has closed is dropped here and counted
-    /// ([`dropped`](Self::dropped)), whether it was sent before or after
-    /// [`Service::connection_closed`], and also if that is called during the drain. For this the
-    /// service remembers, from its first mailbox on, the last 16,384 connections that have closed,
-    /// or more. A message for one that closed earlier is yielded, as one for a connection that
-    /// never was: only the loop knows which connections exist. Since a closed connection stays
-    /// closed, the loop must never use a [`ConnId`](crate::ConnId) again.
+    /// A message for a closed connection is dropped inside this call and counted
+    /// ([`dropped`](Self::dropped)). It does not matter whether the message was sent before or
+    /// after [`Service::connection_closed`], or whether that call happens during the drain. For
+    /// this the service remembers at least the last 16,384 closed connections, from its first
+    /// mailbox on. A message for a connection that closed earlier is yielded, like one for a
+    /// connection that never existed, because only the loop knows which connections exist. So a
+    /// loop with a mailbox must never use a [`ConnId`](crate::ConnId) again.
     ///
     /// # Cost
     ///
-    /// O(1) a message, whatever the number of connections, and two locks for each drain that finds
-    /// something. The dropped messages are dropped on this thread, without a lock; a panic in their
-    /// `Drop` is contained.
+    /// O(1) for each message, for any number of connections, and two locks for each drain that
+    /// finds messages. Messages for closed connections are dropped on this thread, without a lock;
+    /// a panic in their `Drop` is contained.
     ///
     /// ```
     /// use moored::{BoxTask, ConnId, Recipient, ThreadPool};
@@ -196,7 +198,7 @@ impl<M> Mailbox<M> {
     /// let mut seen = Vec::new();
     /// for (recipient, message) in mailbox.drain() {
     ///     if recipient == Recipient::Connection(ConnId(2)) {
-    ///         service.connection_closed(1); // its second message is dropped
+    ///         service.connection_closed(1); // the second message for 1 is dropped
     ///     }
     ///     seen.push(message);
     /// }
@@ -222,7 +224,7 @@ impl<M> Mailbox<M> {
         self.len() == 0
     }
 
-    /// The most messages that it may hold.
+    /// The largest number of messages that the mailbox may hold.
     pub fn capacity(&self) -> usize {
         self.channel.capacity()
     }
@@ -237,23 +239,23 @@ impl<M> Drop for Mailbox<M> {
     fn drop(&mut self) {
         let left = self.channel.close_and_take();
         self.channel.mailboxes.remove(self.slot);
-        // One by one: a panic in one must not keep the others.
+        // One by one: a panic in one `Drop` must not prevent the drop of the others.
         self.batch.drain(..).chain(left).for_each(drop_quietly);
     }
 }
 
-/// Does not wait for a lock.
+/// Prints `<locked>` instead of the length if another thread holds the lock.
 impl<M> fmt::Debug for Mailbox<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.channel.debug("Mailbox", f)
     }
 }
 
-/// The messages of a mailbox, with their recipients: see [`Mailbox::drain`].
-#[must_use = "what is not taken stays in the mailbox"]
+/// An iterator over the messages of a mailbox with their recipients. See [`Mailbox::drain`].
+#[must_use = "messages that are not taken stay in the mailbox"]
 pub struct Drain<'a, M> {
     mailbox: &'a mut Mailbox<M>,
-    /// Messages taken since senders were last given room.
+    /// The number of messages taken since senders last got room.
     taken: usize,
 }
 
@@ -306,7 +308,7 @@ impl<M> fmt::Debug for Drain<'_, M> {
     }
 }
 
-/// A sender goes to any thread, a mailbox may move to its loop's.
+/// A sender can be used on any thread. A mailbox can be moved to the thread of its loop.
 const _: () = {
     const fn is_sender<S: Send + Sync + Clone>() {}
     const fn is_mailbox<B: Send>() {}

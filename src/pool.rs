@@ -1,4 +1,4 @@
-//! The owner of a pool.
+//! The handle of a pool.
 
 pub(crate) mod builder;
 mod exits;
@@ -21,16 +21,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Threads that run the tasks of connections, for one or more service loops.
+/// A pool of threads that run the tasks of connections, for one or more service loops.
 ///
-/// Build it with [`builder`](Self::builder), give each loop a [`service`](Self::service). It can be
-/// shared between threads.
+/// Build it with [`builder`](Self::builder), and make a [`service`](Self::service) for each loop.
+/// Threads can share it by reference or in an `Arc`.
 ///
-/// Dropping it calls [`shutdown`](Self::shutdown) with [`Shutdown::Cancel`] and waits for the
-/// workers, however long their steps take; on one of its own workers it does not wait. Services may
-/// be dropped before or after.
+/// Dropping it calls [`shutdown`](Self::shutdown) with [`Shutdown::Cancel`] and waits until every
+/// worker has ended, for as long as their steps take. On one of its own workers the drop does not
+/// wait. In async code drop it inside `spawn_blocking`. Services may be dropped before the pool or
+/// after it.
 #[doc(alias = "lws_threadpool")]
-#[must_use = "dropping it ends it"]
+#[must_use = "dropping the pool shuts it down"]
 pub struct ThreadPool {
     scheduler: Arc<Scheduler>,
     exits: Arc<Exits>,
@@ -50,18 +51,18 @@ impl ThreadPool {
         }
     }
 
-    /// A loop's end of the pool, for tasks of type `T`. `wake` wakes the loop: it is called, on any
-    /// thread, when the loop should call [`take_ready`](Service::take_ready): an `Arc<mio::Waker>`,
-    /// or a closure. See [`Wake`].
+    /// Makes a service for one loop, with tasks of type `T`. The pool calls `wake`, on any thread,
+    /// when the loop should call [`take_ready`](Service::take_ready). It is an `Arc<mio::Waker>`, a
+    /// closure, or another [`Wake`].
     ///
-    /// After [`shutdown`](Self::shutdown) it refuses every task. From any thread. Make one for each
-    /// loop, not one for each client.
+    /// After [`shutdown`](Self::shutdown) the service refuses every task. This can be called from
+    /// any thread. Make one service for each loop, not one for each client.
     pub fn service<T: Task>(&self, wake: impl Wake) -> Service<T> {
         Service::new(&self.scheduler, wake)
     }
 
-    /// The number of tasks in each state, by counters. From any thread. O(threads + services);
-    /// blocks no worker.
+    /// The number of tasks in each state, from counters. It can be called from any thread and
+    /// blocks no worker. O(threads + services).
     #[doc(alias = "lws_threadpool_diagnose")]
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -70,17 +71,17 @@ impl ThreadPool {
 
     /// Everything about the pool and its tasks, as a value.
     ///
-    /// From any thread, a step included. It reads the headers of the tasks without a lock; loops
-    /// and workers continue meanwhile, so it is not a snapshot. O(tasks).
+    /// It can be called from any thread, and inside a step. It reads the headers of the tasks
+    /// without a lock. Loops and workers continue meanwhile, so the dump is not a snapshot.
+    /// O(tasks).
     #[doc(alias = "lws_threadpool_dump")]
     #[must_use]
     pub fn dump(&self) -> PoolDump {
         PoolDump::of(&self.scheduler)
     }
 
-    /// Shuts the pool down, without waiting: it accepts nothing more, and `how` says what becomes
-    /// of the tasks that it has accepted. Their ends are announced as usual. Calling it again does
-    /// nothing.
+    /// Shuts the pool down, without waiting. The pool accepts no more tasks, and `how` says what
+    /// happens to the accepted ones. Their ends are announced as usual. A second call does nothing.
     ///
     /// ```
     /// use moored::{BoxTask, EnqueueError, Shutdown, StopReason, TaskReturn, TaskStatus, ThreadPool, task_fn};
@@ -96,8 +97,8 @@ impl ThreadPool {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// It notifies every loop, because the tasks that a loop holds end in its next call of the
-    /// service. From any thread, a step included. O(services).
+    /// It notifies every loop, because parked and queued tasks end in the next call that their loop
+    /// makes on its service. It can be called from any thread, and inside a step. O(services).
     #[doc(alias = "lws_threadpool_finish")]
     #[doc(alias = "finish")]
     #[doc(alias = "stop")]
@@ -111,7 +112,7 @@ impl ThreadPool {
         if !self.scheduler.start_shutdown() {
             return;
         }
-        // The wakes that it makes must not wait for it.
+        // The wakes that `shutdown` calls must not wait for this pool.
         let _guard = ReentrancyGuard::new(&*self.scheduler);
         let counters = Counters::default();
         for service in self.scheduler.registry.services() {
@@ -124,19 +125,20 @@ impl ThreadPool {
     }
 
     /// Calls [`shutdown`](Self::shutdown) with [`Shutdown::Cancel`], then waits until every worker
-    /// has ended, at most for `timeout`. Without threads (`threads(0)`) it runs what is pending on
-    /// this thread. A parked task that a loop holds at that moment ends when that loop gives it
-    /// back, on the loop's thread; a step that a loop runs itself, in `run_pending`, is not waited
-    /// for.
+    /// has ended, or until `timeout` is over. Without threads (`threads(0)`) it runs pending steps
+    /// on this thread. It does not wait for parked tasks: such a task ends on the loop's thread
+    /// when the loop answers it. It does not wait for a step that a loop runs inside `run_pending`,
+    /// either.
     ///
-    /// The timeout bounds this call only: dropping the pool still waits for the steps that do not
-    /// return. To leave without them, `std::mem::forget` the pool, or end the process.
+    /// The timeout limits this call only: a drop of the pool still waits for every step. To end
+    /// without waiting, call `std::mem::forget(pool)`, or end the process.
     ///
     /// # Errors
     ///
-    /// The names of the tasks whose steps have not returned. The workers continue; it can be called
-    /// again. On one of the pool's own workers, inside a step that a loop runs itself, and in a
-    /// wake-up that `shutdown` makes: `OnWorker`, at once.
+    /// [`StillRunning`](JoinError::StillRunning) when the timeout is over, with the names of the
+    /// tasks whose steps have not returned. The workers continue, and the call can be repeated.
+    /// [`OnWorker`](JoinError::OnWorker) immediately, if the call is made on a worker of the pool,
+    /// inside a step that a loop runs, or inside a wake-up that `shutdown` calls.
     #[doc(alias = "lws_threadpool_destroy")]
     #[doc(alias = "wait")]
     pub fn join_timeout(&self, timeout: Duration) -> Result<(), JoinError> {
@@ -156,7 +158,7 @@ impl ThreadPool {
         Ok(())
     }
 
-    /// The tasks that keep workers; if there are none, those that have not ended.
+    /// The tasks that keep a worker. If there are none, the tasks that have not ended.
     fn running_tasks(&self) -> Vec<String> {
         let tasks = self.dump().tasks;
         let on_workers = tasks.iter().any(|task| task.worker.is_some());
@@ -176,8 +178,8 @@ impl ThreadPool {
             .collect()
     }
 
-    /// In a pool without workers, the thread that ends it runs what is left. False: `budget` was
-    /// not enough.
+    /// In a pool without workers, the thread that ends the pool runs the pending tasks. Returns
+    /// false if `budget` was not enough.
     fn run_leftovers(&self, budget: Duration) -> bool {
         let scheduler = &*self.scheduler;
         if scheduler.has_tasks() {
@@ -188,7 +190,7 @@ impl ThreadPool {
         !scheduler.has_tasks()
     }
 
-    /// Nothing is pending: a task that a loop still holds ends where the loop gives it back.
+    /// Nothing is pending. A parked task ends when its loop answers it.
     fn close(&self) {
         if self.scheduler.has_workers() {
             self.join();
@@ -201,7 +203,7 @@ impl ThreadPool {
     fn join(&self) {
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
-            // A worker does not panic: the user's panics are contained.
+            // A worker thread does not panic, because panics in user code are contained.
             let _ = thread.join();
         }
     }

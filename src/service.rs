@@ -1,4 +1,4 @@
-//! The loop's handle of a pool.
+//! The service: a loop's handle of the pool.
 
 mod cancel;
 pub(crate) mod completions;
@@ -39,41 +39,42 @@ use sync_point::{SyncPoint, TaskStatus};
 use table::Table;
 use timers::Timing;
 
-/// How often `take_ready` looks before it returns nothing.
+/// The number of looks of `take_ready` before it returns nothing.
 const LOOKS: u32 = if cfg!(loom) { 2 } else { 3 };
 
-/// The handle of a service loop: it enqueues tasks for connections, is notified when they have
-/// parked or ended, looks, answers and reaps.
+/// The pool's handle for one service loop. It enqueues tasks for connections, announces tasks that
+/// have parked or ended, and lets the loop look at them, resume them and reap them. *To reap* an
+/// ended task is to take it, and its value, out of the service.
 ///
-/// Made by [`ThreadPool::service`](crate::ThreadPool::service). It belongs to one loop at a time
-/// (it is `Send`, and its calls take `&mut self`) and owns its tasks: their events come here and
-/// nowhere else.
+/// Made by [`ThreadPool::service`](crate::ThreadPool::service). It owns its tasks: only this
+/// service announces them. It belongs to one loop at a time: it is `Send`, and its calls take
+/// `&mut self`.
 ///
-/// Dropping it stops its tasks: those that wait are dropped, those that have started are asked to
-/// stop and dropped by the worker when they have ended, outliving ones too. It does not wait for
-/// them.
+/// Dropping it stops its tasks. Queued tasks are dropped. Tasks that have started, parked ones and
+/// those that may outlive their connection included, are asked to stop, and a worker drops each of
+/// them when it has ended. The drop does not wait for them.
 ///
-/// When the pool is shut down, the service sees it in its next call: queued tasks end as `Stopped`,
-/// and parked ones are asked to stop. When the workers have ended, such a task runs its last steps
-/// on the loop's own thread, inside that call.
+/// After a shutdown of the pool, the next call of the service ends its queued tasks as `Stopped`
+/// and asks its parked tasks to stop. If the workers have ended by then, a parked task runs its
+/// last steps on the loop's own thread, inside that call.
 #[doc(alias = "lws_threadpool")]
-#[must_use = "dropping it stops its tasks"]
+#[must_use = "dropping the service stops its tasks"]
 pub struct Service<T: Task> {
     pub(crate) inner: Arc<ServiceInner<T>>,
     table: Table<T>,
-    /// The rings to and from the workers.
+    /// The loop's ends of the rings to and from the workers.
     submissions: Producer<Entry<T>>,
     completions: Vec<Consumer<Completion<T>>>,
-    /// The number of submissions, and how many of them were published.
+    /// The number of submissions.
     submitted: usize,
-    /// How many of the ids that were last announced the loop has not looked at.
+    /// How many of the ids that were announced last were not looked at or answered yet.
     unread: usize,
-    /// Those that were dropped unseen.
+    /// The ids that were announced and that the loop has not taken out of the iterator.
     unseen: Arc<Unread>,
     polling: Polling,
-    /// So many calls of `take_ready` do not spin, since the last spin found nothing.
+    /// The number of calls of `take_ready` that do not spin, because the last spin found nothing.
     skipped_spins: u32,
-    /// Tasks that are to be resumed at the end of the present call. Kept for its memory.
+    /// Tasks that are resumed at the end of the current call. Kept for its memory.
     resumed: Vec<u32>,
     has_seen_shutdown: bool,
 }
@@ -102,18 +103,18 @@ impl<T: Task> Service<T> {
         }
     }
 
-    /// Submits a task to the pool, for a connection. O(1); wakes a worker if one sleeps and none is
-    /// on its way.
+    /// Submits a task to the pool for a connection. Wakes a worker, if one sleeps and no wake-up of
+    /// a worker is pending. O(1).
     ///
     /// # Errors
     ///
-    /// The task comes back inside the error: the queue is full, too many tasks are alive, or the
+    /// The error contains the task. The queue is full, too many tasks have not been reaped, or the
     /// pool is shutting down.
     #[doc(alias = "lws_threadpool_enqueue")]
     #[doc(alias = "submit")]
     #[inline]
     pub fn enqueue(&mut self, conn: impl Into<ConnId>, task: T) -> Result<TaskId, EnqueueError<T>> {
-        // Before anything is counted, since it is user code and may panic.
+        // Before anything is counted, since the conversion is user code and may panic.
         let conn = conn.into();
         match self.admit() {
             Ok(now) => {
@@ -124,11 +125,12 @@ impl<T: Task> Service<T> {
         }
     }
 
-    /// As [`enqueue`](Self::enqueue), with a name, timeouts, or leave to outlive the connection.
+    /// Submits a task like [`enqueue`](Self::enqueue), with a name, with timeouts, or so that it
+    /// may outlive its connection.
     ///
     /// # Errors
     ///
-    /// As `enqueue`.
+    /// The same as those of `enqueue`.
     #[doc(alias = "lws_threadpool_enqueue")]
     #[doc(alias = "submit")]
     pub fn enqueue_with(
@@ -158,7 +160,7 @@ impl<T: Task> Service<T> {
         Ok(self.start(slot, task, now))
     }
 
-    /// Asks for room for a task. Returns the time.
+    /// Reserves a place for a task. Returns the time.
     #[inline]
     fn admit(&mut self) -> Result<u64, Refused> {
         self.check_shutdown();
@@ -211,8 +213,8 @@ impl<T: Task> Service<T> {
         self.inner.task_id(slot, serial)
     }
 
-    /// Gives a task to the workers. It is published at once, unless many ids are unread: then more
-    /// follows, and busy workers come for a whole batch.
+    /// Submits a task. It is published at once, unless many announced ids are unread: then more
+    /// submissions will follow, and busy workers are told when there is a whole batch.
     #[inline]
     fn submit(&mut self, mut entry: Entry<T>) {
         let Self { inner, table, .. } = self;
@@ -232,7 +234,7 @@ impl<T: Task> Service<T> {
             submitted.published.store(self.submitted, Relaxed);
         }
         submitted.count.store(self.submitted, Ordering::Release);
-        // From here on it is visible to a worker that is about to sleep.
+        // After this fence the task is visible to a worker that is about to sleep.
         fence(Ordering::SeqCst);
         if !inner.submissions.is_listed() {
             inner.list();
@@ -248,7 +250,7 @@ impl<T: Task> Service<T> {
         }
     }
 
-    /// The pool has ended: no other thread would run what was submitted.
+    /// The workers have ended, so this thread runs what was submitted.
     #[cold]
     fn run_leftovers(&self) {
         let ServiceInner {
@@ -257,7 +259,7 @@ impl<T: Task> Service<T> {
         scheduler.run_pending(&scheduler.external_context(counters));
     }
 
-    /// Tells busy workers of everything that was submitted.
+    /// Publishes all submissions to busy workers.
     fn publish(&self) {
         let published = &self.inner.submissions.submitted.published;
         if published.load(Relaxed) != self.submitted {
@@ -267,7 +269,7 @@ impl<T: Task> Service<T> {
         }
     }
 
-    /// Every call of the loop begins with this.
+    /// Called at the start of every call of the loop.
     #[inline]
     fn check_shutdown(&mut self) {
         if self.inner.scheduler.is_shutting_down() && !self.has_seen_shutdown {
@@ -275,12 +277,13 @@ impl<T: Task> Service<T> {
         }
     }
 
-    /// Takes the tasks that have parked or ended since the last call: each is announced once. Also
-    /// stops tasks whose time is up, and allows the next notification.
+    /// Takes the tasks that have parked or ended since the last call. Each is announced once. The
+    /// call also acts on timeouts that have run out, and allows the next notification.
     ///
-    /// Call it whenever the loop is notified, and when [`poll_timeout`](Self::poll_timeout) is
-    /// over; calling it in every turn of the loop is simplest. What the loop does not take out of
-    /// the iterator is announced again.
+    /// Call it when the loop is notified, and when the time of [`poll_timeout`](Self::poll_timeout)
+    /// is over. The simplest way is to call it in every iteration of the loop. Tasks that the loop
+    /// does not take out of the iterator are announced again, so a loop that only needs the effect
+    /// on timeouts can drop the iterator: `drop(service.take_ready())`.
     ///
     /// ```
     /// use moored::{BoxTask, TaskReturn, TaskStatus, ThreadPool, task_fn};
@@ -303,8 +306,8 @@ impl<T: Task> Service<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// While tasks of this service are with the workers and steps are very short, it may spin for
-    /// two microseconds at most before it returns nothing, which costs less than to block and be
+    /// The call may spin for up to two microseconds before it returns nothing, if tasks of this
+    /// service are queued or running and steps are very short. That costs less than to block and be
     /// woken. It never spins on a single core. O(number of tasks announced + number of workers).
     #[doc(alias = "LWS_CALLBACK_SERVER_WRITEABLE")]
     #[doc(alias = "wait")]
@@ -325,14 +328,14 @@ impl<T: Task> Service<T> {
         self.announce()
     }
 
-    /// Allows the next notification. Everything that may have used the one before must be looked at
-    /// after this.
+    /// Allows the next notification. The caller must look after this at everything that may have
+    /// used the notification before it.
     fn rearm(&mut self) {
         self.inner.notifier.rearm();
         self.check_shutdown();
     }
 
-    /// Looks a few times more, with pauses, if tasks may return in this time.
+    /// Looks a few more times, with pauses, if tasks may return during this time.
     fn spin(&mut self) {
         let scheduler = &self.inner.scheduler;
         let pays = self.table.away() > 0 && scheduler.cores > 1 && scheduler.has_very_short_steps();
@@ -353,7 +356,7 @@ impl<T: Task> Service<T> {
         self.skipped_spins = SKIPPED_SEARCHES;
     }
 
-    /// The tasks that were announced and not yielded are to be announced again.
+    /// Announces the tasks again that were announced and not taken out of the iterator.
     fn take_back_unseen(&mut self) {
         if let Some((tasks, wakes)) = self.unseen.take() {
             self.inner.counters.wakes.add(wakes);
@@ -378,7 +381,7 @@ impl<T: Task> Service<T> {
         ReadyTasks::new(tasks, &self.unseen)
     }
 
-    /// Receives what the workers have returned. A task that has parked although it must not is
+    /// Receives the tasks that workers have returned. A task that has parked and must not is
     /// resumed at the end of this call.
     fn receive(&mut self) {
         let Self {
@@ -399,19 +402,20 @@ impl<T: Task> Service<T> {
         }
     }
 
-    /// Receives a task that a worker has returned, or is just returning.
+    /// Receives a task that a worker has returned, or is returning at this moment.
     #[inline]
     fn fetch(&mut self, slot: u32) {
         while self.table.outcome(slot).is_none() && self.table.phase(slot).is_returned() {
             self.receive();
             if self.table.outcome(slot).is_none() {
-                // The worker has written the phase, and is about to add the task to its ring.
+                // The worker has written the phase, and is about to add the task to the completion
+                // ring.
                 thread::yield_now();
             }
         }
     }
 
-    /// Submits a parked task again. False: it is not parked, or not here.
+    /// Submits a parked task again. Returns false if the task is not parked, or not in the table.
     #[inline]
     fn resume(&mut self, slot: u32) -> bool {
         let now = self.inner.scheduler.clock.now();
@@ -437,7 +441,7 @@ impl<T: Task> Service<T> {
         true
     }
 
-    /// Answers a parked task that is here. False: it is not.
+    /// Answers a parked task that is in the table. Returns false if it is not.
     fn answer(&mut self, slot: u32, resume: Resume) -> bool {
         if !self.table.outcome(slot).is_some_and(Outcome::is_parked) {
             return false;
@@ -452,7 +456,7 @@ impl<T: Task> Service<T> {
         }
     }
 
-    /// The slot of a task of this service that was not reaped.
+    /// The slot of a task of this service that has not been reaped.
     #[inline]
     fn find(&self, id: TaskId) -> Option<u32> {
         self.table.find(id).filter(|_| id.service == self.inner.number)
@@ -467,15 +471,16 @@ impl<T: Task> Service<T> {
         self.inner.requests(self.table.page(slot), slot, serial)
     }
 
-    /// The status of a task. An ended task is reaped: it comes back by value, and its id is unknown
-    /// from then on (call [`connection_of`](Self::connection_of) before, if you need its
-    /// connection). A parked one is lent until the [`SyncPoint`] is answered or dropped.
+    /// Returns the status of a task. If the task has ended, it is reaped: the status contains its
+    /// value, and its id is unknown from then on (call [`connection_of`](Self::connection_of)
+    /// before, if you need its connection). If the task is parked, the status contains a
+    /// [`SyncPoint`] that borrows it; a drop of the `SyncPoint` leaves it parked.
     ///
-    /// `None`: no such task, or it was reaped. O(1).
+    /// Returns `None` if no task has this id, or if it was reaped. O(1).
     #[doc(alias = "lws_threadpool_task_status")]
     #[doc(alias = "lws_threadpool_task_status_wsi")]
     #[doc(alias = "reap")]
-    #[must_use = "an ended task is reaped, and dropped with this; a parked one waits for an answer"]
+    #[must_use = "an ended task is reaped and dropped with the status; a parked task waits for an answer"]
     pub fn task_status(&mut self, id: TaskId) -> Option<TaskStatus<'_, T>> {
         self.check_shutdown();
         self.unread = self.unread.saturating_sub(1);
@@ -485,7 +490,7 @@ impl<T: Task> Service<T> {
             self.resume_all();
         }
         match self.table.outcome(slot) {
-            // A worker may have returned it meanwhile: then it is still running, for this call.
+            // A worker may have returned it in the meantime. For this call it is still running.
             None => Some(match self.table.phase(slot) {
                 _ if self.requests_of(slot).stop().is_some() => TaskStatus::Stopping,
                 Phase::Queued => TaskStatus::Queued,
@@ -510,7 +515,7 @@ impl<T: Task> Service<T> {
         }
     }
 
-    /// The status of a task, without reaping it. O(1).
+    /// Returns the status of a task without reaping it. O(1).
     #[doc(alias = "lws_threadpool_task_status_noreap")]
     #[must_use]
     pub fn peek(&self, id: TaskId) -> Option<Status> {
@@ -518,8 +523,8 @@ impl<T: Task> Service<T> {
         Some(self.table.phase(slot).status(self.requests_of(slot)))
     }
 
-    /// Answers a parked task. True: it was parked, and waits for its next turn now. False: it was
-    /// not, and nothing has happened. O(1).
+    /// Answers a parked task. Returns true if the task was parked; it now waits for its next turn.
+    /// Returns false, and does nothing, if it was not parked. O(1).
     #[doc(alias = "lws_threadpool_task_sync")]
     pub fn task_sync(&mut self, id: TaskId, resume: Resume) -> bool {
         self.check_shutdown();
@@ -530,8 +535,8 @@ impl<T: Task> Service<T> {
         self.answer(slot, resume)
     }
 
-    /// Cancels a task: one that has not started never will, one that has is asked to stop. Its end
-    /// is announced either way. O(1).
+    /// Cancels a task. A task that has not started never runs; a task that has started is asked to
+    /// stop. Its end is announced in both cases. O(1).
     #[doc(alias = "lws_threadpool_dequeue_task")]
     #[doc(alias = "cancel")]
     pub fn dequeue(&mut self, id: TaskId) -> Dequeued {
@@ -548,11 +553,11 @@ impl<T: Task> Service<T> {
         }
     }
 
-    /// A client has disconnected: its tasks are dequeued, but those that may outlive it continue
-    /// without a connection. All their ends are announced. Returns the number of its tasks that
-    /// were not reaped. O(that number), whatever else the pool holds. Messages for it in a
-    /// [`Mailbox`](crate::Mailbox), and later ones, are dropped: see
-    /// [`drain`](crate::Mailbox::drain).
+    /// Cancels the tasks of a client that has disconnected: each is dequeued, except that a task
+    /// that may outlive its connection continues without one. Their ends are announced. Returns the
+    /// number of tasks of the connection that had not been reaped. O(that number), for any number
+    /// of other tasks. Messages to the connection in a [`Mailbox`](crate::Mailbox) are dropped,
+    /// also those that are sent later: see [`drain`](crate::Mailbox::drain).
     #[doc(alias = "lws_threadpool_dequeue")]
     #[doc(alias = "disconnect")]
     #[doc(alias = "cancel")]
@@ -566,10 +571,10 @@ impl<T: Task> Service<T> {
         tasks.len()
     }
 
-    /// A client that came back takes over a task: it belongs to `conn` from now on. False: no such
-    /// task. O(1).
+    /// Moves a task to the connection `conn`, for a client that has come back. Returns false if
+    /// there is no such task. O(1).
     ///
-    /// A task that was asked to stop stays so.
+    /// A task that was asked to stop still stops.
     pub fn reattach(&mut self, id: TaskId, conn: impl Into<ConnId>) -> bool {
         self.check_shutdown();
         let conn = conn.into();
@@ -580,13 +585,13 @@ impl<T: Task> Service<T> {
         let to = self.table.reattach(slot, conn);
         self.inner.relocate(slot, to);
         fence(Ordering::SeqCst);
-        // With a limit, this task or those that it leaves may be free to run now.
+        // With a limit, this task or other tasks of its old connection may be free to start now.
         self.inner.scheduler.wake_for_rest(&self.inner.counters);
         true
     }
 
-    /// The tasks of a connection that were not reaped, in the order in which they came to it.
-    /// O(their number).
+    /// The tasks of a connection that have not been reaped, in the order in which they were
+    /// enqueued or attached. O(their number).
     #[doc(alias = "lws_threadpool_foreach_task_wsi")]
     #[doc(alias = "lws_threadpool_get_task_wsi")]
     #[must_use]
@@ -595,8 +600,8 @@ impl<T: Task> Service<T> {
         slots.map(|slot| self.id_of(slot)).collect()
     }
 
-    /// The connection of a task; `None` if that has closed, or there is no such task, also because
-    /// it was reaped. O(1).
+    /// The connection of a task. `None` if the connection has closed, if there is no such task, or
+    /// if the task was reaped. O(1).
     #[doc(alias = "lws_threadpool_get_wsi")]
     #[must_use]
     pub fn connection_of(&self, id: TaskId) -> Option<ConnId> {
@@ -604,8 +609,9 @@ impl<T: Task> Service<T> {
         self.table.connection_of(slot)
     }
 
-    /// Returns how long the loop may block before it must call [`take_ready`](Self::take_ready);
-    /// `None`: until it is notified. Call it right before the loop blocks, in each turn.
+    /// Returns how long the loop may block before it must call [`take_ready`](Self::take_ready).
+    /// `None` means: until the loop is notified. Call it right before the loop blocks, in every
+    /// iteration.
     ///
     /// ```
     /// use moored::{BoxTask, TaskOptions, TaskReturn, ThreadPool, task_fn};
@@ -621,20 +627,21 @@ impl<T: Task> Service<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// It is the time until the next timeout of a task. It is zero while
+    /// The time until the next timeout of a task. It is zero while
     ///
-    /// - a task has parked or ended, was not announced, and no notification of it is on its way;
+    /// - a task has parked or ended, was not announced, and no notification of it is outstanding;
     /// - a [`Mailbox`](crate::Mailbox) holds messages;
     /// - steps are pending and the pool has no threads (`threads(0)`).
     ///
-    /// And it is at most 5 ms while workers may defer notifications: the loop finds something each
-    /// time, steps are short, and tasks of this service are with the workers. Then a worker that
-    /// has more to do notifies the loop at most every 20 us, and relies on the loop to look by
-    /// itself should a step take long. This needs the loop to call `poll_timeout` before it blocks:
-    /// a loop that has called it, and later blocks without a call or for longer, may be notified
-    /// late, by the length of a step. A loop that never calls it is always notified at once.
+    /// It is at most 5 ms while workers may defer notifications. They may do so while the loop has
+    /// found something in each iteration, steps are short, and tasks of this service are queued or
+    /// running. A worker that has more tasks to run then notifies the loop at most every 20 us. If
+    /// a step takes long, the loop must look again by itself, after the time that `poll_timeout`
+    /// returned. So a loop that has called `poll_timeout`, and later blocks for longer or without
+    /// another call, may be notified late by the length of a step. A loop that never calls it is
+    /// always notified at once.
     ///
-    /// O(number of workers + number of tasks that have returned).
+    /// O(number of workers + number of tasks returned since the last call).
     #[doc(alias = "timeout")]
     #[doc(alias = "wait")]
     #[must_use = "the loop must not block for longer"]
@@ -651,7 +658,8 @@ impl<T: Task> Service<T> {
             return Some(Duration::ZERO);
         }
         if self.inner.notifier.is_notified() {
-            // The wake may be over, and what it was for was seen by other means than `take_ready`.
+            // The wake may be over already, and the loop may have found its cause without
+            // `take_ready`.
             self.rearm();
             if self.has_unseen() {
                 return Some(Duration::ZERO);
@@ -664,11 +672,11 @@ impl<T: Task> Service<T> {
         left.into_iter().flatten().min().map(Duration::from_nanos)
     }
 
-    /// Whether there is something for the loop, of which it may not be notified any more.
+    /// Whether there is something for the loop of which it may not be notified again.
     fn has_unseen(&mut self) -> bool {
         self.take_back_unseen();
         if !self.inner.notifier.is_polling() {
-            // Otherwise the worker will notify the loop of what it has returned.
+            // Otherwise the worker will notify the loop of the task that it has returned.
             self.receive();
             self.resume_all();
         }
@@ -679,13 +687,13 @@ impl<T: Task> Service<T> {
         self.table.has_unannounced() || mailboxes.are_undrained() || has_pending()
     }
 
-    /// Runs pending steps on this thread until none waits or `budget` is used up; returns how many
-    /// turns it gave to tasks. This is how tasks run without threads (`threads(0)`); with threads,
-    /// the calling thread runs tasks too.
+    /// Runs pending steps on this thread until none is pending or `budget` is over. Returns the
+    /// number of turns that tasks got. Without threads (`threads(0)`) tasks run only in this call;
+    /// with threads, the calling thread helps the workers.
     ///
-    /// The tasks are those of the whole pool, in the same fair order as on workers; first come
-    /// those that a worker has taken and not begun. A step is not interrupted, so the budget can be
-    /// exceeded by one step; with a budget of zero one task runs one step.
+    /// It runs tasks of the whole pool, in the same fair order as the workers. Tasks that a worker
+    /// has taken and not begun come first. A step is not interrupted, so the call can exceed the
+    /// budget by one step; with a budget of zero one task runs one step.
     pub fn run_pending(&mut self, budget: Duration) -> usize {
         self.check_shutdown();
         let inner = Arc::clone(&self.inner);
@@ -695,14 +703,14 @@ impl<T: Task> Service<T> {
         let cx = scheduler.external_context(counters).with_budget(nanos(budget));
         let mut turns = scheduler.run_pending(&cx);
         if scheduler.is_shutting_down() && !self.has_seen_shutdown {
-            // A step has shut the pool down: what is parked here has its last steps now.
+            // A step has shut the pool down: parked tasks run their last steps now.
             self.see_shutdown();
             turns += scheduler.run_pending(&cx);
         }
         turns
     }
 
-    /// The number of tasks that were not reaped. O(1).
+    /// The number of tasks that have not been reaped. O(1).
     pub fn len(&self) -> usize {
         self.table.len()
     }
@@ -733,8 +741,8 @@ mod tests {
     use super::*;
     use crate::{TaskReturn, ThreadPool, task_fn};
 
-    /// Parked tasks counted as tasks that will return soon: with nothing but these, each look was
-    /// followed by a spin.
+    /// Parked tasks were counted as tasks that will return soon, so a loop with only parked tasks
+    /// spun after each look.
     #[test]
     fn parked_and_ended_tasks_do_not_count_as_away() {
         let pool = ThreadPool::builder().threads(0).build().expect("no thread");

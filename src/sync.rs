@@ -1,8 +1,8 @@
-//! Every lock, condition variable, thread, atomic and ring of the core.
+//! The locks, condition variables, threads, atomics and rings of the core.
 //!
-//! Under `cfg(loom)` they are loom's, so that the code which is model-checked is the code that
-//! ships. Counters and times stay std atomics on purpose: no decision about a task is taken from
-//! them, and each would multiply the schedules to explore.
+//! Under `cfg(loom)` they are those of loom, so that loom checks the code that ships. Counters and
+//! times are atomics of `std` in both cases: no decision about a task depends on them, and loom
+//! would have to explore more schedules.
 
 #[cfg(not(loom))]
 mod real {
@@ -11,12 +11,12 @@ mod real {
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
     pub(crate) use std::{thread, thread_local};
 
-    /// Whether workers and loops may search before they sleep.
+    /// Whether workers and loops may spin before they sleep.
     pub(crate) const fn may_search() -> bool {
         true
     }
 
-    /// See the model: nothing, since the standard `Arc` synchronizes by itself.
+    /// Does nothing: the `Arc` of `std` synchronizes by itself. See the version for loom.
     pub(crate) struct ArcFence;
 
     impl ArcFence {
@@ -25,7 +25,7 @@ mod real {
         }
 
         #[inline]
-        #[allow(clippy::unused_self, reason = "the model needs it")]
+        #[allow(clippy::unused_self, reason = "the version for loom uses it")]
         pub(crate) fn pass(&self) {}
     }
 
@@ -78,8 +78,8 @@ mod model {
         static SEARCH: std::cell::Cell<Search> = const { std::cell::Cell::new(Search::Off) };
     }
 
-    /// Whether workers search in the models that run on this thread of the operating system. With
-    /// the search most models would have too many schedules.
+    /// Whether workers search in the models that this thread runs. With searching workers most
+    /// models have too many schedules.
     #[derive(Clone, Copy, PartialEq, Eq)]
     pub(crate) enum Search {
         On,
@@ -94,7 +94,8 @@ mod model {
         SEARCH.get() == Search::On
     }
 
-    /// A thread of loom's is none of the system's. Its macro does not know `const` initial values.
+    /// A thread of loom is not a thread of the system. The macro of loom does not accept `const`
+    /// initial values.
     macro_rules! per_thread {
         ($(#[$doc:meta])* static $name:ident: $type:ty = const $init:block;) => {
             loom::thread_local! { $(#[$doc])* static $name: $type = $init; }
@@ -102,7 +103,7 @@ mod model {
     }
     pub(crate) use per_thread as thread_local;
 
-    /// `parking_lot`'s face (no poisoning) over loom's mutex.
+    /// loom's mutex with the interface of `parking_lot` (no poisoning).
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
     impl<T> Mutex<T> {
@@ -125,19 +126,19 @@ mod model {
         }
     }
 
-    /// The guard is in an `Option`, so that a condition variable can borrow it and put it back.
+    /// An `Option`, so that a condition variable can take the guard out and put it back.
     pub(crate) struct MutexGuard<'a, T>(Option<loom::sync::MutexGuard<'a, T>>);
 
     impl<T> Deref for MutexGuard<'_, T> {
         type Target = T;
         fn deref(&self) -> &T {
-            self.0.as_ref().expect("guard is only empty inside wait")
+            self.0.as_ref().expect("the guard is empty inside `wait` only")
         }
     }
 
     impl<T> DerefMut for MutexGuard<'_, T> {
         fn deref_mut(&mut self) -> &mut T {
-            self.0.as_mut().expect("guard is only empty inside wait")
+            self.0.as_mut().expect("the guard is empty inside `wait` only")
         }
     }
 
@@ -158,11 +159,11 @@ mod model {
     }
 
     pub(crate) fn wait<T>(condvar: &Condvar, guard: &mut MutexGuard<'_, T>) {
-        let inner = guard.0.take().expect("guard is only empty inside wait");
+        let inner = guard.0.take().expect("the guard is empty inside `wait` only");
         guard.0 = Some(condvar.0.wait(inner).unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// loom has no time: a timed wait never times out.
+    /// loom has no time, so a wait with a timeout never times out.
     pub(crate) fn wait_until<T>(
         condvar: &Condvar,
         guard: &mut MutexGuard<'_, T>,
@@ -171,8 +172,9 @@ mod model {
         wait(condvar, guard);
     }
 
-    /// Stands for the synchronization of the standard `Arc`, which loom does not see: whatever has
-    /// a reference passes it before it drops that, and so does the destructor of the value.
+    /// Replaces the synchronization of the `Arc` of `std`, which loom does not see. Every owner of
+    /// a reference passes it before it drops the reference, and the destructor of the value passes
+    /// it, too.
     pub(crate) struct ArcFence(loom::sync::Mutex<()>);
 
     impl ArcFence {
@@ -185,11 +187,11 @@ mod model {
         }
     }
 
-    /// A ring that synchronizes as `rtrb` does: by its two indices, and by nothing else. The lock
-    /// around a value is never contended; it stands for the memory of a slot.
+    /// A ring that synchronizes like `rtrb`: through its two indices only. The lock around a value
+    /// is never contended; it represents the memory of a slot.
     struct Ring<T> {
         slots: Box<[Mutex<Option<T>>]>,
-        /// The number of values that were taken, and that were added.
+        /// The number of values that were taken, and the number that were added.
         head: AtomicUsize,
         tail: AtomicUsize,
         is_abandoned: AtomicBool,

@@ -1,4 +1,4 @@
-//! Tasks: what users implement, and what a step can ask.
+//! Tasks: the trait that users implement, and the context of a step.
 
 pub(crate) mod boxed;
 pub(crate) mod call;
@@ -16,39 +16,39 @@ use phase::Requests;
 use status::StopReason;
 use std::fmt;
 
-/// A piece of work for a connection, run step by step on the pool.
+/// Work for a connection that the pool runs step by step.
 ///
-/// The value moves into the pool with [`enqueue`](crate::Service::enqueue), is lent to the loop
-/// while it is parked, and comes back by value when it has ended. Its `Drop` is the clean-up.
+/// The value moves into the pool with [`enqueue`](crate::Service::enqueue). The loop borrows it
+/// while it is parked, and gets it back by value when it has ended. Its `Drop` is the clean-up.
 ///
-/// The value itself is moved from the loop to a worker and back, without an allocation. Enqueue a
-/// large one, of more than a few hundred bytes, as a `Box`, which is a task too: then only a
-/// pointer is moved.
+/// The value itself moves from the loop to a worker and back, without an allocation. Put a value of
+/// more than a few hundred bytes into a `Box`, which is a task, too: then only a pointer moves.
 pub trait Task: Send + 'static {
     /// Does a bounded piece of work (aim at 100 ms or less) and returns what comes next.
     ///
-    /// Runs on a worker, never on two at once. Between steps the task may be asked to stop, so look
-    /// at [`Context::is_stopping`] first. A panic ends the task as `Panicked`.
+    /// It is called on a worker, or inside `run_pending`, and never on two threads at once. The
+    /// task can be asked to stop at any time, so check [`Context::is_stopping`] first. A panic ends
+    /// the task as `Panicked`; the panic hook prints it as usual.
     fn step(&mut self, cx: &mut Context<'_>) -> TaskReturn;
 }
 
-/// What comes after a step.
+/// What the pool does with a task after a step.
 ///
-/// Do not import its variants by glob: `Sync` would hide the marker trait.
+/// Do not import the variants with `use TaskReturn::*`: `Sync` would hide the marker trait.
 #[doc(alias = "lws_threadpool_task_return")]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[must_use = "a step returns it"]
+#[must_use = "return it from the step"]
 #[non_exhaustive]
 pub enum TaskReturn {
-    /// Run the next step. The worker continues with this task until its time slice is used up and
-    /// others wait.
+    /// Call the next step. The worker continues with this task until its time slice is over and
+    /// other tasks wait.
     #[doc(alias = "LWS_TP_RETURN_CHECKING_IN")]
     #[doc(alias = "yield")]
     Continue,
     /// Park the task, without a thread, until the loop answers with `resume` or `task_sync`.
     ///
-    /// It does not park a task that is stopping or detached, since no loop would answer: its step
-    /// is called again.
+    /// A task that was asked to stop, or that is detached, is not parked, since no loop would
+    /// answer. Its step is called again.
     #[doc(alias = "LWS_TP_RETURN_SYNC")]
     #[doc(alias = "backpressure")]
     #[doc(alias = "progress")]
@@ -62,7 +62,7 @@ pub enum TaskReturn {
     Stopped,
 }
 
-/// What a step can ask about its task. Each call takes a few nanoseconds.
+/// The information that a step has about its task. Each call takes a few nanoseconds.
 pub struct Context<'a> {
     page: &'a Page,
     scheduler: &'a Scheduler,
@@ -88,34 +88,36 @@ impl<'a> Context<'a> {
         self.header().requests(self.id.serial)
     }
 
-    /// Whether the task was asked to stop. It is then called until it returns `Stopped` or
-    /// `TaskDone`. A long step may look more than once: the answer can change at any time.
+    /// Whether the task was asked to stop. If so, its step is called until it returns `Stopped` or
+    /// `TaskDone`. A long step can check several times, since the answer can become true at any
+    /// time.
     #[doc(alias = "cancel")]
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.stop_reason().is_some()
     }
 
-    /// Why it is asked to stop; `None` when it is not.
+    /// Why the task was asked to stop. `None` if it was not.
     pub fn stop_reason(&self) -> Option<StopReason> {
-        // In this order: what was asked before the shutdown is visible after it.
+        // In this order: a request that was set before the shutdown is visible to a thread that
+        // sees the shutdown.
         let is_shutting_down = self.scheduler.is_shutting_down();
         let by_shutdown = || is_shutting_down.then_some(StopReason::PoolShutdown);
         self.requests().stop().or_else(by_shutdown)
     }
 
-    /// The connection that it works for; `None` once that has closed.
+    /// The connection of the task. `None` once it has closed.
     pub fn connection(&self) -> Option<ConnId> {
         let id = self.page.owner(self.id.slot).connection_id();
         (!self.is_detached()).then_some(ConnId(id))
     }
 
-    /// Whether its connection has closed.
+    /// Whether the connection of the task has closed.
     pub fn is_detached(&self) -> bool {
         self.requests().is_detached()
     }
 
-    /// The task's own id.
+    /// The id of the task.
     pub fn task_id(&self) -> TaskId {
         self.id
     }
@@ -128,8 +130,8 @@ impl<'a> Context<'a> {
         self.header().request(self.id.serial, Requests::outliving);
     }
 
-    /// The number of the worker that runs this step; `None` on a thread that is none, inside
-    /// [`run_pending`](crate::Service::run_pending).
+    /// The number of the worker that runs this step. `None` inside
+    /// [`run_pending`](crate::Service::run_pending), where the thread is not a worker of the pool.
     pub fn worker(&self) -> Option<usize> {
         self.worker.map(usize::from)
     }

@@ -8,14 +8,15 @@ use std::sync::Arc;
 /// [`take_ready`](crate::Service::take_ready).
 ///
 /// Implemented for any `Fn() + Send + Sync + 'static`, for `mio::Waker` (feature `mio`), and for an
-/// `Arc` of either. A new event loop is one `impl`, or one closure.
+/// `Arc` of either. For another event loop, implement it or pass a closure.
 ///
 /// `wake_loop` is called from workers and from the loop's own thread, never under a lock of the
-/// pool, and at most once between two calls of `take_ready`. With a [`Mailbox`](crate::Mailbox),
-/// its senders call it too, and a drain counts as `take_ready` does. It must not block. It must be
-/// *sticky*: a wake-up that comes while the loop is awake has to end the loop's next sleep at once
-/// (mio's waker, an eventfd, a self-pipe, `tokio::sync::Notify` and `Thread::unpark` all do; a bare
-/// condition variable does not). A panic in it is contained.
+/// pool, and at most once between two calls of `take_ready`. If the service has a
+/// [`Mailbox`](crate::Mailbox), senders call it, too, and a drain counts like a `take_ready`.
+///
+/// It must not block. It must be *sticky*: if it is called while the loop is awake, it ends the
+/// next sleep of the loop immediately. mio's waker, an eventfd, a self-pipe, `tokio::sync::Notify`
+/// and `Thread::unpark` are sticky; a condition variable alone is not. A panic in it is contained.
 ///
 /// ```
 /// use moored::{BoxTask, ThreadPool, Wake};
@@ -36,8 +37,8 @@ use std::sync::Arc;
 /// ```
 #[doc(alias = "lws_cancel_service")]
 pub trait Wake: Send + Sync + 'static {
-    /// Wakes the loop. (Its name differs from that of `mio::Waker::wake`, so that the call of that
-    /// is not ambiguous when both are in scope.)
+    /// Wakes the loop. (It is not called `wake`, because with both in scope a call of
+    /// `mio::Waker::wake` would be ambiguous.)
     #[doc(alias = "wake")]
     #[doc(alias = "notify")]
     fn wake_loop(&self);
@@ -55,7 +56,7 @@ impl<W: Wake + ?Sized> Wake for Arc<W> {
     }
 }
 
-/// An error of the waker is ignored: it means that the poll is gone, and with it the loop.
+/// An error of the waker is ignored: it means that the `Poll` was dropped, and its loop with it.
 #[cfg(feature = "mio")]
 impl Wake for mio::Waker {
     fn wake_loop(&self) {

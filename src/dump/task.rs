@@ -1,4 +1,4 @@
-//! A task in a dump.
+//! One task of a dump.
 
 use crate::task::header::Snapshot;
 use crate::task::id::{ConnId, TaskId};
@@ -6,14 +6,14 @@ use crate::task::phase::Phase;
 use crate::task::status::Status;
 use std::borrow::Cow;
 
-/// One task when the dump read it. Times are in microseconds.
+/// A task at the moment when the dump read it. Times are in microseconds.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct TaskDump {
-    /// Its id; as text in JSON.
+    /// The id of the task. JSON has it as text.
     pub id: TaskId,
-    /// Its name, if it was given one.
+    /// The name of the task, if it has one.
     pub name: Option<Cow<'static, str>>,
     /// Its connection; `None` once that has closed.
     pub connection: Option<ConnId>,
@@ -21,17 +21,18 @@ pub struct TaskDump {
     pub service: u32,
     /// Its status.
     pub status: Status,
-    /// How long it has had this status (a running task: since it last began, or waits for, a turn).
+    /// How long the task has had this status. For a running task: the time since its turn began, or
+    /// since it began to wait for its turn.
     pub in_status_us: u64,
-    /// How long ago it was accepted; once it has ended, how long it lived.
+    /// The age of the task. Once it has ended: how long it lived.
     pub alive_us: u64,
-    /// How long it has waited for a worker, in all.
+    /// How long the task has waited for a worker in total.
     pub queued_us: u64,
-    /// The worker it is on at this moment.
+    /// The worker that runs the task at this moment.
     pub worker: Option<u16>,
-    /// The share of its life that it was on a worker, in per cent.
+    /// The part of its life that the task spent on a worker, in per cent.
     pub run_percent: f32,
-    /// The share of its life that it was parked, in per cent.
+    /// The part of its life that the task spent parked, in per cent.
     pub sync_percent: f32,
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(crate) phase: Phase,

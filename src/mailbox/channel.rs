@@ -27,16 +27,17 @@ pub(super) struct Channel<M> {
 
 struct State<M> {
     queue: Messages<M>,
-    /// Messages that the mailbox has taken out of the queue and the loop has not: they take up
-    /// room.
+    /// Messages that the mailbox has taken out of the queue and that the loop has not taken yet.
+    /// They count for the capacity.
     held: usize,
-    /// Threads in `send_blocking`.
+    /// The number of threads that wait in `send_blocking`.
     waiting: usize,
     /// Whether this mailbox is counted as undrained.
     is_undrained: bool,
-    /// The notifier of the loop. `None` once the mailbox or its service is gone: closed.
+    /// The notifier of the loop. `None` once the mailbox or its service was dropped: the channel is
+    /// closed.
     notifier: Option<Arc<Notifier>>,
-    /// The thread that has drained last.
+    /// The thread of the last drain.
     loop_thread: Option<thread::ThreadId>,
     high_water_mark: usize,
 }
@@ -118,14 +119,14 @@ impl<M> Channel<M> {
         self.notify(notifier);
     }
 
-    /// Notifies the loop. No lock may be held.
+    /// Notifies the loop. The caller holds no lock.
     fn notify(&self, notifier: Option<Arc<Notifier>>) {
         if notifier.is_some_and(|notifier| notifier.notify()) {
             self.notifications.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Re-arms the notification and moves all messages into `batch`, behind those that are there.
+    /// Re-arms the notification and moves all messages to the end of `batch`.
     pub(super) fn take_into(&self, batch: &mut Messages<M>) {
         let this_thread = thread::current().id();
         let mut state = self.state.lock();
@@ -141,7 +142,8 @@ impl<M> Channel<M> {
         state.held = batch.len();
     }
 
-    /// So many messages are left of the batch: what the loop has taken makes room.
+    /// The drain has this many messages left. Senders get the room of the messages that the loop
+    /// has taken.
     pub(super) fn release(&self, held: usize) {
         let mut state = self.state.lock();
         state.held = held;
@@ -157,13 +159,13 @@ impl<M> Channel<M> {
         }
     }
 
-    /// The loop has left messages behind: it is notified, so that it comes back for them.
+    /// The loop has dropped a drain early: notifies it, so that it drains again.
     pub(super) fn notify_of_rest(&self) {
         let notifier = self.state.lock().notifier.clone();
         self.notify(notifier);
     }
 
-    /// The mailbox is gone: refuses messages from now on, and gives those that nobody will take.
+    /// The mailbox was dropped: refuses further messages, and returns the messages that remain.
     pub(super) fn close_and_take(&self) -> Messages<M> {
         self.close_senders();
         let mut state = self.state.lock();
@@ -176,13 +178,14 @@ impl<M> Channel<M> {
     }
 
     fn close_senders(&self) {
-        // Dropped after the lock: with it may go the user's wake-up.
+        // Dropped after the lock is released, because the last reference may drop the user's
+        // wake-up.
         let notifier = self.state.lock().notifier.take();
         drop(notifier);
         self.room.notify_all();
     }
 
-    /// Whether this thread has drained last, and the mailbox is open.
+    /// Whether the last drain was on this thread, and the mailbox is open.
     pub(super) fn is_on_loop_thread(&self) -> bool {
         let this_thread = thread::current().id();
         let state = self.state.lock();
@@ -201,7 +204,7 @@ impl<M> Channel<M> {
         self.capacity
     }
 
-    /// A message was dropped because its connection had closed.
+    /// A message was dropped because its connection was closed.
     pub(super) fn note_dropped(&self) {
         self.dropped.fetch_add(1, Ordering::Relaxed);
     }
@@ -210,7 +213,7 @@ impl<M> Channel<M> {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// For `Debug`, which must not wait.
+    /// For `Debug`, which must not wait for the lock.
     pub(super) fn debug(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct(name);
         debug.field("pool", &self.mailboxes.pool_name());

@@ -1,13 +1,14 @@
-//! The connections of a service that have closed, as far as its mailboxes must know them.
+//! The closed connections that the mailboxes of a service remember.
 
 use crate::task::id::ConnId;
 use rustc_hash::FxHashSet;
 
-/// At least so many closed connections are remembered, and less than twice as many.
+/// At least this many closed connections are remembered, and fewer than twice as many.
 const REMEMBERED: usize = 16_384;
 
-/// The connections that have closed last. Two sets: when the newer one is full it becomes the older
-/// one, and what was in that is forgotten. So the memory is bounded, and each call is O(1).
+/// The last connections that were closed, in two sets. When the newer set is full, it becomes the
+/// older one, and the previous older set is cleared. So the memory is bounded, and each call is
+/// O(1).
 #[derive(Default)]
 pub(crate) struct ClosedConnections {
     newer: FxHashSet<ConnId>,

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-/// Why a [`Sender`](crate::Sender) refused a message, with the message.
+/// Why a [`Sender`](crate::Sender) refused a message. It contains the message.
 ///
-/// It is an [`Error`](std::error::Error) for every type of message, and prints without it.
+/// It implements [`Error`](std::error::Error) for every type of message. Its text does not show the
+/// message.
 ///
 /// ```
 /// use moored::{BoxTask, SendError, ThreadPool};
@@ -25,27 +26,28 @@ pub enum SendError<M> {
     /// The mailbox holds as many messages as its capacity. Send again later, drop the message, or
     /// wait for room with [`send_blocking`](crate::Sender::send_blocking).
     Full(M),
-    /// The mailbox or its service was dropped: nobody will take the message.
+    /// The mailbox or its service was dropped, so that no loop will take the message.
     Closed(M),
     /// Only from [`send_blocking`](crate::Sender::send_blocking): the calling thread must not wait,
-    /// since it is the loop's own or a worker of the pool. Use [`send`](crate::Sender::send) there.
+    /// because it is the thread of the loop or a worker of the pool. Use
+    /// [`send`](crate::Sender::send) on these threads.
     WouldDeadlock(M),
 }
 
 impl<M> SendError<M> {
-    /// The message that was refused, untouched.
+    /// Returns the refused message, unchanged.
     pub fn into_inner(self) -> M {
         match self {
             Self::Full(message) | Self::Closed(message) | Self::WouldDeadlock(message) => message,
         }
     }
 
-    /// Whether the mailbox was full: the same call can succeed after the next drain.
+    /// Whether the mailbox was full. The same call can succeed after the next drain.
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Full(_))
     }
 
-    /// Whether the mailbox is closed: no call will succeed any more.
+    /// Whether the mailbox is closed. Every later call fails.
     pub fn is_closed(&self) -> bool {
         matches!(self, Self::Closed(_))
     }

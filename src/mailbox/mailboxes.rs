@@ -1,4 +1,4 @@
-//! What the mailboxes of one service have in common.
+//! The state that the mailboxes of one service share.
 
 use super::closed::ClosedConnections;
 use super::dump::MailboxDump;
@@ -11,20 +11,22 @@ use std::sync::{Arc, Weak};
 
 /// A mailbox without the type of its messages.
 pub(crate) trait AnyMailbox: Send + Sync {
-    /// Refuses messages from now on. Those that it holds stay.
+    /// Refuses further messages. The mailbox keeps the messages that it holds.
     fn close(&self);
     fn dump(&self, service: u32) -> MailboxDump;
 }
 
-/// No two of its locks are held at once, and none while a mailbox is locked.
+/// Lock order: no thread holds two of these locks, or one of them together with the lock of a
+/// mailbox.
 pub(crate) struct Mailboxes {
     pool: Arc<Scheduler>,
-    /// Whether there has been a mailbox. Most services have none, and pay nothing.
+    /// Whether the service has ever had a mailbox. Most services have none, and then no call pays
+    /// for mailboxes.
     is_used: AtomicBool,
-    /// Mailboxes that hold messages. Changed under the lock of the mailbox.
+    /// The number of mailboxes that hold messages. Changed under the lock of the mailbox.
     undrained: AtomicUsize,
     closed: Mutex<ClosedConnections>,
-    /// Whether any connection has closed: most loops of tests and tools never close one.
+    /// Whether any connection was closed. Loops that never close one skip the lookup.
     any_closed: AtomicBool,
     list: Mutex<Slab<Weak<dyn AnyMailbox>>>,
 }
@@ -41,19 +43,19 @@ impl Mailboxes {
         })
     }
 
-    /// Gives the slot of the new mailbox.
+    /// Returns the slot of the new mailbox.
     pub(super) fn add(&self, mailbox: Weak<dyn AnyMailbox>) -> usize {
         self.is_used.store(true, Ordering::Relaxed);
         self.list.lock().insert(mailbox)
     }
 
     pub(super) fn remove(&self, slot: usize) {
-        // Dropped after the lock.
+        // Dropped after the lock is released.
         let removed = self.list.lock().remove(slot);
         drop(removed);
     }
 
-    /// Exact for the loop's thread, which makes the mailboxes.
+    /// Exact on the loop's thread, which makes the mailboxes.
     fn is_used(&self) -> bool {
         self.is_used.load(Ordering::Relaxed)
     }
@@ -63,7 +65,7 @@ impl Mailboxes {
         list.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// The service is gone.
+    /// The service was dropped.
     pub(crate) fn close(&self) {
         for mailbox in self.all() {
             mailbox.close();
@@ -74,19 +76,20 @@ impl Mailboxes {
         self.all().iter().map(|mailbox| mailbox.dump(service)).collect()
     }
 
-    /// A mailbox has its first message since it was empty.
+    /// A mailbox that was empty has a message now.
     pub(super) fn note_undrained(&self) {
         self.undrained.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// A mailbox is empty again.
+    /// A mailbox is empty now.
     pub(super) fn note_drained(&self) {
         self.undrained.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Whether a mailbox holds messages. Ask after the re-arm: see [`crate::mailbox`].
+    /// Whether a mailbox holds messages. Call it after the re-arm: see [`crate::mailbox`].
     pub(crate) fn are_undrained(&self) -> bool {
-        // Not a load, which may see an old value: this comes before or after each `note_undrained`.
+        // Not a load, which may return an old value: this operation has an order with each
+        // `note_undrained`.
         self.is_used() && self.undrained.fetch_add(0, Ordering::AcqRel) > 0
     }
 
@@ -101,7 +104,7 @@ impl Mailboxes {
         self.any_closed.load(Ordering::Relaxed) && self.closed.lock().contains(conn)
     }
 
-    /// Whether this thread runs tasks of the pool, so that tasks wait while it waits.
+    /// Whether this thread runs tasks of the pool. While such a thread waits, tasks wait.
     pub(super) fn runs_tasks(&self) -> bool {
         is_worker_of(&*self.pool) || is_inside(&*self.pool)
     }

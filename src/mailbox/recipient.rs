@@ -4,7 +4,7 @@ use crate::task::id::ConnId;
 
 /// The recipient of a message. A [`Drain`](crate::Drain) yields it with the message.
 ///
-/// The variants are complete: a loop that matches all three loses no message.
+/// No variant will be added: a loop that matches all three handles every message.
 ///
 /// ```
 /// use moored::{ConnId, Recipient};
@@ -18,7 +18,8 @@ pub enum Recipient {
     /// Every connection of the loop: a [`broadcast`](crate::Sender::broadcast). The loop gives a
     /// clone to each of its connections.
     All,
-    /// The loop itself, such as a closure that it runs or a socket that it takes over.
+    /// The loop itself. Example messages are a closure that the loop runs, or a socket that it
+    /// takes over.
     Loop,
 }
 

@@ -1,4 +1,4 @@
-//! The senders' end of a mailbox.
+//! The sending end of a mailbox.
 
 use super::channel::Channel;
 use super::error::SendError;
@@ -6,16 +6,19 @@ use super::recipient::Recipient;
 use std::fmt;
 use std::sync::Arc;
 
-/// A closure that a loop runs: the message of a mailbox for "run this in that loop". See
-/// [`Sender::run_in_loop`].
+/// The message type of a mailbox whose loop runs closures: see [`Sender::run_in_loop`].
+///
+/// The closure has no parameter, and it must be `Send`. A closure that needs the state of the loop
+/// is a message of another type, such as `Box<dyn FnOnce(&mut State) + Send>`: send it with
+/// [`Sender::send`] to [`Recipient::Loop`], and let the loop call it with its state.
 #[doc(alias = "queueInLoop")]
 pub type LoopFn = Box<dyn FnOnce() + Send>;
 
 /// Sends messages to the connections of a loop, from any thread.
 ///
 /// Made by [`Service::mailbox`](crate::Service::mailbox). A clone sends to the same
-/// [`Mailbox`](crate::Mailbox). Messages of one sender arrive in the order in which they were sent,
-/// and so do those of all senders: the order of the calls, whatever the recipients.
+/// [`Mailbox`](crate::Mailbox). All messages arrive in the order of the calls that sent them, for
+/// all senders and recipients.
 ///
 /// ```
 /// use moored::{BoxTask, ConnId, Recipient, SendError, ThreadPool};
@@ -29,7 +32,7 @@ pub type LoopFn = Box<dyn FnOnce() + Send>;
 ///     .join()
 ///     .unwrap()?;
 /// match sender.send(7, "tock".to_owned()) {
-///     Err(SendError::Full(message)) => assert_eq!(message, "tock"), // it comes back
+///     Err(SendError::Full(message)) => assert_eq!(message, "tock"), // the error contains the message
 ///     other => panic!("{other:?}"),
 /// }
 /// let messages: Vec<_> = mailbox.drain().collect();
@@ -42,8 +45,9 @@ pub type LoopFn = Box<dyn FnOnce() + Send>;
 ///
 /// # Push from any thread
 ///
-/// A producer is a thread of its own with a sender. A flag ends it, and so does a closed mailbox.
-/// Each message is serialised once; with an `Arc` or `bytes::Bytes`, all connections share it.
+/// A producer is a thread that has a sender. It ends when a flag is set or when the mailbox is
+/// closed. Each message is serialised once; with an `Arc` or `bytes::Bytes`, all connections share
+/// it.
 ///
 /// ```
 /// use moored::{BoxTask, SendError, Sender, ThreadPool};
@@ -102,16 +106,17 @@ impl<M> Sender<M> {
     /// Sends a message to a connection (a [`ConnId`](crate::ConnId) or its number), or to another
     /// [`Recipient`]. Never waits.
     ///
-    /// The message moves into the mailbox, and the loop is notified unless it has been since it
-    /// last looked. A connection need not have a task; whether it is open is for the loop to say
-    /// when it drains, see [`Mailbox::drain`](crate::Mailbox::drain).
+    /// The message moves into the mailbox, and the loop is notified, unless a notification is
+    /// outstanding already. The connection need not have a task. The loop checks whether the
+    /// connection is open when it drains: see [`Mailbox::drain`](crate::Mailbox::drain).
     ///
-    /// From any thread: also from a step, from a `Drop`, and from the loop itself. O(1).
+    /// It can be called from any thread, inside a step, inside a `Drop`, and on the loop's thread.
+    /// O(1).
     ///
     /// # Errors
     ///
-    /// The message comes back: [`Full`](SendError::Full), or [`Closed`](SendError::Closed) because
-    /// the mailbox or its service was dropped.
+    /// The error contains the message: [`Full`](SendError::Full), or [`Closed`](SendError::Closed)
+    /// if the mailbox or its service was dropped.
     #[doc(alias = "push")]
     #[doc(alias = "wakeup")]
     #[doc(alias = "mg_wakeup")]
@@ -120,20 +125,20 @@ impl<M> Sender<M> {
         self.channel.send(to.into(), message)
     }
 
-    /// As [`send`](Self::send), but waits until there is room.
+    /// Sends a message like [`send`](Self::send), but waits until there is room.
     ///
-    /// It refuses to wait where waiting would hold up those that make room: on the loop's own
-    /// thread, on the pool's workers, and inside
-    /// [`Service::run_pending`](crate::Service::run_pending). There it refuses every message, also
-    /// while there is room.
+    /// It returns an error where waiting would prevent the drain or delay tasks: on the loop's own
+    /// thread, on the workers of the pool, and inside
+    /// [`Service::run_pending`](crate::Service::run_pending). In these places it refuses every
+    /// message, even if there is room.
     ///
-    /// The loop's own thread is the one that has called [`Mailbox::drain`](crate::Mailbox::drain)
-    /// last. Before the first drain it is not known; then the thread that made the mailbox is
-    /// refused too, but only if it would have to wait. So start the loop before you fill its
-    /// mailbox from the thread that made it.
+    /// The loop's own thread is the thread that called [`Mailbox::drain`](crate::Mailbox::drain)
+    /// last. Before the first drain it is unknown; then the call is refused on the thread that made
+    /// the mailbox if there is no room. So start the loop before the thread that made the mailbox
+    /// fills it.
     ///
-    /// Two loops that wait for room in each other's mailbox wait for ever, and this call cannot
-    /// see that. Between loops use [`send`](Self::send).
+    /// If two loops wait for room in each other's mailbox, both wait for ever, and this call cannot
+    /// detect it. Use [`send`](Self::send) between loops.
     ///
     /// ```
     /// use moored::{BoxTask, SendError, ThreadPool};
@@ -152,15 +157,15 @@ impl<M> Sender<M> {
     /// }
     /// producer.join().unwrap()?;
     ///
-    /// // This thread drains, so it must not wait for itself.
+    /// // This thread drains, so it would wait for itself.
     /// assert!(matches!(sender.send_blocking(7, 9), Err(SendError::WouldDeadlock(9))));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// The message comes back: [`Closed`](SendError::Closed), also if the mailbox closes while this
-    /// call waits, or [`WouldDeadlock`](SendError::WouldDeadlock).
+    /// The error contains the message: [`Closed`](SendError::Closed), also if the mailbox closes
+    /// while this call waits, or [`WouldDeadlock`](SendError::WouldDeadlock).
     #[doc(alias = "backpressure")]
     pub fn send_blocking(&self, to: impl Into<Recipient>, message: M) -> Result<(), SendError<M>> {
         self.channel.send_blocking(to.into(), message)
@@ -169,10 +174,10 @@ impl<M> Sender<M> {
     /// Sends a message to every connection of the loop: one entry of the mailbox, for
     /// [`Recipient::All`]. Never waits.
     ///
-    /// The loop knows its connections, and gives a clone to each. So with `bytes::Bytes` or an
-    /// `Arc` nothing is copied, here or there.
+    /// The loop gives a clone of the message to each of its connections. If the message is a
+    /// `bytes::Bytes` or an `Arc`, no bytes are copied.
     ///
-    /// From any thread. O(1), whatever the number of connections.
+    /// It can be called from any thread. O(1), for any number of connections.
     ///
     /// ```
     /// use moored::{BoxTask, Recipient, ThreadPool};
@@ -195,7 +200,7 @@ impl<M> Sender<M> {
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send).
+    /// The same as those of [`send`](Self::send).
     pub fn broadcast(&self, message: M) -> Result<(), SendError<M>>
     where
         M: Clone,
@@ -203,28 +208,28 @@ impl<M> Sender<M> {
         self.channel.send(Recipient::All, message)
     }
 
-    /// Whether the mailbox or its service was dropped, so that every message is refused. From any
-    /// thread. O(1).
+    /// Whether the mailbox or its service was dropped, so that every message is refused. It can be
+    /// called from any thread. O(1).
     pub fn is_closed(&self) -> bool {
         self.channel.is_closed()
     }
 
-    /// The most messages that the mailbox may hold.
+    /// The largest number of messages that the mailbox may hold.
     pub fn capacity(&self) -> usize {
         self.channel.capacity()
     }
 }
 
 impl Sender<LoopFn> {
-    /// Runs a closure in the loop: at once if this is the loop's own thread, else it is sent, for
-    /// [`Recipient::Loop`].
+    /// Runs a closure in the loop: immediately if the call is on the loop's own thread, otherwise
+    /// as a message to [`Recipient::Loop`] that the loop calls when it drains.
     ///
-    /// The loop's own thread is the one that has called [`Mailbox::drain`](crate::Mailbox::drain)
-    /// last. Before the first drain no thread is, so the closure is sent.
+    /// The loop's own thread is the thread that called [`Mailbox::drain`](crate::Mailbox::drain)
+    /// last. Before the first drain the closure is always sent as a message.
     ///
-    /// Closures that were sent run in the order in which they were sent. One that runs at once
-    /// overtakes those that are still in the mailbox. To keep the order on the loop's own thread
-    /// too, [`send`](Self::send) it. These two are `runInLoop` and `queueInLoop` of Drogon.
+    /// Messages run in the order in which they were sent. A closure that runs immediately runs
+    /// before all messages in the mailbox. To keep the order on the loop's own thread, too, use
+    /// [`send`](Self::send). In Drogon, `run_in_loop` is `runInLoop`, and `send` is `queueInLoop`.
     ///
     /// ```
     /// use moored::{BoxTask, LoopFn, Recipient, ThreadPool};
@@ -243,7 +248,7 @@ impl Sender<LoopFn> {
     /// for (_, run) in mailbox.drain() {
     ///     run();
     /// }
-    /// // This thread has drained: it is the loop's.
+    /// // This thread has drained, so it is the loop's thread now.
     /// sender.send(Recipient::Loop, Box::new({
     ///     let log = log.clone();
     ///     move || log.send("sent").unwrap_or(())
@@ -258,12 +263,12 @@ impl Sender<LoopFn> {
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send); the closure comes back in its box. A closed mailbox runs nothing,
-    /// on no thread.
+    /// The same as those of [`send`](Self::send); the error contains the closure in its box. If the
+    /// mailbox is closed, the closure does not run.
     ///
     /// # Panics
     ///
-    /// If the closure runs at once and panics.
+    /// If the closure runs immediately and panics.
     #[doc(alias = "runInLoop")]
     #[doc(alias = "queueInLoop")]
     pub fn run_in_loop(&self, run: impl FnOnce() + Send + 'static) -> Result<(), SendError<LoopFn>> {
@@ -281,7 +286,7 @@ impl<M> Clone for Sender<M> {
     }
 }
 
-/// Does not wait for a lock.
+/// Prints `<locked>` instead of the length if another thread holds the lock.
 impl<M> fmt::Debug for Sender<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.channel.debug("Sender", f)

@@ -1,4 +1,4 @@
-//! The options of a pool, and how it comes to life.
+//! The options of a pool, and the start of its threads.
 
 use super::ThreadPool;
 use super::exits::Exits;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 type Hook = Arc<dyn Fn(usize) + Send + Sync>;
 
-/// The options of a [`ThreadPool`]. Every one has a default.
+/// The options of a [`ThreadPool`]. Every option has a default.
 #[derive(Clone)]
 #[must_use]
 pub struct ThreadPoolBuilder {
@@ -33,7 +33,7 @@ pub struct ThreadPoolBuilder {
 }
 
 impl ThreadPool {
-    /// Options first.
+    /// Returns the default options.
     #[doc(alias = "lws_threadpool_create")]
     pub fn builder() -> ThreadPoolBuilder {
         ThreadPoolBuilder::new()
@@ -56,77 +56,80 @@ impl ThreadPoolBuilder {
         }
     }
 
-    /// The pool's name; its threads are called `<name>-<n>`. Default: `moored`. Linux shows the
-    /// first 15 bytes.
+    /// The name of the pool; its threads are called `<name>-<n>`. Default: `moored`. Linux shows
+    /// the first 15 bytes of a thread's name.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Worker threads. Default: one per core that the process may use. 0: none; the loop runs the
-    /// steps itself, with [`Service::run_pending`](crate::Service::run_pending).
+    /// The number of worker threads. Default: one for each core that the process may use. With 0
+    /// the loop runs the steps itself, with [`Service::run_pending`](crate::Service::run_pending).
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
         self
     }
 
-    /// How many tasks may be accepted and not started, beside one for each idle worker. Default:
-    /// 1024. Beyond that `enqueue` refuses with `QueueFull`. All services together.
+    /// The largest number of accepted tasks that have not started, of all services together. Each
+    /// idle worker adds one more place. Default: 1024. When the queue is full, `enqueue` returns
+    /// `QueueFull`.
     #[doc(alias = "backpressure")]
     pub fn max_queue_depth(mut self, tasks: usize) -> Self {
         self.max_queue_depth = tasks;
         self
     }
 
-    /// How many tasks may be accepted and not reaped: it bounds the pool's memory. Default:
-    /// 100,000. Beyond that `enqueue` refuses with `TooManyTasks`. All services together.
+    /// The largest number of accepted tasks that have not been reaped, of all services together. It
+    /// bounds the memory of the pool. Default: 100,000. At the limit, `enqueue` returns
+    /// `TooManyTasks`.
     #[doc(alias = "backpressure")]
     pub fn max_tasks(mut self, tasks: usize) -> Self {
         self.max_tasks = tasks;
         self
     }
 
-    /// How many tasks of one connection may have started and not ended (a `reattach` of a started
-    /// one may exceed it). Default: no limit. With 1, the tasks of a connection run one after the
-    /// other, each from its start to its end, parking included, and their ends are announced in
-    /// that order. Costs one more lock per task.
+    /// The largest number of tasks of one connection that have started and not ended. Default: no
+    /// limit. With 1, the tasks of a connection run one after the other, and their ends are
+    /// announced in that order; a parked task has not ended, so it delays the next one. A
+    /// `reattach` of a started task may exceed the limit. Costs one more lock for each task.
     ///
-    /// Without a limit tasks of one connection are taken up in their order too, but may run side by
-    /// side: one that a worker took in a batch may begin later, by up to about 40 us, than the next
-    /// one, which another worker took.
+    /// Without a limit, workers take the tasks of a connection in order, but several workers may
+    /// run them at the same time. A task that a worker has taken in a batch may then start up to
+    /// about 40 us later than the next task, which another worker has taken.
     pub fn max_running_per_connection(mut self, tasks: usize) -> Self {
         self.max_running_per_connection = Some(tasks);
         self
     }
 
-    /// How long a task that returns `Continue` keeps its worker while others wait. Default: 10 ms.
+    /// How long a task that returns `Continue` keeps its worker while other tasks wait. Default: 10
+    /// ms.
     pub fn time_slice(mut self, slice: Duration) -> Self {
         self.time_slice = slice;
         self
     }
 
-    /// The stack of each worker, in bytes; at least 64 KiB, which the pool's own calls need.
-    /// Default: that of `std::thread`, 2 MiB.
+    /// The stack size of each worker in bytes. Default: 2 MiB, as for `std::thread`. A value below
+    /// 64 KiB is raised to 64 KiB.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes.max(64 * 1024));
         self
     }
 
-    /// Where the pool takes its time from. Default: [`Clock::system`].
+    /// The clock of the pool. Default: [`Clock::system`].
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = Some(clock);
         self
     }
 
-    /// Called on each worker, with its number, before it does anything else. A panic in it is
-    /// contained.
+    /// The hook is called on each worker with the number of the worker, before its first step. A
+    /// panic in it is contained.
     pub fn on_thread_start(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
         self.on_start = Some(Arc::new(hook));
         self
     }
 
-    /// Called on each worker, with its number, as the last thing it does. A panic in it is
-    /// contained.
+    /// The hook is called on each worker with the number of the worker, after its last step. A
+    /// panic in it is contained.
     pub fn on_thread_stop(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
         self.on_stop = Some(Arc::new(hook));
         self
@@ -136,8 +139,8 @@ impl ThreadPoolBuilder {
     ///
     /// # Errors
     ///
-    /// An option that makes no sense, or a thread that the operating system refuses. Threads that
-    /// were started before are stopped and joined.
+    /// [`BuildError`] if an option is invalid, or if the operating system cannot start a thread.
+    /// Threads that were started before the error are stopped and joined.
     #[doc(alias = "lws_threadpool_create")]
     pub fn build(self) -> Result<ThreadPool, BuildError> {
         let threads = self.checked_threads()?;
@@ -161,7 +164,7 @@ impl ThreadPoolBuilder {
             match self.spawn(worker, Arc::clone(&exits)) {
                 Ok(handle) => handles.push(handle),
                 Err(source) => {
-                    // Ends and joins those that have started.
+                    // Stops and joins the threads that have started.
                     drop(ThreadPool::from_parts(scheduler, exits, handles));
                     return Err(BuildError::Spawn {
                         index,

@@ -1,9 +1,9 @@
-//! The end of a pool, for those that wait for it.
+//! Waiting for the end of a pool.
 
 use crate::sync::{Condvar, Mutex, wait, wait_until};
 use std::time::Instant;
 
-/// What must come to its end before the pool has ended: the workers, and `shutdown`.
+/// The pool has ended when all of these have: its workers, and the first call of `shutdown`.
 pub(super) struct Exits {
     running: Mutex<usize>,
     changed: Condvar,
@@ -22,7 +22,7 @@ impl Exits {
         self.changed.notify_all();
     }
 
-    /// True: all have ended.
+    /// Returns true if all of them have ended.
     pub(super) fn wait(&self, deadline: Option<Instant>) -> bool {
         let mut running = self.running.lock();
         while *running > 0 {

@@ -1,12 +1,12 @@
-//! How a pool is shut down.
+//! The ways to shut a pool down.
 
 /// How [`ThreadPool::shutdown`](crate::ThreadPool::shutdown) treats the tasks that have been
 /// accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Shutdown {
-    /// Queued tasks end as `Stopped` and never run. Started tasks are asked to stop, those that
-    /// outlive their connection too.
+    /// Queued tasks end as `Stopped` and never run. Started tasks are asked to stop, including the
+    /// tasks that may outlive their connection.
     #[doc(alias = "lws_threadpool_finish")]
     Cancel,
 }

@@ -1,8 +1,8 @@
 //! The two limits on what a pool accepts.
 //!
-//! They are exact for any number of services, and cost one atomic operation a task: what has
-//! started and what was reaped is read from the counters of the workers and services, and only when
-//! a limit seems to be reached.
+//! They are exact for any number of services, and cost one atomic operation for each task. The
+//! counters of the workers and services say how many tasks have started and how many were reaped;
+//! they are read only when a limit seems to be reached.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -19,20 +19,20 @@ pub(crate) struct Admission {
     depth_max: u64,
     tasks_max: u64,
     accepted: AtomicU64,
-    /// Cancelled before their first step.
+    /// Tasks that were cancelled before their first step.
     never_ran: AtomicU64,
-    /// The number that have started, when it was last read.
+    /// The number of tasks that had started when the counters were last read.
     started_seen: AtomicU64,
-    /// The number that were reaped, when it was last read.
+    /// The number of tasks that had been reaped when the counters were last read.
     reaped_seen: AtomicU64,
 }
 
-/// What the counters of the pool say.
+/// The values of the pool's counters.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Progress {
     pub(crate) started: u64,
     pub(crate) reaped: u64,
-    /// Idle workers: each counts as one more place in the queue.
+    /// The number of idle workers. Each adds one place to the queue.
     pub(crate) idle: u64,
 }
 

@@ -1,4 +1,5 @@
-//! One thread's view of the pool while it runs tasks: a worker, or a loop inside `run_pending`.
+//! The worker context: the state of one thread while it runs tasks. The thread is a worker, or a
+//! loop inside `run_pending`.
 
 use super::counters::Counters;
 use super::{LATE, QUANTUM, Scheduler, SharedContext};
@@ -11,19 +12,19 @@ use std::sync::atomic::Ordering::Relaxed;
 
 pub(crate) struct WorkerContext<'a> {
     pub(crate) scheduler: &'a Scheduler,
-    /// Its index among the shared contexts; external threads use the last.
+    /// Its index among the shared contexts. All external threads use the last one.
     pub(crate) index: usize,
     /// Written by this thread only.
     pub(crate) counters: &'a Counters,
     /// `None` for an external thread.
     worker: Option<u16>,
-    /// When every task must give way: the budget of an external thread.
+    /// When every task must give way: the end of an external thread's budget.
     until: u64,
     /// The clock as it was last read.
     now: Cell<u64>,
     /// When the batch began.
     batch_begun: Cell<u64>,
-    /// A notification that was deferred, and since when.
+    /// A deferred notification, and the time since which it is deferred.
     deferred: RefCell<Option<(Arc<Notifier>, u64)>>,
 }
 
@@ -49,7 +50,7 @@ impl<'a> WorkerContext<'a> {
         }
     }
 
-    /// For an external thread: tasks give way when `budget` is used up.
+    /// For an external thread. Tasks give way when `budget` is over.
     pub(crate) fn with_budget(mut self, nanos: u64) -> Self {
         self.until = self.now().saturating_add(nanos);
         self
@@ -83,14 +84,14 @@ impl<'a> WorkerContext<'a> {
         begun
     }
 
-    /// Whether the batch has taken much longer than it should, and there is more of it: then no
-    /// task may wait behind it.
+    /// Whether the batch is late and has more tasks. Then the remaining tasks must not wait for
+    /// this worker.
     #[inline]
     pub(crate) fn is_batch_late(&self) -> bool {
         self.now().saturating_sub(self.batch_begun.get()) > LATE && self.own_shared().has_batch()
     }
 
-    /// Gives back what is left of the batch, which is of this service.
+    /// Puts the remaining tasks of the batch back into the queue. All are of this service.
     #[cold]
     pub(crate) fn return_batch(&self, service: &impl Source) {
         let mut queue = self.scheduler.queue.lock();
@@ -123,7 +124,7 @@ impl<'a> WorkerContext<'a> {
         }
     }
 
-    /// Whether a task whose turn began at `started` must let others run.
+    /// Whether a task whose turn began at `started` must give way to others.
     #[inline]
     pub(crate) fn must_yield(&self, started: u64) -> bool {
         let is_slice_over = self.now().saturating_sub(started) >= self.scheduler.time_slice;
@@ -131,14 +132,14 @@ impl<'a> WorkerContext<'a> {
         self.is_time_up() || is_slice_over && others_wait()
     }
 
-    /// Whether this worker has more to do after the present task.
+    /// Whether this worker has more tasks to run after the current one.
     #[inline]
     fn has_more(&self) -> bool {
         self.worker.is_some() && (self.own_shared().has_batch() || self.scheduler.hints.has_published())
     }
 
-    /// Notifies a loop of an event that is visible: now, or later if it polls and this worker has
-    /// more to do in short steps.
+    /// Notifies a loop of an event that is visible. The notification is deferred if the loop polls
+    /// and this worker has more short steps to run.
     #[inline]
     pub(crate) fn notify(&self, notifier: &Arc<Notifier>) {
         if notifier.is_notified() {
@@ -164,7 +165,7 @@ impl<'a> WorkerContext<'a> {
         }
     }
 
-    /// Sends a deferred notification that is as old as a batch may be. Call it after each step.
+    /// Flushes the deferred notification if it is older than a quantum. Call it after each step.
     #[inline]
     pub(crate) fn flush_old(&self) {
         let is_old = |since: u64| self.now().saturating_sub(since) >= QUANTUM;
@@ -178,7 +179,7 @@ impl<'a> WorkerContext<'a> {
         }
     }
 
-    /// Sends a deferred notification. Call it before the thread has nothing more to do.
+    /// Flushes the deferred notification. Call it before the thread runs out of tasks.
     pub(crate) fn flush(&self) {
         let deferred = self.deferred.take();
         if let Some((notifier, _)) = deferred {

@@ -3,8 +3,8 @@
 use crate::task::status::StopReason;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Counts up. One thread at a time writes, so this is a plain load and store, not a locked
-/// instruction; any thread reads.
+/// Increments the counter. Only one thread at a time writes it, so this is a plain load and store
+/// instead of a locked instruction. Any thread may read it.
 #[derive(Default, Debug)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -21,16 +21,16 @@ impl Counter {
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        /// The counters of one worker or one service, on cache lines of their own.
+        /// The counters of one worker or one service, on their own cache lines.
         #[derive(Default, Debug)]
         #[repr(align(128))]
         pub(crate) struct Counters {
             $($(#[$doc])* pub(crate) $name: Counter,)*
-            /// Ended as `Stopped`, by the reason's index.
+            /// Tasks that ended as `Stopped`, by the index of the reason.
             pub(crate) stopped: [Counter; StopReason::ALL.len()],
         }
 
-        /// The sums over several of them.
+        /// The sums of several sets of counters.
         #[derive(Clone, Copy, Default, Debug)]
         pub(crate) struct Sums {
             $(pub(crate) $name: u64,)*
@@ -51,14 +51,14 @@ macro_rules! counters {
 counters! {
     /// Tasks that have started.
     started,
-    /// Steps run.
+    /// Steps that were run.
     steps,
     /// Times a task parked.
     parked,
     /// Times a parked task was resumed.
     unparked,
     finished,
-    /// Ended tasks that were taken out of their table.
+    /// Ended tasks that were reaped.
     reaped,
     panicked,
     refused_queue,
@@ -70,7 +70,7 @@ counters! {
     worker_wakes,
     /// Batches taken from the run queue.
     batches,
-    /// Tasks taken from the batches of other workers.
+    /// Tasks stolen from the batches of other workers.
     steals,
 }
 

@@ -6,7 +6,7 @@ use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, fence, wait};
 pub(crate) struct Idle {
     state: Mutex<State>,
     condvar: Condvar,
-    /// Written under the lock.
+    /// Written while `state` is locked.
     should_wake: AtomicBool,
 }
 
@@ -14,7 +14,7 @@ pub(crate) struct Idle {
 struct State {
     sleeping: usize,
     searching: usize,
-    /// A wake-up is pending: a worker was woken and has not looked yet.
+    /// A wake-up is pending: a worker was woken and has not looked for work yet.
     token: bool,
     is_closed: bool,
 }
@@ -41,13 +41,13 @@ impl Idle {
     }
 
     /// Whether a worker should be woken: one sleeps, none searches, and no wake-up is pending. Call
-    /// it after the work has been made visible, and a fence.
+    /// it after the work is visible, and after a fence.
     #[inline]
     pub(crate) fn should_wake(&self) -> bool {
         self.should_wake.load(Ordering::Relaxed)
     }
 
-    /// Wakes one worker, unless none sleeps or a wake-up is pending. True if it did.
+    /// Wakes one worker, unless none sleeps or a wake-up is pending. Returns true if it woke one.
     #[cold]
     pub(crate) fn wake_one(&self) -> bool {
         let mut state = self.state.lock();
@@ -63,14 +63,14 @@ impl Idle {
         wakes
     }
 
-    /// The caller searches for work. No other worker is woken meanwhile.
+    /// The caller searches for work. Until its search ends, no other worker is woken.
     pub(crate) fn start_search(&self) {
         let mut state = self.state.lock();
         state.searching += 1;
         self.publish(&state);
     }
 
-    /// The caller searches no more, and must look at everything that can hold work after this.
+    /// The caller ends its search. After this it must look at everything that can hold work.
     pub(crate) fn end_search(&self) {
         let mut state = self.state.lock();
         state.searching -= 1;
@@ -79,7 +79,7 @@ impl Idle {
         fence(Ordering::SeqCst);
     }
 
-    /// Counts the caller as sleeping. It must look at everything that can hold work after this.
+    /// Counts the caller as sleeping. After this it must look at everything that can hold work.
     pub(crate) fn start_sleep(&self) -> Gate {
         let mut state = self.state.lock();
         state.sleeping += 1;
@@ -90,7 +90,7 @@ impl Idle {
         gate
     }
 
-    /// The caller has found work after all, or ends.
+    /// The caller does not sleep: it has found work, or it ends.
     pub(crate) fn end_sleep(&self) {
         self.end_sleep_locked(&mut self.state.lock());
     }
@@ -103,8 +103,8 @@ impl Idle {
         self.publish(state);
     }
 
-    /// Sleeps until there is a token or the pool is closed. The caller does not count as sleeping
-    /// then, and must look at everything that can hold work.
+    /// Sleeps until there is a token or the pool is closed. After this the caller does not count as
+    /// sleeping, and must look at everything that can hold work.
     pub(crate) fn wait(&self) {
         let mut state = self.state.lock();
         while !state.token && !state.is_closed {
@@ -116,7 +116,7 @@ impl Idle {
         fence(Ordering::SeqCst);
     }
 
-    /// No worker sleeps from now on.
+    /// From now on no worker sleeps.
     pub(crate) fn close(&self) {
         self.state.lock().is_closed = true;
         self.condvar.notify_all();

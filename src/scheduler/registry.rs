@@ -14,7 +14,7 @@ struct Registered {
 /// Lock order: `services`, then `retired`.
 pub(crate) struct Registry {
     services: Mutex<Slab<Registered>>,
-    /// The sums of the services that are gone.
+    /// The sums of the services that were dropped.
     retired: Mutex<Sums>,
 }
 
@@ -31,19 +31,20 @@ impl Registry {
     }
 
     pub(crate) fn remove(&self, slot: usize) {
-        // Under one lock, so that every sum has its figures exactly once.
+        // Both under one lock, so that each sum contains the counters of a service exactly once.
         let mut services = self.services.lock();
         let registered = services.remove(slot);
         self.retire(&registered.counters);
     }
 
-    /// Keeps the figures of counters that go away.
+    /// Adds the counters of a dropped service to the sums.
     pub(crate) fn retire(&self, counters: &Counters) {
         self.retired.lock().add(counters);
     }
 
     pub(crate) fn services(&self) -> Vec<ServiceRef> {
-        // Upgraded without the lock, since the last reference must not be dropped under it.
+        // Upgraded after the lock is released, since the last reference must not be dropped under
+        // it.
         let services: Vec<_> = self
             .services
             .lock()

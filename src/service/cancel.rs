@@ -1,4 +1,4 @@
-//! Stopping tasks: one by one, those of a connection, or all.
+//! Stopping a task, the tasks of a connection, or all tasks.
 
 use super::Service;
 use super::completions::Outcome;
@@ -8,10 +8,10 @@ use crate::task::header::NO_WORKER;
 use crate::task::phase::{Phase, Requests};
 use crate::task::status::{StopReason, Timeout};
 
-/// What became of a request to stop.
+/// The result of a request to stop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Stop {
-    /// The task had not started and never will: it has ended.
+    /// The task had not started and never will. It has ended.
     NeverRan,
     /// The task has started, and will see the request.
     WillSee,
@@ -22,7 +22,7 @@ pub(super) enum Stop {
 impl<T: Task> Service<T> {
     /// Asks a task to stop.
     pub(super) fn stop(&mut self, slot: u32, reason: StopReason) -> Stop {
-        // The shutdown of the pool was first.
+        // The shutdown of the pool has already asked it to stop.
         let is_shutting_down = self.inner.scheduler.is_shutting_down();
         let reason = if is_shutting_down {
             StopReason::PoolShutdown
@@ -44,8 +44,8 @@ impl<T: Task> Service<T> {
         Stop::WillSee
     }
 
-    /// The connection of these tasks has closed: each is asked to stop, or continues without a
-    /// connection if it may.
+    /// The connection of these tasks has closed. Each task continues without a connection if it
+    /// may, otherwise it is asked to stop.
     pub(super) fn detach(&mut self, slots: &[u32]) {
         let mut started = Vec::new();
         for &slot in slots {
@@ -62,8 +62,9 @@ impl<T: Task> Service<T> {
         self.resume_all();
     }
 
-    /// Asks a task something. If it is parked, it is resumed at the end of this call, by
-    /// [`resume_all`](Self::resume_all); if a worker is just parking it, when it arrives.
+    /// Sets a request of a task. If the task is parked, [`resume_all`](Self::resume_all) resumes it
+    /// at the end of this call; if a worker is parking it at this moment, it is resumed when the
+    /// loop receives it.
     fn request(&mut self, slot: u32, change: impl Fn(Requests) -> Requests) {
         let serial = self.table.slot(slot).serial;
         let requests = self.table.work(slot).request(serial, change);
@@ -72,8 +73,8 @@ impl<T: Task> Service<T> {
         self.resumed.push(slot);
     }
 
-    /// Submits the parked tasks again that were asked something. After everything else that a call
-    /// does, so that it does not matter in which order.
+    /// Submits the parked tasks again that got a request. This is the last action of a call, so
+    /// that the order of its other actions does not matter.
     #[inline]
     pub(super) fn resume_all(&mut self) {
         if !self.resumed.is_empty() {
@@ -85,7 +86,8 @@ impl<T: Task> Service<T> {
         }
     }
 
-    /// Ends a task that has not started, if no worker is about to start it. True: it has ended.
+    /// Ends a task that has not started, unless a worker is about to start it. Returns true if it
+    /// has ended.
     pub(super) fn end_unrun(&mut self, slot: u32, reason: StopReason) -> bool {
         if self.table.outcome(slot).is_some() || self.table.phase(slot) != Phase::Queued {
             return false;
@@ -100,7 +102,7 @@ impl<T: Task> Service<T> {
         self.inner.counters.stopped[reason.index()].add(1);
         self.inner.scheduler.admission.count_never_ran();
         if self.inner.scheduler.limit.is_some() {
-            // The ends of a connection are announced in order.
+            // Ends of one connection are announced in order.
             self.receive();
         }
         self.table.owner(slot).receive(Phase::Stopped, entry.syncs);
@@ -109,7 +111,7 @@ impl<T: Task> Service<T> {
         true
     }
 
-    /// The loop must call `take_ready` again, since no worker notifies it of what happens here.
+    /// The loop must call `take_ready` again, because no worker notifies it of these ends.
     pub(super) fn notify_self(&self) {
         let notifies = self.inner.notifier.notify();
         self.inner.counters.wakes.add(u64::from(notifies));
@@ -141,14 +143,15 @@ impl<T: Task> Service<T> {
     pub(super) fn see_shutdown(&mut self) {
         self.has_seen_shutdown = true;
         self.receive();
-        // In the order in which they came, so that the ends of a connection are announced in it.
+        // In the order in which they were submitted, so that the ends of a connection are announced
+        // in that order.
         for slot in self.table.slots_by_age() {
             self.stop(slot, StopReason::PoolShutdown);
         }
         self.resume_all();
     }
 
-    /// The service is dropped: every task is stopped, and is dropped when it has ended.
+    /// The service is being dropped: every task is asked to stop, and is dropped when it has ended.
     pub(super) fn abandon(&mut self) {
         self.inner.mailboxes.close();
         self.inner.notifier.silence();

@@ -7,12 +7,12 @@ use crate::task::status::StopReason;
 use crossbeam_utils::CachePadded;
 use std::any::Any;
 
-/// What has become of a task that a worker returns.
+/// The outcome of a turn: how the task parked or ended.
 pub(crate) enum Outcome<T> {
     Parked(T),
     Finished(T),
     Stopped(StopReason, T),
-    /// The payload. The task was dropped on the worker.
+    /// The payload of the panic. The task was dropped on the worker.
     Panicked(Box<dyn Any + Send>),
 }
 
@@ -37,30 +37,30 @@ pub(crate) struct Completion<T> {
     pub(crate) outcome: Outcome<T>,
     /// When it parked or ended.
     pub(crate) at: u64,
-    /// How often it has parked, modulo 16.
+    /// How many times it has parked, modulo 16.
     pub(crate) syncs: u64,
     pub(crate) slot: u32,
-    /// The slot of the connection that it was submitted for.
+    /// The slot of the connection for which it was submitted.
     pub(crate) flow: u32,
 }
 
-/// A producer, unless a worker has taken it out.
+/// A producer. `None` while a worker uses it.
 type SharedProducer<T> = CachePadded<Mutex<Option<Producer<Completion<T>>>>>;
 
-/// The workers' ends of the rings.
+/// The completion rings of a service, seen from the workers.
 pub(crate) struct Completions<T> {
-    /// By context. A worker takes its producer out while it runs a batch. The last is shared by
-    /// external threads, and with a limit by all: then the order of the ends of a connection
-    /// matters.
+    /// One for each context. A worker takes its producer out while it runs a batch. External
+    /// threads share the last producer. With a limit all contexts share it, because the order of
+    /// the ends of a connection matters then.
     producers: Box<[SharedProducer<T>]>,
-    /// The service is gone: whatever returns a task drops it.
+    /// The service was dropped. A thread that returns a task drops it instead.
     is_abandoned: AtomicBool,
-    /// The loop's ends of the rings, once the service is gone.
+    /// The loop's ends of the rings, after the service was dropped.
     orphans: Mutex<Option<Vec<Consumer<Completion<T>>>>>,
 }
 
 impl<T> Completions<T> {
-    /// Returns the loop's ends, too.
+    /// Makes the rings. Also returns the loop's ends.
     pub(crate) fn new(contexts: usize) -> (Self, Vec<Consumer<Completion<T>>>) {
         let (producers, consumers): (Vec<_>, Vec<_>) = (0..contexts).map(|_| ring::new()).unzip();
         let producer = |producer| CachePadded::new(Mutex::new(Some(producer)));
@@ -72,7 +72,8 @@ impl<T> Completions<T> {
         (own, consumers)
     }
 
-    /// Takes the producer of a context for a batch. `None` for the shared one.
+    /// Takes the producer of a context for a batch. Returns `None` if the context uses the shared
+    /// producer.
     pub(crate) fn take_producer(&self, index: usize) -> Option<Producer<Completion<T>>> {
         let is_own = index + 1 < self.producers.len();
         is_own.then(|| self.producers[index].lock().take()).flatten()
@@ -84,28 +85,31 @@ impl<T> Completions<T> {
         }
     }
 
-    /// Adds a completion to the ring that is shared.
+    /// Adds a completion to the shared ring.
     pub(crate) fn push_shared(&self, completion: Completion<T>) {
         let shared = self.producers.last().expect("the context of external threads");
         let mut shared = shared.lock();
-        shared.as_mut().expect("it is never taken out").push(completion);
+        shared
+            .as_mut()
+            .expect("the shared producer is never taken out")
+            .push(completion);
     }
 
-    /// Whether the service is gone. Call it after the completion was added, and a fence.
+    /// Whether the service was dropped. Call it after the completion was added, and after a fence.
     #[inline]
     pub(crate) fn is_abandoned(&self) -> bool {
         self.is_abandoned.load(Ordering::Relaxed)
     }
 
-    /// The service is gone. What was added before a worker sees this is found by
-    /// [`take_orphans`](Self::take_orphans) after it.
+    /// The service was dropped. [`take_orphans`](Self::take_orphans), called after this, finds the
+    /// completions that workers added before they saw the mark.
     pub(crate) fn abandon(&self, consumers: Vec<Consumer<Completion<T>>>) {
         self.is_abandoned.store(true, Ordering::Relaxed);
         crate::sync::fence(Ordering::SeqCst);
         *self.orphans.lock() = Some(consumers);
     }
 
-    /// The completions that no loop will look at.
+    /// The completions that no loop will receive.
     pub(crate) fn take_orphans(&self) -> Vec<Completion<T>> {
         let mut completions = Vec::new();
         if let Some(consumers) = &mut *self.orphans.lock() {

@@ -1,7 +1,7 @@
-//! The connections of a service that have tasks, or had some recently.
+//! The connections of a service that have tasks, or had some a short time ago.
 //!
-//! A connection without tasks is kept, since it often has the next one soon, until most connections
-//! have none.
+//! A connection without tasks is kept, since it often gets the next one soon, until most
+//! connections have no tasks.
 
 use crate::task::id::ConnId;
 use hashbrown::HashTable;
@@ -15,21 +15,21 @@ const FEW: usize = 1024;
 /// No task.
 const NONE: u32 = u32::MAX;
 
-/// A connection: the first and the last of its tasks, and how many are away.
+/// A connection: its first and its last task, and the number of its tasks in flight.
 pub(crate) struct Connection {
-    /// `None` once it has closed.
+    /// The id. `None` once the connection has closed.
     pub(crate) id: Option<ConnId>,
     pub(crate) first: u32,
     pub(crate) last: u32,
-    /// How many of its tasks are with the workers, or on their way.
+    /// The number of its tasks in flight: submitted, and not yet received back by the loop.
     pub(crate) away: u32,
 }
 
-/// Finds connections by their id; the table holds slots and not ids, which halves its size.
+/// Finds a connection by its id. The table holds slots instead of ids, which halves its size.
 pub(crate) struct Connections {
     slots: Slab<Connection>,
     by_id: HashTable<u32>,
-    /// How many have no task.
+    /// The number of connections without tasks.
     idle: usize,
 }
 
@@ -61,7 +61,7 @@ impl Connections {
         self.by_id.find(hash(id), is_it).copied()
     }
 
-    /// The slot of a connection, which is opened if it is unknown. The caller gives it a task.
+    /// The slot of a connection. An unknown connection is opened. The caller adds a task to it.
     #[inline]
     pub(crate) fn find_or_open(&mut self, id: ConnId) -> u32 {
         let Some(slot) = self.find(id) else {
@@ -83,7 +83,7 @@ impl Connections {
         slot
     }
 
-    /// The connection cannot be found any more. It keeps its slot as long as it has tasks.
+    /// The connection cannot be found from now on. It keeps its slot while it has tasks.
     pub(crate) fn close(&mut self, slot: u32) {
         let conn = &mut self.slots[slot as usize];
         let is_idle = conn.first == NONE;
@@ -98,7 +98,7 @@ impl Connections {
         }
     }
 
-    /// The connection has lost its last task.
+    /// The last task of the connection was removed.
     #[inline]
     pub(crate) fn note_idle(&mut self, slot: u32) {
         self.idle += 1;
@@ -143,7 +143,7 @@ mod tests {
 
     const MANY: usize = FEW + 1;
 
-    /// Connections, each with a task.
+    /// Makes connections with one task each.
     fn with_tasks(conns: &mut Connections, ids: std::ops::Range<usize>) -> Vec<u32> {
         ids.map(|id| {
             let slot = conns.find_or_open(ConnId(id as u64));

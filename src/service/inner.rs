@@ -1,4 +1,4 @@
-//! A service as its loop, the workers and the pool share it.
+//! The part of a service that its loop, the workers and the pool share.
 
 use super::completions::{Completion, Completions, Outcome};
 use super::submissions::Submissions;
@@ -24,12 +24,12 @@ use std::borrow::Cow;
 use std::sync::atomic::{AtomicU32, AtomicUsize as Figure, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
-/// A name, with the serial number of its task.
+/// The name of a task, and the serial number of the task.
 type Name = (u64, Cow<'static, str>);
 
 pub(crate) struct ServiceInner<T: Task> {
     pub(crate) scheduler: Arc<Scheduler>,
-    /// Its number within the process: part of its tasks' ids.
+    /// The number of the service within the process, which is part of the ids of its tasks.
     pub(crate) number: u32,
     /// Its number in the run queue.
     pub(crate) queue_number: u32,
@@ -38,7 +38,7 @@ pub(crate) struct ServiceInner<T: Task> {
     names: Mutex<FxHashMap<u32, Name>>,
     pub(crate) submissions: Submissions<T>,
     pub(crate) completions: Completions<T>,
-    /// Once the service is gone: the tasks that are left.
+    /// After the service was dropped: the number of tasks that have not ended.
     orphans: AtomicUsize,
     pub(crate) notifier: Arc<Notifier>,
     /// Written by the loop's thread only.
@@ -53,8 +53,7 @@ pub(crate) struct LoopEnds<T> {
     pub(crate) completions: Vec<Consumer<Completion<T>>>,
 }
 
-/// Numbers services within the process, so that an id that is shown to another service is unknown
-/// there.
+/// Numbers the services of the process, so that an id of one service is unknown to all others.
 static SERVICES: AtomicU32 = AtomicU32::new(0);
 
 impl<T: Task> ServiceInner<T> {
@@ -103,10 +102,11 @@ impl<T: Task> ServiceInner<T> {
         }
     }
 
-    /// What a task was asked. The shutdown of the pool asks every task to stop.
+    /// The requests that a task got. A shutdown of the pool requests every task to stop.
     #[inline]
     pub(crate) fn requests(&self, page: &Page, slot: u32, serial: u64) -> Requests {
-        // In this order: what was asked before the shutdown is visible after it.
+        // In this order: a request that was set before the shutdown is visible to a thread that
+        // sees the shutdown.
         let is_shutting_down = self.scheduler.is_shutting_down();
         let requests = page.work(slot).requests(serial);
         if is_shutting_down {
@@ -131,22 +131,22 @@ impl<T: Task> ServiceInner<T> {
         (*owner == serial).then(|| name.clone())
     }
 
-    /// The service is gone, and so many tasks are left, which were all asked to stop: whatever
-    /// returns one drops it.
+    /// The service was dropped, and `left` tasks have not ended. All of them were asked to stop. A
+    /// thread that returns one of them drops it.
     pub(crate) fn abandon(
         &self,
         left: usize,
         consumers: Vec<Consumer<Completion<T>>>,
         cx: &WorkerContext<'_>,
     ) {
-        // One more, for this call.
+        // One more than the number of tasks, for this call.
         self.orphans.store(left + 1, Ordering::Relaxed);
         self.completions.abandon(consumers);
         self.reap_orphans(cx);
         self.forget_orphan();
     }
 
-    /// Drops the tasks that were returned to a loop that is gone.
+    /// Drops the tasks that were returned after the service was dropped.
     #[cold]
     pub(crate) fn reap_orphans(&self, cx: &WorkerContext<'_>) {
         for Completion {

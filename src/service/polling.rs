@@ -1,17 +1,17 @@
-//! When a loop sleeps for a short time only, and then looks by itself: as long as it finds
-//! something after each sleep, and more will come soon. Then workers may defer its notifications
-//! ([`crate::wake::notifier`]).
+//! Decides when a loop polls: it sleeps for a short time only and then looks by itself. A loop
+//! polls as long as it finds something after each sleep and more will come soon. Workers may defer
+//! notifications of such a loop ([`crate::wake::notifier`]).
 
-/// The longest sleep of a loop that polls, in nanoseconds. Shorter ones cost the kernel a timer
+/// The longest sleep of a loop that polls, in nanoseconds. A shorter sleep costs the kernel a timer
 /// that fires. (Rows: `stream-256`, `work-64k` beside a foreign thread.)
 const POLL_MAX: u64 = 5_000_000;
-/// No sleep has begun.
+/// No sleep is in progress.
 const NEVER: u64 = u64::MAX;
 
 pub(crate) struct Polling {
-    /// Something was found since the loop last slept.
+    /// Whether the loop has found something since it last slept.
     has_found: bool,
-    /// When the loop must look again.
+    /// The time at which the loop must look again.
     until: u64,
 }
 
@@ -25,7 +25,7 @@ impl Default for Polling {
 }
 
 impl Polling {
-    /// The loop is about to look, perhaps after a sleep.
+    /// The loop is about to look. It may have slept.
     pub(crate) fn end(&mut self) {
         if std::mem::replace(&mut self.until, NEVER) != NEVER {
             self.has_found = false;
@@ -41,7 +41,7 @@ impl Polling {
         self.has_found
     }
 
-    /// How long the loop may sleep from now on; less with each call until it looks.
+    /// How long the loop may sleep from now on. Later calls return less, until the loop looks.
     pub(crate) fn left(&mut self, now: u64) -> u64 {
         self.until = self.until.min(now.saturating_add(POLL_MAX));
         self.until.saturating_sub(now)
@@ -74,7 +74,7 @@ mod tests {
         assert!(polling.has_found());
     }
 
-    /// A sleep that began again with each call never ended for a loop that asks often.
+    /// A sleep that began again with each call never ended for a loop that calls often.
     #[test]
     fn a_sleep_gets_shorter_while_time_goes_by() {
         let mut polling = Polling::default();

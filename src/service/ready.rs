@@ -1,4 +1,4 @@
-//! What `take_ready` returns.
+//! The items that `take_ready` returns.
 
 use crate::sync::{AtomicBool, Mutex, Ordering, fence};
 use crate::task::id::{ConnId, TaskId};
@@ -7,8 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64 as Counter, Ordering::Relaxed};
 
-/// A task that has parked or ended, as [`Service::take_ready`](crate::Service::take_ready)
-/// announces it.
+/// A task that has parked or ended: an item of [`Service::take_ready`](crate::Service::take_ready).
 ///
 /// ```
 /// use moored::{BoxTask, TaskReturn, ThreadPool, task_fn};
@@ -27,32 +26,32 @@ use std::sync::atomic::{AtomicU64 as Counter, Ordering::Relaxed};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub struct Ready {
-    /// Look at it with [`Service::task_status`](crate::Service::task_status).
+    /// The id of the task, for [`Service::task_status`](crate::Service::task_status).
     pub id: TaskId,
-    /// The connection of the task; `None` if that has closed.
+    /// The connection of the task. `None` if it has closed.
     pub connection: Option<ConnId>,
 }
 
-/// The tasks that have parked or ended: the iterator that
-/// [`Service::take_ready`](crate::Service::take_ready) returns.
+/// An iterator over the tasks that have parked or ended, made by
+/// [`Service::take_ready`](crate::Service::take_ready).
 ///
-/// It owns its items, so that the loop can use its service meanwhile. Items that it has not yielded
-/// when it is dropped are announced again: the loop is notified, and the next `take_ready` begins
-/// with those that are still parked or not reaped.
+/// It owns its items, so the loop can use its service inside the `for` loop. If it is dropped
+/// before its end, the remaining tasks are announced again: the loop is notified, and the next
+/// `take_ready` begins with those of them that are still parked or not reaped.
 #[must_use = "look at each task with `task_status`"]
 pub struct ReadyTasks {
     tasks: std::vec::IntoIter<Ready>,
-    /// Where the rest goes; `None` if there never was a task.
+    /// Receives the remaining tasks when the iterator is dropped. `None` if it never had a task.
     unread: Option<Arc<Unread>>,
 }
 
-/// The tasks that were announced, but not yielded.
+/// The tasks that were announced, and that the loop has not taken out of the iterator.
 pub(crate) struct Unread {
     tasks: Mutex<Vec<TaskId>>,
-    /// Whether there are any.
+    /// Whether `tasks` is not empty.
     has_some: AtomicBool,
     notifier: Arc<Notifier>,
-    /// The notifications that were sent for them.
+    /// The number of notifications that were sent for them.
     wakes: Counter,
 }
 
@@ -100,7 +99,7 @@ impl ReadyTasks {
         }
     }
 
-    /// Whether none is left.
+    /// Whether no task remains.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.tasks.len() == 0

@@ -1,4 +1,4 @@
-//! The answer of `task_status`, and a parked task that is lent to the loop.
+//! The result of `task_status`, and the borrow of a parked task.
 
 use super::Service;
 use super::completions::Outcome;
@@ -8,26 +8,27 @@ use crate::task::status::{Resume, StopReason};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-/// The status of a task, with the task itself where the loop may have it: the answer of
-/// [`Service::task_status`](crate::Service::task_status).
+/// The status of a task, returned by [`Service::task_status`](crate::Service::task_status). A
+/// parked task can be accessed through it, and an ended task is inside it.
 ///
-/// A loop usually handles each of these, so no variant will be added in a minor version.
+/// Loops usually match every variant, so no variant will be added in a minor version.
 #[doc(alias = "lws_threadpool_task_status")]
-#[must_use = "an ended task was reaped, and is dropped with this"]
+#[must_use = "an ended task was reaped, and is dropped with the status"]
 pub enum TaskStatus<'a, T: Task> {
     /// Accepted; no step has run yet.
     Queued,
-    /// On a worker, or waiting for its next turn there.
+    /// Runs on a worker, or waits for its next turn.
     Running,
-    /// Parked until answered. Dereferences to the task.
+    /// Parked until the loop answers. Dereferences to the task.
     Syncing(SyncPoint<'a, T>),
-    /// Asked to stop; its end will be announced.
+    /// The task was asked to stop. Its end will be announced.
     Stopping,
-    /// Reaped: it ended with `TaskDone`.
+    /// The task ended with `TaskDone`, and was reaped by this call.
     Finished(T),
-    /// Reaped: it stopped, or never ran.
+    /// The task stopped, or never ran, and was reaped by this call.
     Stopped(StopReason, T),
-    /// Reaped: its step panicked. The task was dropped on the worker.
+    /// A step of the task panicked, and the task was reaped by this call. Its value was dropped on
+    /// the worker.
     Panicked(Panic),
 }
 
@@ -48,11 +49,11 @@ impl<T: Task> fmt::Debug for TaskStatus<'_, T> {
     }
 }
 
-/// A parked task, lent to the loop: no worker runs it meanwhile.
+/// A borrow of a parked task. No worker runs the task while it is borrowed.
 ///
-/// It dereferences to the task, and has no methods of its own but [`resume`](Self::resume) and
-/// [`stop`](Self::stop), which answer. Without an answer the task stays parked, to be answered
-/// later by [`Service::task_sync`](crate::Service::task_sync).
+/// It dereferences to the task. Its only own methods are the two answers, [`resume`](Self::resume)
+/// and [`stop`](Self::stop). If it is dropped without an answer, the task stays parked, and the
+/// loop answers it later with [`Service::task_sync`](crate::Service::task_sync).
 ///
 /// ```
 /// use moored::{Context, Task, TaskReturn, TaskStatus, ThreadPool};
@@ -73,7 +74,7 @@ impl<T: Task> fmt::Debug for TaskStatus<'_, T> {
 /// service.run_pending(Duration::MAX);
 /// if let Some(TaskStatus::Syncing(mut count)) = service.task_status(id) {
 ///     assert_eq!(count.0, 1);
-///     count.0 = 9; // no worker has the task
+///     count.0 = 9; // no worker runs the task now
 ///     count.resume();
 /// }
 /// service.run_pending(Duration::MAX);
@@ -81,10 +82,10 @@ impl<T: Task> fmt::Debug for TaskStatus<'_, T> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// It has no destructor, so the other arms of a `match` on [`TaskStatus`] can use the service.
+/// It has no destructor, so other arms of a `match` on [`TaskStatus`] can use the service.
 pub struct SyncPoint<'a, T: Task> {
     service: &'a mut Service<T>,
-    /// A slot whose task is parked, and is in the table.
+    /// The slot of a parked task that is in the table.
     slot: u32,
 }
 
@@ -93,14 +94,14 @@ impl<'a, T: Task> SyncPoint<'a, T> {
         Self { service, slot }
     }
 
-    /// Lets the task continue: its next step runs when a worker is free. O(1).
+    /// Lets the task continue. Its next step runs when a worker is free. O(1).
     #[doc(alias = "lws_threadpool_task_sync")]
     #[doc(alias = "continue")]
     pub fn resume(self) {
         self.service.answer(self.slot, Resume::Continue);
     }
 
-    /// Asks the task to stop: its step is called once more, with `is_stopping`. O(1).
+    /// Asks the task to stop. Its step is called again, and `is_stopping` is true. O(1).
     #[doc(alias = "lws_threadpool_task_sync")]
     #[doc(alias = "cancel")]
     pub fn stop(self) {
@@ -113,7 +114,7 @@ impl<T: Task> Deref for SyncPoint<'_, T> {
     fn deref(&self) -> &T {
         match self.service.table.outcome(self.slot) {
             Some(Outcome::Parked(task)) => task,
-            _ => unreachable!("a task that is lent is parked"),
+            _ => unreachable!("a borrowed task is parked"),
         }
     }
 }
@@ -122,7 +123,7 @@ impl<T: Task> DerefMut for SyncPoint<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         match self.service.table.outcome_mut(self.slot) {
             Some(Outcome::Parked(task)) => task,
-            _ => unreachable!("a task that is lent is parked"),
+            _ => unreachable!("a borrowed task is parked"),
         }
     }
 }

@@ -1,8 +1,9 @@
-//! The tasks of a service, and the connection of each. It belongs to the loop and has no lock.
+//! The tasks of a service and their connections. The table belongs to the loop and has no lock.
 //!
-//! A slot has the task itself while that is parked, or has ended and was not reaped. The tasks of a
-//! connection are linked through their slots, in the order in which they came, so that closing it
-//! costs as much as it has tasks.
+//! A task is *in flight* from its submission until the loop has received it back from a worker.
+//! Otherwise, while it is parked, or ended and not reaped, its value is in the table (`here`). A
+//! slot is used for a task in both cases. The tasks of a connection are linked through their slots,
+//! in the order in which they were added, so that a close costs O(tasks of the connection).
 
 use super::completions::{Completion, Outcome};
 use super::connections::Connections;
@@ -14,39 +15,39 @@ use crate::task::phase::Phase;
 use crate::task::status::Timeout;
 use std::sync::Arc;
 
-/// No slot has this number.
+/// No slot.
 pub(crate) const NONE: u32 = u32::MAX;
-/// Stands for the connection of a slot that is vacant.
+/// Marks a vacant slot, instead of a connection.
 const VACANT: u32 = u32::MAX;
-/// An empty list of arrivals keeps the memory of this many.
+/// An empty list of arrivals keeps memory for this many.
 const KEPT: usize = 2048;
 
-/// Whether a task is to be announced to the loop.
+/// Whether a task will be announced to the loop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Announcement {
-    /// The list of arrivals does not have it.
+    /// The list of arrivals does not contain it.
     None,
-    /// The list of arrivals has it, but it has changed since: it is not announced.
+    /// The list of arrivals contains it, but it has changed since then. It will not be announced.
     Outdated,
-    /// The list of arrivals has it, and it is to be announced.
+    /// The list of arrivals contains it. It will be announced.
     Due,
 }
 
 pub(crate) struct Slot<T> {
-    /// The task, if it is here.
+    /// The task, if its value is in the table.
     outcome: Option<Outcome<T>>,
     pub(crate) serial: u64,
-    /// When it came here.
+    /// When its value came into the table.
     since: u64,
     /// `None` for a task without timeouts.
     timing: Option<Box<Timing>>,
     pub(crate) connection: u32,
     prev: u32,
     next: u32,
-    /// How often it has parked, modulo 16, when it came here last.
+    /// How many times it had parked, modulo 16, when its value last came into the table.
     pub(crate) syncs: u8,
     announcement: Announcement,
-    /// Whether it was asked to stop, or its connection has closed: it must not park.
+    /// Whether the task must not park: it was asked to stop, or its connection has closed.
     pub(crate) must_continue: bool,
     has_name: bool,
 }
@@ -60,11 +61,12 @@ pub(crate) struct Table<T> {
     pages: Vec<SlotPage<T>>,
     free: Vec<u32>,
     len: usize,
-    /// How many of the tasks are here.
+    /// The number of tasks whose value is in the table.
     here: usize,
     pub(crate) connections: Connections,
     pub(crate) timers: Timers,
-    /// The tasks that have come here since the last announcement, by slot and serial number.
+    /// The slots and serial numbers of the tasks that have come into the table since the last
+    /// announcement.
     arrived: Vec<(u32, u64)>,
     serial: u64,
 }
@@ -87,7 +89,7 @@ impl<T> Table<T> {
         self.len
     }
 
-    /// How many tasks are with the workers, or on their way.
+    /// The number of tasks in flight.
     pub(crate) fn away(&self) -> usize {
         self.len - self.here
     }
@@ -121,7 +123,7 @@ impl<T> Table<T> {
         !self.free.is_empty()
     }
 
-    /// Adds a page of vacant slots. Its number is that of the pages so far.
+    /// Adds a page of vacant slots. Its number is the number of pages before the call.
     #[cold]
     #[inline(never)]
     pub(crate) fn add_page(&mut self, make: impl FnOnce(usize) -> Arc<Page>) {
@@ -147,7 +149,7 @@ impl<T> Table<T> {
         self.free.extend((first..first + PAGE as u32).rev());
     }
 
-    /// Adds a task of this connection, which is away from the beginning. There must be room.
+    /// Adds a task of this connection. The task is in flight. There must be a vacant slot.
     #[inline]
     pub(crate) fn insert(&mut self, id: ConnId, now: u64) -> u32 {
         let connection = self.connections.find_or_open(id);
@@ -173,7 +175,7 @@ impl<T> Table<T> {
         self.slot_mut(slot).has_name = true;
     }
 
-    /// The slot of a task that was not reaped.
+    /// The slot of a task that has not been reaped.
     #[inline]
     pub(crate) fn find(&self, id: TaskId) -> Option<u32> {
         let page = self.pages.get(id.slot as usize / PAGE)?;
@@ -181,7 +183,7 @@ impl<T> Table<T> {
         (own.connection != VACANT && own.serial == id.serial).then_some(id.slot)
     }
 
-    /// Where a task stands. Exact if it is here.
+    /// The phase of a task. Exact if the task is in the table.
     #[inline]
     pub(crate) fn phase(&self, slot: u32) -> Phase {
         let own = self.slot(slot);
@@ -191,7 +193,7 @@ impl<T> Table<T> {
         }
     }
 
-    /// The task, if it is here.
+    /// The task, if its value is in the table.
     #[inline]
     pub(crate) fn outcome(&self, slot: u32) -> Option<&Outcome<T>> {
         self.slot(slot).outcome.as_ref()
@@ -202,7 +204,7 @@ impl<T> Table<T> {
         self.slot_mut(slot).outcome.as_mut()
     }
 
-    /// The slots of all tasks, in the order in which they came to the service.
+    /// The slots of all tasks, in the order in which they were submitted to the service.
     pub(crate) fn slots_by_age(&self) -> Vec<u32> {
         let mut slots: Vec<(u64, u32)> = (0..)
             .zip(self.pages.iter().flat_map(|page| &page.slots))
@@ -228,7 +230,7 @@ impl<T> Table<T> {
         self.arrive(slot, outcome, at);
     }
 
-    /// A task is here now, to be announced.
+    /// The value of a task is in the table from now on, and the task will be announced.
     #[inline]
     pub(crate) fn arrive(&mut self, slot: u32, outcome: Outcome<T>, now: u64) {
         self.here += 1;
@@ -240,7 +242,8 @@ impl<T> Table<T> {
             self.arrived.push((slot, serial));
         }
         self.connections[connection].away -= 1;
-        // A loop that finds its tasks by their ids, and never announces, must not collect arrivals.
+        // A loop that finds its tasks by their ids never announces. The list must not grow in that
+        // case.
         if self.arrived.len() >= KEPT && self.arrived.len() >= 4 * self.len {
             let mut arrived = std::mem::take(&mut self.arrived);
             arrived.retain(|&arrival| self.is_present(arrival));
@@ -253,7 +256,7 @@ impl<T> Table<T> {
         own.connection != VACANT && own.serial == serial
     }
 
-    /// Whether a task is to be announced.
+    /// Whether there is a task that will be announced.
     pub(crate) fn has_unannounced(&mut self) -> bool {
         while let Some(&arrival) = self.arrived.last() {
             let (slot, is_present) = (arrival.0, self.is_present(arrival));
@@ -268,8 +271,8 @@ impl<T> Table<T> {
         false
     }
 
-    /// Tasks that were announced are to be announced once more, before all others, if they are
-    /// still here.
+    /// Tasks that were announced will be announced again, before all others, if their values are
+    /// still in the table.
     #[cold]
     pub(crate) fn announce_again(&mut self, slots: &[u32]) {
         let mut again = Vec::new();
@@ -283,8 +286,9 @@ impl<T> Table<T> {
         self.arrived.splice(0..0, again);
     }
 
-    /// The tasks that have come here since the last call, and are still as they came: slot, serial
-    /// number and connection. From now on the timeout of a parked one counts.
+    /// Returns the tasks that have come into the table since the last call and have not changed
+    /// since then: slot, serial number and connection. The sync timeout of a parked task begins
+    /// now.
     pub(crate) fn announce(&mut self, clock: &Clock, mut sink: impl FnMut(u32, u64, Option<ConnId>)) {
         let mut arrived = std::mem::take(&mut self.arrived);
         for (slot, serial) in arrived.drain(..) {
@@ -307,7 +311,8 @@ impl<T> Table<T> {
         self.arrived = arrived;
     }
 
-    /// Takes a parked task out, to be submitted again. Also returns how long it was parked.
+    /// Takes a parked task out, so that it can be submitted again. Also returns how long it was
+    /// parked.
     #[inline]
     pub(crate) fn take_parked(&mut self, slot: u32, now: u64) -> Option<(T, u64)> {
         let own = self.slot_mut(slot);
@@ -328,7 +333,7 @@ impl<T> Table<T> {
         Some((task, parked))
     }
 
-    /// Takes a task out that is here, and frees its slot. Returns whether it had a name, too.
+    /// Takes a task out of the table and frees its slot. Also returns whether it had a name.
     #[inline]
     pub(crate) fn reap(&mut self, slot: u32) -> Option<(Outcome<T>, bool)> {
         let outcome = self.slot_mut(slot).outcome.take()?;
@@ -337,7 +342,7 @@ impl<T> Table<T> {
         Some((outcome, has_name))
     }
 
-    /// Frees the slot of a task that is gone. Returns whether it had a name.
+    /// Frees the slot of a task whose value is gone. Returns whether it had a name.
     fn vacate(&mut self, slot: u32) -> bool {
         self.owner(slot).set_phase(Phase::Vacant);
         self.unlink(slot);
@@ -356,7 +361,7 @@ impl<T> Table<T> {
         has_name
     }
 
-    /// The tasks of an open connection, in the order in which they came to it.
+    /// The tasks of an open connection, in the order in which they were added to it.
     pub(crate) fn tasks_of(&self, id: ConnId) -> impl Iterator<Item = u32> {
         let connection = self.connections.find(id);
         let first = connection.map_or(NONE, |slot| self.connections[slot].first);
@@ -364,7 +369,7 @@ impl<T> Table<T> {
         std::iter::successors(some(first), move |&last| some(self.slot(last).next))
     }
 
-    /// The connection is unknown from now on; its tasks stay, without one.
+    /// The connection is unknown from now on. Its tasks stay in the table, without a connection.
     pub(crate) fn close_connection(&mut self, id: ConnId) {
         if let Some(slot) = self.connections.find(id) {
             self.connections.close(slot);
@@ -375,7 +380,7 @@ impl<T> Table<T> {
         self.connections[self.slot(slot).connection].id
     }
 
-    /// Moves a task to another connection. Returns the slot of that.
+    /// Moves a task to another connection. Returns the slot of that connection.
     pub(crate) fn reattach(&mut self, slot: u32, id: ConnId) -> u32 {
         let from = self.slot(slot).connection;
         let to = self.connections.find_or_open(id);
@@ -391,7 +396,7 @@ impl<T> Table<T> {
         to
     }
 
-    /// The timeout that a task has next, and when.
+    /// The next timeout of a task, and the time at which it runs out.
     pub(crate) fn due(&self, slot: u32) -> Option<(u64, Timeout)> {
         let own = self.slot(slot);
         let timing = own.timing.as_ref()?;
@@ -401,14 +406,14 @@ impl<T> Table<T> {
         timing.next(self.phase(slot))
     }
 
-    /// A worker has begun with the task: its queue timeout does not count any more.
+    /// A worker has begun the task, so its queue timeout ends.
     pub(crate) fn note_start(&mut self, slot: u32) {
         if let Some(timing) = &mut self.slot_mut(slot).timing {
             timing.queue = None;
         }
     }
 
-    /// Sets the moment at which the timers look at a task again.
+    /// Sets the time at which the timers check a task again.
     pub(crate) fn rearm(&mut self, slot: u32) {
         let serial = self.slot(slot).serial;
         let due = self.due(slot).map(|(at, _)| Due { at, serial, slot });
@@ -463,7 +468,7 @@ impl<T> Table<T> {
         }
     }
 
-    /// A connection has one task less.
+    /// One task of a connection was removed.
     #[inline]
     fn note_loss(&mut self, connection: u32) {
         if self.connections[connection].first == NONE {

@@ -1,4 +1,4 @@
-//! Timeouts without a thread: a set of moments for each service, at which its loop looks.
+//! Timeouts without a thread. Each service has a set of times at which its loop checks tasks.
 
 use crate::clock::nanos;
 use crate::task::options::TaskOptions;
@@ -6,12 +6,12 @@ use crate::task::phase::Phase;
 use crate::task::status::Timeout;
 use std::collections::BTreeSet;
 
-/// The moments at which a task must be looked at: at most one for each task, so that its length is
+/// The times at which tasks must be checked, at most one for each task, so that the length is
 /// bounded by the number of tasks with timeouts. (A heap would keep the entries of ended tasks.)
 #[derive(Default)]
 pub(crate) struct Timers(BTreeSet<Due>);
 
-/// A moment, and the task that must be looked at then. At equal moments the older task is first.
+/// A time, and the task that must be checked then. At equal times the older task is first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Due {
     pub(crate) at: u64,
@@ -28,12 +28,12 @@ impl Timers {
         self.0.remove(&due);
     }
 
-    /// The earliest moment.
+    /// The earliest time.
     pub(crate) fn next(&self) -> Option<u64> {
         self.0.first().map(|due| due.at)
     }
 
-    /// The first moment that is not after `now`. The caller arms the task again, or disarms it.
+    /// The first entry whose time is not after `now`. The caller arms or disarms the task.
     pub(crate) fn due(&self, now: u64) -> Option<Due> {
         self.0.first().copied().filter(|due| due.at <= now)
     }
@@ -42,16 +42,16 @@ impl Timers {
 /// A task's timeouts, on the pool's clock.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Timing {
-    /// The moment by which its first step must have begun.
+    /// The time by which its first step must have begun.
     pub(crate) queue: Option<u64>,
-    /// The moment by which it must have ended.
+    /// The time by which the task must have ended.
     deadline: Option<u64>,
     /// How long it may be parked.
     sync: Option<u64>,
-    /// When its present `Sync` was announced: the time counts from then, so that a loop that was
-    /// stopped for a while does not give up on its clients before it can answer.
+    /// When its current `Sync` was announced. The sync timeout counts from then, so that a loop
+    /// that was stopped for a while has the whole time to answer.
     pub(crate) announced: Option<u64>,
-    /// Its entry among the timers.
+    /// The entry of the task in the timers.
     pub(crate) armed: Option<Due>,
 }
 
@@ -71,8 +71,8 @@ impl Timing {
         self.queue.is_none() && self.deadline.is_none() && self.sync.is_none()
     }
 
-    /// The timeout that a task in this phase has next, and when it is due. The task must not have
-    /// been asked to stop.
+    /// The next timeout of a task in this phase, and the time at which it runs out. The task must
+    /// not have been asked to stop.
     pub(crate) fn next(&self, phase: Phase) -> Option<(u64, Timeout)> {
         if phase.is_ended() {
             return None;

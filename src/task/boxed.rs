@@ -1,4 +1,4 @@
-//! Tasks of different kinds on one service.
+//! Tasks of different types on one service.
 
 use crate::task::{Context, Task, TaskReturn};
 use std::any::Any;
@@ -9,9 +9,9 @@ trait AnyTask: Task + Any {}
 
 impl<T: Task> AnyTask for T {}
 
-/// Any task in a box, for a `Service<BoxTask>` that runs several kinds.
+/// A box for a task of any type, so that a `Service<BoxTask>` can run tasks of several types.
 ///
-/// The loop can reach the task in it while that is parked, and take it out when it has ended:
+/// The loop can access the task in the box while it is parked, and take it out when it has ended:
 ///
 /// ```
 /// use moored::{BoxTask, Call, Context, Task, TaskReturn, TaskStatus, ThreadPool, call};
@@ -47,7 +47,7 @@ impl<T: Task> AnyTask for T {}
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Costs one more allocation and an indirect call than a service of one concrete type.
+/// Compared with a service of one concrete type, it costs one more allocation and an indirect call.
 pub struct BoxTask(Box<dyn AnyTask>);
 
 impl BoxTask {
@@ -66,13 +66,13 @@ impl BoxTask {
         self.as_any().is::<T>()
     }
 
-    /// The task in the box, if it is a `T`.
+    /// Borrows the task in the box if it is a `T`.
     #[must_use]
     pub fn downcast_ref<T: Task>(&self) -> Option<&T> {
         self.as_any().downcast_ref()
     }
 
-    /// The task in the box, if it is a `T`.
+    /// Mutably borrows the task in the box if it is a `T`.
     #[must_use]
     pub fn downcast_mut<T: Task>(&mut self) -> Option<&mut T> {
         let task: &mut dyn Any = &mut *self.0;
@@ -83,7 +83,7 @@ impl BoxTask {
     ///
     /// # Errors
     ///
-    /// It is no `T`: the box comes back.
+    /// The box itself, if the task is not a `T`.
     pub fn downcast<T: Task>(self) -> Result<T, Self> {
         if !self.is::<T>() {
             return Err(self);
@@ -102,7 +102,7 @@ impl Task for BoxTask {
     }
 }
 
-/// So that a `Box<dyn Task>` is a task.
+/// With this implementation a `Box<dyn Task>` is a task.
 ///
 /// ```
 /// use moored::{Task, ThreadPool, call};

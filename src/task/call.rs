@@ -11,13 +11,14 @@ pub struct Call<R>(State<R>);
 
 enum State<R> {
     Waiting(Closure<R>),
-    /// The closure runs, has panicked, or was never called because the task was asked to stop.
+    /// The closure is running, has panicked, or was never called because the task was asked to
+    /// stop.
     Empty,
     Returned(R),
 }
 
-/// Makes a task of one step: it calls the closure on a worker, and finishes with the value that the
-/// closure returns.
+/// Makes a task of one step. The step calls the closure on a worker, and the task finishes with the
+/// value that the closure returns.
 ///
 /// ```
 /// use moored::{TaskStatus, ThreadPool, call};
@@ -37,9 +38,9 @@ enum State<R> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A closure that may fail returns a `Result`. A long one should look at [`Context::is_stopping`]
-/// from time to time and return early. If the task is asked to stop before its step, the closure is
-/// dropped and not called. It costs one allocation.
+/// A closure that may fail can return a `Result`. A long closure should check
+/// [`Context::is_stopping`] from time to time and return early. If the task is asked to stop before
+/// its step, the closure is dropped and not called. It costs one allocation.
 #[doc(alias = "spawn")]
 #[doc(alias = "closure")]
 pub fn call<R: Send + 'static>(closure: impl FnOnce(&mut Context<'_>) -> R + Send + 'static) -> Call<R> {
@@ -47,7 +48,8 @@ pub fn call<R: Send + 'static>(closure: impl FnOnce(&mut Context<'_>) -> R + Sen
 }
 
 impl<R> Call<R> {
-    /// The value that the closure has returned; `None` if it was not called or has not returned.
+    /// The value that the closure has returned. `None` if the closure was not called or has not
+    /// returned.
     #[must_use]
     pub fn value(&self) -> Option<&R> {
         match &self.0 {
@@ -56,8 +58,8 @@ impl<R> Call<R> {
         }
     }
 
-    /// Takes the value that the closure has returned; `None` if it was not called or has not
-    /// returned.
+    /// Takes the value that the closure has returned. `None` if the closure was not called or has
+    /// not returned.
     #[must_use]
     pub fn into_value(self) -> Option<R> {
         match self.0 {

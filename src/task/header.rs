@@ -1,9 +1,10 @@
-//! The two headers of a task: what any thread may read of it without a lock.
+//! The two headers of a task: the part that any thread may read without a lock.
 //!
-//! One is written by the service's loop, the other by the worker that has the task, and they lie on
-//! different cache lines, so that neither side waits for the lines of the other. They are in pages
-//! of a fixed size that never move, and a slot's headers are used for one task after the other: the
-//! worker's header counts for a task only if it has the serial number of that task.
+//! The service's loop writes one of them, and the worker that runs the task writes the other. They
+//! lie on different cache lines, so that the two threads do not wait for each other's lines. The
+//! headers lie in pages of a fixed size that never move. A slot's headers are used for one task
+//! after the other, so the worker's header is valid for a task only if it has the serial number of
+//! that task.
 
 use crate::task::phase::{Phase, Requests};
 use std::sync::atomic::{
@@ -14,23 +15,23 @@ use std::sync::{Arc, OnceLock};
 
 use crate::sync::{AtomicU64, Ordering};
 
-/// The number of tasks whose headers are one page.
+/// The number of tasks whose headers share one page.
 pub(crate) const PAGE: usize = if cfg!(loom) { 4 } else { 64 };
 
-/// The worker number of a thread that is no worker of the pool.
+/// The worker number of a thread that is not a worker of the pool.
 pub(crate) const NO_WORKER: u16 = u16::MAX;
 
 const SYNCS_BITS: u32 = 4;
 const SYNCS: u64 = (1 << SYNCS_BITS) - 1;
 
-/// What the loop writes.
+/// The header that the loop writes.
 #[derive(Debug, Default)]
 pub(crate) struct LoopHeader {
     /// `serial: 56 | connection has closed: 1 | syncs seen: 4 | phase: 3`.
     state: Figure,
     /// When the task was accepted.
     born: Figure,
-    /// How long it was parked, in all.
+    /// How long the task was parked in total.
     parked: Figure,
     connection: Figure,
 }
@@ -81,7 +82,7 @@ impl LoopHeader {
         self.set_bits(0, CLOSED);
     }
 
-    /// The serial number of its task; `None` if it has none.
+    /// The serial number of the task in the slot. `None` if the slot is vacant.
     pub(crate) fn serial(&self) -> Option<u64> {
         let state = self.state.load(Acquire);
         (Phase::from_bits(state) != Phase::Vacant).then_some(state >> LOOP_SERIAL_SHIFT)
@@ -105,14 +106,14 @@ impl LoopHeader {
     }
 }
 
-/// What the worker writes that has the task. The requests alone are written by others.
+/// The header that the worker of the task writes. Only the requests are written by other threads.
 #[derive(Debug)]
 pub(crate) struct WorkHeader {
     /// `serial: 41 | syncs: 4 | worker: 16 | phase: 3`.
     state: AtomicU64,
     /// `serial: 58 | requests: 6`.
     requests: AtomicU64,
-    /// How long the task has waited for a worker, and how long it was on one, in all.
+    /// How long the task has waited for a worker in total, and how long it was on a worker.
     queued: Figure,
     run: Figure,
 }
@@ -138,7 +139,7 @@ impl WorkHeader {
         self.state.store(state, Ordering::Release);
     }
 
-    /// The times of a task begin with its first wait.
+    /// Starts the times of a task: it waits from now on.
     #[inline]
     pub(crate) fn renew(&self, queued: u64) {
         self.queued.store(queued, Relaxed);
@@ -157,13 +158,13 @@ impl WorkHeader {
             .store(self.run.load(Relaxed).saturating_add(nanos), Relaxed);
     }
 
-    /// The task changes its phase. `syncs` is how often it has parked.
+    /// The task changes its phase. `syncs` is how many times it has parked.
     #[inline]
     pub(crate) fn set(&self, serial: u64, syncs: u64, worker: u16, phase: Phase) {
         self.store(serial, syncs, worker, phase);
     }
 
-    /// The state of this task; `None` if no worker has had it.
+    /// The state of this task. `None` if no worker has taken it yet.
     #[inline]
     fn state_of(&self, serial: u64) -> Option<u64> {
         let state = self.state.load(Ordering::Acquire);
@@ -181,7 +182,7 @@ impl WorkHeader {
         }
     }
 
-    /// Changes the requests. Returns them as they are then.
+    /// Changes the requests. Returns the new value.
     pub(crate) fn request(&self, serial: u64, change: impl Fn(Requests) -> Requests) -> Requests {
         loop {
             let word = self.requests.load(Ordering::Acquire);
@@ -203,8 +204,8 @@ impl WorkHeader {
     }
 }
 
-/// A task at one moment, as its headers show it. Racing with the task, a time may be off by what is
-/// being booked.
+/// The state of a task at one moment, from its headers. If the task changes at that moment, a time
+/// may miss the part that is being added.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Snapshot {
     pub(crate) phase: Phase,
@@ -213,11 +214,11 @@ pub(crate) struct Snapshot {
     pub(crate) queued: u64,
     pub(crate) run: u64,
     pub(crate) parked: u64,
-    /// When it came into its phase.
+    /// When it entered its phase.
     pub(crate) since: u64,
 }
 
-/// The headers of [`PAGE`] tasks: those of the workers, then those of the loop.
+/// The headers of [`PAGE`] tasks: first those that workers write, then those that the loop writes.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct Page {
@@ -243,8 +244,8 @@ impl Page {
         &self.owner[slot as usize % PAGE]
     }
 
-    /// Where the task with this serial number stands, as far as the headers tell: a task that a
-    /// worker has returned counts as such before the loop has received it.
+    /// The phase of the task with this serial number, from its headers. A task that a worker has
+    /// returned counts as returned before the loop has received it.
     #[inline]
     pub(crate) fn phase(&self, slot: u32, serial: u64) -> Phase {
         let (owner, work) = (self.owner(slot), self.work(slot));
@@ -290,14 +291,15 @@ impl Page {
     }
 }
 
-/// The number of pages in the first bucket. Each bucket holds twice as many as the one before.
+/// The number of pages in the first bucket. Each bucket has twice as many pages as the one before
+/// it.
 const FIRST_BUCKET: usize = 16;
 const BUCKETS: usize = 24;
 
-/// A bucket of pages, whose places are filled one by one.
+/// A bucket of pages. Its places are filled one by one.
 type Bucket = OnceLock<Box<[OnceLock<Arc<Page>>]>>;
 
-/// All pages of a service. They are added by the loop, read by anybody, and stay where they are.
+/// All pages of a service. The loop adds them, any thread reads them, and they never move.
 pub(crate) struct Pages([Bucket; BUCKETS]);
 
 impl Pages {
@@ -329,7 +331,7 @@ impl Pages {
         self.find(page).map(|page| &**page)
     }
 
-    /// Adds the page with this number, the lowest that does not exist.
+    /// Adds the page with this number, which must be the lowest number that has no page.
     pub(crate) fn add(&self, page: usize) -> Arc<Page> {
         let (bucket, index) = Self::place(page);
         let pages = self.0[bucket].get_or_init(|| {
@@ -361,7 +363,7 @@ mod tests {
         assert!(pages.get(200).is_none());
     }
 
-    /// S11: what a worker wrote for one task does not count for the next one in the slot.
+    /// S11: the header that a worker wrote for one task is not valid for the next task in the slot.
     #[test]
     fn the_header_of_an_earlier_task_does_not_count() {
         let page = Page::new();

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The id of a connection: what the service loop calls a client.
+/// The id of a connection: the number by which the service loop knows a client.
 ///
-/// The caller chooses it and must not use it again for another client as long as tasks of the first
-/// one may be alive; with a [`Mailbox`](crate::Mailbox), never, since messages for a connection
-/// that has closed are dropped. A counter is suitable, a socket's file descriptor is not.
+/// The program chooses it. It must not use an id for a second client while tasks of the first
+/// client may exist; if the service has a [`Mailbox`](crate::Mailbox), it must never use an id
+/// again, since messages for closed connections are dropped. A counter is suitable; a file
+/// descriptor, or a `mio::Token` that is used again, is not.
 ///
 /// ```
 /// use moored::ConnId;
@@ -37,20 +38,21 @@ impl From<u32> for ConnId {
 
 impl From<usize> for ConnId {
     fn from(id: usize) -> Self {
-        // No target has pointers of more than 64 bits.
+        // No supported target has pointers of more than 64 bits.
         Self(id as u64)
     }
 }
 
-/// For literals, whose type is `i32` where nothing says otherwise. A negative number becomes one
-/// above `u64::MAX / 2`, so that different numbers are different ids.
+/// For literals, whose type is `i32` by default. A negative number becomes an id above `u64::MAX /
+/// 2`, so that different numbers are different ids.
 impl From<i32> for ConnId {
     fn from(id: i32) -> Self {
         Self(i64::from(id) as u64)
     }
 }
 
-/// A token is unique among the sockets that are registered, and may be used again later.
+/// A token is unique among the registered sockets only. Do not use a token again as an id while
+/// tasks of the earlier connection may exist.
 #[cfg(feature = "mio")]
 impl From<mio::Token> for ConnId {
     fn from(token: mio::Token) -> Self {
@@ -64,14 +66,14 @@ impl fmt::Display for ConnId {
     }
 }
 
-/// Names one task of one [`Service`](crate::Service), for ever.
+/// The id of one task of one [`Service`](crate::Service). It is never used for another task.
 ///
-/// It is a slot in that service's table, a serial number that the service never gives out again,
-/// and the number of the service itself. An id whose task has been reaped, or one shown to another
-/// service, answers `None` or `Unknown` and never another task.
+/// It consists of a slot in the table of the service, a serial number that the service uses once,
+/// and the number of the service. For an id whose task was reaped, or that belongs to another
+/// service, calls return `None` or `Unknown`.
 ///
-/// Its text is `<service>.<serial>.<slot>`, and is parsed by `FromStr`: so an id can be given to a
-/// client or an operator and come back.
+/// Its text is `<service>.<serial>.<slot>`, and `FromStr` parses that text. So a client or an
+/// operator can be given an id and send it back.
 ///
 /// ```
 /// use moored::{BoxTask, Dequeued, TaskId, TaskReturn, ThreadPool, task_fn};
@@ -92,7 +94,7 @@ pub struct TaskId {
     pub(crate) slot: u32,
 }
 
-/// As its text.
+/// Serialised as its text.
 #[cfg(feature = "serde")]
 impl serde::Serialize for TaskId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -128,12 +130,12 @@ impl FromStr for TaskId {
     }
 }
 
-/// Whether a number is written as `Display` writes it, so that an id has one text only.
+/// Whether a number is written exactly as `Display` writes it, so that each id has only one text.
 fn is_canonical(number: &str) -> bool {
     number == "0" || number.starts_with(|first: char| matches!(first, '1'..='9'))
 }
 
-/// The text is not that of a [`TaskId`].
+/// The text is not a [`TaskId`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ParseTaskIdError(());
 

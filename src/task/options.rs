@@ -1,13 +1,13 @@
-//! The options of one task.
+//! The options of a task.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 /// Options of one task, for [`Service::enqueue_with`](crate::Service::enqueue_with).
 ///
-/// The loop checks the timeouts in [`take_ready`](crate::Service::take_ready);
-/// [`poll_timeout`](crate::Service::poll_timeout) returns how long it may block. A task with a name
-/// or a timeout costs one more small allocation.
+/// [`take_ready`](crate::Service::take_ready) acts on timeouts that have run out, on the loop's
+/// thread, and [`poll_timeout`](crate::Service::poll_timeout) returns the time until the next one.
+/// No other call acts on them. A name or a timeout costs one more small allocation for the task.
 #[derive(Clone, Default, Debug)]
 #[must_use]
 pub struct TaskOptions {
@@ -19,27 +19,28 @@ pub struct TaskOptions {
 }
 
 impl TaskOptions {
-    /// No name, no timeouts, stops with its connection.
+    /// No name, no timeouts, and the task stops when its connection closes.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What dumps call the task.
+    /// The name of the task in dumps.
     pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// The longest it may wait for its first step. Ends it as `Stopped(TimedOut(Timeout::Queue))`.
+    /// The longest time that the task may wait for its first step. Then it ends as
+    /// `Stopped(TimedOut(Timeout::Queue))`.
     #[doc(alias = "timeout")]
     pub fn queue_timeout(mut self, timeout: Duration) -> Self {
         self.queue_timeout = Some(timeout);
         self
     }
 
-    /// The longest it may wait for its loop in one `Sync`. It is then asked to stop, with
-    /// `TimedOut(Timeout::Sync)`. The time counts from the moment when `take_ready` has announced
-    /// the `Sync`, for each anew: a loop that comes late does not give up on clients that it has
+    /// The longest time that the task may wait for its loop in one `Sync`. Then it is asked to
+    /// stop, with `TimedOut(Timeout::Sync)`. The time begins anew for each `Sync`, when
+    /// `take_ready` announces it. So a loop that is late does not stop tasks whose clients it has
     /// not served.
     #[doc(alias = "timeout")]
     pub fn sync_timeout(mut self, timeout: Duration) -> Self {
@@ -47,17 +48,17 @@ impl TaskOptions {
         self
     }
 
-    /// The longest that it may live, from now on. It is then asked to stop, with
-    /// `TimedOut(Timeout::Deadline)`, whatever it does: a step that runs is not interrupted, but
-    /// can see it.
+    /// The longest time between `enqueue` and the end of the task. Then it is asked to stop, with
+    /// `TimedOut(Timeout::Deadline)`, in every state. A running step is not interrupted, but
+    /// `is_stopping` is true.
     #[doc(alias = "timeout")]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self
     }
 
-    /// Lets it continue, detached, when its connection closes. Its end is announced like any other
-    /// and its result can be fetched by its id. While detached it never parks.
+    /// Lets the task continue, *detached*, when its connection closes. Its end is announced as
+    /// usual, and the loop can take the result by its id. A detached task never parks.
     #[doc(alias = "LWS_TP_RETURN_FLAG_OUTLIVE")]
     pub fn outlive_connection(mut self) -> Self {
         self.outlives = true;

@@ -22,7 +22,7 @@ use std::fmt;
 /// ```
 pub struct Panic {
     message: Option<Cow<'static, str>>,
-    /// Never locked: it makes the type `Sync`, which a payload need not be.
+    /// Never locked. The lock makes `Panic` implement `Sync` although a payload need not.
     payload: Mutex<Box<dyn Any + Send>>,
 }
 
@@ -38,14 +38,14 @@ impl Panic {
         }
     }
 
-    /// The message of the panic; `None` if it has a payload of another type, by
+    /// The message of the panic. `None` if the payload is not a text, as with
     /// `std::panic::panic_any`.
     pub fn message(&self) -> Option<&str> {
         self.message.as_deref()
     }
 
-    /// The payload, for `std::panic::resume_unwind` or a downcast.
-    #[must_use = "a payload that is dropped is lost"]
+    /// The payload of the panic, for `std::panic::resume_unwind` or for a downcast.
+    #[must_use = "the payload is lost if it is dropped"]
     pub fn into_payload(self) -> Box<dyn Any + Send> {
         self.payload.into_inner()
     }
@@ -64,7 +64,7 @@ impl fmt::Display for Panic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.message() {
             Some(message) => write!(f, "the task has panicked: {message}"),
-            None => f.write_str("the task has panicked, with a payload that is no text"),
+            None => f.write_str("the task has panicked, with a payload that is not text"),
         }
     }
 }

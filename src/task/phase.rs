@@ -1,23 +1,24 @@
-//! Where a task stands: the one type for it, and the requests that it has received.
+//! The phase of a task, and the requests that it has received. All code uses these types for the
+//! state of a task.
 
 use crate::task::status::{Status, StopReason};
 
-/// Where a task stands. The value of a task is always in exactly one place, and what has it owns
-/// it.
+/// The phase of a task. Its value is always in exactly one place, and the owner of that place owns
+/// the value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Phase {
-    /// The slot has no task.
+    /// The slot is vacant.
     Vacant,
-    /// Submitted; no step has run. The value is in the service's submission ring, in the run queue,
-    /// or in a worker's batch.
+    /// Submitted, and no step has run. The value is in the submission ring of the service, in the
+    /// run queue, or in the batch of a worker.
     Queued,
     /// On a worker.
     Running,
-    /// Started, and submitted for its next turn. The value is where it is for `Queued`.
+    /// Started, and submitted for the next turn. The value is in one of the places of `Queued`.
     Waiting,
     /// Parked. The value is in a completion ring or in the table.
     Parked,
-    /// Ended, as the next two. The value is in a completion ring or in the table.
+    /// Ended, like the next two phases. The value is in a completion ring or in the table.
     Finished,
     Stopped,
     Panicked,
@@ -54,7 +55,7 @@ impl Phase {
         matches!(self, Self::Finished | Self::Stopped | Self::Panicked)
     }
 
-    /// The public status of a task in this phase, which was asked to stop or not.
+    /// The public status of a task in this phase that has these requests.
     pub(crate) fn status(self, requests: Requests) -> Status {
         match self {
             Self::Finished => Status::Finished,
@@ -68,7 +69,7 @@ impl Phase {
     }
 }
 
-/// What a task was asked, and what it may: `outlives: 1 | detached: 1 | stop: 4`.
+/// The requests and permissions of a task: `outlives: 1 | detached: 1 | stop: 4`.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Requests(u64);
 
@@ -87,19 +88,19 @@ impl Requests {
         self.0
     }
 
-    /// Why the task is asked to stop.
+    /// Why the task was asked to stop.
     #[inline]
     pub(crate) fn stop(self) -> Option<StopReason> {
         let index = (self.0 & STOP).checked_sub(1)?;
         Some(StopReason::ALL[index as usize])
     }
 
-    /// Whether its connection has closed.
+    /// Whether the connection of the task has closed.
     pub(crate) fn is_detached(self) -> bool {
         self.0 & DETACHED != 0
     }
 
-    /// Whether it may outlive its connection.
+    /// Whether the task may outlive its connection.
     pub(crate) fn outlives(self) -> bool {
         self.0 & OUTLIVES != 0
     }
@@ -110,7 +111,7 @@ impl Requests {
         self.0 & (STOP | DETACHED) != 0
     }
 
-    /// The first reason stays.
+    /// Only the first reason is kept.
     pub(crate) fn with_stop(self, reason: StopReason) -> Self {
         if self.stop().is_some() {
             self
@@ -119,8 +120,8 @@ impl Requests {
         }
     }
 
-    /// The connection has closed: the task continues without one if it may, else it is asked to
-    /// stop.
+    /// The connection has closed. The task continues without one if it may; otherwise it is asked
+    /// to stop.
     pub(crate) fn with_closed_connection(self) -> Self {
         let detached = Self(self.0 | DETACHED);
         if self.outlives() {

@@ -2,40 +2,40 @@
 
 use std::fmt;
 
-/// The status of a task, without the task itself: see [`Service::peek`](crate::Service::peek) and
-/// [`TaskDump`](crate::TaskDump).
+/// The status of a task, without access to the task: see [`Service::peek`](crate::Service::peek)
+/// and [`TaskDump`](crate::TaskDump).
 ///
-/// The statuses are those of lws, and `Panicked`.
+/// The statuses are those of `lws_threadpool`, with `Panicked` added.
 #[doc(alias = "lws_threadpool_task_status")]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum Status {
-    /// Accepted; no step has run yet.
+    /// Accepted. No step has run yet.
     #[doc(alias = "LWS_TP_STATUS_QUEUED")]
     Queued,
-    /// Has started and is neither parked nor asked to stop: on a worker, or waiting for its next
+    /// Started, and neither parked nor asked to stop. It runs on a worker, or waits for its next
     /// turn.
     #[doc(alias = "LWS_TP_STATUS_RUNNING")]
     Running,
     /// Parked by `TaskReturn::Sync` until its loop answers. It holds no thread.
     #[doc(alias = "LWS_TP_STATUS_SYNCING")]
     Syncing,
-    /// Has started and was asked to stop; its step is being, or will be, called with `is_stopping`.
+    /// Started, and asked to stop. Its step is called with `is_stopping` until it ends.
     #[doc(alias = "LWS_TP_STATUS_STOPPING")]
     Stopping,
-    /// Ended with `TaskReturn::TaskDone`; not reaped yet.
+    /// Ended with `TaskReturn::TaskDone`, and not reaped yet.
     #[doc(alias = "LWS_TP_STATUS_FINISHED")]
     Finished,
-    /// Ended without finishing; not reaped yet.
+    /// Stopped, or never ran, and not reaped yet.
     #[doc(alias = "LWS_TP_STATUS_STOPPED")]
     Stopped,
-    /// Its step panicked; not reaped yet.
+    /// A step of the task panicked, and the task was not reaped yet.
     Panicked,
 }
 
 impl Status {
-    /// Whether the task has ended and waits to be reaped.
+    /// Whether the task has ended and was not reaped yet.
     pub fn is_ended(self) -> bool {
         matches!(self, Self::Finished | Self::Stopped | Self::Panicked)
     }
@@ -69,34 +69,34 @@ impl fmt::Display for Status {
     }
 }
 
-/// Why a task stopped, or is asked to. The first reason stays.
+/// Why a task stopped, or was asked to stop. Only the first reason is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum StopReason {
-    /// The step returned `Stopped` of its own accord.
+    /// The step returned `Stopped` and was not asked to stop.
     Returned,
     /// [`Service::dequeue`](crate::Service::dequeue), `task_sync(.., Resume::Stop)` or
     /// `SyncPoint::stop`.
     Dequeued,
     /// [`Service::connection_closed`](crate::Service::connection_closed).
     ConnectionClosed,
-    /// One of the task's timeouts.
+    /// A timeout of the task has run out.
     TimedOut(Timeout),
-    /// [`ThreadPool::shutdown`](crate::ThreadPool::shutdown), or the pool was dropped.
+    /// [`ThreadPool::shutdown`](crate::ThreadPool::shutdown) was called, or the pool was dropped.
     PoolShutdown,
-    /// The task's [`Service`](crate::Service) was dropped. Only the step sees this one.
+    /// The task's [`Service`](crate::Service) was dropped. Only the step can see this reason.
     ServiceDropped,
 }
 
-/// Which of a task's timeouts ran out. See [`TaskOptions`](crate::TaskOptions).
+/// The timeout of a task that has run out. See [`TaskOptions`](crate::TaskOptions).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Timeout {
-    /// It waited too long for its first step.
+    /// The task waited too long for its first step.
     Queue,
-    /// It was parked too long.
+    /// The task was parked too long in one `Sync`.
     Sync,
-    /// It did not end in time.
+    /// The task did not end in time.
     Deadline,
 }
 
@@ -146,24 +146,25 @@ impl fmt::Display for StopReason {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Resume {
-    /// Go on with the next step.
+    /// Run the next step.
     Continue,
-    /// Stop: the step is called once more, with `is_stopping`.
+    /// Ask the task to stop: its step is called again, and `is_stopping` is true.
     #[doc(alias = "cancel")]
     Stop,
 }
 
-/// What [`Service::dequeue`](crate::Service::dequeue) found.
+/// The result of [`Service::dequeue`](crate::Service::dequeue).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Dequeued {
-    /// It had not started and never will; it has ended as `Stopped`, is announced, and waits to be
-    /// reaped.
+    /// The task had not started and never will. It has ended as `Stopped`; the end will be
+    /// announced, and the task can be reaped.
     Removed,
-    /// It has started and was asked to stop (now, or earlier); its end will be announced.
+    /// The task has started, and was asked to stop by this call or before. Its end will be
+    /// announced.
     Stopping,
-    /// It had ended before; reap it with `task_status`.
+    /// The task had already ended. Reap it with `task_status`.
     AlreadyDone,
-    /// No task of this service has this id, or it was reaped.
+    /// No task of this service has this id, or the task was reaped.
     Unknown,
 }

@@ -15,16 +15,15 @@
 //!
 //! # Deferred notifications
 //!
-//! A notification costs more than a short step. A worker that has more to do in short steps defers
-//! it, but only while the loop polls: it has called `poll_timeout`, and so looks by itself within
-//! some milliseconds, or calls it again before it blocks. The worker flushes the notification
-//! later, if the loop still polls.
+//! A notification costs more than a short step. So a worker that has more short steps to run defers
+//! it, but only while the loop polls: such a loop has called `poll_timeout`, and either looks again
+//! within a few milliseconds or calls `poll_timeout` before it blocks. The worker flushes the
+//! notification later, if the loop still polls.
 //!
-//! A look of such a loop leaves `POLLING` set, since the loop calls `poll_timeout` before it
-//! blocks. That call may clear it: 1. [`stop_polling`](Notifier::stop_polling);
-//! 2. a fence; 3. look at everything that can hold events. As above, either the look sees an event
-//!    whose notification was deferred, or its worker sees that the loop does not poll, and notifies
-//!    it.
+//! A look of a polling loop leaves `POLLING` set, because the loop calls `poll_timeout` before it
+//! blocks. That call may clear it: 1. [`stop_polling`](Notifier::stop_polling); 2. a fence; 3. look
+//! at everything that can hold events. As above, either the look sees an event whose notification
+//! was deferred, or its worker sees that the loop does not poll, and notifies it.
 
 use super::Wake;
 use crate::panic::{drop_quietly, quietly};
@@ -32,17 +31,17 @@ use crate::sync::{ArcFence, AtomicUsize, Ordering, fence};
 
 /// The loop has been notified since its last look.
 const NOTIFIED: usize = 1;
-/// The loop looks by itself soon, or calls `poll_timeout` before it blocks.
+/// The loop polls: it looks again soon, or calls `poll_timeout` before it blocks.
 const POLLING: usize = 2;
 
 /// On cache lines of its own, since workers read it for every task.
 #[repr(align(128))]
 pub(crate) struct Notifier {
-    /// Both flags.
+    /// The two flags.
     state: AtomicUsize,
-    /// `None` only while it is dropped.
+    /// `None` only during the drop.
     wake: Option<Box<dyn Wake>>,
-    /// Passed before a reference to the notifier, or to its service, is dropped.
+    /// Every thread passes it before it drops a reference to the notifier or to its service.
     pub(crate) arc_fence: ArcFence,
 }
 
@@ -55,22 +54,21 @@ impl Notifier {
         }
     }
 
-    /// Whether the loop has been notified since its last look. Call it after the event was made
-    /// visible.
+    /// Whether the loop has been notified since its last look. Call it after the event is visible.
     #[inline]
     pub(crate) fn is_notified(&self) -> bool {
         self.state.load(Ordering::Relaxed) & NOTIFIED != 0
     }
 
-    /// Whether a notification may be deferred: none was sent since the loop's last look, and the
-    /// loop will look by itself soon. Call it after the event was made visible.
+    /// Whether a notification may be deferred: the loop polls, and was not notified since its last
+    /// look. Call it after the event is visible.
     #[inline]
     pub(crate) fn is_polling(&self) -> bool {
         self.state.load(Ordering::Relaxed) == POLLING
     }
 
-    /// Wakes the loop unless that was done since its last look. True if this call did. No lock may
-    /// be held.
+    /// Wakes the loop, unless it was notified since its last look. Returns true if this call woke
+    /// it. The caller holds no lock.
     #[inline]
     pub(crate) fn notify(&self) -> bool {
         let is_first = || self.state.fetch_or(NOTIFIED, Ordering::AcqRel) & NOTIFIED == 0;
@@ -81,7 +79,7 @@ impl Notifier {
         notifies
     }
 
-    /// Sends a deferred notification, if the loop still polls. True if this call did.
+    /// Sends a deferred notification, if the loop still polls. Returns true if this call sent it.
     pub(crate) fn flush(&self) -> bool {
         let notifies = self
             .state
@@ -100,27 +98,27 @@ impl Notifier {
         fence(Ordering::SeqCst);
     }
 
-    /// Allows the next notification after one that was sent. The caller does not look at tasks,
-    /// whose notifications may be deferred: so nothing is written if none was sent.
+    /// Allows the next notification after one was sent. The caller does not look at tasks, whose
+    /// notifications may be deferred. So nothing is written if no notification was sent.
     pub(crate) fn rearm_after_notification(&self) {
         if self.is_notified() {
             self.state.fetch_and(!NOTIFIED, Ordering::AcqRel);
         }
     }
 
-    /// The loop will not be notified any more.
+    /// From now on the loop is never notified.
     pub(crate) fn silence(&self) {
         self.state.swap(NOTIFIED, Ordering::AcqRel);
     }
 
-    /// The loop looks by itself soon, or calls `poll_timeout` before it blocks.
+    /// The loop polls from now on: it looks again soon, or calls `poll_timeout` before it blocks.
     pub(crate) fn start_polling(&self) {
         if self.state.load(Ordering::Relaxed) & POLLING == 0 {
             self.state.fetch_or(POLLING, Ordering::AcqRel);
         }
     }
 
-    /// The loop will not look by itself any more, after the look that follows this.
+    /// The loop does not poll any more. The caller looks at everything after this.
     pub(crate) fn stop_polling(&self) {
         if self.state.load(Ordering::Relaxed) & POLLING != 0 {
             self.state.fetch_and(!POLLING, Ordering::AcqRel);
@@ -138,7 +136,7 @@ impl Notifier {
 impl Drop for Notifier {
     fn drop(&mut self) {
         self.arc_fence.pass();
-        // User code, perhaps on a worker.
+        // The wake is user code, and this thread may be a worker.
         drop_quietly(self.wake.take());
     }
 }
@@ -185,7 +183,7 @@ mod tests {
         assert_eq!((notifier.notify(), wakes()), (true, 1));
     }
 
-    /// A busy loop was notified by every worker after each of its looks.
+    /// Once, every worker notified a busy loop after each of its looks.
     #[test]
     fn a_loop_that_polls_still_polls_after_a_look() {
         let (notifier, wakes) = notifier();
@@ -206,7 +204,7 @@ mod tests {
         assert!(!notifier.is_polling());
     }
 
-    /// S3: a drain of a mailbox that cancelled the promise to poll would lose the deferral.
+    /// S3: a drain of a mailbox cleared `POLLING`; then the deferred notification would be lost.
     #[test]
     fn a_drain_keeps_the_promise_to_poll() {
         let (notifier, wakes) = notifier();
