@@ -15,8 +15,8 @@ use std::time::Duration;
 /// With [`Clock::manual`] and `threads(0)` a test of timeouts needs no thread and no waiting:
 ///
 /// ```
-/// use moored::{BoxTask, Clock, StopReason, TaskOptions, TaskReturn, TaskStatus, ThreadPool, Timeout};
-/// use moored::task_fn;
+/// use moored::{BoxTask, Clock, StopReason, TaskOptions, TaskReturn, TaskStatus, ThreadPool};
+/// use moored::{Timeout, task_fn};
 /// use std::time::Duration;
 ///
 /// let (clock, time) = Clock::manual();

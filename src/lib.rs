@@ -10,8 +10,8 @@
 //! 1. Implement [`Task`] for your type. A step does a bounded piece of work and returns
 //!    [`Continue`](TaskReturn::Continue), [`Sync`](TaskReturn::Sync),
 //!    [`TaskDone`](TaskReturn::TaskDone) or [`Stopped`](TaskReturn::Stopped).
-//! 2. Build a [`ThreadPool`], and make a [`Service`] for each loop. The service needs a [`Wake`]: an
-//!    object or a closure that wakes the loop.
+//! 2. Build a [`ThreadPool`], and make a [`Service`] for each loop. The service needs a [`Wake`]:
+//!    an object or a closure that wakes the loop.
 //! 3. Call [`take_ready`](Service::take_ready) when the loop is woken, and
 //!    [`task_status`](Service::task_status) for each id. Call
 //!    [`connection_closed`](Service::connection_closed) when a client disconnects.
@@ -75,21 +75,21 @@
 //!
 //! # Tests
 //!
-//! With `threads(0)` and [`Clock::manual`] a test runs tasks on its own thread and needs no waiting:
-//! [`Clock`] has an example.
+//! With `threads(0)` and [`Clock::manual`] a test runs tasks on its own thread and needs no
+//! waiting: [`Clock`] has an example.
 //!
 //! # Threads
 //!
 //! Steps run on workers. They also run on a loop's thread: inside
 //! [`run_pending`](Service::run_pending), and in calls of a service whose pool was shut down. A
-//! [`Service`] is used by one thread at a time, the thread of its loop. A [`ThreadPool`] can be used
-//! by any thread. User code (a step, a `Drop`, a wake-up, a hook) never runs under a lock of the
-//! pool, so it may call everything that it can reach.
+//! [`Service`] is used by one thread at a time, the thread of its loop. A [`ThreadPool`] can be
+//! used by any thread. User code (a step, a `Drop`, a wake-up, a hook) never runs under a lock of
+//! the pool, so it may call everything that it can reach.
 //!
 //! # Panics
 //!
-//! A panic in a step ends its task as [`TaskStatus::Panicked`]; the worker continues. The panic hook
-//! prints the panic as usual. This needs `panic = "unwind"`, the default.
+//! A panic in a step ends its task as [`TaskStatus::Panicked`]; the worker continues. The panic
+//! hook prints the panic as usual. This needs `panic = "unwind"`, the default.
 //!
 //! # Features
 //!
