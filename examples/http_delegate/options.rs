@@ -39,16 +39,16 @@ impl Options {
 
 impl options::Options for Options {
     const ABOUT: &str = "\
-Handlers that answer at once, leave the answer to a task, or reject the request. A task answers as a
-whole, in parts, or with server-sent events.
+Handlers that answer immediately, let a task answer, or reject the request. A task sends one
+response, a response in parts, or server-sent events.
 ";
     const OWN: &str =
         "  --loops N              loops, each on a thread, that accept and serve clients, 1 to 256 [1]
   --request-timeout SECONDS
-                         when to answer 504 and stop the task, if nothing of the answer has been
+                         answer 504 and stop the task after this time, if no part of the answer was
                          given, 1 to 86400 [60]
   --stream-timeout SECONDS
-                         when to cut off an answer in parts, 0 to 86400; 0 is never [0]
+                         cut off an answer in parts after this time, 0 to 86400; 0: never [0]
 ";
 
     fn read(&mut self, name: &str, arguments: &mut Arguments) -> Result<(), Stop> {

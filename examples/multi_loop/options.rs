@@ -46,10 +46,10 @@ stays on its loop. The first start creates the database file.
                          to 16]
   --fast                 run the queries on the threads of the loops, like the fast database
                          clients of Drogon; each query then delays all clients of its loop, and
-                         a stop waits for the queries that are running; --threads has no effect
+                         at a stop the server waits for running queries; --threads has no effect
   --database FILE        the database; it is created if it does not exist [moored_multi_loop.sqlite3
                          in the folder for temporary files]
-  --rows N               rows of its table; a database of this example with another number of rows
+  --rows N               rows of the table; a database of this example with another number of rows
                          is replaced, 1 to 100000000 [1000000]
   --query-timeout SECONDS
                          time limit until the answer begins, and for each part of a long result;
@@ -57,7 +57,7 @@ stays on its loop. The first start creates the database file.
                          3600 [10]
   --part-bytes N         size of the parts of a long result; each client that reads slowly keeps
                          one part in memory, 1024 to 1048576 [65536]
-  --nice N               is added to the nice value of the workers, so that the loops get a core
+  --nice N               added to the nice value of the workers, so that the loops get a core
                          first, 0 to 19; only on Linux [10]
 ";
 

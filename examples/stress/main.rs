@@ -49,7 +49,7 @@ impl options::Options for Options {
     const ABOUT: &str = "Runs a pool under random load and checks its guarantees.\n";
     const OWN: &str = "  --seconds N            how long to run, 1 to 604800 [10]
   --seed N               seed of the random numbers, 0 to 18446744073709551615; the same seed
-                         gives the same calls, as far as threads allow [random]
+                         gives the same random calls, but threads may change their order [random]
   --threads N            workers of the pool, 1 to 1024 [4]
   --services N           loops, each on a thread of its own, 1 to 1024 [3]
 ";

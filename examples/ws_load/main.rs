@@ -57,7 +57,7 @@ impl Default for Options {
 
 impl options::Options for Options {
     const ABOUT: &str = "Reads the streams of ws_stream, checks and counts them.\n";
-    const OWN: &str = "  --addr ADDRESS         of the server, an IP address and a port [127.0.0.1:7681]
+    const OWN: &str = "  --addr ADDRESS         IP address and port of the server [127.0.0.1:7681]
   --clients N            WebSockets to open, 1 to 1000000 [100]
   --seconds N            how long to count, 1 to 604800; Ctrl-C ends it sooner [5]
   --size N               bytes of a message, 8 to 4194304 [1024]

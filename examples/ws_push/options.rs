@@ -39,16 +39,16 @@ impl Default for Options {
 
 impl options::Options for Options {
     const ABOUT: &str = "\
-Messages from other threads to every WebSocket of a loop: the figures of this machine, and what is
+Sends messages of other threads to every WebSocket of a loop: the load of this machine, and bodies
 POSTed to /publish.
 ";
     const OWN: &str = "  --interval MS          milliseconds between two figures, 1 to 3600000 [100]
-  --slow POLICY          what to do if the messages that wait for a client exceed --queue-bytes:
+  --slow POLICY          the action if the messages that wait for a client exceed --queue-bytes:
                          drop-oldest  drop its oldest messages until there is room
                          latest       drop all its messages but the newest
                          disconnect   close it with code 1013 [drop-oldest]
   --queue-bytes N        bytes that may wait for one client, 1024 to 1073741824 [262144]
-  --max-message N        bytes of a message that a client sends or publishes, 1 to 67108864;
+  --max-message N        largest message that a client may send or publish, 1 to 67108864 bytes;
                          longer ones get code 1009 or status 413 [65536]
   --mailbox-capacity N   published messages that may wait for the loop, 1 to 1000000 [1024]
   --report SECONDS       print clients, messages, copies, memory and delays this often, 1 to 3600

@@ -94,13 +94,13 @@ impl Group for Listen {
         let (idle_timeout, grace_time) = (self.idle_timeout.as_secs(), self.grace.as_secs());
         let request = REQUEST_TIME.as_secs();
         format!(
-            "  --port N               port to listen on, {ports}; 0 is any free one [{port}]
+            "  --port N               port to listen on, {ports}; 0: any free port [{port}]
   --bind ADDRESS         IP address to listen on [{bind}]
   --max-connections N    {counted} open at once, {connections} [{most}]
-  --idle-timeout SECONDS when to close a connection whose client acknowledges nothing, or does
-                         not answer a ping, {idle}; also the limit for a request, if it
-                         is less than {request} [{idle_timeout}]
-  --grace SECONDS        on SIGINT or SIGTERM, how long to go on sending what was accepted,
+  --idle-timeout SECONDS close a connection after this time if its client acknowledges no bytes,
+                         or does not answer a ping, {idle}; a request must arrive in
+                         this time, too, and in {request} seconds at most [{idle_timeout}]
+  --grace SECONDS        after SIGINT or SIGTERM, continue to send accepted output for this time,
                          {grace} [{grace_time}]
 "
         )
@@ -220,7 +220,7 @@ impl Group for Origins {
             "  --allow-origin ORIGIN  a page of this origin may {rights}, such as
                          https://example.com; * allows every page. May be repeated
                          [only pages of this server]
-  --trust-proxy          believe the X-Forwarded headers of a reverse proxy
+  --trust-proxy          use the X-Forwarded headers, which a reverse proxy must set
 "
         )
     }
