@@ -20,7 +20,7 @@ fn the_value_of_a_closure_comes_back_by_value() {
     let mut values: Vec<_> = lp
         .ends(100)
         .into_iter()
-        .map(|(_, end)| end.finished().into_value().expect("it has returned"))
+        .map(|(_, end)| end.finished().into_value().expect("the closure has returned"))
         .collect();
     values.sort_unstable();
     let mut expected: Vec<_> = (0..100).map(|conn| format!("Some({conn})")).collect();
@@ -70,7 +70,7 @@ fn a_closure_that_panics_ends_its_task_as_panicked() {
     assert_eq!(values, [None, Some(7)]);
 }
 
-/// U19: nothing of a task in a box could be reached, neither while it was parked nor after its end.
+/// U19: the task in a box could not be accessed, neither while it was parked nor after its end.
 #[test]
 fn a_task_in_a_box_is_reached_while_it_is_parked_and_when_it_has_ended() {
     let pool = pool(0);
@@ -84,7 +84,7 @@ fn a_task_in_a_box_is_reached_while_it_is_parked_and_when_it_has_ended() {
                 point.downcast_ref::<Call<u32>>().is_none() && point.downcast_mut::<Call<u32>>().is_none()
             );
             assert_eq!(point.downcast_ref::<Work>().map(|work| work.steps), Some(1));
-            point.downcast_mut::<Work>().expect("it is one").steps += 2;
+            point.downcast_mut::<Work>().expect("the task is a `Work`").steps += 2;
             point.resume();
         }
         other => panic!("{other:?}"),
@@ -92,9 +92,9 @@ fn a_task_in_a_box_is_reached_while_it_is_parked_and_when_it_has_ended() {
     service.run_pending(PLENTY);
     let task = reap(&mut service, id).finished();
     let Err(task) = task.downcast::<Call<u32>>() else {
-        panic!("it is no call")
+        panic!("the task is not a call")
     };
-    assert_eq!(task.downcast::<Work>().expect("it is one").steps, 4);
+    assert_eq!(task.downcast::<Work>().expect("the task is a `Work`").steps, 4);
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_service_of_boxes_runs_calls_and_closures_side_by_side() {
     service.run_pending(PLENTY);
     let call = reap(&mut service, value).finished().downcast::<Call<Vec<i32>>>();
     assert_eq!(
-        call.expect("it was enqueued as one").into_value(),
+        call.expect("it was enqueued as a call").into_value(),
         Some(vec![1, 2, 3])
     );
     assert!(
@@ -117,7 +117,7 @@ fn a_service_of_boxes_runs_calls_and_closures_side_by_side() {
     );
 }
 
-/// U20: `Box<dyn Task>` was no task.
+/// U20: `Box<dyn Task>` did not implement `Task`.
 #[test]
 fn a_box_of_any_task_is_a_task() {
     let pool = pool(0);

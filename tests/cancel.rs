@@ -1,4 +1,4 @@
-//! Cancelling: `dequeue`, and what a task and its loop see of it, wherever the task stands.
+//! Cancelling: `dequeue`, and its effects on a task in each state and on its loop.
 
 mod util;
 
@@ -6,18 +6,14 @@ use moored::{Dequeued, Resume, Shutdown, Status, StopReason, TaskId, TaskReturn,
 use std::collections::HashMap;
 use util::{Alive, Gate, Loop, PLENTY, Work, pool, reap, resume};
 
-/// L11: the answer is true, and the id answers as it says.
+/// L11: the return value is correct, and the id stays valid as it says.
 #[test]
 fn dequeue_answers_what_it_found() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     let queued = lp.enqueue(1, Work::done()).unwrap();
     assert_eq!(lp.dequeue(queued), Dequeued::Removed);
-    assert_eq!(
-        lp.peek(queued),
-        Some(Status::Stopped),
-        "not freed: it waits to be reaped"
-    );
+    assert_eq!(lp.peek(queued), Some(Status::Stopped), "it has not been reaped");
     assert_eq!(lp.dequeue(queued), Dequeued::AlreadyDone);
     reap(&mut lp, queued).stopped();
     assert_eq!(lp.dequeue(queued), Dequeued::Unknown);
@@ -37,7 +33,7 @@ fn dequeue_answers_what_it_found() {
     assert_eq!(
         lp.peek(done),
         Some(Status::Finished),
-        "what has finished stays finished"
+        "a finished task stays finished"
     );
     reap(&mut lp, done).finished();
 }
@@ -52,7 +48,7 @@ fn a_running_task_is_asked_to_stop() {
         assert_eq!(
             cx.stop_reason(),
             Some(StopReason::Dequeued),
-            "a step that runs can see the request"
+            "the running step sees the request"
         );
         TaskReturn::Stopped
     });
@@ -85,8 +81,8 @@ fn a_queued_task_that_is_cancelled_never_runs() {
     }
 }
 
-/// L13: whether it was parked, in line or on a worker, and whoever asks: a task that has started is
-/// told so.
+/// L13: a task that has started is asked to stop, whether it is parked, waits for its turn or runs,
+/// and for each way to cancel it.
 #[test]
 fn a_task_that_has_started_is_always_told() {
     type Ask = fn(&mut Loop<Work>, TaskId);
@@ -113,7 +109,7 @@ fn a_task_that_has_started_is_always_told() {
         (
             |lp, id| {
                 resume(lp, id);
-                assert_eq!(lp.dequeue(id), Dequeued::Stopping, "in line for its next step");
+                assert_eq!(lp.dequeue(id), Dequeued::Stopping, "it waits for its next step");
             },
             StopReason::Dequeued,
         ),
@@ -124,7 +120,7 @@ fn a_task_that_has_started_is_always_told() {
         for round in 0..100 {
             let (ask, reason) = asks[round % asks.len()];
             if threads > 0 && round % asks.len() == 4 {
-                continue; // a worker may be quicker there: see the stress test below
+                continue; // a worker may start it before: see the race below
             }
             let id = lp.enqueue(1, Work::parks()).unwrap();
             lp.run_pending(PLENTY);
@@ -137,8 +133,8 @@ fn a_task_that_has_started_is_always_told() {
     }
 }
 
-/// L3: a parked task that is cancelled is in line at once, like a task that was just enqueued:
-/// before it, even.
+/// L3: a cancelled parked task waits for its turn at once, even before a task that was just
+/// enqueued.
 #[test]
 fn cancelling_a_parked_task_takes_one_turn() {
     let pool = pool(0);
@@ -157,7 +153,7 @@ fn cancelling_a_parked_task_takes_one_turn() {
         assert_eq!(
             lp.run_pending(PLENTY),
             2,
-            "one turn for the cancelled task, one for the fresh one"
+            "one turn for the cancelled task, one for the new task"
         );
         let (_, task) = reap(&mut lp, id).stopped();
         assert!(task.told.is_some());
@@ -209,7 +205,7 @@ fn a_task_that_is_stopping_may_continue_and_may_finish() {
 fn a_task_that_a_worker_has_taken_but_not_begun_can_be_cancelled() {
     let pool = pool(1);
     let mut lp = Loop::new(&pool);
-    // Short steps make the worker take large batches; one of them holds it up.
+    // Short steps make the worker take large batches. One of the steps blocks it.
     for conn in 0..2_000 {
         lp.enqueue(conn, Work::done()).unwrap();
     }
@@ -231,8 +227,8 @@ fn a_task_that_a_worker_has_taken_but_not_begun_can_be_cancelled() {
     assert_eq!(pool.dump().counters.steps, 2_001);
 }
 
-/// S8: cancel, close, answer and look race the workers; each task has one end, one announcement and
-/// one drop.
+/// S8: calls that cancel, close, answer and look race the workers. Each task has one end, one
+/// announcement and one drop.
 #[test]
 fn cancelling_races_everything_and_every_task_ends_once() {
     const TASKS: usize = 4_000;
@@ -266,7 +262,7 @@ fn cancelling_races_everything_and_every_task_ends_once() {
     assert_eq!((open.len(), alive.count(), lp.len()), (0, 0, 0));
 }
 
-/// Resumes what is parked; takes what has ended from `open`, where it must still be.
+/// Resumes parked tasks, and removes ended tasks from `open`, which must contain them.
 fn take_turn(lp: &mut Loop<Work>, open: &mut HashMap<TaskId, usize>) -> usize {
     let before = open.len();
     for id in lp.take_ready().map(|ready| ready.id) {
@@ -278,7 +274,7 @@ fn take_turn(lp: &mut Loop<Work>, open: &mut HashMap<TaskId, usize>) -> usize {
                 let never_ran = task.steps == 0;
                 assert!(
                     never_ran || task.told == Some(why),
-                    "stopped, but not told: {why:?} {task:?}"
+                    "stopped without a request: {why:?} {task:?}"
                 );
             }
             Some(TaskStatus::Running | TaskStatus::Stopping) => {}

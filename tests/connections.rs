@@ -1,4 +1,4 @@
-//! What a closed connection does to its tasks, and what a task does without one.
+//! The effects of a closed connection on its tasks, and tasks without a connection.
 
 mod util;
 
@@ -25,8 +25,8 @@ fn closed_while_queued_a_task_never_runs() {
     assert_eq!(alive.count(), 0);
 }
 
-/// S13: as many parked tasks as there are workers, and more, are closed; the workers were never
-/// theirs, and their memory comes back.
+/// S13: connections with at least as many parked tasks as there are workers are closed. Parked
+/// tasks hold no workers, and their memory is freed.
 #[test]
 fn closed_while_parked_a_task_stops_and_the_pool_serves_on() {
     let pool = pool(2);
@@ -51,8 +51,8 @@ fn closed_while_parked_a_task_stops_and_the_pool_serves_on() {
     lp.end().finished();
 }
 
-/// S14: a result that comes too late belongs to no connection, not even to a new one of the same
-/// name.
+/// S14: a result that comes too late belongs to no connection, even if a new connection uses the
+/// same id.
 #[test]
 fn closed_while_running_a_result_reaches_no_other_connection() {
     let pool = pool(1);
@@ -69,16 +69,12 @@ fn closed_while_running_a_result_reaches_no_other_connection() {
     assert_eq!(lp.connection_closed(1), 1);
     assert_eq!(lp.peek(late), Some(Status::Stopping));
     let new = lp.enqueue(1, Work::done()).unwrap();
-    assert_eq!(
-        lp.tasks_of(1),
-        [new],
-        "the old task shows up under the new connection"
-    );
+    assert_eq!(lp.tasks_of(1), [new], "the new connection has the old task");
     assert_eq!(
         (lp.connection_of(late), lp.connection_of(new)),
         (None, Some(ConnId(1)))
     );
-    assert_eq!(lp.connection_closed(1), 1, "the new one only");
+    assert_eq!(lp.connection_closed(1), 1, "only the new task");
     gate.open();
     lp.turn_until(|service, id| id == late && service.connection_of(id).is_none());
     reap(&mut lp, late).finished();
@@ -86,8 +82,8 @@ fn closed_while_running_a_result_reaches_no_other_connection() {
     assert_eq!((why, task.steps), (StopReason::ConnectionClosed, 0));
 }
 
-/// L14: what had ended before its connection closed, unreaped, is announced and reaped like the
-/// rest.
+/// L14: tasks that had ended before their connection closed are announced and reaped like the
+/// others.
 #[test]
 fn closed_after_its_end_a_task_is_still_announced_and_reaped() {
     let pool = pool(0);
@@ -111,7 +107,7 @@ fn closing_one_connection_leaves_the_others_alone() {
         .collect();
     assert_eq!(lp.connection_closed(1), 10);
     assert_eq!(lp.connection_closed(1), 0, "closed before");
-    assert_eq!(lp.connection_closed(99), 0, "never heard of");
+    assert_eq!(lp.connection_closed(99), 0, "an unknown connection");
     assert_eq!(lp.run_pending(PLENTY), 20);
     for (n, id) in ids.into_iter().enumerate() {
         match lp.task_status(id) {
@@ -122,7 +118,7 @@ fn closing_one_connection_leaves_the_others_alone() {
     }
 }
 
-/// L9: walking a connection's tasks while cancelling them is ordinary use.
+/// L9: a loop over the tasks of a connection may cancel them.
 #[test]
 fn the_tasks_of_a_connection_are_listed_oldest_first_and_may_be_cancelled_on_the_way() {
     let pool = pool(2);
@@ -142,8 +138,8 @@ fn the_tasks_of_a_connection_are_listed_oldest_first_and_may_be_cancelled_on_the
     assert_eq!(lp.tasks_of(2).len(), 1);
 }
 
-/// L5, L7, S15: it parked with a client; without one it runs to its own end, a hundred calls later,
-/// and is reaped.
+/// L5, L7, S15: a task that has parked for a client runs to its end without the client, for a
+/// hundred more calls, and is reaped.
 #[test]
 fn an_outliving_task_runs_to_its_own_end() {
     let pool = pool(2);
@@ -171,7 +167,7 @@ fn an_outliving_task_that_is_queued_still_runs() {
     assert_eq!(reap(&mut lp, id).finished().steps, 3);
 }
 
-/// L7: a step may decide by itself to outlive its connection.
+/// L7: a step can decide to outlive its connection.
 #[test]
 fn a_step_can_ask_to_outlive_its_connection() {
     let pool = pool(0);
@@ -211,8 +207,8 @@ fn an_outliving_task_can_still_be_cancelled() {
     assert_eq!(reap(&mut lp, id).stopped().0, StopReason::Dequeued);
 }
 
-/// S15: the client comes back under a new name and takes its task over: it parks again, for the new
-/// one.
+/// S15: the client connects again with another id and takes over its task, which then parks for the
+/// new connection.
 #[test]
 fn a_task_that_was_taken_over_delivers_to_the_new_connection() {
     let pool = pool(1);
@@ -247,7 +243,7 @@ fn a_task_that_was_taken_over_delivers_to_the_new_connection() {
     assert_eq!(
         lp.connection_closed(1),
         0,
-        "the old connection has no say any more"
+        "the old connection does not own the task any more"
     );
     assert_eq!(lp.peek(id), Some(Status::Syncing));
     resume(&mut lp, id);
@@ -269,7 +265,7 @@ fn a_queued_task_moves_into_the_line_of_its_new_connection() {
     let moved = lp.enqueue(1, logs("moved")).unwrap();
     lp.enqueue(1, logs("stays")).unwrap();
     lp.enqueue(2, logs("first of 2")).unwrap();
-    let _ = lp.take_ready().count(); // puts them all in line
+    let _ = lp.take_ready().count(); // submits them all
     assert!(lp.reattach(moved, 2));
     lp.run_pending(PLENTY);
     assert_eq!(
@@ -309,7 +305,7 @@ fn a_stopping_task_that_is_reattached_stays_stopping() {
     assert_eq!(reap(&mut lp, id).stopped().0, StopReason::ConnectionClosed);
 }
 
-/// S15: "202 accepted, come back with this token".
+/// S15: the server answers "202 accepted" with the id, and the client fetches the result later.
 #[test]
 fn the_result_of_an_outliving_task_can_be_fetched_later_by_its_id() {
     let pool = pool(1);
@@ -317,8 +313,12 @@ fn the_result_of_an_outliving_task_can_be_fetched_later_by_its_id() {
     let token = lp.enqueue_with(1, Work::parks_times(10), outliving()).unwrap();
     lp.connection_closed(1);
     assert_eq!(lp.news(), [token]);
-    assert_eq!(lp.peek(token), Some(Status::Finished), "it waits to be fetched");
-    assert!(lp.reattach(token, 2), "by the client that came back");
+    assert_eq!(
+        lp.peek(token),
+        Some(Status::Finished),
+        "the result was not fetched yet"
+    );
+    assert!(lp.reattach(token, 2), "the client has connected again");
     assert_eq!(lp.tasks_of(2), [token]);
     assert_eq!(reap(&mut lp, token).finished().steps, 11);
 }
@@ -336,7 +336,7 @@ fn outliving_tasks_and_others_of_one_connection_part_ways_when_it_closes() {
     assert_eq!(
         lp.connection_closed(1),
         3,
-        "what has ended but is not reaped counts, too"
+        "ended tasks that were not reaped count, too"
     );
     lp.run_pending(PLENTY);
     reap(&mut lp, stays).finished();

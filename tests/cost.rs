@@ -1,6 +1,6 @@
-//! What a call costs must not depend on what else the pool holds. `benches/` has the figures; here
-//! a call may be some times slower in a crowd (caches), but not a hundred times, as it would be if
-//! it walked the crowd.
+//! The cost of a call must not depend on the number of other tasks in the pool. `benches/` measures
+//! the cost. Here a call may be a few times slower with many other tasks (because of caches), but
+//! not a hundred times, as it would be if it visited each of them.
 
 mod util;
 
@@ -10,10 +10,10 @@ use util::{Loop, PLENTY, Work, reap};
 
 const FEW: u64 = 1_000;
 const MANY: u64 = 100_000;
-/// Tasks that are worked on, out of the crowd.
+/// The number of tasks that are measured, among the others.
 const SAMPLE: usize = 100;
 
-/// A crowd of queued tasks, two on each connection, and one of parked ones half its size.
+/// Queued tasks, two on each connection, and half as many parked ones.
 fn crowd(pool: &ThreadPool, size: u64) -> (Loop<Work>, Vec<TaskId>, Vec<TaskId>) {
     let mut lp = Loop::new(pool);
     let parked: Vec<_> = (0..size / 2)
@@ -27,7 +27,7 @@ fn crowd(pool: &ThreadPool, size: u64) -> (Loop<Work>, Vec<TaskId>, Vec<TaskId>)
     (lp, parked, queued)
 }
 
-/// The least time that `act` takes for one of three samples, all of them out of one crowd.
+/// The shortest time that `act` takes for one of three samples, all among the same other tasks.
 fn cost(size: u64, act: fn(&mut Loop<Work>, &[TaskId], &[TaskId])) -> Duration {
     let pool = ThreadPool::builder()
         .threads(0)
@@ -37,7 +37,7 @@ fn cost(size: u64, act: fn(&mut Loop<Work>, &[TaskId], &[TaskId])) -> Duration {
         .unwrap();
     let (mut lp, parked, queued) = crowd(&pool, size);
     let tries = (1..=3).map(|n| {
-        // Not from the ends of a list, which are the cheap places.
+        // Not from the ends of a list, where access is fast.
         let sample = |ids: &[TaskId]| ids[ids.len() * n / 5..][..SAMPLE].to_vec();
         let (parked, queued) = (sample(&parked), sample(&queued));
         let begun = Instant::now();
@@ -68,7 +68,7 @@ fn the_cost_of_dequeue_does_not_grow_with_the_queue() {
     });
 }
 
-/// LC: a connection costs what it has itself.
+/// LC: the cost of closing a connection depends on its own tasks only.
 #[test]
 fn the_cost_of_a_closed_connection_does_not_grow_with_the_others() {
     is_flat("connection_closed", |lp, _, queued| {
@@ -81,7 +81,7 @@ fn the_cost_of_a_closed_connection_does_not_grow_with_the_others() {
     });
 }
 
-/// LC: looking, answering, and the next step of those that were answered.
+/// LC: looking at tasks, answering them, and the next step of the answered tasks.
 #[test]
 fn the_cost_of_an_answer_does_not_grow_with_the_parked() {
     is_flat("task_status and task_sync", |lp, parked, _| {
@@ -93,10 +93,10 @@ fn the_cost_of_an_answer_does_not_grow_with_the_parked() {
     });
 }
 
-/// LC: enqueueing, and picking the next task up.
+/// LC: enqueueing a task, and the start of the next task.
 #[test]
 fn the_cost_of_enqueue_and_pickup_does_not_grow_with_the_queue() {
-    is_flat("enqueue and pick up", |lp, _, _| {
+    is_flat("enqueue and start", |lp, _, _| {
         for conn in 0..SAMPLE as u64 {
             lp.enqueue(10 * MANY + conn, Work::parks()).unwrap();
             assert_eq!(lp.run_pending(Duration::ZERO), 1);
@@ -104,7 +104,7 @@ fn the_cost_of_enqueue_and_pickup_does_not_grow_with_the_queue() {
     });
 }
 
-/// LC: counts walk no tasks.
+/// LC: `counts` does not visit tasks.
 #[test]
 fn the_cost_of_counts_and_timeouts_does_not_grow_with_the_tasks() {
     is_flat("len, poll_timeout, take_ready", |lp, _, _| {

@@ -1,5 +1,4 @@
-//! Drops of pools, services and tasks, in any order, on any thread: nothing hangs and nothing
-//! leaks.
+//! Pools, services and tasks are dropped in any order, on any thread, without a deadlock or a leak.
 
 mod util;
 
@@ -8,7 +7,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use util::{Alive, Count, Gate, Loop, PATIENCE, Work, eventually, pool, reap, within_patience};
 
-/// S24: the last handle of the pool is in a task, which is dropped on a worker.
+/// S24: a task owns the last handle of its pool, and is dropped on a worker.
 #[test]
 fn a_pool_may_be_dropped_on_its_own_worker() {
     within_patience("the drop on a worker", || {
@@ -36,8 +35,8 @@ fn a_pool_may_be_dropped_on_its_own_worker() {
     });
 }
 
-/// L10: the `Drop` of a task is the clean-up, and may use and drop the pool's handle, on the loop's
-/// thread and on a worker.
+/// L10: the `Drop` of a task may use and drop the pool's handle, on the loop's thread and on a
+/// worker.
 #[test]
 fn the_drop_of_a_task_may_use_its_pool() {
     struct CleanUp(Arc<ThreadPool>, Arc<Count>);
@@ -75,7 +74,7 @@ fn the_drop_of_a_task_may_use_its_pool() {
     });
 }
 
-/// S24: a thread-local is dropped when its thread ends, here after the thread's other values.
+/// S24: a thread-local is dropped when its thread ends, after the other values of the thread.
 #[test]
 fn a_pool_and_a_service_may_live_in_a_thread_local() {
     thread_local! {
@@ -95,7 +94,7 @@ fn a_pool_and_a_service_may_live_in_a_thread_local() {
     assert_eq!(alive.count(), 0);
 }
 
-/// S24: those that wait are dropped; those that have started are told, and dropped when they have
+/// S24: queued tasks are dropped. Started tasks are asked to stop, and dropped when they have
 /// ended.
 #[test]
 fn dropping_a_service_stops_and_drops_its_tasks_and_no_others() {
@@ -130,11 +129,7 @@ fn dropping_a_service_stops_and_drops_its_tasks_and_no_others() {
     lp.enqueue(1, reports(TaskReturn::TaskDone)).unwrap();
     assert_eq!(alive.count(), 6);
     drop(lp);
-    assert_eq!(
-        alive.count(),
-        4,
-        "what has ended, and what waits, is dropped at once"
-    );
+    assert_eq!(alive.count(), 4, "ended and queued tasks are dropped at once");
     gate.open();
     for _ in 0..2 {
         assert_eq!(told.recv_timeout(PATIENCE), Ok(StopReason::ServiceDropped));
@@ -161,7 +156,7 @@ fn pool_and_service_may_be_dropped_in_any_order_on_any_thread() {
         match round % 4 {
             0 => (one(), two()),
             1 => (two(), one()),
-            2 => within_patience("two drops at once", move || {
+            2 => within_patience("two drops at the same time", move || {
                 let other = std::thread::spawn(one);
                 two();
                 (other.join().unwrap(), ())

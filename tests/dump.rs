@@ -1,5 +1,4 @@
-//! What a pool tells about itself: `dump` and `counts`, right to the microsecond, as a value, as
-//! text and as JSON.
+//! `dump` and `counts`: exact to the microsecond, as a value, as text and as JSON.
 
 mod util;
 
@@ -12,8 +11,8 @@ fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// L26: 10 ms in line, 20 ms on a thread, 30 ms parked, and an end after which nothing counts any
-/// more.
+/// L26: a task waits 10 ms, runs 20 ms, is parked 30 ms, and ends. After the end its times do not
+/// change.
 #[test]
 fn the_times_of_a_task_add_up() {
     let (clock, hand) = Clock::manual();
@@ -102,7 +101,7 @@ fn a_running_task_is_shown_on_its_worker() {
     lp.ends(2);
 }
 
-/// "2 threads, running 14" does not say that 12 of them wait.
+/// "2 threads, running 14" hides that 12 of the tasks wait.
 #[test]
 fn tasks_on_a_worker_are_told_from_tasks_that_wait_for_one() {
     let pool = pool(2);
@@ -117,7 +116,7 @@ fn tasks_on_a_worker_are_told_from_tasks_that_wait_for_one() {
         lp.enqueue(conn, Work::at(&gate)).unwrap();
     }
     gate.wait_for(2);
-    // One that has started waits for its next turn, four wait for their first.
+    // One started task waits for its next turn, and four tasks wait for their first.
     resume(&mut lp, parked[0]);
     for conn in 5..9 {
         lp.enqueue(conn, Work::done()).unwrap();
@@ -135,8 +134,8 @@ fn tasks_on_a_worker_are_told_from_tasks_that_wait_for_one() {
     lp.ends(6);
 }
 
-/// A step that the loop runs is on no worker, nor is a task that a worker has run and that is
-/// parked now.
+/// A task whose step runs on the loop's thread is on no worker. A parked task is on no worker,
+/// either.
 #[test]
 fn a_task_that_is_on_no_worker_is_shown_on_none() {
     for threads in [0, 1] {
@@ -173,8 +172,7 @@ fn places(counts: &Counts) -> [usize; 5] {
     ]
 }
 
-/// One task of each kind: the counts of the dump, its counters and the counts of the pool tell the
-/// same.
+/// One task in each state: the counts of the dump, its counters and the counts of the pool agree.
 #[test]
 fn every_task_is_counted_where_it_belongs() {
     let pool = ThreadPool::builder()
@@ -203,7 +201,7 @@ fn every_task_is_counted_where_it_belongs() {
     let statuses =
         "\nstatus    queued 9  running 1  syncing 1  stopping 1  finished 1  stopped 2  panicked 1\n";
     assert!(dump.to_string().contains(statuses), "{dump}");
-    // Those that are running and stopping wait for a thread, which this pool has not.
+    // Running and stopping tasks wait for a thread, and this pool has none.
     assert_eq!(places(&dump.counts), [9, 2, 0, 1, 4]);
     assert_eq!(dump.counts, pool.counts());
     assert_eq!(dump.counts.threads, 0);
@@ -254,8 +252,7 @@ fn a_service_that_is_gone_leaves_its_figures() {
     assert_eq!([places(&after.counts), places(&pool.counts())], [[0; 5]; 2]);
 }
 
-/// L16: every line of the table has its columns where the head has them, whatever the names and
-/// numbers.
+/// L16: every cell of the table starts below its heading, for all names and numbers.
 #[test]
 fn the_text_lines_up() {
     let pool = ThreadPool::builder().name("table").threads(0).build().unwrap();
@@ -298,14 +295,14 @@ fn the_text_lines_up() {
     }
 }
 
-/// A name comes from outside, often: it must not start a line of its own, or turn the line round.
+/// Names often contain input of clients: a name must not begin a new line or reverse the text.
 #[test]
 fn a_name_cannot_disturb_the_text() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     let disturbing = ('\u{0}'..='\u{1f}')
         .chain('\u{7f}'..='\u{9f}') // control characters
-        .chain(['\u{2028}', '\u{2029}']) // separators of lines and paragraphs
+        .chain(['\u{2028}', '\u{2029}']) // line and paragraph separators
         .chain(['\u{61c}', '\u{200e}', '\u{200f}']) // marks of direction
         .chain(('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}')) // embeddings, overrides, isolates
         .chain(['\u{ad}', '\u{200b}', '\u{2060}', '\u{feff}', '\u{e0041}']); // invisible
@@ -316,7 +313,7 @@ fn a_name_cannot_disturb_the_text() {
         assert_eq!(
             dump.tasks[0].name.as_deref(),
             Some(format!("<{c}>").as_str()),
-            "the value is as given"
+            "the value is unchanged"
         );
         let text = dump.to_string();
         assert!(
@@ -326,7 +323,7 @@ fn a_name_cannot_disturb_the_text() {
         lp.dequeue(id);
         reap(&mut lp, id);
     }
-    // What has accents or is written from the right by itself stays as it is.
+    // Accents and right-to-left text are not changed.
     for name in ["Gene\u{300}ve", "שלום", "नमस्ते"] {
         let id = lp
             .enqueue_with(1, Work::done(), TaskOptions::new().name(name))
@@ -346,7 +343,7 @@ fn rows(text: &str) -> Vec<Vec<&str>> {
         .collect()
 }
 
-/// Each number under its own word.
+/// Each number is below its own heading.
 #[test]
 fn the_text_tells_all_that_was_counted() {
     let pool = ThreadPool::builder()
@@ -389,7 +386,7 @@ fn the_text_tells_all_that_was_counted() {
     );
 }
 
-/// Four digits are as many as a time may have.
+/// A time has at most four digits.
 #[test]
 fn the_text_gives_a_time_in_the_unit_that_fits() {
     let us = Duration::from_micros;
@@ -416,12 +413,12 @@ fn the_text_gives_a_time_in_the_unit_that_fits() {
             "{text}"
         );
         let row = rows(&text).remove(0);
-        // After id, name, connection and status: in this status, alive, in line.
+        // The columns after id, name, connection and status: time in this status, age, waiting.
         assert_eq!(row[4..10], shown.repeat(3), "{text}");
     }
 }
 
-/// L16: a name is cut to 32 characters, and stands left in its column; numbers stand right.
+/// L16: a name is cut to 32 characters and aligned left. Numbers are aligned right.
 #[test]
 fn the_text_cuts_a_long_name_and_shows_what_is_missing() {
     let (clock, hand) = Clock::manual();
@@ -483,7 +480,7 @@ fn the_text_can_be_cut_to_some_tasks() {
     assert_eq!(
         lines(dump.to_string()),
         lines(format!("{dump:.0}")) + 100,
-        "the head for the note on the rest"
+        "the line about the omitted tasks has the width of the table"
     );
     let cut = format!("{dump:.10}");
     assert!(cut.ends_with("... and 90 more\n"), "{cut}");
@@ -559,8 +556,8 @@ fn the_dump_is_json_with_serde() {
     assert!(task["name"].is_null() && task["connection"].is_null());
 }
 
-/// The number of syncs is kept modulo 16. The 16th was written as 16, into the bit that says that
-/// the connection has closed.
+/// The number of syncs is kept modulo 16. The 16th sync once set the bit that means "the connection
+/// has closed".
 #[test]
 fn a_task_that_parks_often_keeps_its_connection() {
     let pool = pool(0);

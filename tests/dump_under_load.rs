@@ -1,4 +1,4 @@
-//! A dump can be taken from anywhere, at any moment, and holds up nobody.
+//! A dump can be made anywhere and at any time, and does not block other threads.
 
 mod util;
 
@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use util::{Count, Gate, Loop, Work, panic_silently, pool, within_patience};
 
-/// S27: from a step, from a `Drop` on a worker and on the loop's thread, from a wake-up, and while
-/// a task is lent.
+/// S27: in a step, in a `Drop` on a worker and on the loop's thread, in a wake-up, and while a task
+/// is borrowed.
 #[test]
 fn a_dump_can_be_taken_from_anywhere() {
     struct DumpsOnDrop(Arc<ThreadPool>, Arc<Count>);
@@ -67,7 +67,7 @@ fn a_dump_can_be_taken_from_anywhere() {
     });
 }
 
-/// Tells the threads of a scope to come to an end, however the test ends.
+/// Asks the threads of a scope to end, even if the test panics.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -76,7 +76,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// S27: they block nobody, and each dump is whole.
+/// S27: dumps block no other thread, and each dump is complete.
 #[test]
 fn four_threads_dump_in_a_tight_loop_under_load() {
     let pool = pool(2);
@@ -104,8 +104,8 @@ fn four_threads_dump_in_a_tight_loop_under_load() {
     });
 }
 
-/// A dump is no snapshot: a worker may be at another task when the next one is copied. Still it is
-/// shown with one at most.
+/// A dump is not a snapshot: a worker may already have the next task when that task is copied. But
+/// each worker is shown with at most one task.
 #[test]
 fn a_dump_under_load_shows_at_most_one_task_on_each_worker() {
     const THREADS: usize = 2;
@@ -128,7 +128,7 @@ fn a_dump_under_load_shows_at_most_one_task_on_each_worker() {
         let dumps = scope.spawn(|| {
             let mut seen = 0;
             let mut dumps = 0;
-            // Under load a worker may be away from its processor whenever a dump is made.
+            // Under load the kernel may have stopped a worker during every dump.
             while dumps < 300 || seen == 0 {
                 dumps += 1;
                 let dump = pool.dump();
@@ -155,7 +155,7 @@ fn a_dump_under_load_shows_at_most_one_task_on_each_worker() {
     });
 }
 
-/// S27: a dump of a hundred thousand tasks, while a worker goes on.
+/// S27: a dump of a hundred thousand tasks while a worker continues.
 #[test]
 fn a_hundred_thousand_tasks_are_dumped_without_holding_up_a_worker() {
     const TASKS: usize = 100_000;

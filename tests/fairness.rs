@@ -1,5 +1,5 @@
-//! Who is next: in order within a connection, in turns between connections, and nobody waits while
-//! a worker is idle.
+//! The order of tasks: in order within a connection, in turns between connections, and at once if a
+//! worker is idle.
 
 mod util;
 
@@ -55,8 +55,8 @@ fn connections_take_turns() {
     assert_eq!(log.notes(), turns);
 }
 
-/// The task behind it takes its place, although that was posted later than the connections behind
-/// were in line.
+/// The second task of the connection takes the turn, although it was enqueued after the tasks of
+/// the other connections.
 #[test]
 fn a_connection_whose_first_task_is_cancelled_keeps_its_turn() {
     let pool = pool(0);
@@ -90,7 +90,7 @@ fn the_connections_of_several_services_take_turns_too() {
     assert_eq!(log.notes(), turns.concat());
 }
 
-/// S16: without threads there is no room for luck: the one is next but one.
+/// S16: without threads the order is exact: the task is the second to run.
 #[test]
 fn a_flood_does_not_delay_another_connection() {
     let pool = pool(0);
@@ -114,13 +114,13 @@ fn a_flood_does_not_delay_another_connection() {
         .expect("it has run");
     assert!(
         place <= before + 1,
-        "{} tasks of the flood came first",
+        "{} tasks of the flood ran first",
         place - before
     );
 }
 
-/// S16: each of two workers is inside a step of the flood, with a batch of more behind it. When
-/// each has ended one step, the other connection's task starts.
+/// S16: each of two workers is inside a step of the flood, and its batch has more steps. The other
+/// connection's task starts when each worker has ended one step.
 #[test]
 fn a_flood_delays_another_connection_by_one_step_of_each_worker() {
     let pool = pool(2);
@@ -153,10 +153,10 @@ fn a_flood_delays_another_connection_by_one_step_of_each_worker() {
     permits.add(100_000);
 }
 
-/// With a limit, one connection's tasks make the line long, but only one of them may run.
+/// With a limit, one connection has many queued tasks, but only one of them may run.
 #[test]
 fn no_task_waits_while_a_worker_is_idle() {
-    let (clock, _hand) = Clock::manual(); // with a clock that stands still, batches are as large as they can be
+    let (clock, _hand) = Clock::manual(); // on a clock that does not move, batches reach their largest size
     let pool = ThreadPool::builder()
         .threads(3)
         .max_running_per_connection(1)
@@ -176,8 +176,8 @@ fn no_task_waits_while_a_worker_is_idle() {
         gate.wait_for(3);
         gate.open();
         lp.ends(14);
-        // The next round should find all workers asleep. Nothing tells the test, and nothing
-        // depends on it.
+        // In the next round all workers should be asleep. There is no fact to wait for, and the
+        // test passes in both cases.
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -207,7 +207,7 @@ fn continue_keeps_the_turn_for_a_time_slice_while_others_wait() {
         lp.enqueue(conn, slow).unwrap();
     }
     lp.run_pending(PLENTY);
-    // 12 ms are the first multiple of 4 that is not less than the slice.
+    // 12 ms is the first multiple of 4 ms that is not less than the slice.
     let turns = [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3), (1, 4), (2, 4)];
     assert_eq!(log.notes(), turns);
 }
@@ -236,7 +236,7 @@ fn continue_keeps_the_worker_while_nobody_waits() {
     assert_eq!(
         counters.batches + counters.steals,
         1,
-        "it was put in line again: {counters:?}"
+        "the task was put back into the queue: {counters:?}"
     );
 }
 
@@ -265,7 +265,7 @@ fn a_busy_task_gives_way_to_another_connection_on_a_single_thread() {
     let mut lp = Loop::new(&pool);
     let seen = Gate::new();
     let other_ran = seen.clone();
-    // It goes on for ever unless another connection's task gets its turn on the only thread.
+    // It continues for ever unless the task of another connection gets a turn on the only thread.
     let endless = Work::new(move |_, _| {
         if other_ran.arrived() == 1 {
             TaskReturn::TaskDone
@@ -281,8 +281,8 @@ fn a_busy_task_gives_way_to_another_connection_on_a_single_thread() {
     }
 }
 
-/// A loop that has not looked at all that was announced will soon post more, so a busy worker is
-/// not called for the first. It gives way to that all the same.
+/// A loop with unread announcements will soon enqueue more, so busy workers are not told of its
+/// first task. A task that continues gives way to it all the same.
 #[test]
 fn a_busy_task_gives_way_also_while_more_is_to_be_posted() {
     let (clock, _) = Clock::manual();
@@ -312,9 +312,9 @@ fn a_busy_task_gives_way_also_while_more_is_to_be_posted() {
     assert_eq!(announced.len(), 1);
 }
 
-/// S16: a worker takes as many tasks at once as should take 20 us by its last batch, at most twice
-/// as many as then, and at most 32: short steps share a lock, and nobody waits behind a batch of
-/// long ones.
+/// S16: by the time of its last batch, a worker takes as many tasks as should take 20 us, at most
+/// twice as many as before, and at most 32. So short steps share a lock, and no task waits behind a
+/// batch of long steps.
 #[test]
 fn a_batch_is_as_large_as_its_steps_are_short() {
     const TASKS: usize = 100;
@@ -355,8 +355,8 @@ fn a_batch_is_as_large_as_its_steps_are_short() {
     }
 }
 
-/// A loop that enqueues and then does something else: the worker, busy with a task that never
-/// rests, finds the next one.
+/// A loop enqueues a task and then does something else. The worker runs a task that always
+/// continues, and must still find the new task.
 #[test]
 fn a_busy_task_gives_way_although_the_loop_never_looks() {
     let pool = hasty_pool(1);
@@ -387,7 +387,7 @@ fn a_busy_task_gives_way_although_the_loop_never_looks() {
     }
 }
 
-/// What the loop has posted waits, whether a worker has noticed it or not: who gives way goes
+/// A submitted task waits, whether or not a worker has noticed it. A task that gives way goes
 /// behind it.
 #[test]
 fn a_task_that_gives_way_goes_behind_what_was_posted() {

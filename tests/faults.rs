@@ -1,5 +1,5 @@
-//! What a compiler cannot check: every known fault has a test, and the README's commands are those
-//! of CI.
+//! Checks that the compiler cannot make: every known fault has a test, and CI runs the commands of
+//! the README.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +10,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The Rust files of a folder and of those in it.
+/// The Rust files of a folder and of its subfolders.
 fn rust_files(folder: &Path, files: &mut Vec<String>) {
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();

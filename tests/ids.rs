@@ -1,4 +1,4 @@
-//! Ids: one names one task for ever, and a wrong one names none.
+//! Ids: an id means one task for ever, and an invalid id means none.
 
 mod util;
 
@@ -6,7 +6,7 @@ use moored::{ConnId, Dequeued, Resume, Status, TaskId};
 use std::collections::HashSet;
 use util::{Loop, PLENTY, Work, pool, reap};
 
-/// Every call that takes an id, with one that means nothing to this service.
+/// Calls every method that takes an id with an id that is unknown to the service.
 #[track_caller]
 fn is_unknown(lp: &mut Loop<Work>, id: TaskId) {
     assert!(lp.task_status(id).is_none());
@@ -16,7 +16,8 @@ fn is_unknown(lp: &mut Loop<Work>, id: TaskId) {
     assert!(!lp.reattach(id, 1));
 }
 
-/// S11: its slot is used again thousands of times; the old id never means one of the later tasks.
+/// S11: the slot is used again thousands of times, and the old id never means one of the later
+/// tasks.
 #[test]
 fn a_stale_id_never_means_another_task() {
     let pool = pool(0);
@@ -28,27 +29,26 @@ fn a_stale_id_never_means_another_task() {
     let mut seen = HashSet::from([stale]);
     for _ in 0..5_000 {
         let id = lp.enqueue(1, Work::parks_times(1)).unwrap();
-        assert!(seen.insert(id), "{id} was given out before");
+        assert!(seen.insert(id), "{id} was used before");
         lp.run_pending(PLENTY);
         is_unknown(&mut lp, stale);
         assert!(
             lp.task_sync(id, Resume::Continue),
-            "the present task was not touched"
+            "the current task is unchanged"
         );
         lp.run_pending(PLENTY);
         reap(&mut lp, id).finished();
     }
 }
 
-/// S11: a worker's news about a task that was reaped and whose slot is taken again are not about
-/// the new one.
+/// S11: the completion of a task that was reaped does not change the next task in the slot.
 #[test]
 fn news_of_a_reaped_task_are_not_taken_for_news_of_the_next() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     let first = lp.enqueue(1, Work::done()).unwrap();
     lp.run_pending(PLENTY);
-    reap(&mut lp, first).finished(); // its end was not read from `take_ready`
+    reap(&mut lp, first).finished(); // before `take_ready` announced its end
     let second = lp.enqueue(1, Work::done()).unwrap();
     assert!(lp.take_ready().is_empty(), "{second} has not run");
     lp.run_pending(PLENTY);
@@ -73,7 +73,7 @@ fn an_id_of_another_service_is_unknown() {
     is_unknown(&mut elsewhere, own);
 }
 
-/// S14: two services may call different clients by the same number.
+/// S14: two services may use the same number for different clients.
 #[test]
 fn the_same_connection_number_on_two_services_is_two_connections() {
     let pool = pool(0);

@@ -1,4 +1,4 @@
-//! The life of a task, from `enqueue` to its one end: what the loop and the step see on the way.
+//! The life of a task, from `enqueue` to its only end, as the loop and the step see it.
 
 mod util;
 
@@ -81,7 +81,7 @@ fn every_status_is_seen_by_the_loop() {
     assert!(matches!(lp.task_status(panics), Some(TaskStatus::Panicked(_))));
 }
 
-/// What a loop logs of a task need not know how to show itself.
+/// `TaskStatus` implements `Debug` even if the task does not.
 #[test]
 fn a_status_is_shown_without_its_task() {
     struct NoDebug(Vec<TaskReturn>);
@@ -119,7 +119,7 @@ fn a_status_is_shown_without_its_task() {
     assert_eq!(shown(&mut service, id), "Panicked(\"silent\")");
 }
 
-/// A task that can show itself does so also in the loop's hands, when it is parked.
+/// A parked task that implements `Debug` is printed with its value.
 #[test]
 fn a_parked_task_is_shown_as_it_is() {
     let pool = pool(0);
@@ -160,7 +160,11 @@ fn a_reaped_task_is_unknown_to_every_call() {
     let id = lp.enqueue(1, Work::done()).unwrap();
     assert_eq!((lp.len(), lp.is_empty()), (1, false));
     lp.run_pending(PLENTY);
-    assert_eq!((lp.len(), lp.is_empty()), (1, false), "ended, but not reaped");
+    assert_eq!(
+        (lp.len(), lp.is_empty()),
+        (1, false),
+        "the task has ended and was not reaped"
+    );
     reap(&mut lp, id).finished();
     assert_eq!((lp.len(), lp.is_empty()), (0, true));
     assert!(lp.task_status(id).is_none());
@@ -174,7 +178,7 @@ fn a_reaped_task_is_unknown_to_every_call() {
     assert!(lp.take_ready().is_empty(), "a reaped task is announced");
 }
 
-/// U18: what a loop had not taken out of the iterator was never announced again.
+/// U18: tasks that a loop had not taken out of the iterator were never announced again.
 #[test]
 fn what_is_left_in_the_iterator_is_announced_by_the_next_call() {
     let pool = pool(0);
@@ -188,7 +192,7 @@ fn what_is_left_in_the_iterator_is_announced_by_the_next_call() {
     drop(ready);
     assert_eq!(lp.wakes.total(), woken + 1, "the loop must look once more");
     assert_eq!(lp.poll_timeout(), Some(Duration::ZERO));
-    // Before that it resumes one, which ends: that is announced once.
+    // Before that, the loop resumes one task, which ends: it is announced once.
     assert!(lp.task_sync(ids[2], Resume::Continue));
     let new = enqueue(&mut lp, 5);
     lp.run_pending(PLENTY);
@@ -202,7 +206,7 @@ fn what_is_left_in_the_iterator_is_announced_by_the_next_call() {
     assert_eq!(pool.dump().counters.wakes, lp.wakes.total() as u64);
 }
 
-/// U18: a rest that is dropped late, on whatever thread, or after its service, does no harm.
+/// U18: the iterator may be dropped late, on any thread, or after its service.
 #[test]
 fn a_rest_may_be_dropped_anywhere() {
     let pool = pool(0);
@@ -242,9 +246,9 @@ fn an_end_is_announced_once_even_if_nobody_reaps_it() {
     ids.sort_unstable();
     assert_eq!(ids, [finished, panicked, stopped, cancelled]);
     for _ in 0..3 {
-        assert!(lp.take_ready().is_empty(), "an end is announced twice");
+        assert!(lp.take_ready().is_empty(), "an end was announced twice");
     }
-    assert_eq!(lp.len(), 4, "still there to be reaped");
+    assert_eq!(lp.len(), 4, "the ended tasks were not reaped");
     for id in ids {
         reap(&mut lp, id);
     }
@@ -370,8 +374,8 @@ fn a_service_may_move_to_another_thread() {
     assert_eq!(ended, id);
 }
 
-/// S8: every accepted task has one end, one announcement, one reaping and one drop, whatever cut it
-/// short.
+/// S8: every accepted task has one end, one announcement, one reaping and one drop, for each way to
+/// end.
 #[test]
 fn the_books_balance_after_every_kind_of_end() {
     const TASKS: u64 = 3_000;
@@ -423,7 +427,7 @@ fn the_books_balance_after_every_kind_of_end() {
     );
 }
 
-/// One turn of the loop: resumes what is parked, reaps what has ended, notes each end.
+/// One iteration of the loop: resumes parked tasks, reaps ended tasks, and notes each end.
 fn turn(lp: &mut Loop<Work>, seen: &mut HashMap<TaskId, u32>) -> u64 {
     let mut ends = 0;
     for id in lp.take_ready().map(|ready| ready.id) {

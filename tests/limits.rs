@@ -1,4 +1,5 @@
-//! The limits: how many tasks may wait, live, and run for one connection, and what a refusal says.
+//! The limits of waiting tasks, of all tasks, and of running tasks of one connection; and the
+//! errors at a limit.
 
 mod util;
 
@@ -32,7 +33,7 @@ fn the_queue_holds_what_its_depth_says() {
     assert_eq!(lp.run_pending(PLENTY), 3);
     for conn in 0..3 {
         lp.enqueue(conn, Work::parks())
-            .expect("those that have started do not wait");
+            .expect("started tasks do not count");
     }
     assert!(queue_is_full(&mut lp));
     let refused = pool.dump().counters.refused;
@@ -42,8 +43,8 @@ fn the_queue_holds_what_its_depth_says() {
     );
 }
 
-/// L15: idle workers are places, too: with n of them and depth d, n + d tasks are accepted at once,
-/// again and again.
+/// L15: each idle worker is one more place: with n idle workers and depth d, n + d tasks are
+/// accepted at once. This holds repeatedly.
 #[test]
 fn a_burst_finds_a_place_for_each_idle_worker() {
     const THREADS: usize = 2;
@@ -116,11 +117,11 @@ fn the_limits_hold_for_all_services_together() {
     one.enqueue(2, Work::done()).unwrap();
     assert!(tasks_are_too_many(&mut one));
     assert!(tasks_are_too_many(&mut other));
-    drop(one); // its parked task ends on whoever runs tasks
+    drop(one); // its parked task ends on the next thread that runs tasks
     other.run_pending(PLENTY);
     other
         .enqueue(2, Work::done())
-        .expect("what a dropped service had is gone");
+        .expect("the tasks of the dropped service are gone");
 }
 
 #[test]
@@ -154,7 +155,7 @@ fn a_refusal_says_what_to_do_and_gives_the_task_back() {
     }
 }
 
-/// U19: a `BoxTask` is not `Sync`, and `?` converts only errors that are.
+/// U19: a `BoxTask` is not `Sync`, but `?` needs an error that is.
 #[test]
 fn a_refusal_converts_into_an_error_that_is_send_and_sync() {
     fn submit(service: &mut Service<BoxTask>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -186,7 +187,7 @@ fn a_step_that_enqueues_into_its_own_full_pool_is_refused() {
     let greedy = task_fn(move |_| {
         step_ready.pass();
         let mut own = own.lock().unwrap();
-        let own = own.as_mut().expect("it is put there before the gate opens");
+        let own = own.as_mut().expect("it is set before the gate opens");
         let results = [(); 3].map(|()| {
             own.enqueue(2, task_fn(|_| TaskReturn::TaskDone))
                 .map_err(|e| e.is_full())
@@ -249,7 +250,8 @@ fn with_a_limit_of_one_the_tasks_of_a_connection_run_and_are_announced_in_order(
     let mut ids = vec![Vec::new(); 5];
     for n in 0..3_000 {
         let log = log.clone();
-        // Each stays between its first and its last step for a while: parked, or in line again.
+        // Each task spends some time between its first and its last step, parked or waiting for its
+        // turn.
         let task = Work::new(move |_, step| match step {
             1 if n % 4 == 0 => TaskReturn::Sync,
             1 => TaskReturn::Continue,
@@ -298,7 +300,7 @@ fn with_a_limit_of_one_the_order_holds_within_one_drain_too() {
             own[..told.len()],
             "connection {conn} was announced out of order"
         );
-        assert!(told.len() > 300, "it was to be a large drain");
+        assert!(told.len() > 300, "this should be a large `take_ready`");
     }
 }
 
@@ -320,7 +322,7 @@ fn a_parked_task_keeps_its_connections_next_one_waiting_but_no_other() {
     reap(&mut lp, next).finished();
 }
 
-/// Each way for a task to end makes room for the next one of its connection.
+/// Each kind of end makes room for the next task of the connection.
 #[test]
 fn every_kind_of_end_lets_the_next_task_of_a_connection_start() {
     for threads in [0, 2] {
@@ -368,7 +370,7 @@ fn a_task_that_moves_to_another_connection_counts_there() {
     assert_eq!(
         lp.peek(third),
         Some(moored::Status::Queued),
-        "the task that came holds connection 2"
+        "the moved task counts for connection 2"
     );
     lp.dequeue(moved);
     lp.run_pending(PLENTY);

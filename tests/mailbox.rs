@@ -38,8 +38,8 @@ impl<M> Own<M> {
         self.mailbox.drain().map(|(_, message)| message).collect()
     }
 
-    /// The loop was asleep and has been notified, as at the begin of a turn; its mailbox is empty
-    /// again.
+    /// Ends an iteration of the loop, as if it had slept and was notified: the next message
+    /// notifies it again, and its mailbox is empty.
     fn wake_up(&mut self, message: M) {
         assert_eq!(self.messages().len(), 0);
         let before = self.wakes.total();
@@ -77,7 +77,7 @@ fn messages_arrive_in_order_with_their_recipients() {
     assert!(own.mailbox.is_empty());
 }
 
-/// S20: a mailbox that is full says so, and gives the message back.
+/// S20: a full mailbox returns the message in an error.
 #[test]
 fn a_full_mailbox_refuses_and_gives_the_message_back() {
     let pool = pool(0);
@@ -100,7 +100,7 @@ fn a_full_mailbox_refuses_and_gives_the_message_back() {
     assert_eq!(own.messages(), [4]);
 }
 
-/// S20: ownership moves, so a large message costs no more than a small one, and nothing is cut.
+/// S20: a large message costs no more than a small one, since it moves, and arrives complete.
 #[test]
 fn a_message_of_a_mebibyte_arrives_whole_and_is_not_copied() {
     let pool = pool(0);
@@ -113,7 +113,7 @@ fn a_message_of_a_mebibyte_arrives_whole_and_is_not_copied() {
     assert!(arrived == copy);
 }
 
-/// What a drain has left still takes up room.
+/// Messages that a drain has left still count for the capacity.
 #[test]
 fn a_mailbox_never_holds_more_than_its_capacity() {
     const CAPACITY: usize = 100;
@@ -146,8 +146,8 @@ fn a_drain_takes_what_was_there_when_it_began() {
     assert_eq!((seen, own.messages()), (1, vec![1]));
 }
 
-/// Four senders, a million messages, a small mailbox: each sender's messages come in their order,
-/// each once.
+/// Four senders send a million messages through a small mailbox: the messages of each sender arrive
+/// in order and once.
 #[test]
 fn the_messages_of_each_sender_arrive_in_order() {
     const EACH: u64 = 250_000;
@@ -159,7 +159,7 @@ fn the_messages_of_each_sender_arrive_in_order() {
             let sender = own.sender.clone();
             std::thread::spawn(move || {
                 for number in 0..EACH {
-                    // Half wait for room, half try again.
+                    // Half of the senders wait for room, and the other half try again.
                     let waits = from % 2 == 0;
                     while let Err(refused) = if waits {
                         sender.send_blocking(from, number)
@@ -194,7 +194,8 @@ fn the_messages_of_each_sender_arrive_in_order() {
     });
 }
 
-/// S4: messages of all senders and the ends of tasks share one notification, until the loop looks.
+/// S4: the messages of all senders and the ends of tasks share one notification until the loop
+/// looks.
 #[test]
 fn there_is_one_notification_until_the_loop_looks() {
     let pool = pool(0);
@@ -209,15 +210,15 @@ fn there_is_one_notification_until_the_loop_looks() {
     assert_eq!(own.wakes.total(), 1);
     assert_eq!(own.service.take_ready().count(), 1);
     own.sender.send(1, 1).unwrap();
-    assert_eq!(own.wakes.total(), 2, "after the re-arm of take_ready");
+    assert_eq!(own.wakes.total(), 2, "`take_ready` has re-armed");
     assert_eq!((own.messages().len(), other.drain().count()), (1001, 8));
-    assert_eq!(own.wakes.total(), 2, "a complete drain notifies nobody");
+    assert_eq!(own.wakes.total(), 2, "a complete drain does not notify");
     own.sender.send(1, 1).unwrap();
     own.sender.send(1, 1).unwrap();
-    assert_eq!(own.wakes.total(), 3, "after the re-arm of the drain");
+    assert_eq!(own.wakes.total(), 3, "the drain has re-armed");
 }
 
-/// S3: a message that is sent between a look and the sleep is not lost, whatever the order of the
+/// S3: a message that is sent between a look and the sleep is not lost, for each order of the
 /// looks.
 #[test]
 fn a_message_after_any_look_wakes_the_loop() {
@@ -250,7 +251,8 @@ fn a_message_after_any_look_wakes_the_loop() {
     }
 }
 
-/// The loop may not sleep while a mailbox holds messages, since their notification may be used up.
+/// The loop must not sleep while a mailbox holds messages, since their notification may have been
+/// used.
 #[test]
 fn the_timeout_is_zero_while_a_mailbox_holds_messages() {
     let pool = pool(0);
@@ -266,7 +268,7 @@ fn the_timeout_is_zero_while_a_mailbox_holds_messages() {
     assert_eq!(own.service.poll_timeout(), None);
     own.sender.send(1, 3).unwrap();
     drop(own.mailbox);
-    assert_eq!(own.service.poll_timeout(), None, "nobody can drain them");
+    assert_eq!(own.service.poll_timeout(), None, "the mailbox was dropped");
 }
 
 #[test]
@@ -277,9 +279,9 @@ fn a_drain_that_ends_early_leaves_the_rest_and_notifies_the_loop() {
         own.sender.send(1, n).unwrap();
     }
     assert_eq!(own.mailbox.drain().next(), Some((conn(1), 0)));
-    assert_eq!(own.wakes.total(), 2, "it must come back");
+    assert_eq!(own.wakes.total(), 2, "the loop must drain again");
     own.sender.send(1, 3).unwrap();
-    assert_eq!(own.wakes.total(), 2, "one is enough");
+    assert_eq!(own.wakes.total(), 2, "one notification is enough");
     assert_eq!(own.mailbox.len(), 3);
     let mut drain = own.mailbox.drain();
     assert_eq!(drain.size_hint(), (0, Some(3)));
@@ -292,7 +294,7 @@ fn a_drain_that_ends_early_leaves_the_rest_and_notifies_the_loop() {
     assert_eq!(own.wakes.total(), 3);
 }
 
-/// S14: nothing reaches a connection that has closed.
+/// S14: no message reaches a connection that has closed.
 #[test]
 fn messages_for_a_closed_connection_are_dropped_and_counted() {
     let pool = pool(0);
@@ -303,7 +305,7 @@ fn messages_for_a_closed_connection_are_dropped_and_counted() {
         send(&own.sender, conn(u64::from(n % 2)), n);
     }
     own.service.connection_closed(0);
-    send(&own.sender, conn(0), 4); // the sender does not know that it has closed
+    send(&own.sender, conn(0), 4); // the sender does not know of the close
     send(&own.sender, Recipient::All, 5);
     send(&own.sender, Recipient::Loop, 6);
     let mut seen = Vec::new();
@@ -318,7 +320,7 @@ fn messages_for_a_closed_connection_are_dropped_and_counted() {
     assert!(own.is_asleep());
 }
 
-/// Each service has its own connections.
+/// The closed connections of one service do not affect another.
 #[test]
 fn a_connection_that_closed_in_another_loop_is_not_closed() {
     let pool = pool(0);
@@ -329,8 +331,7 @@ fn a_connection_that_closed_in_another_loop_is_not_closed() {
     assert_eq!(own.mailbox.dropped(), 0);
 }
 
-/// S17: the mailbox holds nothing of connections that have come and gone, and forgets none of the
-/// last ones.
+/// S17: the mailbox keeps no memory of many closed connections, and remembers the last ones.
 #[test]
 fn nothing_is_left_of_many_connections_that_close() {
     const MANY: u64 = 100_000;
@@ -350,7 +351,7 @@ fn nothing_is_left_of_many_connections_that_close() {
     );
 }
 
-/// The loop clones a broadcast for each of its connections; the mailbox never does.
+/// The loop clones a broadcast for each of its connections. The mailbox never clones it.
 #[test]
 fn a_broadcast_is_one_entry_and_is_copied_only_by_the_loop() {
     #[derive(Default)]
@@ -419,7 +420,7 @@ fn what_a_mailbox_holds_can_be_drained_after_its_service_has_gone() {
     assert_eq!(rest, [(conn(1), 2)]);
 }
 
-/// A loop may send its clients a last message after it has ended its pool.
+/// A loop may send a last message to its clients after the end of its pool.
 #[test]
 fn a_mailbox_works_without_threads_and_after_the_shutdown_of_the_pool() {
     for threads in [0, 1] {
@@ -461,7 +462,8 @@ fn a_step_sends_to_its_own_loop() {
     assert_eq!(messages, ["from a step"]);
 }
 
-/// S26: the loop's own thread makes room, so it must not wait for room; nor must a worker.
+/// S26: the loop's own thread makes room, so it must not wait for room. A worker must not wait,
+/// either.
 #[test]
 fn a_blocking_send_refuses_where_it_would_deadlock() {
     within_patience("a blocking send", || {
@@ -494,7 +496,7 @@ fn a_blocking_send_refuses_where_it_would_deadlock() {
     });
 }
 
-/// S26: another loop that runs the pool's tasks stands in for a worker.
+/// S26: a thread that runs the pool's tasks in another loop counts as a worker.
 #[test]
 fn a_blocking_send_refuses_inside_run_pending() {
     within_patience("a blocking send", || {
@@ -517,7 +519,7 @@ fn a_blocking_send_refuses_inside_run_pending() {
     });
 }
 
-/// A mailbox may be made on one thread and drained on another.
+/// A mailbox can be made on one thread and drained on another.
 #[test]
 fn a_blocking_send_waits_on_the_thread_that_made_the_mailbox_once_another_drains() {
     within_patience("a blocking send", || {
@@ -546,7 +548,7 @@ fn a_blocking_send_waits_on_the_thread_that_made_the_mailbox_once_another_drains
     });
 }
 
-/// S24: threads that wait for room are let go, with their messages.
+/// S24: threads that wait for room return, with their messages.
 #[test]
 fn a_blocking_send_returns_when_the_mailbox_closes() {
     for drops_the_service in [false, true] {
@@ -575,7 +577,7 @@ fn a_blocking_send_returns_when_the_mailbox_closes() {
     }
 }
 
-/// A message whose `Drop` uses everything.
+/// A message whose `Drop` uses the mailbox, the pool and the service.
 struct CleanUp {
     sender: Sender<Option<CleanUp>>,
     pool: Arc<ThreadPool>,
@@ -598,7 +600,7 @@ impl Drop for CleanUp {
     }
 }
 
-/// L10, S27: the `Drop` of a message may send, dump the pool, and make mailboxes, wherever it runs.
+/// L10, S27: the `Drop` of a message may send, dump the pool, and make mailboxes, on any thread.
 #[test]
 fn the_drop_of_a_message_may_use_its_mailbox_and_its_pool() {
     let seen = within_patience("the drop of a message", || {
@@ -617,7 +619,11 @@ fn the_drop_of_a_message_may_use_its_mailbox_and_its_pool() {
                 "a drain" => {
                     own.service.connection_closed(1);
                     assert_eq!(own.messages().len(), 0);
-                    assert_eq!(own.messages().len(), 1, "sent by the drop of the first");
+                    assert_eq!(
+                        own.messages().len(),
+                        1,
+                        "the drop of the first message has sent it"
+                    );
                 }
                 "a full mailbox" => drop(own.sender.send(1, Some(clean_up()))),
                 _ => {}
@@ -631,7 +637,8 @@ fn the_drop_of_a_message_may_use_its_mailbox_and_its_pool() {
     assert_eq!(seen, ["sent 1", "full 1", "closed 0", "closed 0"]);
 }
 
-/// S21: a panic in the `Drop` of a message keeps no other message, and reaches nobody.
+/// S21: a panic in the `Drop` of a message does not affect other messages, and does not reach the
+/// caller.
 #[test]
 fn a_panic_in_the_drop_of_a_message_is_contained() {
     struct Bomb(#[expect(dead_code, reason = "it counts")] Token);
@@ -649,15 +656,15 @@ fn a_panic_in_the_drop_of_a_message_is_contained() {
     let first = own.mailbox.drain().next();
     assert_eq!((alive.count(), own.mailbox.dropped()), (3, 2));
     drop(own.mailbox);
-    assert_eq!(alive.count(), 1, "all but the one that the loop has taken");
+    assert_eq!(alive.count(), 1, "only the message that the loop has taken");
     let drop_it = std::panic::AssertUnwindSafe(|| drop(first));
     assert!(
         std::panic::catch_unwind(drop_it).is_err(),
-        "that is the loop's own"
+        "the drop of a taken message is the loop's"
     );
 }
 
-/// S21: the message is there all the same.
+/// S21: if the wake panics, the message is in the mailbox all the same.
 #[test]
 fn a_panic_in_the_wake_is_contained() {
     let pool = pool(0);
@@ -671,8 +678,8 @@ fn a_panic_in_the_wake_is_contained() {
     assert_eq!(mailbox.drain().count(), 1);
 }
 
-/// S24: in every order, on this thread or each on a thread of its own, with messages inside; and
-/// the wake-up goes with the service.
+/// S24: the parts are dropped in every order, on this thread or each on its own thread, with
+/// messages inside. The wake-up is dropped with the service.
 #[test]
 fn pool_service_mailbox_and_sender_may_be_dropped_in_any_order() {
     within_patience("drops in any order", || {
@@ -723,7 +730,7 @@ fn orders() -> Vec<[usize; 4]> {
     orders
 }
 
-/// S24: thread-locals are dropped when their thread ends.
+/// S24: a mailbox in a thread-local is dropped when its thread ends.
 #[test]
 fn a_mailbox_may_live_in_a_thread_local() {
     thread_local! {
@@ -742,7 +749,7 @@ fn a_mailbox_may_live_in_a_thread_local() {
     assert_eq!(alive.count(), 0);
 }
 
-/// What Drogon calls `queueInLoop` and `runInLoop`.
+/// The counterparts of Drogon's `queueInLoop` and `runInLoop`.
 #[test]
 fn closures_run_in_their_order_and_at_once_on_the_loops_own_thread() {
     let pool = pool(0);
@@ -757,7 +764,7 @@ fn closures_run_in_their_order_and_at_once_on_the_loops_own_thread() {
         }
     };
     own.sender.run_in_loop(note("before the first drain")).unwrap();
-    assert_eq!(log.len(), 0, "nobody is the loop yet");
+    assert_eq!(log.len(), 0, "the loop's thread is not known yet");
     let (sender, first, second) = (own.sender.clone(), note("first"), note("second"));
     let other = std::thread::spawn(move || {
         sender.run_in_loop(first)?;
@@ -787,7 +794,7 @@ fn closures_run_in_their_order_and_at_once_on_the_loops_own_thread() {
     assert_eq!(log.len(), expected.len(), "a closed mailbox runs nothing");
 }
 
-/// The thread that has drained last is the loop's.
+/// The loop's thread is the thread of the last drain.
 #[test]
 fn a_mailbox_that_has_moved_runs_closures_on_the_thread_that_drains() {
     let pool = pool(0);
@@ -842,16 +849,12 @@ fn the_dump_shows_mailboxes() {
     });
     assert_eq!(json["mailboxes"][0], expected);
     drop(own.mailbox);
-    assert_eq!(
-        pool.dump().mailboxes.len(),
-        1,
-        "a mailbox that is gone is not shown"
-    );
+    assert_eq!(pool.dump().mailboxes.len(), 1, "a dropped mailbox is not shown");
 }
 
 #[test]
 fn mailboxes_can_be_printed_and_errors_say_what_to_do() {
-    struct Silent; // neither `Debug` nor `Clone`
+    struct Silent; // implements neither `Debug` nor `Clone`
     let pool = ThreadPool::builder().name("named").threads(0).build().unwrap();
     let service = pool.service::<Work>(|| {});
     let (sender, mut mailbox) = service.mailbox::<Silent>(2);
@@ -879,10 +882,10 @@ fn a_mailbox_without_room_is_a_mistake() {
     let _ = service.mailbox::<u8>(0);
 }
 
-/// S27: dumps, sends, drains, and tasks at the same time.
+/// S27: dumps, sends, drains and tasks run at the same time.
 #[test]
 fn a_dump_disturbs_neither_senders_nor_the_loop() {
-    within_patience("dumps beside messages", || {
+    within_patience("dumps and messages", || {
         const EACH: usize = 20_000;
         let pool = Arc::new(pool(1));
         let Loop { mut service, wakes } = Loop::<BoxTask>::new(&pool);

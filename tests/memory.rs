@@ -1,5 +1,5 @@
-//! Nothing piles up: not under storms of clients that come and go, not in loops that never drain,
-//! not in pools that come and go. The figures are those of the process, so the tests here run one
+//! Memory does not grow: while many clients come and go, in loops that never call `take_ready`, and
+//! while pools come and go. The numbers are those of the process, so the tests of this file run one
 //! after the other.
 #![cfg(target_os = "linux")]
 
@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use util::{Alive, Gate, Loop, PLENTY, Work, eventually, pool, reap};
 
-/// What may come and go by itself: the allocator's caches, the test harness.
+/// Memory that may change without the test: caches of the allocator, and the test harness.
 const SLACK: u64 = 1 << 20;
 
 static ALONE: Mutex<()> = Mutex::new(());
@@ -23,8 +23,8 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Does something often, and compares the memory after the first tenth with that at the end. What
-/// is kept of each time, if only 100 bytes, shows.
+/// Repeats an action, and compares the memory after a tenth of the repetitions with the memory at
+/// the end. Even 100 bytes kept for each repetition are found.
 #[track_caller]
 fn does_not_grow(times: u64, mut act: impl FnMut(u64)) {
     (0..times / 10).for_each(&mut act);
@@ -37,8 +37,8 @@ fn does_not_grow(times: u64, mut act: impl FnMut(u64)) {
     );
 }
 
-/// What is cancelled before it runs leaves an event, and nothing took those away from a loop that
-/// reaps by id and never drains.
+/// An event was kept for each task that was cancelled before it ran, if the loop reaps by id and
+/// never calls `take_ready`.
 #[test]
 fn a_loop_that_cancels_and_reaps_by_id_does_not_grow() {
     let _alone = alone();
@@ -51,7 +51,7 @@ fn a_loop_that_cancels_and_reaps_by_id_does_not_grow() {
     });
 }
 
-/// A task of 4 KiB, beside what the pool needs for it.
+/// A task of 4 KiB, which is large compared with the memory that the pool needs for it.
 fn large(alive: &Alive) -> Work {
     let (token, ballast) = (alive.token(), vec![1_u8; 4096]);
     Work::new(move |_, _| {
@@ -64,8 +64,8 @@ fn large(alive: &Alive) -> Work {
     .holding(token)
 }
 
-/// S17: all workers are busy while clients come, ask and go; what they leave behind is reaped and
-/// gone, tombstones included.
+/// S17: clients come, enqueue and disconnect while all workers are busy. Their tasks are reaped,
+/// and no entry of them remains.
 #[test]
 fn clients_that_come_and_go_while_all_workers_are_busy_leave_nothing() {
     let _alone = alone();
@@ -105,8 +105,7 @@ fn clients_that_come_and_go_while_all_workers_are_busy_leave_nothing() {
     assert_eq!((pool_threads(), file_descriptors()), (2, fds_before));
 }
 
-/// S17: the same with a loop that does not reap: the limit on tasks holds, and what it holds is
-/// bounded.
+/// S17: the same with a loop that does not reap. `max_tasks` bounds the memory.
 #[test]
 fn what_a_loop_does_not_reap_is_bounded_by_max_tasks() {
     let _alone = alone();
@@ -127,7 +126,7 @@ fn what_a_loop_does_not_reap_is_bounded_by_max_tasks() {
     assert_eq!(alive.count(), 0);
 }
 
-/// A loop may look at its tasks by their ids alone. The events it never reads must not pile up.
+/// A loop may look at its tasks by their ids only. Events that it never reads must not accumulate.
 #[test]
 fn a_loop_that_polls_and_never_drains_does_not_grow() {
     let _alone = alone();
@@ -143,7 +142,7 @@ fn a_loop_that_polls_and_never_drains_does_not_grow() {
     assert!(lp.take_ready().is_empty());
 }
 
-/// The same with workers, some tasks always on their way, and answers by id.
+/// The same with workers, with tasks in flight, and with answers by id.
 #[test]
 fn a_loop_that_polls_its_workers_and_never_drains_does_not_grow() {
     let _alone = alone();
@@ -153,7 +152,7 @@ fn a_loop_that_polls_its_workers_and_never_drains_does_not_grow() {
     does_not_grow(100_000, |conn| {
         open.push_back(lp.enqueue(conn, Work::parks_times(1)).unwrap());
         while open.len() > 50 {
-            let id = open.pop_front().expect("more than 50");
+            let id = open.pop_front().expect("at least 50 tasks");
             match lp.task_status(id) {
                 Some(TaskStatus::Finished(_)) => {}
                 Some(TaskStatus::Syncing(point)) => {
@@ -170,7 +169,7 @@ fn a_loop_that_polls_its_workers_and_never_drains_does_not_grow() {
     });
 }
 
-/// Streams that go on for ever: each `Sync` leaves nothing behind, with a timeout or without.
+/// Streams without an end: a `Sync` keeps no memory, with and without a timeout.
 #[test]
 fn a_stream_that_never_ends_does_not_grow() {
     let _alone = alone();
@@ -191,8 +190,8 @@ fn a_stream_that_never_ends_does_not_grow() {
     });
 }
 
-/// S17: threads, descriptors and bytes of pools and services that come and go, with tasks left in
-/// them.
+/// S17: threads, descriptors and bytes of pools and services that come and go, with tasks that have
+/// not ended.
 #[test]
 fn pools_and_services_that_come_and_go_leave_nothing() {
     let _alone = alone();
@@ -210,13 +209,13 @@ fn pools_and_services_that_come_and_go_leave_nothing() {
         }
     });
     eventually("all tasks are dropped", || alive.count() == 0);
-    eventually("all threads are gone", || pool_threads() == 0);
+    eventually("all threads have ended", || pool_threads() == 0);
     assert_eq!(file_descriptors(), fds_before);
     assert_eq!(keeper.dump().counts.queued, 0);
 }
 
-/// S17: a pool that lives on, and services of one client each: what they had in the pool goes with
-/// them.
+/// S17: one pool, and a service for each client: the memory of a dropped service is freed in the
+/// pool, too.
 #[test]
 fn services_that_come_and_go_leave_nothing_in_their_pool() {
     let _alone = alone();

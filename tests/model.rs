@@ -1,8 +1,9 @@
-//! Random calls against a reference pool: after each, the pool must stand as the reference does.
+//! Random calls on a pool and on a reference: after each call, the pool must have the state of the
+//! reference.
 //!
-//! No threads and a clock moved by hand, so that everything is determined: statuses, the order of
-//! steps, what is announced, counters and limits. `PROPTEST_CASES=100000 cargo test --release
-//! --test model` looks longer.
+//! There are no threads, and the test moves the clock, so that everything is determined: statuses,
+//! the order of steps, announcements, counters and limits. `PROPTEST_CASES=100000 cargo test
+//! --release --test model` tries more sequences.
 
 #[path = "model/books.rs"]
 mod books;
@@ -84,7 +85,7 @@ fn same_statuses(pool: &Real, reference: &Reference) {
     );
 }
 
-/// Those that are not reaped.
+/// The tasks that were not reaped.
 fn alive(reference: &Reference) -> impl Iterator<Item = &Task> {
     reference.alive.iter().map(|&number| &reference.tasks[number])
 }
@@ -108,17 +109,17 @@ fn same_connections(pool: &Real, reference: &Reference) {
     }
 }
 
-/// FIFO within a connection, round-robin between connections, and each step is told what it should
-/// be.
+/// Tasks run in order within a connection and in turns between connections, and each step gets the
+/// right context.
 fn same_steps(pool: &Real, model: &Model) {
     let log = pool.log.lock().unwrap().clone();
     for (id, seen) in &log {
-        assert_eq!(*id, pool.ids[seen.0], "a step was told another task's id");
+        assert_eq!(*id, pool.ids[seen.0], "a step got the id of another task");
     }
     let mut steps: Vec<&Seen> = log.iter().map(|(_, seen)| seen).collect();
     let mut expected: Vec<&Seen> = model.pool.log[model.steps_before..].iter().collect();
     if model.pool.finishing {
-        // Who is first after `shutdown` is not promised.
+        // The order after `shutdown` is not guaranteed.
         steps.sort_by_key(|seen| seen.0);
         expected.sort_by_key(|seen| seen.0);
     }
@@ -146,7 +147,7 @@ fn same_counts(pool: &Real, model: &Model) {
     assert_eq!(dump.tasks.len(), reference.alive.len());
     for task in &dump.tasks {
         let number = pool.number(task.id);
-        let expected = reference.find(number).expect("a dump shows no reaped task");
+        let expected = reference.find(number).expect("a dump shows a reaped task");
         assert_eq!(task.status, expected.status);
         assert_eq!(task.connection, pool.service.connection_of(task.id));
         assert_eq!(task.name.is_some(), expected.plan.named);
@@ -164,7 +165,8 @@ fn same_counts(pool: &Real, model: &Model) {
     assert_eq!(pool.service.is_empty(), reference.alive.is_empty());
 }
 
-/// The loop is woken once between two drains, and never told to sleep over a timeout.
+/// The loop is woken once between two calls of `take_ready`, and `poll_timeout` never exceeds a
+/// timeout.
 fn wakes_in_time(pool: &mut Real, reference: &Reference) {
     assert_eq!(
         pool.wakes.load(Ordering::Relaxed),
@@ -173,7 +175,11 @@ fn wakes_in_time(pool: &mut Real, reference: &Reference) {
     );
     let timeout = pool.service.poll_timeout();
     if !reference.round.is_empty() || !reference.news.is_empty() {
-        assert_eq!(timeout, Some(Duration::ZERO), "steps are pending, or news");
+        assert_eq!(
+            timeout,
+            Some(Duration::ZERO),
+            "steps are pending, or a task is unannounced"
+        );
     } else if let Some((at, ..)) = reference.next_due() {
         let left = Duration::from_nanos(at.saturating_sub(reference.now));
         assert!(
@@ -183,8 +189,8 @@ fn wakes_in_time(pool: &mut Real, reference: &Reference) {
     }
 }
 
-/// What is left is stopped, runs to its end and is reaped: accepted = finished + stopped +
-/// panicked.
+/// The remaining tasks are stopped, run to their end and are reaped: accepted = finished + stopped
+/// + panicked.
 fn leaves_nothing(mut pool: Real) {
     pool.pool.shutdown(Shutdown::Cancel);
     pool.service.run_pending(Duration::MAX);
@@ -202,7 +208,7 @@ fn config() -> Config {
     let default = Config::default();
     Config {
         cases: default.cases.max(1000),
-        // A failure prints the shortest sequence of calls: that goes into a test of its own.
+        // A failure prints the shortest sequence of calls. Make a test of that sequence.
         failure_persistence: None,
         ..default
     }
@@ -211,8 +217,8 @@ fn config() -> Config {
 prop_state_machine! {
     #![proptest_config(config())]
 
-    /// L11, L13, L14, L25, S5, S11, S12, S13, S15: whatever a loop calls, in whatever order, the
-    /// pool stands as the reference.
+    /// L11, L13, L14, L25, S5, S11, S12, S13, S15: after any calls of a loop, in any order, the
+    /// pool has the state of the reference.
     #[test]
     fn the_pool_stands_as_the_reference_after_any_calls(sequential 1..100 => AgainstTheReference);
 }

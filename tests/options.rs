@@ -1,5 +1,5 @@
-//! Every option of a pool and of a task has an effect, and what makes no sense is an error that
-//! leaves nothing behind.
+//! Every option of a pool and of a task has an effect. An invalid option is an error that leaves
+//! nothing behind.
 
 #[cfg(target_os = "linux")]
 #[path = "util/process.rs"]
@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 use util::{Count, Gate, Log, Loop, PATIENCE, PLENTY, Work, reap};
 
-/// What each of the pool's threads says about itself: all of them at once, so that none answers
-/// twice.
+/// Calls a function on each thread of the pool. The threads run it at the same time, so that no
+/// thread runs it twice.
 fn ask_each_thread<A: Clone + Send + 'static>(
     pool: &ThreadPool,
     ask: impl Fn(&Context<'_>) -> A + Clone + Send + 'static,
@@ -101,7 +101,7 @@ fn the_defaults_are_those_of_the_docs() {
     assert_eq!(accepted, 100_000, "max_tasks");
 }
 
-/// L25: `max_queue_depth` and `max_tasks`; `limits.rs` has the rest about them.
+/// L25: `max_queue_depth` and `max_tasks`. `limits.rs` has the other tests of them.
 #[test]
 fn the_limits_are_the_ones_given() {
     let pool = ThreadPool::builder()
@@ -184,7 +184,7 @@ fn a_time_slice_is_as_long_as_given() {
     }
 }
 
-/// L25: `on_thread_start` and `on_thread_stop`: once on each thread, first and last.
+/// L25: `on_thread_start` and `on_thread_stop`: once on each thread, before and after its work.
 #[test]
 fn the_hooks_run_on_every_thread_before_and_after_its_work() {
     let log = Log::new();
@@ -217,7 +217,7 @@ fn the_hooks_run_on_every_thread_before_and_after_its_work() {
     }
 }
 
-/// Needs so many pages of stack.
+/// Uses this many pages of stack.
 fn deep(pages: usize) -> usize {
     let page = std::hint::black_box([pages as u8; 4096]);
     if pages == 0 {
@@ -227,8 +227,8 @@ fn deep(pages: usize) -> usize {
     }
 }
 
-/// L25: `stack_size`: a step that needs 8 MiB has them, and who asks for too little has the 64 KiB
-/// of the docs.
+/// L25: with `stack_size` a step can use 8 MiB. A smaller size than 64 KiB is raised to 64 KiB, as
+/// the docs say.
 #[test]
 fn the_stack_is_as_large_as_asked() {
     for (asked, pages) in [(64 << 20, 2_000), (1, 2)] {
@@ -250,7 +250,7 @@ fn the_stack_is_as_large_as_asked() {
     }
 }
 
-/// L25: `clock`; the pool's uptime begins when it is built.
+/// L25: `clock`. The uptime of the pool begins when it is built.
 #[test]
 fn a_pool_lives_by_the_clock_it_was_given() {
     let (clock, hand) = Clock::manual();
@@ -334,7 +334,7 @@ fn every_option_of_a_task_has_its_effect() {
     assert_eq!(
         reap(&mut lp, parks[5]).finished().steps,
         6,
-        "it outlives its connection"
+        "the task outlives its connection"
     );
     assert_eq!(reap(&mut lp, queued).stopped().0, timed_out(Timeout::Queue));
 }
@@ -355,7 +355,7 @@ fn what_makes_no_sense_is_refused_by_name() {
     assert!(matches!(many, BuildError::TooManyThreads(65_001)));
     let name = ThreadPool::builder().threads(1).name("a\0b").build().unwrap_err();
     assert!(matches!(name, BuildError::NameWithNul(_)));
-    assert!(many.source().is_none(), "nobody else has said so");
+    assert!(many.source().is_none(), "the error has no source");
     let said = [BuildError::Zero("max_tasks"), many, name].map(|error| error.to_string());
     for (said, word) in said.iter().zip(["`max_tasks`", "65001", "NUL"]) {
         assert!(said.contains(word), "{said}");
@@ -393,8 +393,9 @@ fn a_thread_that_cannot_be_started_is_an_error() {
 #[cfg(target_os = "linux")]
 const CHILD: &str = "MOORED_TEST_WITH_LITTLE_ADDRESS_SPACE";
 
-/// S22, L24: a later thread is refused, as there is no room for its stack; those before it end
-/// before the error is given. It runs in a process of its own, which has room for some.
+/// S22, L24: a later thread cannot be started, because there is no room for its stack. The threads
+/// before it end before `build` returns the error. The test runs in a process of its own, which has
+/// room for some threads.
 #[test]
 #[cfg(target_os = "linux")]
 fn threads_that_were_started_before_the_one_that_cannot_be_are_ended() {
@@ -402,7 +403,7 @@ fn threads_that_were_started_before_the_one_that_cannot_be_are_ended() {
         return with_little_address_space();
     }
     if process::is_address_sanitized() {
-        return; // the sanitizer itself needs more addresses than that
+        return; // the sanitizer itself needs more address space
     }
     let child = std::process::Command::new("sh")
         .args([
@@ -456,7 +457,7 @@ fn a_builder_can_be_used_again_and_shown() {
         assert_eq!(lp.peek(id), Some(Status::Finished));
     }
     one.join_timeout(PATIENCE).unwrap();
-    assert_eq!(other.counts().threads, 1, "they are two pools");
+    assert_eq!(other.counts().threads, 1, "the pools are separate");
     let shown = format!("{builder:?}");
     assert!(
         shown.contains("twice") && shown.contains("max_tasks: 5"),

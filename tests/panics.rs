@@ -1,5 +1,5 @@
-//! Panics in the user's code, wherever the pool runs it: the pool serves on with all its workers,
-//! and the loop is told.
+//! Panics in the user's code, in every place where the pool runs it. The pool continues with all
+//! its workers, and the loop is notified.
 
 mod util;
 
@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock};
 use util::{Alive, Count, Gate, Loop, PLENTY, Token, Wakes, Work, eventually, panic_silently, pool, reap};
 
-/// Panics when it is dropped; until then it counts as alive.
-struct Bomb(#[allow(dead_code, reason = "it is there to be dropped")] Token);
+/// Panics when it is dropped. Until then it counts as alive.
+struct Bomb(#[allow(dead_code, reason = "it exists to be dropped")] Token);
 
 impl Drop for Bomb {
     fn drop(&mut self) {
@@ -19,7 +19,7 @@ impl Drop for Bomb {
     }
 }
 
-/// As many tasks at once as the pool has workers: each needs a worker of its own.
+/// Runs as many tasks at the same time as the pool has workers. Each needs its own worker.
 #[track_caller]
 fn all_workers_serve(pool: &ThreadPool, workers: usize) {
     let mut lp = Loop::new(pool);
@@ -36,7 +36,7 @@ fn all_workers_serve(pool: &ThreadPool, workers: usize) {
     assert_eq!(pool.counts().threads, workers);
 }
 
-/// S21: the payload reaches the loop, and what the task held is dropped.
+/// S21: the loop gets the payload, and the values of the task are dropped.
 #[test]
 fn a_panic_in_a_step_ends_its_task_and_nothing_else() {
     let pool = pool(2);
@@ -62,7 +62,8 @@ fn a_panic_in_a_step_ends_its_task_and_nothing_else() {
     all_workers_serve(&pool, 2);
 }
 
-/// The message of a panic was in no `Debug`: a log said `Panicked(..)`, and the rest was on stderr.
+/// The message of a panic was not in the `Debug` output: a log said `Panicked(..)`, and only stderr
+/// had the message.
 #[test]
 fn a_panic_shows_its_message() {
     let pool = pool(0);
@@ -112,8 +113,7 @@ fn a_panic_in_the_drop_of_a_task_that_has_panicked_is_contained() {
     all_workers_serve(&pool, 1);
 }
 
-/// S21: the service is gone, so it is the pool that drops the task: queued, running, parked or
-/// ended.
+/// S21: the service was dropped, so the pool drops the task: queued, running, parked or ended.
 #[test]
 fn a_panic_in_the_drop_of_an_abandoned_task_is_contained() {
     let pool = pool(2);
@@ -158,11 +158,11 @@ fn a_panic_in_the_drop_of_an_abandoned_task_is_contained() {
     all_workers_serve(&pool, 2);
 }
 
-/// S21: the payload of a panic panics in its own `Drop`, and so does what that throws, of which
-/// nothing is dropped any more.
+/// S21: the payload of a panic panics in its `Drop`, and so does the payload of that panic. The
+/// third payload is not dropped.
 #[test]
 fn a_panic_in_the_drop_of_a_payload_is_contained() {
-    // Of no size, so that forgetting one leaks nothing.
+    // Zero-sized, so that a leak leaks nothing.
     struct Payload;
     static PANICS: AtomicUsize = AtomicUsize::new(0);
     static DROPPED: LazyLock<Arc<Count>> = LazyLock::new(Count::new);
@@ -190,19 +190,19 @@ fn a_panic_in_the_drop_of_a_payload_is_contained() {
         )
         .unwrap();
         gate.wait_for(1);
-        drop(lp); // so that it is the worker that drops the payload
+        drop(lp); // so that the worker drops the payload
         gate.open();
         DROPPED.wait_for(2 * round);
         all_workers_serve(&pool, 1);
         assert_eq!(
             DROPPED.get(),
             2 * round,
-            "what the second has thrown is left alone"
+            "the payload of the second panic is leaked"
         );
     }
 }
 
-/// S21: a wake-up that panics is no reason to lose a worker or news.
+/// S21: a wake-up that panics loses neither a worker nor an announcement.
 #[test]
 fn a_panic_in_a_wake_up_is_contained() {
     let pool = pool(1);
@@ -223,14 +223,14 @@ fn a_panic_in_a_wake_up_is_contained() {
         reap(&mut service, id).finished();
     }
     let id = service.enqueue(1, Work::done()).unwrap();
-    service.dequeue(id); // wakes on this thread, unless a worker was quicker
+    service.dequeue(id); // wakes on this thread, unless a worker has woken before
     all_workers_serve(&pool, 1);
 }
 
-/// S21: the wake-up is dropped by whoever is the last to know the service: here a worker.
+/// S21: the last owner of the service drops the wake-up: here a worker.
 #[test]
 fn a_panic_in_the_drop_of_a_wake_up_is_contained() {
-    struct Fragile(#[allow(dead_code, reason = "it is there to be dropped")] Bomb);
+    struct Fragile(#[allow(dead_code, reason = "it exists to be dropped")] Bomb);
     impl Wake for Fragile {
         fn wake_loop(&self) {}
     }
@@ -264,11 +264,11 @@ fn a_panic_in_a_thread_hook_is_contained() {
     let pool = builder.build().unwrap();
     all_workers_serve(&pool, 2);
     pool.join_timeout(util::PATIENCE)
-        .expect("the workers have ended in good order");
+        .expect("the workers have ended without a panic");
     assert_eq!(calls.get(), 4);
 }
 
-/// S21: a loop that runs the steps itself is spared as well.
+/// S21: a panic does not reach a loop that runs the steps itself.
 #[test]
 fn a_panic_in_a_step_does_not_unwind_into_run_pending() {
     let pool = pool(0);
@@ -280,7 +280,7 @@ fn a_panic_in_a_step_does_not_unwind_into_run_pending() {
     reap(&mut lp, after).finished();
 }
 
-/// The panic of one task reaches its own loop only.
+/// Only the loop of a task learns of its panic.
 #[test]
 fn a_panic_is_told_to_the_loop_that_owns_the_task() {
     let pool = pool(1);

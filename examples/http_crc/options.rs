@@ -28,7 +28,8 @@ impl Default for Options {
 }
 
 impl options::Options for Options {
-    const ABOUT: &str = "Answers POST requests with the CRC-32 of their bodies, computed by the workers of a pool.\n";
+    const ABOUT: &str =
+        "Answers POST requests with the CRC-32 of their bodies, computed by the workers of a pool.\n";
     const OWN: &str = "  --max-body BYTES       longest body, such as 65536, 64K, 64M or 8G [64M]
   --work-ms N            milliseconds of simulated work for each request, 0 to 60000 [0]
 ";
