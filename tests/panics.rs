@@ -85,7 +85,7 @@ fn a_panic_shows_its_message() {
             panic!("not panicked")
         };
         assert_eq!(panic.message(), message);
-        assert!(format!("{panic:?} {panic}").contains(message.unwrap_or("no text")));
+        assert!(format!("{panic:?} {panic}").contains(message.unwrap_or("not text")));
         assert_eq!(
             panic.into_payload().downcast_ref(),
             message.is_none().then_some(&17)

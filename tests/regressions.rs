@@ -1,6 +1,5 @@
-//! Bugs that moored really had. A test that is plainly about one behaviour stands in that
-//! behaviour's file; here are those that took a special mixture to show, each with what had been
-//! wrong.
+//! Bugs that moored once had. A test of one behaviour is in the file of that behaviour. This file
+//! has the bugs that needed an unusual combination, each with a description of the bug.
 
 mod util;
 
@@ -17,8 +16,7 @@ use util::{
     within_patience,
 };
 
-/// `tasks_of` converted its argument, which is the user's code, under the lock of the service's
-/// table.
+/// `tasks_of` converted its argument, which runs user code, under the lock of the service's table.
 #[test]
 fn a_conversion_into_a_connection_runs_under_no_lock() {
     struct Client(Arc<ThreadPool>);
@@ -42,7 +40,7 @@ fn a_conversion_into_a_connection_runs_under_no_lock() {
 }
 
 /// `enqueue` converted its connection after it had counted the task, so a conversion that panicked
-/// took up a place of `max_tasks` for ever.
+/// used a place of `max_tasks` for ever.
 #[test]
 fn a_conversion_that_panics_takes_up_no_place() {
     struct Nobody;
@@ -58,9 +56,8 @@ fn a_conversion_that_panics_takes_up_no_place() {
     assert!(service.enqueue(1, Work::done()).is_ok());
 }
 
-/// A worker that was held up in a step kept the rest of its batch to itself as long as the other
-/// workers had anything else to do, so that tasks of the same connection overtook them by the
-/// thousand.
+/// A worker that was blocked in a step kept the rest of its batch while the other workers had other
+/// tasks. So thousands of later tasks of the same connection ran before it.
 #[test]
 fn a_long_step_holds_up_nobody_but_itself() {
     const TASKS: usize = 20_000;
@@ -92,16 +89,16 @@ fn a_long_step_holds_up_nobody_but_itself() {
         let waited = behind.abs_diff(slow);
         assert!(
             waited < TASKS / 2,
-            "the task behind the long one waited until {waited} others had run"
+            "the task behind the long step waited until {waited} others had run"
         );
         stuck.open();
         lp.end().finished();
     }
 }
 
-/// A worker that was late put the rest of its batch in line, then put there what a colleague was
-/// late with, in front of it, although that had come later: what came first waited for as long as
-/// what came last took.
+/// A late worker put the rest of its batch back into the queue. Then it put the rest of another
+/// late worker's batch before it, although those tasks were newer. So the oldest tasks waited for
+/// the newest.
 #[test]
 fn what_a_late_worker_gives_back_comes_before_what_a_colleague_took_after_it() {
     let (clock, hand) = Clock::manual();
@@ -114,8 +111,8 @@ fn what_a_late_worker_gives_back_comes_before_what_a_colleague_took_after_it() {
     let mut enqueue = |task| {
         lp.enqueue(conns.next().expect("endless"), task).unwrap();
     };
-    // Each worker stands at a gate of its own, and takes large batches from then on: they double
-    // while the clock stands.
+    // Each worker waits at its own gate, and then takes large batches: they double while the clock
+    // does not move.
     for gate in first {
         enqueue(Work::at(gate));
     }
@@ -130,7 +127,7 @@ fn what_a_late_worker_gives_back_comes_before_what_a_colleague_took_after_it() {
         gate.open();
         next.wait_for(1);
     }
-    // One worker takes a slow task and four others, then another takes three long ones.
+    // One worker takes a slow task and four others. Then the other worker takes three long tasks.
     let log = Log::new();
     enqueue(Work::at(&slow[0]));
     for n in 1..=4 {
@@ -143,20 +140,20 @@ fn what_a_late_worker_gives_back_comes_before_what_a_colleague_took_after_it() {
     }
     second[1].open();
     long[0].wait_for(1);
-    // Both are late now. The first is soon done with the slow task; the other two stay where they
-    // are.
+    // Both workers are late now. The first one soon ends the slow task; the second one stays in its
+    // step.
     hand.advance(Duration::from_millis(1));
     slow[0].open();
     long[0].wait_for(2);
     assert_eq!(
         log.notes(),
         [1, 2, 3, 4],
-        "a task was overtaken by a long one that came later"
+        "a newer long task ran before an older task"
     );
 }
 
-/// A worker that stole one task out of another's deque did not wake the next worker for the rest:
-/// see also `fairness.rs`. Here all the tasks come at once to workers that sleep.
+/// A worker that stole one task from another worker's batch did not wake the next worker for the
+/// rest: see also `fairness.rs`. Here all tasks are submitted at once while the workers sleep.
 #[test]
 fn a_burst_wakes_as_many_workers_as_it_needs() {
     const WORKERS: usize = 4;
@@ -179,8 +176,8 @@ fn a_burst_wakes_as_many_workers_as_it_needs() {
     }
 }
 
-/// What `run_pending` put back in line when its budget was used up woke nobody: the task waited for
-/// the next event.
+/// `run_pending` put a task back into the queue when its budget was over, and woke no worker. The
+/// task waited for the next event.
 #[test]
 fn what_run_pending_leaves_behind_is_taken_over_at_once() {
     let pool = hasty_pool(1);
@@ -201,7 +198,7 @@ fn what_run_pending_leaves_behind_is_taken_over_at_once() {
     }
 }
 
-/// What `run_pending` put back in line after the workers had gone was for nobody: it never ended,
+/// `run_pending` put a task back into the queue after the workers had ended. The task never ended,
 /// and leaked.
 #[test]
 fn what_run_pending_leaves_behind_when_the_pool_ends_runs_there_and_then() {
@@ -214,7 +211,7 @@ fn what_run_pending_leaves_behind_when_the_pool_ends_runs_there_and_then() {
     let ends_the_pool = Work::new(move |_, _| {
         ender.shutdown(Shutdown::Cancel);
         door.open();
-        eventually("the worker goes", || ender.counts().threads == 0);
+        eventually("the worker ends", || ender.counts().threads == 0);
         TaskReturn::Continue
     });
     lp.enqueue(2, ends_the_pool).unwrap();
@@ -223,10 +220,10 @@ fn what_run_pending_leaves_behind_when_the_pool_ends_runs_there_and_then() {
     assert!(lp.is_empty());
 }
 
-/// `reattach` freed a place under the limit, or found one, and woke nobody to use it.
+/// `reattach` freed a place under the limit, or found a free one, and woke no worker to use it.
 #[test]
 fn reattach_wakes_a_worker_for_what_may_run_now() {
-    // Often enough to find the worker asleep.
+    // Repeated, so that the worker is asleep in some of the rounds.
     for moves_the_first in [true, false].repeat(100) {
         let pool = ThreadPool::builder()
             .threads(1)
@@ -238,14 +235,14 @@ fn reattach_wakes_a_worker_for_what_may_run_now() {
         let second = lp.enqueue(1, Work::done()).unwrap();
         lp.parked(1);
         assert!(lp.reattach(if moves_the_first { first } else { second }, 2));
-        eventually("the second runs", || {
+        eventually("the second task runs", || {
             lp.peek(second).is_some_and(Status::is_ended)
         });
     }
 }
 
-/// S26: `join_timeout` from inside a step that a loop ran itself said that all had ended, although
-/// that very step had not.
+/// S26: `join_timeout`, called inside a step that a loop ran, returned that all tasks had ended,
+/// although that step had not.
 #[test]
 fn a_step_on_the_loops_own_thread_cannot_join_its_pool() {
     for threads in [0, 1] {
@@ -264,7 +261,7 @@ fn a_step_on_the_loops_own_thread_cannot_join_its_pool() {
             log.add(ender.join_timeout(Duration::ZERO));
             TaskReturn::TaskDone
         });
-        // A step that runs another pool's tasks is inside both.
+        // If a step runs tasks of another pool, this thread is inside both pools.
         let mut inner = Loop::new(&other);
         inner.enqueue(1, joins).unwrap();
         let runs_the_other = Work::new(move |_, _| {
@@ -275,14 +272,14 @@ fn a_step_on_the_loops_own_thread_cannot_join_its_pool() {
         lp.run_pending(Duration::ZERO);
         assert_eq!(answers.notes(), [Err(JoinError::OnWorker)], "{threads} threads");
         gate.open();
-        // Outside of steps it can.
+        // Outside of steps the call is allowed.
         assert_eq!(pool.join_timeout(PATIENCE), Ok(()));
     }
 }
 
-/// Of two threads that ended a pool without workers, the second was told that all was over while
-/// the first had not yet asked every task to stop; and a wake-up of `shutdown` that waited for the
-/// pool waited for itself.
+/// Two threads shut down a pool without workers. The second call returned before the first one had
+/// asked every task to stop. And a wake-up, called by `shutdown`, that waited for the pool waited
+/// for itself.
 #[test]
 fn nobody_has_joined_a_pool_that_somebody_still_winds_up() {
     for threads in [0, 1] {
@@ -314,8 +311,8 @@ fn nobody_has_joined_a_pool_that_somebody_still_winds_up() {
     }
 }
 
-/// The table of a burst that was over was thrown away, but not the events of its tasks: a loop that
-/// had reaped all by their ids panicked when it looked for news.
+/// After a burst the table was freed, but the events of its tasks were not. A loop that had reaped
+/// all tasks by their ids panicked in the next `take_ready`.
 #[test]
 fn a_burst_that_was_reaped_by_id_is_no_news() {
     const BURST: u64 = 5_000;
@@ -342,8 +339,8 @@ fn a_burst_that_was_reaped_by_id_is_no_news() {
     }
 }
 
-/// With a limit, a cancelled task was announced before the one that had run before it, whose end
-/// lay in a lane.
+/// With a limit, a cancelled task was announced before the task that had run before it, whose end
+/// was in a completion ring.
 #[test]
 fn the_end_of_a_cancelled_task_comes_after_those_before_it() {
     let pool = ThreadPool::builder()
@@ -358,8 +355,8 @@ fn the_end_of_a_cancelled_task_comes_after_those_before_it() {
     assert_eq!(lp.take_ready().map(|ready| ready.id).collect::<Vec<_>>(), ids);
 }
 
-/// Tasks that were posted and cancelled behind others hid as many of those: a task that says
-/// `Continue` for ever did not give way.
+/// Tasks that were enqueued behind others and cancelled hid the same number of waiting tasks. So a
+/// task that always returned `Continue` did not give way to them.
 #[test]
 fn what_is_cancelled_behind_waiting_tasks_does_not_hide_them() {
     let pool = hasty_pool(1);
@@ -368,7 +365,8 @@ fn what_is_cancelled_behind_waiting_tasks_does_not_hide_them() {
     let _guards = gates.each_ref().map(Gate::guard);
     lp.enqueue(0, Work::at(&gates[0])).unwrap();
     gates[0].wait_for(1);
-    // The second takes its worker, which counts three behind it, and goes on until those have run.
+    // The second task takes a worker. The worker counts three tasks behind it, and continues until
+    // those have run.
     let others = Log::new();
     let (gate, log) = (gates[1].clone(), others.clone());
     let busy = move |_: &mut Context<'_>, step| {
@@ -402,10 +400,10 @@ fn spin(micros: u64) {
     }
 }
 
-/// Spins for so long.
+/// Spins for this long.
 struct Spins(
     u64,
-    #[expect(dead_code, reason = "it tells that the task is alive")] Token,
+    #[expect(dead_code, reason = "it counts the living tasks")] Token,
 );
 
 impl Task for Spins {
@@ -415,7 +413,7 @@ impl Task for Spins {
     }
 }
 
-/// Short tasks with long ones among them: batches grow, are late, and are put back.
+/// Short tasks and some long ones: batches grow, become late, and are returned to the queue.
 fn enqueue_mixed(service: &mut Service<Spins>, long: impl Fn(u64) -> bool, alive: &Alive) -> Vec<TaskId> {
     let mut enqueue = |conn| {
         let micros = if long(conn) { 80 } else { 0 };
@@ -424,7 +422,7 @@ fn enqueue_mixed(service: &mut Service<Spins>, long: impl Fn(u64) -> bool, alive
     (0..64).map(&mut enqueue).collect()
 }
 
-/// By a loop that does not sleep, so that workers have no time to.
+/// Enqueued by a loop that does not sleep, so that the workers do not sleep either.
 fn drain<T: Task>(service: &mut Service<T>) {
     while !service.is_empty() {
         for id in service.take_ready().map(|ready| ready.id) {
@@ -434,8 +432,8 @@ fn drain<T: Task>(service: &mut Service<T>) {
     }
 }
 
-/// A task on its way from a batch back into line was nowhere: `dequeue` said that it had started,
-/// and then that it had not.
+/// A task on its way from a batch back into the queue was in no place: `dequeue` returned that it
+/// had started, and later that it had not.
 #[test]
 fn a_task_that_has_started_is_not_removed_afterwards() {
     let (pool, alive) = (pool(2), Alive::new());
@@ -454,8 +452,8 @@ fn a_task_that_has_started_is_not_removed_afterwards() {
     }
 }
 
-/// The same with the service dropped: the task came into a table that nobody empties, and leaked
-/// with its service.
+/// The same, and the service is dropped: the task came into a table that no thread emptied, and
+/// leaked with its service.
 #[test]
 fn a_task_on_its_way_back_into_line_does_not_leak() {
     let alive = Alive::new();
@@ -475,11 +473,11 @@ fn a_task_on_its_way_back_into_line_does_not_leak() {
     }
 }
 
-/// A worker that counted as on its way dropped the last reference to a service, and with it the
-/// user's wake-up, whose `Drop` may take any time: nobody else was woken meanwhile.
+/// A worker that counted as searching dropped the last reference to a service, and so the user's
+/// wake-up, whose `Drop` may take any time. No other worker was woken meanwhile.
 #[test]
 fn workers_are_woken_while_another_drops_a_wake_up() {
-    /// Waits, when it is dropped, for what another task does meanwhile.
+    /// Its drop waits until another task has run.
     struct Waits {
         dropping: Arc<AtomicBool>,
         seen: Arc<AtomicBool>,
@@ -527,8 +525,8 @@ fn workers_are_woken_while_another_drops_a_wake_up() {
         if inside.load(SeqCst) {
             drain(&mut service);
         }
-        // Nothing tells that the other worker has gone to sleep. If it has not, this round shows
-        // nothing.
+        // There is no fact that says that the other worker sleeps. If it does not sleep, this round
+        // tests nothing.
         std::thread::sleep(Duration::from_millis(20));
         drop(service);
         release.open();
@@ -543,8 +541,8 @@ fn workers_are_woken_while_another_drops_a_wake_up() {
     }
 }
 
-/// What lay behind a long step, taken by its worker and not begun, was no business of a loop that
-/// lent a hand: it took the second task of a connection, and left the first.
+/// `run_pending` did not take tasks that a busy worker had taken and not begun. It ran the second
+/// task of a connection before the first.
 #[test]
 fn run_pending_begins_with_what_a_busy_worker_has_taken() {
     let (clock, _hand) = Clock::manual();
@@ -559,10 +557,10 @@ fn run_pending_begins_with_what_a_busy_worker_has_taken() {
     assert_eq!(log.notes(), ["first", "second"]);
 }
 
-/// Makes the only worker take two tasks at once, of the connections 1 and 2; the first begins, and
-/// must wait for the second gate.
+/// Makes the only worker take two tasks at once, of the connections 1 and 2. The first task begins,
+/// and waits at the second gate.
 fn in_one_batch(lp: &mut Loop<Work>, gates: &[Gate; 2], tasks: [Work; 2]) {
-    // A worker that has just found one task takes two the next time.
+    // After a batch of one task, the next batch has two.
     lp.enqueue(0, Work::at(&gates[0])).unwrap();
     gates[0].wait_for(1);
     for (conn, task) in (1..).zip(tasks) {
@@ -572,7 +570,7 @@ fn in_one_batch(lp: &mut Loop<Work>, gates: &[Gate; 2], tasks: [Work; 2]) {
     gates[1].wait_for(1);
 }
 
-/// A task that a worker had taken and not begun kept the right to start that it had got for its old
+/// A task that a worker had taken and not begun kept its permission to start from its old
 /// connection.
 #[test]
 fn a_task_that_moves_before_its_start_waits_for_its_new_connection() {
@@ -596,16 +594,18 @@ fn a_task_that_moves_before_its_start_waits_for_its_new_connection() {
     assert!(lp.reattach(moves, 1));
     let last = lp.enqueue(3, Work::done()).unwrap();
     gates[1].open();
-    // The worker is beyond what it had taken when it has done this.
-    eventually("the last has ended", || lp.peek(last) == Some(Status::Finished));
+    // When this task has ended, the worker has ended its batch.
+    eventually("the last task has ended", || {
+        lp.peek(last) == Some(Status::Finished)
+    });
     assert_eq!(lp.peek(parks), Some(Status::Syncing));
     assert_eq!(lp.peek(moves), Some(Status::Queued));
     lp.connection_closed(1);
 }
 
-/// A service that searched all batches for a task of its own set the length of the batch of each
-/// worker to the number of its own tasks there. What other services had in these batches was not
-/// found by idle workers any more.
+/// A service that searched all batches for a task of its own set the length of each batch to the
+/// number of its own tasks there. Then idle workers did not find the tasks of other services in
+/// these batches.
 #[test]
 fn a_search_for_a_task_does_not_hide_the_tasks_of_other_services() {
     let (clock, _hand) = Clock::manual();
@@ -623,8 +623,8 @@ fn a_search_for_a_task_does_not_hide_the_tasks_of_other_services() {
     assert_eq!(log.notes(), ["behind it"]);
 }
 
-/// With a limit, a task that was cancelled in a worker's batch made room for the next one of its
-/// connection, but no worker heard of that: a task that returned `Continue` kept the only one.
+/// With a limit, a task that was cancelled in a worker's batch made room for the next task of its
+/// connection, but no worker was told. A task that returned `Continue` kept the only worker.
 #[test]
 fn a_busy_task_gives_way_to_what_a_cancelled_one_held_up() {
     let (clock, _hand) = Clock::manual();
@@ -661,8 +661,8 @@ fn a_busy_task_gives_way_to_what_a_cancelled_one_held_up() {
     lp.ends(4);
 }
 
-/// The ends that a call brings about at once were told in the order of the tables' slots, which are
-/// used again from the last.
+/// Ends that one call causes were announced in the order of the slots of the table. Freed slots are
+/// used again from the last one.
 #[test]
 fn ends_of_one_moment_are_told_in_the_order_of_the_tasks() {
     for times_out in [false, true] {
@@ -686,7 +686,7 @@ fn ends_of_one_moment_are_told_in_the_order_of_the_tasks() {
     }
 }
 
-/// With no threads it stayed in line for ever, since nobody ran what was pending any more.
+/// Without threads the task waited for ever, since no thread ran pending tasks any more.
 #[test]
 fn what_a_loop_holds_while_a_pool_without_threads_is_joined_ends_when_it_is_given_back() {
     let pool = pool(0);
@@ -695,21 +695,21 @@ fn what_a_loop_holds_while_a_pool_without_threads_is_joined_ends_when_it_is_give
     lp.run_pending(PLENTY);
     lp.parked(1);
     let Some(TaskStatus::Syncing(point)) = lp.task_status(id) else {
-        panic!("it is parked")
+        panic!("the task is parked")
     };
     assert_eq!(pool.join_timeout(PATIENCE), Ok(()));
     point.resume();
     assert_eq!(reap(&mut lp, id).stopped().0, StopReason::PoolShutdown);
 }
 
-/// What a loop had staged was for workers that had nothing else to do. One that always found the
-/// backlog of another service never looked.
+/// Unpublished submissions were only for workers without other tasks. A worker that always found
+/// tasks of another service never looked for them.
 #[test]
 fn what_is_staged_is_not_starved_by_the_backlog_of_another_service() {
     const BACKLOG: u64 = 1_000;
     const ENOUGH: u64 = 20 * BACKLOG;
-    // By this clock steps take no time, so batches are large; yet they take longer than the loop
-    // does, so that the backlog stays.
+    // On this clock steps take no time, so batches are large. In real time they are slower than the
+    // loop, so that the backlog of tasks stays.
     let busy_work = || {
         Work::new(|_, _| {
             (0..5_000).for_each(|n| _ = std::hint::black_box(n));
@@ -750,20 +750,20 @@ fn what_is_staged_is_not_starved_by_the_backlog_of_another_service() {
             since
         });
         eventually("a backlog", || busy.load(SeqCst));
-        // It has not looked at the other: it may soon post more.
+        // The loop has not looked at the other announced task, so it may soon enqueue more.
         assert_eq!(
             lp.take_ready().map(|ready| ready.id).collect::<Vec<_>>(),
             [parked, ended]
         );
         assert!(lp.task_sync(parked, moored::Resume::Continue));
         answered.store(true, SeqCst);
-        assert!(backlog.join().unwrap() < ENOUGH, "all others came first");
+        assert!(backlog.join().unwrap() < ENOUGH, "all other tasks ran first");
     });
 }
 
-/// A batch was taken to have begun when the step before it had ended. What its worker did in
-/// between, waking the loop and watching for work, counted as its steps, which looked long then: no
-/// naps, small batches, and the rest of a batch was put back as late.
+/// The start of a batch was the end of the step before it. The time between, in which the worker
+/// woke the loop and searched, counted as the time of its steps. So steps seemed long: loops did
+/// not poll, batches were small, and they became late.
 #[test]
 fn the_time_that_a_wake_up_takes_is_not_that_of_steps() {
     let (clock, hand) = Clock::manual();
@@ -780,6 +780,6 @@ fn the_time_that_a_wake_up_takes_is_not_that_of_steps() {
     assert_eq!(service.take_ready().count(), 2);
     assert!(
         service.poll_timeout().is_some(),
-        "the loop naps, since steps are short"
+        "the loop polls, since steps are short"
     );
 }

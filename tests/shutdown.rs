@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use util::{Alive, Count, Gate, Loop, PATIENCE, PLENTY, Work, eventually, pool, reap, within_patience};
 
-/// L8, L6: all of them, whatever ran before: queued, in line, parked, running and outliving ones.
+/// L8, L6: every task stops, whatever ran before: queued, waiting, parked, running and outliving
+/// tasks.
 #[test]
 fn a_shutdown_stops_every_task() {
     let pool = pool(2);
@@ -38,10 +39,10 @@ fn a_shutdown_stops_every_task() {
         .map(|conn| lp.enqueue(conn, Work::done()).unwrap())
         .collect();
     pool.shutdown(Shutdown::Cancel);
-    lp.connection_closed(u64::MAX); // the loop comes round
+    lp.connection_closed(u64::MAX); // the loop calls its service
     assert!(
         queued.iter().all(|&id| lp.peek(id) == Some(Status::Stopped)),
-        "those that wait end at once"
+        "queued tasks end at once"
     );
     gate.open();
     for (id, end) in lp.ends(122) {
@@ -51,10 +52,10 @@ fn a_shutdown_stops_every_task() {
         assert_eq!((task.steps == 0, task.told.is_none()), (never_ran, never_ran));
     }
     assert!(lp.is_empty());
-    eventually("the workers go", || pool.counts().threads == 0);
+    eventually("the workers end", || pool.counts().threads == 0);
 }
 
-/// S10: again, and on a pool without tasks.
+/// S10: a second shutdown, and a shutdown of a pool without tasks.
 #[test]
 fn a_shutdown_may_be_repeated() {
     let pool = pool(1);
@@ -66,7 +67,7 @@ fn a_shutdown_may_be_repeated() {
     assert_eq!(lp.end().stopped().0, StopReason::PoolShutdown);
     pool.shutdown(Shutdown::Cancel);
     pool.join_timeout(PATIENCE).unwrap();
-    pool.join_timeout(Duration::ZERO).expect("nothing is left");
+    pool.join_timeout(Duration::ZERO).expect("there is no task");
     drop(pool);
     assert!(lp.take_ready().is_empty());
 }
@@ -90,7 +91,7 @@ fn a_pool_after_its_shutdown_returns_every_task() {
     assert!(before.is_empty() && after.is_empty());
 }
 
-/// S9: it runs, or is stopped and told so, or is refused and handed back.
+/// S9: each task runs, is stopped and announced as stopped, or is refused and returned.
 #[test]
 fn enqueueing_races_a_shutdown() {
     for round in 0..100 {
@@ -124,7 +125,7 @@ fn enqueueing_races_a_shutdown() {
     }
 }
 
-/// L6, L3: a parked task does not hold up the end of its pool, and is told of it.
+/// L6, L3: a parked task does not delay the end of its pool, and is asked to stop.
 #[test]
 fn dropping_a_pool_with_parked_tasks_is_immediate() {
     let mut lp = within_patience("the pool's drop", || {
@@ -146,7 +147,7 @@ fn dropping_a_pool_with_parked_tasks_is_immediate() {
     }
 }
 
-/// S1: the drop comes while workers start, look for work, or go to sleep.
+/// S1: the pool is dropped while workers start, search for work, or go to sleep.
 #[test]
 fn dropping_a_pool_whose_workers_go_to_sleep_returns() {
     within_patience("a drop", || {
@@ -163,7 +164,8 @@ fn dropping_a_pool_whose_workers_go_to_sleep_returns() {
     });
 }
 
-/// S10: a stuck task is named when the time is up; when it has ended, the join succeeds.
+/// S10: the error names a stuck task when the timeout is over. After the task has ended, the join
+/// succeeds.
 #[test]
 fn join_timeout_names_what_still_runs() {
     let pool = pool(2);
@@ -171,26 +173,26 @@ fn join_timeout_names_what_still_runs() {
     let gate = Gate::new();
     let _guard = gate.guard();
     let named = lp
-        .enqueue_with(1, Work::at(&gate), TaskOptions::new().name("the stuck one"))
+        .enqueue_with(1, Work::at(&gate), TaskOptions::new().name("the stuck task"))
         .unwrap();
     let plain = lp.enqueue(2, Work::at(&gate)).unwrap();
-    // It waits for a worker, and keeps none.
+    // This task waits for a worker, and holds none.
     lp.enqueue(3, Work::done()).unwrap();
     gate.wait_for(2);
     let error = pool.join_timeout(Duration::from_millis(5)).unwrap_err();
     let JoinError::StillRunning(tasks) = &error else {
         panic!("{error:?}")
     };
-    assert_eq!(*tasks, [format!("{named} (the stuck one)"), plain.to_string()]);
-    assert!(error.to_string().contains("the stuck one"), "{error}");
+    assert_eq!(*tasks, [format!("{named} (the stuck task)"), plain.to_string()]);
+    assert!(error.to_string().contains("the stuck task"), "{error}");
     gate.open();
     pool.join_timeout(Duration::MAX)
-        .expect("it goes on, and can be called again");
+        .expect("the workers continue, and a second call waits again");
     assert_eq!(pool.counts().threads, 0);
     assert_eq!(lp.ends(3).len(), 3, "the ends are still announced");
 }
 
-/// S26: an error at once, not a deadlock; from a step and from a thread hook.
+/// S26: an error at once instead of a deadlock, in a step and in a thread hook.
 #[test]
 fn a_worker_cannot_join_its_own_pool() {
     let pool = Arc::new(pool(1));
@@ -207,11 +209,14 @@ fn a_worker_cannot_join_its_own_pool() {
         Err(JoinError::OnWorker)
     );
     assert!(JoinError::OnWorker.to_string().contains("another thread"));
-    assert!(lp.enqueue(2, Work::done()).is_err(), "it implies finish");
+    assert!(
+        lp.enqueue(2, Work::done()).is_err(),
+        "`join_timeout` shuts the pool down"
+    );
     lp.end().finished();
 }
 
-/// S26: the loop's own thread may wait, as the workers need nothing of it.
+/// S26: the loop's own thread may wait, since the workers do not need it.
 #[test]
 fn a_loop_may_join_its_pool() {
     within_patience("the join", || {
@@ -225,8 +230,8 @@ fn a_loop_may_join_its_pool() {
     });
 }
 
-/// A server that shuts down: one thread ends the pool while the loop has a parked task in its
-/// hands.
+/// A server shuts down: one thread ends the pool while a task is parked and its loop has borrowed
+/// it.
 #[test]
 fn a_task_in_the_loops_hands_ends_although_the_workers_have_gone() {
     for (threads, answer) in [(0, 0), (1, 0), (1, 1), (2, 2), (2, 3)] {
@@ -243,12 +248,12 @@ fn a_task_in_the_loops_hands_ends_although_the_workers_have_gone() {
         };
         within_patience("the pool's drop", move || drop(pool));
         match answer {
-            0 => {} // left unanswered
+            0 => {} // not answered
             1 => point.resume(),
             2 => point.stop(),
             _ => {
                 drop(lp);
-                eventually("it is dropped", || alive.count() == 0);
+                eventually("the task is dropped", || alive.count() == 0);
                 continue;
             }
         }
@@ -261,7 +266,7 @@ fn a_task_in_the_loops_hands_ends_although_the_workers_have_gone() {
     }
 }
 
-/// The same while both are at full speed.
+/// The same while the loop and the workers are at full speed.
 #[test]
 fn the_end_of_a_pool_races_a_loop_that_answers() {
     for round in 0..200 {

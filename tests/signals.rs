@@ -1,4 +1,4 @@
-//! A loop in the real world: signals interrupt its selector, descriptors run out.
+//! A loop and its operating system: signals interrupt its poll, and file descriptors run out.
 #![cfg(target_os = "linux")]
 
 mod util;
@@ -14,8 +14,7 @@ use util::{Loop, PATIENCE, Work, pool};
 
 const SIGNALS: u32 = 20;
 
-/// S6: a signal hits the loop's thread again and again while it sleeps in its poll; nothing is
-/// lost.
+/// S6: signals interrupt the loop's thread again and again while it polls. Nothing is lost.
 #[test]
 fn a_poll_that_signals_interrupt_loses_nothing() {
     ctrlc::set_handler(|| {}).expect("the only handler of this process");
@@ -30,7 +29,7 @@ fn a_poll_that_signals_interrupt_loses_nothing() {
         let over = Arc::clone(&over);
         move || {
             while !over.load(SeqCst) {
-                // To the id of a thread: the kernel prefers that thread.
+                // Sent to the id of a thread, which the kernel then prefers.
                 assert!(
                     Command::new("kill")
                         .arg("-HUP")
@@ -51,8 +50,8 @@ fn a_poll_that_signals_interrupt_loses_nothing() {
             enqueued += 100;
         }
         match selector.poll(&mut events, Some(PATIENCE)) {
-            // No wake-up, so it looks at nothing: what it was woken for meanwhile must be told
-            // again.
+            // The poll was interrupted, so the loop calls nothing. The next poll must return the
+            // wake-up.
             Err(e) if e.kind() == ErrorKind::Interrupted => {
                 interrupted += 1;
                 over.store(interrupted >= SIGNALS, SeqCst);
@@ -76,9 +75,9 @@ fn a_poll_that_signals_interrupt_loses_nothing() {
 
 const CHILD: &str = "MOORED_TEST_WITHOUT_DESCRIPTORS";
 
-/// S23: one descriptor is left: the poll is made, its waker is not. That is an error of the loop's,
-/// and a clean one; the pool needs no descriptors and serves on. It runs in a process of its own,
-/// which has 64 descriptors.
+/// S23: one descriptor is left, so the poll is made and its waker is not. The loop gets an error.
+/// The pool needs no descriptors and continues. The test runs in a process of its own, which has 64
+/// descriptors.
 #[test]
 fn a_waker_that_cannot_be_made_is_a_clean_error() {
     if std::env::var_os(CHILD).is_some() {
@@ -120,7 +119,8 @@ fn without_descriptors() {
     lp.end().finished();
     taken.clear();
     let mut selector = Poll::new().unwrap();
-    let mut service = pool.service(Waker::new(selector.registry(), Token(0)).expect("there is room again"));
+    let mut service =
+        pool.service(Waker::new(selector.registry(), Token(0)).expect("there are descriptors again"));
     service.enqueue(1, Work::done()).unwrap();
     let mut events = Events::with_capacity(1);
     selector.poll(&mut events, Some(PATIENCE)).unwrap();

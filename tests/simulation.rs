@@ -1,8 +1,10 @@
-//! Whole lives of services under random load: connections that come and go, timeouts, panics, tasks that outlive their
-//! connection and are taken over. The load and the books that check it are those of `examples/stress`.
+//! Services under random load for their whole life: connections that come and go, timeouts, panics,
+//! tasks that outlive their connection and are reattached. `examples/stress` has the load and the
+//! checks.
 //!
-//! One seed replays one run: exactly without threads, with threads as far as these allow. A failure names its seed;
-//! `MOORED_SEED=<seed> cargo test --test simulation` repeats it.
+//! One seed determines one run: exactly without threads, and only in part with threads. The message
+//! of a failure contains the seed; `MOORED_SEED=<seed> cargo test --test simulation` repeats the
+//! run.
 
 #[path = "../examples/stress/load/mod.rs"]
 mod load;
@@ -16,7 +18,7 @@ use moored::{Clock, ThreadPool};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The seeds to try: those given, or the one that failed.
+/// The seeds to test: some fixed ones, or the one in `MOORED_SEED`.
 fn seeds(count: u64) -> Vec<u64> {
     match std::env::var("MOORED_SEED") {
         Ok(seed) => vec![seed.parse().expect("MOORED_SEED is a number")],
@@ -24,7 +26,8 @@ fn seeds(count: u64) -> Vec<u64> {
     }
 }
 
-/// Three services of one pool on this thread, with time moved by hand; gives what was done and told, in order.
+/// Runs three services of one pool on this thread, and moves the clock. Returns the log of all
+/// actions and events.
 fn run_without_threads(seed: u64) -> Vec<String> {
     let mut rng = Rng::with_seed(seed);
     let (clock, hand) = Clock::manual();
@@ -90,7 +93,8 @@ fn run_without_threads(seed: u64) -> Vec<String> {
     trace
 }
 
-/// L2, L14, S8, S11: without threads a seed determines a run, to the last event; and its books balance.
+/// L2, L14, S8, S11: without threads a seed determines a run, down to the last event, and all
+/// counters agree.
 #[test]
 fn one_seed_replays_one_run_exactly_without_threads() {
     let mut last = Vec::new();
@@ -100,14 +104,14 @@ fn one_seed_replays_one_run_exactly_without_threads() {
         let first_difference = trace.iter().zip(&again).find(|(one, other)| one != other);
         assert_eq!(first_difference, None, "seed {seed}");
         assert_eq!(trace.len(), again.len(), "seed {seed}");
-        assert!(trace.len() > 500, "seed {seed}: hardly anything happens");
-        assert_ne!(trace, last, "seed {seed} does what the last one did");
+        assert!(trace.len() > 500, "seed {seed}: too few events");
+        assert_ne!(trace, last, "seed {seed} gives the same run as the seed before");
         last = trace;
     }
 }
 
-/// L2, L13, S8, S9, S15, S17, S24: several loops on several threads, and three ways to end: every task ends once, for a
-/// good reason, and nothing is left over.
+/// L2, L13, S8, S9, S15, S17, S24: several loops on several threads, and three ways to end them.
+/// Every task ends once, for a valid reason, and nothing leaks.
 #[test]
 fn services_on_several_threads_keep_their_books() {
     for seed in seeds(12) {
@@ -121,6 +125,6 @@ fn services_on_several_threads_keep_their_books() {
         };
         let (dump, faults) = round::run(setup, |_| {}).unwrap();
         assert_eq!(faults, [""; 0], "{setup:?}");
-        assert!(dump.counters.accepted > 500, "hardly anything happens: {dump:.0}");
+        assert!(dump.counters.accepted > 500, "too few events: {dump:.0}");
     }
 }

@@ -1,4 +1,4 @@
-//! Parking: a task that waits for its client holds no thread, and is lent to the loop until that
+//! Parking: a task that waits for its client holds no thread, and the loop borrows it until it
 //! answers.
 
 mod util;
@@ -7,8 +7,8 @@ use moored::{Resume, Status, StopReason, TaskId, TaskOptions, TaskReturn, TaskSt
 use std::collections::HashMap;
 use util::{Loop, PLENTY, Work, pool, reap, resume};
 
-/// L1: two clients that never read park two tasks for ever; 254 others on the same two threads all
-/// finish.
+/// L1: the tasks of two clients that never read are parked for ever. All 254 other tasks finish on
+/// the same two threads.
 #[test]
 fn a_parked_task_holds_no_thread() {
     let pool = pool(2);
@@ -43,8 +43,8 @@ fn two_workers_carry_a_great_many_parked_streams() {
     }
 }
 
-/// L2: a hundred clients, each with numbered chunks, at full speed, and a loop that looks again
-/// right after its answer.
+/// L2: a hundred clients get numbered chunks at full speed, and the loop looks at each task again
+/// after its answer.
 #[test]
 fn no_chunk_is_handed_over_twice_and_none_is_lost() {
     const CLIENTS: usize = 100;
@@ -59,7 +59,7 @@ fn no_chunk_is_handed_over_twice_and_none_is_lost() {
     let mut open = CLIENTS;
     while open > 0 {
         for id in lp.news() {
-            // The second round is what a second "writable" callback would do.
+            // The second iteration does what a second "writable" callback would do.
             for _ in 0..2 {
                 match lp.task_status(id) {
                     Some(TaskStatus::Syncing(point)) => {
@@ -76,12 +76,11 @@ fn no_chunk_is_handed_over_twice_and_none_is_lost() {
     let whole: Vec<u32> = (1..=CHUNKS).collect();
     assert!(
         sent.values().all(|chunks| *chunks == whole),
-        "chunks were lost, doubled or out of order"
+        "chunks were lost, repeated or out of order"
     );
 }
 
-/// L20, S7: other wake-ups, looks, drains and work that goes on around it do not resume a parked
-/// task.
+/// L20, S7: a parked task is not resumed by wake-ups, by looks, by `take_ready`, or by other tasks.
 #[test]
 fn only_an_answer_resumes_a_parked_task() {
     let pool = pool(2);
@@ -125,7 +124,8 @@ fn the_service_may_be_used_while_a_parked_task_is_in_hand() {
     match lp.service.task_status(id) {
         Some(TaskStatus::Syncing(mut point)) => {
             point.steps += 10;
-            // From here on the service has it back, still parked, with what the loop has changed.
+            // The borrow has ended. The task is still parked, and has the value that the loop has
+            // set.
             lp.service.enqueue(8, Work::done()).unwrap();
             assert_eq!(lp.service.peek(id), Some(Status::Syncing));
             assert!(lp.service.task_sync(id, Resume::Continue));
@@ -146,8 +146,8 @@ fn a_look_without_an_answer_leaves_the_task_parked() {
     for _ in 0..5 {
         assert!(matches!(lp.task_status(id), Some(TaskStatus::Syncing(_))));
         assert_eq!(lp.peek(id), Some(Status::Syncing));
-        assert_eq!(lp.run_pending(PLENTY), 0, "it ran without an answer");
-        assert!(lp.take_ready().is_empty(), "a look announces it anew");
+        assert_eq!(lp.run_pending(PLENTY), 0, "the task ran without an answer");
+        assert!(lp.take_ready().is_empty(), "a look announced the task again");
     }
     assert!(lp.task_sync(id, Resume::Continue), "answered later");
     lp.run_pending(PLENTY);
@@ -168,7 +168,7 @@ fn task_sync_is_true_for_a_parked_task_only_and_else_does_nothing() {
         assert_eq!(
             lp.peek(id),
             Some(Status::Running),
-            "in line: neither parked nor stopping"
+            "it waits: neither parked nor stopping"
         );
         lp.run_pending(PLENTY);
         assert!(!lp.task_sync(id, resume), "ended");
@@ -208,16 +208,16 @@ fn each_sync_is_announced_once_and_an_answered_one_no_more() {
     let mut lp = Loop::new(&pool);
     let id = lp.enqueue(1, Work::parks_times(2)).unwrap();
     lp.run_pending(PLENTY);
-    // The loop finds it parked by itself and answers before it has read the announcement.
+    // The loop finds the task parked, and answers before it was announced.
     resume(&mut lp, id);
-    assert!(lp.take_ready().is_empty(), "an answered sync is announced");
+    assert!(lp.take_ready().is_empty(), "an answered sync was announced");
     lp.run_pending(PLENTY);
     resume(&mut lp, id);
     lp.run_pending(PLENTY);
     assert_eq!(
         lp.take_ready().map(|ready| ready.id).collect::<Vec<_>>(),
         [id],
-        "two events, of which only the end still holds"
+        "there were two events, but only the end is current"
     );
     reap(&mut lp, id).finished();
 }
@@ -266,7 +266,7 @@ fn sync_while_stopping_does_not_park() {
     assert_eq!(pool.dump().counters.syncs, 1);
 }
 
-/// L7: a detached task has nobody to wait for, so its `Sync` does not park.
+/// L7: the `Sync` of a detached task does not park it, since there is no loop to answer.
 #[test]
 fn sync_while_detached_does_not_park() {
     let pool = pool(0);

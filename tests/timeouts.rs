@@ -1,5 +1,5 @@
-//! Timeouts: for the queue, for one `Sync`, for a whole life. A manual clock shows them to the
-//! nanosecond, without waiting; two tests at the end run on real time.
+//! Timeouts in the queue, in one `Sync`, and of the whole task. Most tests use a manual clock and
+//! are exact to the nanosecond, without waiting. Two tests at the end use real time.
 
 mod util;
 
@@ -17,7 +17,7 @@ fn almost(time: Duration) -> Duration {
     time.saturating_sub(INSTANT)
 }
 
-/// A pool whose time stands still until the test moves it.
+/// A pool whose clock moves only when the test moves it.
 fn manual(threads: usize) -> (ThreadPool, ManualClock) {
     let (clock, hand) = Clock::manual();
     (
@@ -69,7 +69,8 @@ fn a_task_that_has_started_has_no_queue_timeout_any_more() {
     );
 }
 
-/// L4: each task says how long it may be parked; it is then told, and ends as `Stopped(TimedOut)`.
+/// L4: each task has its own `sync_timeout`. Then it is asked to stop, and ends as
+/// `Stopped(TimedOut)`.
 #[test]
 fn a_task_that_is_parked_too_long_is_asked_to_stop() {
     let (pool, hand) = manual(0);
@@ -108,7 +109,11 @@ fn the_time_for_a_sync_counts_from_its_announcement_and_for_each_anew() {
         lp.run_pending(PLENTY);
         hand.advance(SECOND / 2); // the loop is late
         assert_eq!(lp.news(), [id]);
-        assert_eq!(lp.poll_timeout(), Some(SECOND), "the client has its whole time");
+        assert_eq!(
+            lp.poll_timeout(),
+            Some(SECOND),
+            "the timeout begins at the announcement"
+        );
         hand.advance(almost(SECOND));
         assert!(lp.take_ready().is_empty());
         resume(&mut lp, id);
@@ -117,8 +122,8 @@ fn the_time_for_a_sync_counts_from_its_announcement_and_for_each_anew() {
     assert_eq!(reap(&mut lp, id).finished().steps, 5);
 }
 
-/// U8: a task that was parked for too long before the loop came was announced as `Syncing`, and
-/// stopped by the next call whatever the loop had answered.
+/// U8: a task was parked too long before the loop called `take_ready`. It was announced as
+/// `Syncing`, and the next call stopped it, whatever the answer was.
 #[test]
 fn a_task_that_is_announced_as_parked_has_its_whole_time() {
     let (pool, hand) = manual(0);
@@ -143,7 +148,7 @@ fn a_task_that_is_announced_as_parked_has_its_whole_time() {
     assert_eq!(lp.end().stopped().0, timed_out(Timeout::Sync));
 }
 
-/// U8: the same with a deadline, which does not depend on the loop: the task is never announced as
+/// U8: the same with a deadline, which does not depend on the loop. The task is never announced as
 /// parked.
 #[test]
 fn a_parked_task_whose_deadline_has_passed_is_stopped_before_it_is_announced() {
@@ -277,7 +282,7 @@ fn a_task_that_is_reaped_takes_its_timeout_along() {
         .enqueue_with(1, Work::done(), TaskOptions::new().deadline(SECOND))
         .unwrap();
     util::eventually("it ends", || lp.peek(id) == Some(Status::Finished));
-    reap(&mut lp, id).finished(); // found by a look, not through `take_ready`
+    reap(&mut lp, id).finished(); // reaped without `take_ready`
     assert_eq!(lp.poll_timeout(), None);
     let next = lp.enqueue(1, Work::parks()).unwrap();
     lp.parked(1);
@@ -301,7 +306,7 @@ fn a_task_that_is_stopping_is_not_timed_out_as_well() {
     assert_eq!(reap(&mut lp, id).stopped().0, StopReason::Dequeued);
 }
 
-/// L5: an outliving task whose `Sync` timed out ends and is reaped like any other.
+/// L5: a detached task whose `Sync` timed out ends and is reaped as usual.
 #[test]
 fn an_outliving_task_that_times_out_is_reaped() {
     let (pool, hand) = manual(0);
@@ -325,7 +330,7 @@ fn an_outliving_task_that_times_out_is_reaped() {
     assert!(lp.is_empty());
 }
 
-/// L26: years are no problem, and the longest durations mean "never".
+/// L26: timeouts of years work, and the longest durations mean "never".
 #[test]
 fn times_do_not_overflow() {
     let (pool, hand) = manual(0);
@@ -368,7 +373,7 @@ fn a_loop_that_blocks_for_poll_timeout_misses_no_timeout() {
         let woken = woken.recv_timeout(limit);
         assert!(
             woken.is_ok() || limit < util::PATIENCE,
-            "nobody would ever wake the loop"
+            "nothing would wake the loop"
         );
         for id in service.take_ready().map(|ready| ready.id) {
             match service.task_status(id) {
@@ -383,7 +388,7 @@ fn a_loop_that_blocks_for_poll_timeout_misses_no_timeout() {
     }
 }
 
-/// S8: the answer comes about when the time is up; the task ends once, either way.
+/// S8: the answer races the timeout. The task ends once in both cases.
 #[test]
 fn an_answer_races_the_timeout() {
     let pool = ThreadPool::builder().threads(2).build().unwrap();

@@ -1,5 +1,5 @@
-//! How the loop is woken: never too seldom, at most once between two drains, through whatever it
-//! sleeps on.
+//! Notifications of the loop: each is delivered, and at most one between two calls of `take_ready`,
+//! for each kind of wake-up.
 
 #[cfg(target_os = "linux")]
 #[path = "util/process.rs"]
@@ -16,11 +16,11 @@ use util::{Gate, Log, Loop, PATIENCE, PLENTY, Wakes, Work, eventually, panic_sil
 
 use mio::{Events, Poll, Token, Waker};
 
-/// S4: a thousand tasks end before the loop looks; it is woken once, and all are announced.
+/// S4: a thousand tasks end before the loop looks. It is woken once, and all are announced.
 #[test]
 fn there_is_one_wake_up_between_two_drains() {
-    // Without threads: a worker may be about to notify the loop of its last task when the loop has
-    // that already.
+    // Without threads, because a worker may still notify the loop of its last task after the loop
+    // has received that task.
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     for round in 1..=5 {
@@ -30,13 +30,17 @@ fn there_is_one_wake_up_between_two_drains() {
         lp.run_pending(PLENTY);
         assert_eq!((pool.counts().ended, lp.wakes.total()), (1_000, round));
         assert_eq!(lp.ends(1_000).len(), 1_000);
-        assert_eq!(lp.wakes.total(), round, "woken for what was announced already");
+        assert_eq!(
+            lp.wakes.total(),
+            round,
+            "woken for tasks that were announced already"
+        );
     }
     assert_eq!(pool.dump().counters.wakes, 5);
 }
 
-/// S4: the same with workers, as far as it is certain there: what has ended is announced by the
-/// next drain, and before that the loop is woken once.
+/// S4: the same with workers, as far as it is deterministic. The next `take_ready` announces all
+/// ended tasks, and before it the loop is woken once.
 #[test]
 fn what_has_ended_is_announced_by_one_drain() {
     let pool = pool(2);
@@ -49,7 +53,7 @@ fn what_has_ended_is_announced_by_one_drain() {
         eventually("all have ended", || pool.counts().ended == 1_000);
         assert!(lp.wakes.total() <= before + 1);
         for id in ids {
-            // A worker counts an end before the loop can have it; this waits for it.
+            // A worker counts an end before the loop can receive it, so this waits until it can.
             assert!(!lp.task_sync(id, Resume::Continue));
         }
         let ids: Vec<_> = lp.take_ready().map(|ready| ready.id).collect();
@@ -60,7 +64,7 @@ fn what_has_ended_is_announced_by_one_drain() {
     }
 }
 
-/// S4: wake-ups that mean nothing, a thousand of them, do no harm, nor does a drain without one.
+/// S4: neither a thousand spurious wake-ups nor a `take_ready` without a wake-up does harm.
 #[test]
 fn correctness_does_not_depend_on_the_number_of_wakes() {
     let pool = pool(1);
@@ -77,7 +81,7 @@ fn correctness_does_not_depend_on_the_number_of_wakes() {
     }
 }
 
-/// A loop that looks until nothing is left is woken for what comes after each look.
+/// A loop that looks until it finds nothing is woken for each event after that.
 #[test]
 fn a_loop_that_looks_until_nothing_is_left_is_woken_for_what_comes_after() {
     let pool = pool(0);
@@ -89,7 +93,7 @@ fn a_loop_that_looks_until_nothing_is_left_is_woken_for_what_comes_after() {
         assert_eq!(lp.wakes.total(), before + 1);
         let found: Vec<_> = lp.take_ready().collect();
         let [ready] = found[..] else {
-            panic!("the end that is new, once: {found:?}")
+            panic!("only the new end: {found:?}")
         };
         assert_eq!((ready.id, ready.connection), (id, Some(moored::ConnId(conn))));
         reap(&mut lp, id).finished();
@@ -99,8 +103,7 @@ fn a_loop_that_looks_until_nothing_is_left_is_woken_for_what_comes_after() {
     }
 }
 
-/// S3: the same beside workers. What comes between the look that finds nothing and the sleep must
-/// end the sleep.
+/// S3: the same with workers. An event between the last look and the sleep must end the sleep.
 #[test]
 fn a_loop_that_looks_until_nothing_is_left_misses_nothing() {
     for threads in [1, 2] {
@@ -108,7 +111,7 @@ fn a_loop_that_looks_until_nothing_is_left_misses_nothing() {
         let mut lp = Loop::new(&pool);
         let (mut sent, mut ended, mut looks) = (0, 0, 0);
         while ended < 20_000 {
-            // A window of three: the loop is soon left with nothing, again and again.
+            // Only three tasks are in flight, so that the loop often finds nothing.
             while sent < ended + 3 {
                 lp.enqueue(sent, Work::parks_times(1)).unwrap();
                 sent += 1;
@@ -122,18 +125,17 @@ fn a_loop_that_looks_until_nothing_is_left_misses_nothing() {
                 match lp.task_status(id) {
                     Some(TaskStatus::Syncing(point)) => point.resume(),
                     Some(TaskStatus::Finished(_)) => ended += 1,
-                    other => panic!("{id} was announced for nothing: {other:?}"),
+                    other => panic!("{id} was announced, but is {other:?}"),
                 }
             }
         }
-        // A look allows one wake-up, and there is one to begin with.
+        // Each look allows one wake-up, and one is allowed at the start.
         let wakes = lp.wakes.total();
         assert!(wakes <= looks + 1, "{wakes} wake-ups for {looks} looks");
     }
 }
 
-/// S5: nothing runs, so nobody but the call itself can wake the loop: by `dequeue`, a close,
-/// `shutdown`.
+/// S5: no task runs, so only the call itself can wake the loop: `dequeue`, a close, `shutdown`.
 #[test]
 fn cancelling_the_only_queued_task_wakes_the_loop() {
     let cancels: [fn(&mut Loop<Work>, &moored::ThreadPool) -> StopReason; 3] = [
@@ -164,8 +166,8 @@ fn cancelling_the_only_queued_task_wakes_the_loop() {
     }
 }
 
-/// The loop has looked at a parked task, left it so and gone to sleep: until it comes round the
-/// task is in its hands.
+/// The loop has looked at a parked task, left it parked, and sleeps. The task ends when the loop
+/// calls its service.
 #[test]
 fn a_shutdown_notifies_a_loop_that_left_its_task_parked() {
     let pool = pool(1);
@@ -180,9 +182,9 @@ fn a_shutdown_notifies_a_loop_that_left_its_task_parked() {
     assert_eq!(lp.end().stopped().0, StopReason::PoolShutdown);
 }
 
-/// Wake-ups may be saved up while steps are short; a step that turns out to be long must not keep
-/// one to itself. There is one long step only: if every worker were in one, a short task could wait
-/// behind it, since connections have no order.
+/// Notifications may be deferred while steps are short. A long step must not delay a deferred
+/// notification. There is only one long step, because a short task may wait behind it if every
+/// worker is in one: connections have no order.
 #[test]
 fn an_end_is_announced_while_its_worker_is_in_the_next_step() {
     for threads in [1, 2, 3] {
@@ -202,8 +204,7 @@ fn an_end_is_announced_while_its_worker_is_in_the_next_step() {
     }
 }
 
-/// The loop may look as soon as it is woken, and then an end has its status, and stands in all the
-/// books.
+/// When the loop is woken for an end, the task has its final status, and all counters contain it.
 #[test]
 fn an_end_is_booked_before_the_loop_is_woken_for_it() {
     for threads in [0, 1] {
@@ -265,7 +266,7 @@ fn an_idle_pool_wakes_nobody() {
     let mut lp = Loop::new(&pool);
     lp.enqueue(1, Work::parks()).unwrap();
     lp.parked(1);
-    // A wake-up is counted when it has been made.
+    // A wake-up is counted after it was made.
     eventually("the wake-up is counted", || {
         pool.dump().counters.wakes == lp.wakes.total() as u64
     });
@@ -282,8 +283,8 @@ fn an_idle_pool_wakes_nobody() {
     );
 }
 
-/// Between short tasks workers watch; when there is nothing more to come, all of them sleep, for
-/// good.
+/// Workers search for a while between short tasks. When there are no more tasks, all of them sleep
+/// and stay asleep.
 #[cfg(target_os = "linux")]
 #[test]
 fn an_idle_pool_is_still() {
@@ -340,10 +341,10 @@ fn anything_that_can_be_called_is_a_wake_up() {
     assert_eq!((count.load(SeqCst), wakes.total()), (4, 1));
 }
 
-/// U26: with everything of moored in scope, the call of mio's own method was that of the trait.
+/// U26: with `use moored::*`, a call of mio's own method called the method of the trait.
 #[test]
 fn the_method_of_wake_hides_no_method_of_mio() {
-    #[allow(unused_imports, reason = "the test is that they hide nothing")]
+    #[allow(unused_imports, reason = "the test checks that they hide nothing")]
     use moored::*;
     let mut selector = mio::Poll::new().unwrap();
     let mut events = Events::with_capacity(1);
@@ -354,7 +355,7 @@ fn the_method_of_wake_hides_no_method_of_mio() {
     assert_eq!(events.iter().count(), 1);
 }
 
-/// Polls once, for so long that a lost wake-up fails the test.
+/// Polls once. The time limit is so long that only a lost wake-up exceeds it.
 #[track_caller]
 fn sleep_in(selector: &mut Poll, events: &mut Events) {
     let until = Instant::now() + PATIENCE;
@@ -365,8 +366,8 @@ fn sleep_in(selector: &mut Poll, events: &mut Events) {
     assert!(Instant::now() < until, "a wake-up was lost");
 }
 
-/// S2, S3: one task at a time, so that the worker goes to sleep before each, and ends it about when
-/// the loop goes to its poll: a lost wake-up on either side stops the show.
+/// S2, S3: one task at a time. Before each task the worker goes to sleep, and it ends the task
+/// while the loop goes to its poll. If either side misses a wake-up, the test hangs and fails.
 #[test]
 fn a_mio_loop_and_a_worker_never_miss_each_other() {
     const TOKEN: Token = Token(3);
@@ -390,8 +391,7 @@ fn a_mio_loop_and_a_worker_never_miss_each_other() {
     }
 }
 
-/// S4: the same for many at once, through a waker that is given by value and is also used by
-/// others.
+/// S4: the same with many tasks at once, and with a waker that is also used elsewhere.
 #[test]
 fn a_mio_loop_gets_everything_whatever_the_number_of_events() {
     let mut selector = Poll::new().unwrap();
@@ -416,7 +416,7 @@ fn a_mio_loop_gets_everything_whatever_the_number_of_events() {
     }
 }
 
-/// S3: the task ends, and is announced, while the loop is between its drain and its sleep.
+/// S3: the task ends, and the loop is notified, between `take_ready` and the sleep.
 #[test]
 fn a_wake_up_that_comes_before_the_sleep_ends_it_at_once() {
     let mut selector = Poll::new().unwrap();
@@ -435,8 +435,8 @@ fn a_wake_up_that_comes_before_the_sleep_ends_it_at_once() {
     assert!(events.is_empty(), "one wake-up, heard once");
 }
 
-/// A task that the loop has resumed before it was announced is no news any more. The loop is woken
-/// for the next event.
+/// A task that was resumed before its announcement is not announced for that `Sync`. The loop is
+/// woken for the next event.
 #[test]
 fn a_task_that_was_resumed_before_its_announcement_is_announced_when_it_ends() {
     let pool = pool(0);
@@ -451,7 +451,7 @@ fn a_task_that_was_resumed_before_its_announcement_is_announced_when_it_ends() {
     assert_eq!(lp.news(), [id]);
 }
 
-/// Five short tasks and one that waits at the gate.
+/// Five short tasks, and one that waits at the gate.
 fn enqueue_six(lp: &mut Loop<Work>, gate: &Gate) {
     for conn in 1..=5 {
         lp.enqueue(conn, Work::done()).unwrap();
@@ -459,21 +459,21 @@ fn enqueue_six(lp: &mut Loop<Work>, gate: &Gate) {
     lp.enqueue(6, Work::at(gate)).unwrap();
 }
 
-/// A loop that may nap, for the only worker has run five short tasks and stands at the gate.
+/// A loop that may poll: the only worker has run five short tasks and waits at the gate.
 fn beside_short_steps(clock: Clock) -> (ThreadPool, Loop<Work>, Gate) {
     let pool = ThreadPool::builder().threads(1).clock(clock).build().unwrap();
     let (lp, gate) = beside_short_steps_of(&pool);
     (pool, lp, gate)
 }
 
-/// The same with the only worker that is free.
+/// The same, but the only worker is free.
 fn beside_short_steps_of(pool: &ThreadPool) -> (Loop<Work>, Gate) {
     let mut lp = Loop::new(pool);
     let gates = [(); 2].map(|()| Gate::new());
     lp.enqueue(0, Work::at(&gates[0])).unwrap();
     gates[0].wait_for(1);
     enqueue_six(&mut lp, &gates[1]);
-    assert_eq!(lp.poll_timeout(), None, "nothing is known of steps");
+    assert_eq!(lp.poll_timeout(), None, "no step has been measured");
     gates[0].open();
     gates[1].wait_for(1);
     assert_eq!(lp.ends(6).len(), 6);
@@ -485,9 +485,9 @@ const fn micros(micros: u64) -> Duration {
     Duration::from_micros(micros)
 }
 
-/// S3, S4: a loop that has asked how long it may sleep is not woken for each of many short steps.
-/// It looks by itself after a millisecond, however often it asks, so that it hears of them also
-/// when a worker then gets into a long step.
+/// S3, S4: a loop that has called `poll_timeout` is not woken for each of many short steps. It
+/// looks again by itself in time, however often it calls `poll_timeout`, even if a worker is in a
+/// long step.
 #[test]
 fn a_loop_polls_while_its_worker_has_more_to_do_in_short_steps() {
     let (clock, hand) = Clock::manual();
@@ -499,7 +499,11 @@ fn a_loop_polls_while_its_worker_has_more_to_do_in_short_steps() {
     enqueue_six(&mut lp, &last);
     gate.open();
     last.wait_for(1);
-    assert_eq!(lp.wakes.total(), before, "it is not woken for any of the six");
+    assert_eq!(
+        lp.wakes.total(),
+        before,
+        "the loop is not woken for the six tasks"
+    );
     hand.advance(micros(400));
     assert_eq!(lp.poll_timeout(), Some(micros(4_600)));
     hand.advance(micros(4_700));
@@ -507,10 +511,14 @@ fn a_loop_polls_while_its_worker_has_more_to_do_in_short_steps() {
     assert_eq!(lp.take_ready().count(), 6);
     let timed = TaskOptions::new().queue_timeout(micros(300));
     lp.enqueue_with(7, Work::done(), timed).unwrap();
-    assert_eq!(lp.poll_timeout(), Some(micros(300)), "whatever comes first");
+    assert_eq!(
+        lp.poll_timeout(),
+        Some(micros(300)),
+        "the earlier of the two times"
+    );
 }
 
-/// S3: one that naps is woken when 20 us are over, also by a worker that is at many short steps of
+/// S3: a loop that polls is notified after 20 us, even by a worker that runs many short steps of
 /// one task.
 #[test]
 fn a_loop_that_polls_is_notified_between_the_steps_of_a_turn() {
@@ -536,8 +544,8 @@ fn a_loop_that_polls_is_notified_between_the_steps_of_a_turn() {
     assert_eq!(lp.wakes.total(), before + 1);
 }
 
-/// S3: a notification that is deferred when its service is dropped is not sent: the loop may be
-/// gone by then.
+/// S3: a deferred notification is not sent after its service was dropped, since the loop may have
+/// ended.
 #[test]
 fn a_loop_that_has_gone_is_not_woken() {
     let (pool, mut lp, gate) = beside_short_steps(Clock::manual().0);
@@ -555,8 +563,8 @@ fn a_loop_that_has_gone_is_not_woken() {
     assert_eq!(wakes.total(), before);
 }
 
-/// S4: after a burst of short steps a loop that sleeps as long as it is told to may look by itself
-/// once, and then sleeps until it is woken, also while a task takes long.
+/// S4: after a burst of short steps, a loop that obeys `poll_timeout` may look once without being
+/// woken. Then it sleeps until it is woken, even while a task takes long.
 #[test]
 fn a_loop_is_not_kept_awake_by_a_task_that_takes_long() {
     let pool = pool(2);
@@ -586,8 +594,8 @@ fn a_loop_is_not_kept_awake_by_a_task_that_takes_long() {
     assert_eq!(lp.ends(1)[0].0, long);
 }
 
-/// A worker is about to look for work when it has woken the loop; but until that call returns,
-/// others must.
+/// A worker looks for work after it has woken the loop. Until the wake-up returns, other workers
+/// must run the tasks.
 #[test]
 fn work_runs_while_a_worker_is_inside_a_wake_up() {
     let pool = pool(8);
@@ -598,14 +606,14 @@ fn work_runs_while_a_worker_is_inside_a_wake_up() {
         let seen = Arc::clone(&wakes);
         let service = pool.service(move || {
             seen.wake_loop();
-            // One only: other workers may still be in the calls for the short steps.
+            // Only one task: other workers may still be in the wake-ups for the short steps.
             if is_slow.swap(0, SeqCst) > 0 {
                 held.pass();
             }
         });
         let mut lp = Loop { service, wakes };
         for conn in 0..64 {
-            lp.enqueue(conn, Work::done()).unwrap(); // so that steps are known to be short
+            lp.enqueue(conn, Work::done()).unwrap(); // so that short steps are measured
         }
         lp.ends(64);
         slow.store(1, SeqCst);
@@ -615,7 +623,7 @@ fn work_runs_while_a_worker_is_inside_a_wake_up() {
         }
         let log = Log::new();
         lp.enqueue(2, Work::notes(&log, ())).unwrap();
-        eventually("another worker runs it", || log.len() == 1);
+        eventually("another worker runs the task", || log.len() == 1);
         gate.open();
         lp.ends(1);
     }

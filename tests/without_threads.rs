@@ -1,4 +1,4 @@
-//! `threads(0)`: the loop runs the steps itself, when and for as long as it likes.
+//! `threads(0)`: the loop runs the steps itself, at any time and for any duration.
 
 mod util;
 
@@ -81,7 +81,11 @@ fn the_loop_must_not_sleep_while_steps_are_pending() {
     assert_eq!(lp.poll_timeout(), Some(Duration::ZERO));
     lp.run_pending(PLENTY);
     assert_eq!(lp.news(), [id]);
-    assert_eq!(lp.poll_timeout(), None, "parked: nothing to run");
+    assert_eq!(
+        lp.poll_timeout(),
+        None,
+        "the task is parked, so there is nothing to run"
+    );
     lp.dequeue(id);
     assert_eq!(lp.poll_timeout(), Some(Duration::ZERO));
     lp.run_pending(PLENTY);
@@ -89,15 +93,15 @@ fn the_loop_must_not_sleep_while_steps_are_pending() {
     assert_eq!(lp.poll_timeout(), None);
 }
 
-/// U9: a loop that polls, then takes what is ready, then runs steps slept for ever: the end of a
-/// task, or a park with a timeout, was not announced yet, and nobody was there to wake the loop.
+/// U9: a loop that polls, calls `take_ready`, and then runs steps slept for ever: the end of a
+/// task, or a park with a timeout, was not announced yet, and no other thread could wake the loop.
 #[test]
 fn the_loop_must_not_block_while_something_is_unannounced() {
     let (clock, hand) = Clock::manual();
     let pool = ThreadPool::builder().threads(0).clock(clock).build().unwrap();
     let second = Duration::from_secs(1);
     for order in 0..3 {
-        // It has no wake-up of its own.
+        // This loop has no wake-up.
         let mut service = pool.service(|| {});
         let parks = service.enqueue_with(1, Work::parks(), TaskOptions::new().sync_timeout(second));
         let parks = parks.unwrap();
@@ -105,7 +109,7 @@ fn the_loop_must_not_block_while_something_is_unannounced() {
         for turn in 0..20 {
             match service.poll_timeout() {
                 Some(timeout) => hand.advance(timeout),
-                None => panic!("it blocks for ever: {order}, {turn}, {ended:?}"),
+                None => panic!("the loop blocks for ever: {order}, {turn}, {ended:?}"),
             }
             if order == 0 {
                 service.run_pending(PLENTY);
@@ -132,7 +136,7 @@ fn the_loop_must_not_block_while_something_is_unannounced() {
     }
 }
 
-/// U9: a task that the loop has seen by other means is still to be announced.
+/// U9: an ended task that the loop has not reaped through `take_ready` is still unannounced.
 #[test]
 fn what_was_cancelled_must_be_announced_before_the_loop_blocks() {
     let pool = pool(0);
@@ -153,7 +157,11 @@ fn a_loop_that_follows_poll_timeout_serves_streams_without_any_thread() {
     }
     let mut ended = 0;
     while ended < 100 {
-        assert_eq!(lp.poll_timeout(), Some(Duration::ZERO), "it would sleep for ever");
+        assert_eq!(
+            lp.poll_timeout(),
+            Some(Duration::ZERO),
+            "the loop would sleep for ever"
+        );
         lp.run_pending(Duration::from_micros(50));
         for id in lp.take_ready().map(|ready| ready.id) {
             match lp.task_status(id) {
@@ -219,7 +227,7 @@ fn who_ends_the_pool_runs_what_is_left() {
     assert_eq!(alive.count(), 0);
 }
 
-/// S10: a task that does not stop is named, when the time is up.
+/// S10: the error names a task that does not stop.
 #[test]
 fn join_timeout_names_what_does_not_stop() {
     let (clock, hand) = Clock::manual();
@@ -236,14 +244,14 @@ fn join_timeout_names_what_does_not_stop() {
     let id = lp.enqueue(1, stubborn).unwrap();
     lp.run_pending(PLENTY);
     pool.shutdown(Shutdown::Cancel);
-    let _ = lp.take_ready().count(); // the parked task is with its loop until this
+    let _ = lp.take_ready().count(); // until this the parked task is in its completion ring
     let error = pool.join_timeout(Duration::from_secs(10)).unwrap_err();
     assert_eq!(error, JoinError::StillRunning(vec![id.to_string()]));
-    pool.join_timeout(PLENTY).expect("it stops in the end");
+    pool.join_timeout(PLENTY).expect("the task stops in the end");
     assert_eq!(reap(&mut lp, id).stopped().0, StopReason::PoolShutdown);
 }
 
-/// S26: a join inside a step that the loop runs waits for nobody.
+/// S26: a join inside a step that the loop runs returns at once.
 #[test]
 fn a_step_that_the_loop_runs_may_end_the_pool() {
     let pool = Arc::new(pool(0));

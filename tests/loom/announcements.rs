@@ -1,5 +1,5 @@
-//! A loop that drains while workers publish: no wake-up is lost, and there is one at most for each
-//! drain.
+//! A loop calls `take_ready` while workers complete tasks: no notification is lost, and there is at
+//! most one for each call.
 
 use crate::util::{Event, First, Probe, explore, explore_deeper, pool_of};
 use moored::{
@@ -9,7 +9,7 @@ use moored::{
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A loop that does nothing but sleep, drain and reap.
+/// A loop that only sleeps, calls `take_ready`, and reaps.
 struct Loop {
     event: Arc<Event>,
     service: Service<Probe>,
@@ -44,7 +44,7 @@ impl Loop {
             match self.service.task_status(id) {
                 Some(TaskStatus::Syncing(point)) => point.resume(),
                 Some(TaskStatus::Finished(_) | TaskStatus::Stopped(..)) => self.ended.push(id),
-                other => panic!("announced for nothing: {other:?}"),
+                other => panic!("announced, but it is {other:?}"),
             }
         }
     }
@@ -57,7 +57,7 @@ impl Loop {
         self.check_wakes();
     }
 
-    /// As a busy loop does: it sleeps only when there was no more to take.
+    /// The iteration of a busy loop: it sleeps only after `take_ready` has returned nothing.
     fn run_until_nothing_is_left(&mut self) {
         while !self.service.is_empty() {
             self.drains += 1;
@@ -71,11 +71,11 @@ impl Loop {
     }
 
     fn check_wakes(&self) {
-        // A drain allows one wake-up, and there is one to begin with.
+        // Each `take_ready` allows one notification, and one is allowed at the start.
         let wakes = self.event.total();
         assert!(
             wakes <= self.drains + 1,
-            "{wakes} wake-ups for {} drains",
+            "{wakes} wake-ups for {} calls of `take_ready`",
             self.drains
         );
     }
@@ -95,23 +95,23 @@ fn drain_against(workers: usize, firsts: &'static [First]) {
     });
 }
 
-/// S3, S4: a worker publishes an end, and parks a task, between any two steps of the loop's drain.
+/// S3, S4: a worker ends a task, and parks one, between any two steps of the loop's `take_ready`.
 #[test]
 fn a_drain_races_what_one_worker_publishes() {
     drain_against(1, &[First::Sync, First::TaskDone, First::TaskDone]);
 }
 
-/// S3, S4: two workers publish at once, into lanes of their own.
+/// S3, S4: two workers complete tasks at the same time, each in its own completion ring.
 #[test]
 fn a_drain_races_what_two_workers_publish() {
     drain_against(2, &[First::TaskDone, First::TaskDone]);
 }
 
-/// S3: the loop drains when it likes, too, and then sleeps: what the early drain has not seen wakes
-/// it.
+/// S3: the loop also calls `take_ready` early, and then sleeps. A task that the early call has not
+/// found wakes it.
 #[test]
 fn a_drain_that_comes_too_early_loses_nothing() {
-    explore("an early drain", || {
+    explore("an early take_ready", || {
         let pool = pool_of(1).build().unwrap();
         let mut own = Loop::new(&pool);
         let id = own.enqueue(1, First::Sync);
@@ -121,8 +121,8 @@ fn a_drain_that_comes_too_early_loses_nothing() {
     });
 }
 
-/// S3: the loop sleeps when it has found nothing more: what a worker publishes between that look
-/// and the sleep ends it.
+/// S3: the loop sleeps when it finds nothing more. A completion between that look and the sleep
+/// ends the sleep.
 #[test]
 fn a_loop_that_looks_until_nothing_is_left_races_what_a_worker_publishes() {
     explore("until nothing is left", || {
@@ -135,8 +135,8 @@ fn a_loop_that_looks_until_nothing_is_left_races_what_a_worker_publishes() {
     });
 }
 
-/// L2: the loop answers before it has seen of the `Sync`, and the task parks again: two `Sync`s,
-/// and one is news.
+/// L2: the loop answers before the `Sync` was announced, and the task parks again. Of the two
+/// `Sync`s only one is announced.
 #[test]
 fn a_sync_that_was_answered_early_is_not_announced_with_the_next_one() {
     let early = explore_deeper(3, "an early answer", || {
@@ -151,7 +151,7 @@ fn a_sync_that_was_answered_early_is_not_announced_with_the_next_one() {
     assert_eq!(early.len(), 2);
 }
 
-/// A task whose step is long: it ends only when the loop has seen something.
+/// A task with a long step, which ends only when the loop has seen something.
 fn long(begun: &Arc<Event>, seen: &Arc<Event>, hand: &ManualClock) -> BoxTask {
     let (begun, seen, hand) = (Arc::clone(begun), Arc::clone(seen), hand.clone());
     task_fn(move |_| {
@@ -162,13 +162,13 @@ fn long(begun: &Arc<Event>, seen: &Arc<Event>, hand: &ManualClock) -> BoxTask {
     })
 }
 
-/// S3: a worker with more to do may put the ring off, but not for the length of a step.
+/// S3: a worker with more tasks may defer a notification, but not for the length of a step.
 #[test]
 fn an_end_is_told_while_every_worker_is_in_a_long_step() {
-    explore("told during long steps", || {
+    explore("notified during long steps", || {
         let (clock, hand) = Clock::manual();
         let [begun, seen, other_begun, other_heard, event] = [(); 5].map(|()| Event::new());
-        // The second worker takes the first task, before the first worker takes anything.
+        // The second worker takes its first task before the first worker takes any.
         let first = Arc::clone(&begun);
         let waits_for_the_second = move |worker| {
             if worker == 0 {
@@ -180,7 +180,7 @@ fn an_end_is_told_while_every_worker_is_in_a_long_step() {
         let mut service = pool.service(Arc::clone(&event));
         let short = || task_fn(|_| TaskReturn::TaskDone);
         service.enqueue(0, long(&begun, &seen, &hand)).unwrap();
-        // After the first short one it is known that tasks are short.
+        // After the first short task, steps count as short.
         service.enqueue(1, short()).unwrap();
         service.enqueue(2, short()).unwrap();
         service
@@ -197,16 +197,16 @@ fn an_end_is_told_while_every_worker_is_in_a_long_step() {
     });
 }
 
-/// S3: the only worker puts the ring off while the loop naps, and gets into a long step: the loop
-/// looks by itself; and it naps once in vain at most, then it is woken.
+/// S3: the only worker defers a notification while the loop polls, and begins a long step. The loop
+/// looks again by itself. It polls in vain at most once, and then it is notified.
 #[test]
 fn an_end_is_announced_while_the_only_worker_is_in_a_long_step_and_the_loop_polls() {
-    let naps = explore("told to a napping loop", || {
+    let naps = explore("announced to a loop that polls", || {
         let (clock, hand) = Clock::manual();
         let pool = ThreadPool::builder().threads(1).clock(clock).build().unwrap();
         let [event, begun, seen] = [(); 3].map(|()| Event::new());
         let mut service = pool.service(Arc::clone(&event));
-        // After the first short one it is known that tasks are short, and two are a batch.
+        // After the first short task, steps count as short, and a batch has two tasks.
         for conn in 1..3 {
             service.enqueue(conn, task_fn(|_| TaskReturn::TaskDone)).unwrap();
         }
@@ -228,7 +228,7 @@ fn an_end_is_announced_while_the_only_worker_is_in_a_long_step_and_the_loop_poll
     assert!(naps.len() > 1, "{naps:?}");
 }
 
-/// S5: the loop cancels its only queued task, and is woken by itself, if not by the worker.
+/// S5: the loop cancels its only queued task. Either its own call or the worker notifies it.
 #[test]
 fn a_loop_is_notified_of_the_task_that_it_cancelled_itself() {
     explore("cancelled by the loop", || {
@@ -243,7 +243,7 @@ fn a_loop_is_notified_of_the_task_that_it_cancelled_itself() {
     });
 }
 
-/// With a limit of one, the end of a task starts the next one, on whichever worker, and ends are
+/// With a limit of one, the end of a task starts the next one, on either worker, and the ends are
 /// announced in order.
 #[test]
 fn the_ends_of_a_limited_connection_are_announced_in_order() {
@@ -256,7 +256,7 @@ fn the_ends_of_a_limited_connection_are_announced_in_order() {
     });
 }
 
-/// S9: either the task is accepted, and ends, or it comes back.
+/// S9: the task is accepted and ends, or it is returned.
 #[test]
 fn enqueue_races_a_shutdown() {
     let accepted = explore("enqueue and finish", || {

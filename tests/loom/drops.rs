@@ -1,5 +1,5 @@
-//! The ends of the pool and of its services, in any order and on any thread: nothing hangs, nothing
-//! is left over, and what the loop still holds comes to its end.
+//! The pool and its services end in any order and on any thread: no deadlock, no leak, and parked
+//! tasks end.
 
 use crate::util::{Event, FOREVER, First, Probe, explore, parked, pool_of};
 use moored::{
@@ -18,8 +18,8 @@ fn scene(first: First) -> (ThreadPool, Service<Probe>, Arc<Event>, impl Fn() -> 
     (pool, service, event, move || seen().drops)
 }
 
-/// S1, S24: the pool waits for its worker; what has ended is still there for the loop, which never
-/// looks.
+/// S1, S24: the drop of the pool waits for its worker. Ended tasks stay in the service, whose loop
+/// never looks.
 #[test]
 fn the_pool_goes_before_the_service() {
     for first in [First::Continue, First::Sync, First::Panic] {
@@ -33,7 +33,7 @@ fn the_pool_goes_before_the_service() {
     }
 }
 
-/// S24: the worker drops what it was given by a service that is gone.
+/// S24: the worker drops the task of a service that was dropped.
 #[test]
 fn the_service_goes_before_the_pool() {
     for first in [First::Continue, First::Sync, First::Panic] {
@@ -47,7 +47,7 @@ fn the_service_goes_before_the_pool() {
     }
 }
 
-/// S24: and both at once, on two threads.
+/// S24: both are dropped at the same time, on two threads.
 #[test]
 fn the_pool_and_the_service_go_at_the_same_time() {
     explore("pool and service at once", || {
@@ -60,7 +60,7 @@ fn the_pool_and_the_service_go_at_the_same_time() {
     });
 }
 
-/// A task that owns something which its step drops.
+/// A task with a value that its step drops.
 struct Owner<O>(Option<O>);
 
 impl<O: Send + 'static> Task for Owner<O> {
@@ -70,8 +70,8 @@ impl<O: Send + 'static> Task for Owner<O> {
     }
 }
 
-/// S24: the last handle of a pool is a task's: the worker cannot wait for itself, and ends all the
-/// same.
+/// S24: a task owns the last handle of its pool. The worker cannot wait for itself, and ends all
+/// the same.
 #[test]
 fn the_pool_goes_inside_a_step_on_its_own_worker() {
     explore("pool dropped by a step", || {
@@ -99,7 +99,7 @@ fn the_pool_goes_inside_a_step_on_its_own_worker() {
     });
 }
 
-/// S24: a service goes on a worker of its pool, with a task in line.
+/// S24: a service is dropped on a worker of its pool, while one of its tasks is queued.
 #[test]
 fn a_service_goes_inside_a_step_of_another_one() {
     explore("service dropped by a step", || {
@@ -113,14 +113,14 @@ fn a_service_goes_inside_a_step_of_another_one() {
     });
 }
 
-/// What the loop does with a parked task while another thread finishes the pool.
+/// The answer of the loop to a parked task while another thread shuts the pool down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Answer {
     Resume,
     Stop,
-    /// None, and later none either.
+    /// No answer, not even later.
     Never,
-    /// None, and a later `task_sync`.
+    /// No answer at first, and `task_sync` later.
     Late,
 }
 
@@ -131,7 +131,7 @@ enum End {
     Stopped,
 }
 
-/// Looks at a task that was announced, and answers if it is parked; gives its end if it has ended.
+/// Looks at an announced task. Answers if it is parked, and returns its end if it has ended.
 fn look(service: &mut Service<Probe>, id: TaskId, answer: Answer) -> Option<End> {
     match service.task_status(id) {
         Some(TaskStatus::Syncing(point)) => match answer {
@@ -143,14 +143,14 @@ fn look(service: &mut Service<Probe>, id: TaskId, answer: Answer) -> Option<End>
         Some(TaskStatus::Stopping) => {}
         Some(TaskStatus::Finished(_)) => return Some(End::Finished),
         Some(TaskStatus::Stopped(..)) => return Some(End::Stopped),
-        other => panic!("announced for nothing: {other:?}"),
+        other => panic!("announced, but it is {other:?}"),
     }
     None
 }
 
 fn a_shutdown_races_the_holder_of_a_parked_task(answer: Answer) -> BTreeSet<End> {
     explore(
-        format!("finish while the loop holds a task, {answer:?}"),
+        format!("shutdown while a task is parked, {answer:?}"),
         move || {
             let pool = Arc::new(pool_of(1).build().unwrap());
             let (mut service, event, id, seen) = parked(&pool);
@@ -178,13 +178,13 @@ fn a_shutdown_races_the_holder_of_a_parked_task(answer: Answer) -> BTreeSet<End>
             finisher.join().unwrap();
             drop(pool);
             assert!(service.take_ready().is_empty(), "announced again");
-            end.expect("the loop went on until then")
+            end.expect("the loop has received the end")
         },
     )
 }
 
-/// L8, S24: the workers may have gone when the answer comes; the task ends all the same, and the
-/// loop is told.
+/// L8, S24: the workers may have ended before the answer. The task ends all the same, and its end
+/// is announced.
 #[test]
 fn an_answer_races_a_shutdown() {
     let both = BTreeSet::from([End::Finished, End::Stopped]);
@@ -196,8 +196,8 @@ fn an_answer_races_a_shutdown() {
     );
 }
 
-/// L3, L6, S10: the loop has looked at a parked task and left it so; it is woken, and the task
-/// stops.
+/// L3, L6, S10: the loop has looked at a parked task and left it parked. The shutdown notifies the
+/// loop, and the task stops.
 #[test]
 fn a_task_that_was_left_parked_is_stopped_by_a_shutdown() {
     assert_eq!(
@@ -206,9 +206,9 @@ fn a_task_that_was_left_parked_is_stopped_by_a_shutdown() {
     );
 }
 
-/// S3, S10: the pool is shut down between the beginning of a look and its re-arm, and the loop has
-/// been notified of something else before. A loop that reads the flag only before it re-arms sleeps
-/// for ever beside its parked task.
+/// S3, S10: another thread shuts the pool down after the beginning of a look and before its re-arm,
+/// and the loop was notified of another event before. A loop that reads the flag only before the
+/// re-arm sleeps for ever, although its parked task must stop.
 #[test]
 fn a_look_races_a_shutdown() {
     explore("a look while another thread shuts the pool down", || {
@@ -217,7 +217,7 @@ fn a_look_races_a_shutdown() {
         let (task, _seen) = Probe::new(First::TaskDone);
         let done = service.enqueue(2, task).unwrap();
         event.wait();
-        // Reaped by its id: the next look finds nothing.
+        // The task is reaped by its id, so the next look finds nothing.
         let end = service.task_status(done);
         assert!(matches!(end, Some(TaskStatus::Finished(_))), "{end:?}");
         drop(end);

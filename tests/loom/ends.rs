@@ -1,5 +1,5 @@
-//! Every way in which a step can end, against everything that can happen to its task meanwhile: one
-//! end, one announcement of it, one drop, and counters that agree, whoever comes first.
+//! Every kind of end of a step, against every action on its task at the same time. In each order
+//! there is one end, one announcement and one drop, and the counters agree.
 
 use crate::util::{Event, FOREVER, First, Probe, Seen, explore_deeper};
 use moored::{
@@ -14,12 +14,12 @@ const CLIENT: u64 = 7;
 const RETURNED_CLIENT: u64 = 8;
 const BYSTANDER: u64 = 9;
 
-/// How the first step ends.
+/// The end of the first step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Step {
-    /// With `Continue`, and goes on at once.
+    /// `Continue`, and the worker runs the next step.
     Continue,
-    /// With `Continue`, and goes back in line, since another connection waits.
+    /// `Continue`, and the task goes back into the queue, since another connection waits.
     GiveWay,
     Sync,
     TaskDone,
@@ -34,16 +34,16 @@ const STEPS: [Step; 5] = [
     Step::Panic,
 ];
 
-/// What happens meanwhile.
+/// The action during the step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Act {
     Dequeue,
     SyncContinue,
     SyncStop,
     Close,
-    /// The same with a task that may outlive its connection.
+    /// The same for a task that may outlive its connection.
     Detach,
-    /// Its client comes back.
+    /// The client connects again, and the task is reattached.
     DetachAndReattach,
     Deadline,
     QueueTimeout,
@@ -54,7 +54,7 @@ enum Act {
     DropService,
 }
 
-/// How a task ended.
+/// The end of a task.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum End {
     Finished,
@@ -62,10 +62,11 @@ enum End {
     Panicked,
 }
 
-/// A task's life: the steps that were not told to stop, whether one was told, the end.
+/// The life of a task: the number of steps that were not asked to stop, whether a step was, and the
+/// end.
 type Life = (usize, bool, End);
 
-/// What the first step comes to when nobody interferes.
+/// The result of the first step without an action.
 fn undisturbed(step: Step) -> Life {
     match step {
         Step::Continue | Step::GiveWay | Step::Sync => (2, false, End::Finished),
@@ -74,7 +75,7 @@ fn undisturbed(step: Step) -> Life {
     }
 }
 
-/// Every life that must be found among the schedules, and no other may be.
+/// The possible lives. The model must find each of them, and no other.
 fn lives(step: Step, act: Act) -> BTreeSet<Life> {
     let before_its_start = (0, false, End::Stopped);
     let before_its_first_look = (0, true, End::Stopped);
@@ -111,7 +112,7 @@ fn reason(act: Act) -> Option<StopReason> {
     }
 }
 
-/// One run of a pair: the loop on this thread, one worker, and sometimes one thread more.
+/// One run of a pair: the loop on this thread, one worker, and in some pairs another thread.
 struct Race {
     act: Act,
     pool: Option<Arc<ThreadPool>>,
@@ -121,7 +122,7 @@ struct Race {
     id: TaskId,
     ends: Vec<(End, Option<StopReason>)>,
     syncs_seen: usize,
-    /// The parked task was answered before the loop had heard of it.
+    /// Whether the loop answered the parked task before it was announced.
     answered: bool,
 }
 
@@ -166,7 +167,7 @@ impl Race {
         (race, seen)
     }
 
-    /// Does it at once: the worker can be anywhere.
+    /// Acts immediately: the worker can be at any point.
     fn act(&mut self) -> Option<loom::thread::JoinHandle<()>> {
         match self.act {
             Act::Dequeue => assert_ne!(self.service.dequeue(self.id), Dequeued::Unknown),
@@ -191,7 +192,7 @@ impl Race {
                 let pool = self.pool.take();
                 return Some(loom::thread::spawn(move || drop(pool)));
             }
-            Act::DropService => unreachable!("its loop is gone"),
+            Act::DropService => unreachable!("its loop has ended"),
         }
         None
     }
@@ -201,9 +202,9 @@ impl Race {
             let status = self
                 .service
                 .task_status(id)
-                .expect("announced once, and not reaped");
+                .expect("the task was announced once and not reaped");
             if id != self.id {
-                continue; // the bystander
+                continue; // the task of the other connection
             }
             match status {
                 TaskStatus::Syncing(point) => {
@@ -213,27 +214,30 @@ impl Race {
                 TaskStatus::Finished(_) => self.ends.push((End::Finished, None)),
                 TaskStatus::Stopped(why, _) => self.ends.push((End::Stopped, Some(why))),
                 TaskStatus::Panicked(_) => self.ends.push((End::Panicked, None)),
-                // Parked when it was announced, and stopped since, by the other thread.
+                // Announced as parked, and stopped since then by the other thread.
                 TaskStatus::Stopping if matches!(self.act, Act::Finish | Act::DropPool) => {}
-                other => panic!("announced for nothing: {other:?}"),
+                other => panic!("announced, but it is {other:?}"),
             }
         }
     }
 
-    /// Sleeps and drains until every task is reaped.
+    /// Sleeps and calls `take_ready` until every task is reaped.
     fn run_loop(&mut self) {
         while !self.service.is_empty() {
             self.event.wait();
             self.drain();
         }
         assert_eq!(self.ends.len(), 1, "{:?}", self.ends);
-        // One that was answered before is not announced, and one without a connection does not
-        // park.
+        // A task that was answered before is not announced, and a task without a connection does
+        // not park.
         let may_park = !self.answered && self.act != Act::Detach;
-        assert!(self.syncs_seen <= usize::from(may_park), "announced for nothing");
+        assert!(
+            self.syncs_seen <= usize::from(may_park),
+            "announced without a park"
+        );
     }
 
-    /// Nothing is left of anything once all is dropped.
+    /// No value is left after everything was dropped.
     fn wind_up(mut self) {
         if let Some(pool) = self.pool.take() {
             check_counters(&pool, self.ends[0].0);
@@ -245,7 +249,7 @@ impl Race {
     }
 }
 
-/// Accepted is ended, once, as what the loop was told.
+/// Each accepted task has ended once, and the counters show the end that the loop saw.
 fn check_counters(pool: &ThreadPool, end: End) {
     let counters = pool.dump().counters;
     let (finished, stopped, panicked) = (counters.finished, counters.stopped.total(), counters.panicked);
@@ -262,7 +266,7 @@ fn life_of(seen: &Seen, end: End, act: Act) -> Life {
     assert_eq!(seen.drops, 1);
     assert!(seen.told.is_none() || seen.told == reason(act), "{seen:?}");
     if seen.steps > 0 && end == End::Stopped {
-        assert!(seen.told.is_some(), "it had started and was not told");
+        assert!(seen.told.is_some(), "a started task was not asked to stop");
     }
     (seen.steps, seen.told.is_some(), end)
 }
@@ -280,7 +284,7 @@ fn race(step: Step, act: Act) -> Life {
     life_of(&seen(), end, act)
 }
 
-/// Nobody is told of the end, so the counters say what it was.
+/// No loop receives the end, so it is read from the counters.
 fn race_with_the_drop_of_the_service(step: Step, act: Act) -> Life {
     let (mut race, seen) = Race::new(step, act);
     drop(race.service);
@@ -303,7 +307,7 @@ fn race_with_the_drop_of_the_service(step: Step, act: Act) -> Life {
 fn against_every_step(act: Act) {
     for step in STEPS {
         let name = format!("{act:?} against {step:?}");
-        // Two preemptions do not let the worker get as far as to park before the loop answers.
+        // With two preemptions the worker cannot park the task before the loop answers.
         let preemptions = if act == Act::SyncStop { 3 } else { 2 };
         let found = explore_deeper(preemptions, &name, move || match act {
             Act::DropService => race_with_the_drop_of_the_service(step, act),
@@ -313,63 +317,62 @@ fn against_every_step(act: Act) {
     }
 }
 
-/// L13, L17, S8: a cancelled task ends once; if it had started, it was told.
+/// L13, L17, S8: a cancelled task ends once. If it had started, it was asked to stop.
 #[test]
 fn dequeue_races_every_end_of_a_step() {
     against_every_step(Act::Dequeue);
 }
 
-/// L2, S8: an answer counts for a task that has parked, and then nobody hears of that `Sync` any
-/// more.
+/// L2, S8: an answer counts if the task has parked. Then that `Sync` is not announced any more.
 #[test]
 fn the_answer_to_go_on_races_every_end_of_a_step() {
     against_every_step(Act::SyncContinue);
 }
 
-/// L3, S8: the same with the answer to stop.
+/// L3, S8: the same with the answer `Stop`.
 #[test]
 fn the_answer_to_stop_races_every_end_of_a_step() {
     against_every_step(Act::SyncStop);
 }
 
-/// S8, S12, S13, S14: the client goes while its task waits, runs, or is parked.
+/// S8, S12, S13, S14: the connection closes while its task waits, runs, or is parked.
 #[test]
 fn a_closing_connection_races_every_end_of_a_step() {
     against_every_step(Act::Close);
 }
 
-/// L5, L7, S15: an outliving task runs to its own end, parked or not when the client went.
+/// L5, L7, S15: a task that outlives its connection runs to its end, whether or not it was parked
+/// at the close.
 #[test]
 fn a_connection_that_is_outlived_races_every_end_of_a_step() {
     against_every_step(Act::Detach);
 }
 
-/// S15: the same when the client comes back at once.
+/// S15: the same, and the client connects again immediately.
 #[test]
 fn a_client_that_comes_back_races_every_end_of_a_step() {
     against_every_step(Act::DetachAndReattach);
 }
 
-/// L4, S8: a deadline passes while the task waits, runs or is parked.
+/// L4, S8: a deadline passes while the task waits, runs, or is parked.
 #[test]
 fn a_deadline_races_every_end_of_a_step() {
     against_every_step(Act::Deadline);
 }
 
-/// L4, S8: it has started, or its time in the queue is over, and never both.
+/// L4, S8: the task has started, or its queue timeout has run out, and never both.
 #[test]
 fn a_queue_timeout_races_the_start_of_a_task() {
     against_every_step(Act::QueueTimeout);
 }
 
-/// L8, S8: another thread finishes the pool; the loop goes on until it has heard of every end.
+/// L8, S8: another thread shuts the pool down. The loop continues until it has every end.
 #[test]
 fn a_shutdown_on_another_thread_races_every_end_of_a_step() {
     against_every_step(Act::Finish);
 }
 
-/// L6, S1, S24: another thread drops the pool and waits for its workers; the loop goes on
-/// meanwhile.
+/// L6, S1, S24: another thread drops the pool and waits for its workers, while the loop continues.
 #[test]
 fn the_drop_of_the_pool_races_every_end_of_a_step() {
     against_every_step(Act::DropPool);

@@ -1,6 +1,6 @@
-//! Messages from other threads to a loop: none is lost, each arrives once, and there is at most one
-//! notification between two looks of the loop, whatever the order in which it looks at tasks and
-//! mailboxes.
+//! Other threads send messages to a loop: no message is lost, each arrives once, and there is at
+//! most one notification between two looks of the loop, for each order in which it looks at tasks
+//! and mailboxes.
 
 use crate::util::{Event, First, Probe, explore, pool_of};
 use moored::{Mailbox, Recipient, SendError, Sender, Service, TaskStatus, ThreadPool};
@@ -8,17 +8,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-/// What a loop does in each turn.
+/// The actions of a loop in each iteration.
 #[derive(Clone, Copy, Debug)]
 enum Turn {
     Drain,
     TakeReadyThenDrain,
     DrainThenTakeReady,
-    /// Leaves what is behind the first message.
+    /// Takes the first message and leaves the rest.
     DrainOne,
 }
 
-/// A loop that sleeps until it is notified, and never asks for a timeout.
+/// A loop that sleeps until it is notified, and never calls `poll_timeout`.
 struct Loop {
     event: Arc<Event>,
     service: Service<Probe>,
@@ -70,12 +70,13 @@ impl Loop {
         for id in self.service.take_ready().map(|ready| ready.id) {
             match self.service.task_status(id) {
                 Some(TaskStatus::Finished(_)) => self.ended += 1,
-                other => panic!("announced for nothing: {other:?}"),
+                other => panic!("announced, but it is {other:?}"),
             }
         }
     }
 
-    /// Looks once before it sleeps, then when it is notified, until it has so much.
+    /// Looks once before it sleeps, and then after each notification, until it has this many messages
+    /// and ends.
     fn run_until(&mut self, turn: Turn, messages: usize, ended: usize) {
         self.turn(turn);
         while self.messages.len() < messages || self.ended < ended {
@@ -90,7 +91,7 @@ impl Loop {
     }
 }
 
-/// Sends on a thread of its own.
+/// Sends on its own thread.
 fn sending(sender: Sender<u8>, messages: &'static [u8]) -> loom::thread::JoinHandle<()> {
     loom::thread::spawn(move || {
         for &message in messages {
@@ -99,7 +100,7 @@ fn sending(sender: Sender<u8>, messages: &'static [u8]) -> loom::thread::JoinHan
     })
 }
 
-/// S3: a message is sent between any two steps of the loop's turn.
+/// S3: a message is sent between any two steps of the loop's iteration.
 #[test]
 fn a_drain_races_two_senders() {
     for turn in [
@@ -137,11 +138,11 @@ fn a_worker_and_a_sender_race_the_looks_of_a_loop() {
     }
 }
 
-/// S3: the re-arm of `take_ready` uses up the notification of a message that the loop does not
-/// drain: it may not sleep.
+/// S3: the re-arm of `take_ready` uses the notification of a message, and the loop does not drain.
+/// It must not sleep.
 #[test]
 fn a_loop_that_drains_only_when_it_may_not_sleep_loses_nothing() {
-    explore("drains at a zero timeout", || {
+    explore("drains when poll_timeout is zero", || {
         let pool = pool_of(1).build().unwrap();
         let (mut own, sender) = Loop::new(&pool, 8);
         let sender = sending(sender, &[1, 2]);
@@ -168,8 +169,8 @@ impl Drop for Counted {
     }
 }
 
-/// S24: a message is sent while the mailbox, or its service, is dropped: it is accepted or comes
-/// back, and is dropped once.
+/// S24: a message is sent while the mailbox, or its service, is dropped. It is accepted or
+/// returned, and it is dropped once.
 #[test]
 fn send_races_close() {
     for drops_the_service in [false, true] {
@@ -209,7 +210,8 @@ fn send_races_close() {
     }
 }
 
-/// S2: a thread that waits for room gets it from the drain, also if another takes it first.
+/// S2: a thread that waits for room gets it after a drain, even if another thread takes the first
+/// place.
 #[test]
 fn blocking_senders_race_drains() {
     explore("two blocking senders", || {
@@ -226,7 +228,7 @@ fn blocking_senders_race_drains() {
     });
 }
 
-/// S24: a thread waits for room, or is about to, while the mailbox or its service is dropped.
+/// S24: a thread waits for room, or begins to wait, while the mailbox or its service is dropped.
 #[test]
 fn a_blocking_sender_races_close() {
     for drops_the_service in [false, true] {

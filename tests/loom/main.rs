@@ -1,13 +1,14 @@
-//! The core under every schedule: these models run the code that ships, with loom's locks, atomics and threads
-//! (`src/primitive.rs`), through the public interface.
+//! loom models of the core. They run the code that ships through the public interface, with the
+//! locks, atomics and threads of loom (`src/sync.rs`).
 //!
 //! ```console
 //! RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 cargo test --release --test loom
 //! ```
 //!
-//! loom runs a model again and again, each time with other switches between threads (at most so many that nothing
-//! forced) and with every value that a relaxed load may see. It fails when all threads wait, so a lost wake-up
-//! cannot hide behind a timeout: a model waits for what must happen, and checks what it then finds.
+//! loom runs a model again and again, each time with another schedule, and with every value that a
+//! relaxed load may return. The number of preemptions in a schedule is bounded. loom fails when all
+//! threads wait, so a lost wake-up cannot be hidden by a timeout: a model waits for the expected
+//! event, and then checks the state.
 #![cfg(loom)]
 
 mod announcements;

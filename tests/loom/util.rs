@@ -1,5 +1,5 @@
-//! What the models share: how they are explored, what a thread can wait for, and a task that tells
-//! what happened to it.
+//! Shared parts of the models: their exploration, events to wait for, and a task that reports its
+//! steps.
 
 use loom::sync::{Condvar, Mutex};
 use moored::{
@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
-/// Runs a model under every schedule; gives the different things it answered. At most two
-/// preemptions, unless `LOOM_MAX_PREEMPTIONS` says otherwise.
+/// Runs a model under every schedule with at most two preemptions, unless `LOOM_MAX_PREEMPTIONS`
+/// sets another number. Returns the different results of the model.
 pub(crate) fn explore<R: Ord + Send + 'static>(
     name: impl Display,
     model: impl Fn() -> R + Send + Sync + 'static,
@@ -21,7 +21,7 @@ pub(crate) fn explore<R: Ord + Send + 'static>(
     explore_deeper(2, name, model)
 }
 
-/// The same with so many preemptions at least, for a fault that fewer do not bring about.
+/// The same with at least this many preemptions, for a fault that needs them.
 pub(crate) fn explore_deeper<R: Ord + Send + 'static>(
     preemptions: usize,
     name: impl Display,
@@ -31,7 +31,8 @@ pub(crate) fn explore_deeper<R: Ord + Send + 'static>(
     check(wanted.max(Some(preemptions)), name, model)
 }
 
-/// The same with so many preemptions and no more: for a long model, and a fault that needs no more.
+/// The same with at most this many preemptions, for a model with many schedules and a fault that
+/// needs no more.
 pub(crate) fn explore_within<R: Ord + Send + 'static>(
     preemptions: usize,
     name: impl Display,
@@ -64,32 +65,32 @@ fn check<R: Ord + Send + 'static>(
     std::mem::take(&mut *seen.1.lock().unwrap())
 }
 
-/// After a panic inside a model loom can say nothing more, and what is dropped while unwinding
-/// panics again and hides the first message. It also makes assertions count that are made where the
-/// pool contains panics.
+/// After a panic inside a model loom cannot continue, and a second panic during unwinding hides the
+/// first message. This hook prints the first one. It also makes a failed assertion count in places
+/// where the pool contains panics.
 fn fail_at_the_first_panic() {
-    // Once, and before the first model: loom wraps this hook in one that hides the unwinding of its
-    // own threads.
+    // Set once, and before the first model: loom replaces the hook by its own, which hides the
+    // unwinding of its threads.
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         std::panic::set_hook(Box::new(|panic| {
             let thread = std::thread::current();
-            // Not `eprintln!`, which the test harness keeps to itself until a test has ended.
+            // Not `eprintln!`, whose output the test harness keeps until the test has ended.
             let _ = writeln!(std::io::stderr(), "{}: {panic}", thread.name().unwrap_or("?"));
             std::process::exit(101);
         }));
     });
 }
 
-/// A pool on a clock that stands still, so that a schedule always means the same run.
+/// A pool on a clock that does not move, so that a schedule always has the same result.
 pub(crate) fn pool_of(threads: usize) -> ThreadPoolBuilder {
     ThreadPool::builder().threads(threads).clock(Clock::manual().0)
 }
 
-/// For waits that only a fact may end.
+/// The time limit of waits that must end with an event.
 pub(crate) const FOREVER: Duration = Duration::MAX;
 
-/// Something to wait for, which stays once it has happened: also how a loop sleeps.
+/// An event to wait for. It stays set once it has happened. Loops sleep on it, too.
 pub(crate) struct Event {
     count: Mutex<usize>,
     changed: Condvar,
@@ -111,7 +112,7 @@ impl Event {
         self.changed.notify_all();
     }
 
-    /// Waits until it has happened so often since the last wait.
+    /// Waits until it has happened this many times since the last wait.
     pub(crate) fn wait_for(&self, times: usize) {
         let mut count = self.count.lock().unwrap();
         while *count < times {
@@ -125,7 +126,7 @@ impl Event {
         self.wait_for(1);
     }
 
-    /// How often it has happened at all.
+    /// How many times it has happened in total.
     pub(crate) fn total(&self) -> usize {
         self.total.load(SeqCst)
     }
@@ -137,31 +138,31 @@ impl Wake for Event {
     }
 }
 
-/// What the first step of a [`Probe`] does. The next one ends it as done.
+/// The result of the first step of a [`Probe`]. The next step ends the task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum First {
     Continue,
     Sync,
-    /// And so does the second.
+    /// The second step returns the same.
     SyncTwice,
     TaskDone,
     Panic,
 }
 
-/// What happened to a [`Probe`].
+/// The record of a [`Probe`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
-    /// Steps that were not told to stop.
+    /// The number of steps that were not asked to stop.
     pub(crate) steps: usize,
-    /// Why its last step was told to stop.
+    /// Why its last step was asked to stop.
     pub(crate) told: Option<StopReason>,
     pub(crate) drops: usize,
 }
 
-/// A task that stops when it is told to, and leaves word of what happened to it.
+/// A task that stops when it is asked to, and records its steps.
 pub(crate) struct Probe {
     first: First,
-    /// std's lock, since no thread of loom's is ever switched while it is held.
+    /// The lock of std: loom never switches threads while it is held.
     seen: Arc<std::sync::Mutex<Seen>>,
 }
 
@@ -173,7 +174,7 @@ impl Probe {
     }
 }
 
-/// A service with one task, which has parked: the loop has heard of it.
+/// A service with one task, which has parked and was announced.
 pub(crate) fn parked(pool: &ThreadPool) -> (Service<Probe>, Arc<Event>, TaskId, impl Fn() -> Seen + use<>) {
     let event = Event::new();
     let mut service = pool.service(Arc::clone(&event));
@@ -201,7 +202,7 @@ impl Task for Probe {
             First::TaskDone => TaskReturn::TaskDone,
             First::Panic => {
                 drop(seen);
-                // A panic without the message.
+                // A panic without a message.
                 std::panic::resume_unwind(Box::new("step"))
             }
         }

@@ -1,12 +1,11 @@
-//! Work against workers that go to sleep: whatever is accepted runs, with no other event to help
-//! it.
+//! Tasks are submitted while workers go to sleep: every accepted task runs, without another event.
 
 use crate::util::{Event, FOREVER, First, Probe, explore, explore_within, parked, pool_of};
 use moored::{BoxTask, Clock, ManualClock, Service, TaskReturn, TaskStatus, ThreadPool, task_fn};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A task that signals an event when it runs, and is done.
+/// A task that signals an event when it runs, and finishes.
 fn signal(event: &Arc<Event>) -> BoxTask {
     let event = Arc::clone(event);
     task_fn(move |_| {
@@ -15,8 +14,8 @@ fn signal(event: &Arc<Event>) -> BoxTask {
     })
 }
 
-/// A task that holds its worker: it signals one event when it runs, waits for another, and signals
-/// a third when it ends.
+/// A task that blocks its worker: it signals one event when it runs, waits for a second one, and
+/// signals a third one when it ends.
 fn hold(begun: &Arc<Event>, until: &Arc<Event>, gone: &Arc<Event>) -> BoxTask {
     let (begun, until, gone) = (Arc::clone(begun), Arc::clone(until), Arc::clone(gone));
     task_fn(move |_| {
@@ -27,14 +26,14 @@ fn hold(begun: &Arc<Event>, until: &Arc<Event>, gone: &Arc<Event>) -> BoxTask {
     })
 }
 
-/// A service whose loop never comes round: no `take_ready` that could help.
+/// A service whose loop never calls `take_ready`.
 fn idle_service(pool: &ThreadPool) -> Service<BoxTask> {
     pool.service(|| {})
 }
 
 fn enqueue_against_parking_workers(workers: usize, rounds: u64) {
     explore(
-        format!("{rounds} tasks, one by one, {workers} workers"),
+        format!("{rounds} tasks, one at a time, {workers} workers"),
         move || {
             let pool = pool_of(workers).build().unwrap();
             let mut service = idle_service(&pool);
@@ -52,25 +51,24 @@ fn enqueue_against_parking_workers(workers: usize, rounds: u64) {
     );
 }
 
-/// S1, S2: the worker looks for work, sleeps, is woken, works and goes to sleep again; the pool is
-/// dropped then.
+/// S1, S2: the worker searches for work, sleeps, is woken, works and goes to sleep again. Then the
+/// pool is dropped.
 #[test]
 fn a_task_starts_when_the_only_worker_is_about_to_sleep() {
     enqueue_against_parking_workers(1, 2);
 }
 
-/// S1, S2, S7: the same with two, of which one wake-up must reach one.
+/// S1, S2, S7: the same with two workers. Each wake-up must reach one of them.
 #[test]
 fn a_task_starts_when_the_last_of_two_workers_is_about_to_sleep() {
     enqueue_against_parking_workers(2, 1);
 }
 
-/// S1, S2: a worker that watches for work is relied upon as if it had been woken, until it looks
-/// once more.
+/// S1, S2: a searching worker counts as if it had been woken, until its last look.
 #[test]
 fn a_task_starts_when_a_worker_has_searched_without_success() {
     for workers in [1, 2] {
-        explore_within(1, format!("two tasks, {workers} workers that watch"), move || {
+        explore_within(1, format!("two tasks, {workers} searching workers"), move || {
             moored::let_workers_search();
             let pool = pool_of(workers).build().unwrap();
             let mut service = idle_service(&pool);
@@ -83,14 +81,14 @@ fn a_task_starts_when_a_worker_has_searched_without_success() {
     }
 }
 
-/// S2: a loop that has not looked at all that was announced will soon post more, and until that is
-/// a batch busy workers do not look for it. Who is about to sleep leaves it to one that watches.
+/// S2: a loop with unread announcements will soon enqueue more, and busy workers do not look at
+/// less than a batch. A worker that is about to sleep leaves the tasks to a searching worker.
 #[test]
 fn less_than_a_batch_is_taken() {
     for workers in [1, 2] {
         explore_within(
             1,
-            format!("less than a batch, {workers} workers that watch"),
+            format!("less than a batch, {workers} searching workers"),
             move || {
                 moored::let_workers_search();
                 let pool = pool_of(workers).build().unwrap();
@@ -107,8 +105,8 @@ fn less_than_a_batch_is_taken() {
     }
 }
 
-/// S2: the same with two that wait for each other, and so need both workers: also what is still
-/// staged when a worker looks that others relied on counts as left behind.
+/// S2: the same with two tasks that wait for each other, so that they need both workers.
+/// Unpublished tasks also count as work that is left, when a worker looks after its search.
 #[test]
 fn two_that_are_less_than_a_batch_reach_two_workers() {
     for has_looked in [false, true] {
@@ -123,7 +121,8 @@ fn two_that_are_less_than_a_batch_reach_two_workers() {
                 service.enqueue(0, signal(&Event::new())).unwrap();
                 told.wait();
                 for id in service.take_ready().map(|ready| ready.id) {
-                    // Who has looked at everything posts the first of a burst at once.
+                    // A loop that has looked at everything publishes the first task of a burst at
+                    // once.
                     assert!(!has_looked || service.task_status(id).is_some());
                 }
                 let (left, right) = (Event::new(), Event::new());
@@ -135,8 +134,8 @@ fn two_that_are_less_than_a_batch_reach_two_workers() {
     }
 }
 
-/// S2: two tasks that wait for each other need both workers: who is woken and leaves work behind
-/// wakes the next, although one wake-up at most is under way.
+/// S2: two tasks that wait for each other need both workers. A woken worker that leaves work wakes
+/// the next worker, although only one wake-up may be pending.
 #[test]
 fn two_tasks_at_once_reach_two_workers() {
     explore("two tasks, two workers", || {
@@ -149,8 +148,8 @@ fn two_tasks_at_once_reach_two_workers() {
     });
 }
 
-/// S7: while one wake-up is under way no other is made. Each takes a worker out of its sleep, and
-/// that one sleeps again only after a task has begun.
+/// S7: while one wake-up is pending, no other one is sent. Each wakes one worker, which sleeps
+/// again only after a task has begun.
 #[test]
 fn one_wake_up_of_a_worker_is_under_way_at_most() {
     // With two preemptions it would take minutes.
@@ -168,11 +167,11 @@ fn one_wake_up_of_a_worker_is_under_way_at_most() {
     });
 }
 
-/// S2: a task that was posted while the only worker was busy is found when that looks once more
+/// S2: a task is submitted while the only worker is busy. The worker finds it in its last look
 /// before it sleeps.
 #[test]
 fn what_was_submitted_beside_the_only_worker_in_a_step_runs() {
-    explore("posted to a busy worker", || {
+    explore("submitted to a busy worker", || {
         let pool = pool_of(1).build().unwrap();
         let mut service = idle_service(&pool);
         let (busy, go_on, gone, started) = (Event::new(), Event::new(), Event::new(), Event::new());
@@ -184,11 +183,11 @@ fn what_was_submitted_beside_the_only_worker_in_a_step_runs() {
     });
 }
 
-/// S2, S16: a task that was posted while one worker was busy, for long, and the other about to
+/// S2, S16: a task is submitted while one worker is in a long step and the other one is about to
 /// sleep.
 #[test]
 fn what_was_posted_beside_a_busy_worker_is_run_by_the_other() {
-    explore("posted beside a busy worker", || {
+    explore("submitted beside a busy worker", || {
         let pool = pool_of(2).build().unwrap();
         let mut service = idle_service(&pool);
         let (busy, started, gone) = (Event::new(), Event::new(), Event::new());
@@ -199,7 +198,7 @@ fn what_was_posted_beside_a_busy_worker_is_run_by_the_other() {
     });
 }
 
-/// S2: the answer to a parked task wakes a worker like a new task does.
+/// S2: the answer to a parked task wakes a worker, like a new task.
 #[test]
 fn an_answered_task_goes_on_when_the_only_worker_is_about_to_sleep() {
     explore("answer and sleep", || {
@@ -214,19 +213,20 @@ fn an_answered_task_goes_on_when_the_only_worker_is_about_to_sleep() {
     });
 }
 
-/// S2, S16: of three tasks a worker takes two at once, and the first lasts until the second has
-/// run; the third is cancelled. The other worker, about to sleep, steals the second, unless it has
-/// come first.
+/// S2, S16: of three tasks a worker takes two at once. The first one lasts until the second has
+/// run. The third is cancelled. The other worker, about to sleep, steals the second, unless it has
+/// taken tasks before.
 #[test]
 fn what_waits_behind_a_long_step_is_stolen_by_a_worker_that_is_about_to_sleep() {
     let steals = explore("steal and sleep", || {
         let [posted, taken, begun, started, gone] = [(); 5].map(|()| Event::new());
-        // The first worker waits until all is posted, the second until the first has taken a task.
+        // The first worker waits until all tasks are submitted, and the second until the first has
+        // taken one.
         let gates = [Arc::clone(&posted), Arc::clone(&taken)];
         let builder = pool_of(2).on_thread_start(move |worker| gates[worker].wait());
         let pool = builder.build().unwrap();
         let mut service = idle_service(&pool);
-        // A worker's first batch is one task, the next is larger.
+        // The first batch of a worker has one task, and the next is larger.
         service.enqueue(0, signal(&taken)).unwrap();
         service.enqueue(1, hold(&begun, &started, &gone)).unwrap();
         service.enqueue(2, signal(&started)).unwrap();
@@ -240,7 +240,7 @@ fn what_waits_behind_a_long_step_is_stolen_by_a_worker_that_is_about_to_sleep() 
     assert!(steals.contains(&0) && steals.len() > 1, "{steals:?}");
 }
 
-/// A task whose step takes so many microseconds on the pool's clock, and then does `then`.
+/// A task whose step takes `micros` microseconds on the pool's clock, and then does `then`.
 fn lasts(micros: u64, hand: &ManualClock, then: impl Fn() + Send + 'static) -> BoxTask {
     let hand = hand.clone();
     task_fn(move |_| {
@@ -250,14 +250,13 @@ fn lasts(micros: u64, hand: &ManualClock, then: impl Fn() + Send + 'static) -> B
     })
 }
 
-/// S2, S16: a worker has found nothing anywhere and is about to sleep. Only then the other one is
-/// given two tasks, takes them at once, sees nobody asleep, and gets into the first, which lasts
-/// until the second has run. The last look before sleep must find the second where it is: in the
-/// other worker's deque.
+/// S2, S16: a worker has found no work and is about to sleep. Then the other one takes two tasks at
+/// once, sees no sleeping worker, and begins the first, which lasts until the second has run. The
+/// last look before sleep must find the second task in the other worker's batch.
 #[test]
 fn what_was_taken_behind_a_long_step_is_found_by_the_last_look_before_sleep() {
     // With two preemptions it would take minutes; the fault needs one.
-    let steals = crate::util::explore_within(1, "taken and sleep", || {
+    let steals = crate::util::explore_within(1, "a batch and sleep", || {
         let (clock, hand) = Clock::manual();
         let [posted, wanted, awake, begun, started, gone] = [(); 6].map(|()| Event::new());
         let gates = [&posted, &wanted].map(Arc::clone);
@@ -272,18 +271,18 @@ fn what_was_taken_behind_a_long_step_is_found_by_the_last_look_before_sleep() {
         let builder = builder.max_running_per_connection(1).on_thread_start(starts);
         let pool = builder.build().unwrap();
         let service = Arc::new(std::sync::Mutex::new(Some(idle_service(&pool))));
-        // Two steps of the first worker, so long that it takes two tasks next, and not so short
-        // that anybody naps.
+        // Two steps of the first worker. They are so long that its next batch has two tasks, and
+        // too long to count as short.
         let (poster, ends) = (Arc::clone(&service), Arc::clone(&gone));
         let posts = lasts(10, &hand, move || {
             wanted.happen();
             awake.wait();
-            // Nobody else uses the service meanwhile.
+            // No other thread uses the service meanwhile.
             let mut service = poster.lock().unwrap();
             let service = service.as_mut().unwrap();
             service.enqueue(2, hold(&begun, &started, &ends)).unwrap();
             service.enqueue(3, signal(&started)).unwrap();
-            // A worker takes two of three. The third is not free to run before the second has
+            // A worker takes two of three tasks. The third may not start before the second has
             // ended.
             service.enqueue(3, task_fn(|_| TaskReturn::TaskDone)).unwrap();
         });
@@ -298,7 +297,7 @@ fn what_was_taken_behind_a_long_step_is_found_by_the_last_look_before_sleep() {
         }
         posted.happen();
         gone.wait();
-        // Not by the task that has it.
+        // Not by the task that the worker runs.
         let service = service.lock().unwrap().take();
         pool.join_timeout(FOREVER).unwrap();
         drop(service);
@@ -321,8 +320,8 @@ fn signal_at_the_second_step(event: &Arc<Event>, hand: ManualClock) -> BoxTask {
     })
 }
 
-/// S2: the loop lends a hand for a short while; what it leaves behind is for the worker, awake or
-/// not.
+/// S2: the loop runs one turn in `run_pending`. The rest is for the worker, whether it is awake or
+/// asleep.
 #[test]
 fn what_run_pending_leaves_behind_wakes_a_worker() {
     explore("run_pending gives up", || {
@@ -340,8 +339,8 @@ fn what_run_pending_leaves_behind_wakes_a_worker() {
     });
 }
 
-/// While a worker is inside a loop's wake-up, which is not the pool's code and may take any time,
-/// nobody relies on it.
+/// While a worker is inside the wake-up of a loop, which is user code and may take any time, no
+/// other thread relies on that worker.
 #[test]
 fn work_runs_while_a_worker_wakes_a_loop() {
     explore_within(1, "a worker inside a wake-up, 2 workers", || {
@@ -381,7 +380,7 @@ fn a_submission_races_the_unlisting_of_its_service() {
         let pool = pool_of(1).build().unwrap();
         let (mut one, mut other) = (idle_service(&pool), idle_service(&pool));
         let (first, second, third) = (Event::new(), Event::new(), Event::new());
-        // Only a queue with more than one listed service forgets any.
+        // The queue forgets services only if more than one is listed.
         one.enqueue(1, signal(&first)).unwrap();
         other.enqueue(2, signal(&second)).unwrap();
         first.wait();

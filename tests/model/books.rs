@@ -1,4 +1,4 @@
-//! What a pool has counted, and what it should have: all that happened to the reference, counted.
+//! The expected counters of a pool, counted from the reference.
 
 use crate::calls::Model;
 use moored::{PoolDump, Status, StopReason, Timeout};
@@ -52,7 +52,7 @@ impl Tally {
         let refused = |why| model.refused.get(why).copied().unwrap_or(0);
         let mut stopped = HashMap::new();
         for task in tasks.iter().filter(|task| task.status == Status::Stopped) {
-            let why = task.stop.expect("why it has stopped");
+            let why = task.stop.expect("a stopped task has a reason");
             *stopped.entry(why).or_default() += 1;
         }
         Self {

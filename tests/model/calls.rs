@@ -1,4 +1,4 @@
-//! Random calls: one of everything that a loop can do with its service and its pool.
+//! Random calls: each call that a loop can make on its service and its pool.
 
 use crate::reference::Reference;
 use crate::script::{Act, Plan, Reply, Rules, Script, TICK};
@@ -9,16 +9,16 @@ use proptest::prelude::*;
 use proptest_state_machine::ReferenceStateMachine;
 use std::collections::HashMap;
 
-/// How many connections there are: few, so that they have several tasks each.
+/// The number of connections. It is small, so that each has several tasks.
 pub(crate) const CONNS: u64 = 4;
 
-/// A call. Tasks are meant by the order in which they were accepted, reaped ones included. Times
-/// are ticks.
+/// A call. A task is given by its number in the order of acceptance, reaped tasks included. Times
+/// are in ticks.
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
     Enqueue(Plan),
     TakeReady,
-    /// What a loop does when it is woken: takes all that is ready, and looks at each.
+    /// One iteration of a loop: takes the ready tasks, and looks at each.
     Serve(Reply),
     TaskStatus(usize, Reply),
     TaskSync(usize, Reply),
@@ -30,7 +30,7 @@ pub(crate) enum Call {
     Finish,
 }
 
-/// What came of it.
+/// The result of a call.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {
     Nothing,
@@ -43,7 +43,7 @@ pub(crate) enum Outcome {
     Count(usize),
 }
 
-/// What `task_status` shows: the status, why it stopped, and the task itself if it is there.
+/// The result of `task_status`: the status, the stop reason, and the task if it is returned.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Look {
     pub(crate) status: Status,
@@ -62,23 +62,23 @@ impl Look {
     }
 }
 
-/// The reference, and what it said to the last call.
+/// The reference, and its result of the last call.
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
     pub(crate) pool: Reference,
     pub(crate) outcome: Outcome,
-    /// How often each refusal was given.
+    /// The number of refusals of each kind.
     pub(crate) refused: HashMap<&'static str, u64>,
-    /// How many steps there were before the last run.
+    /// The number of steps before the last run.
     pub(crate) steps_before: usize,
 }
 
-/// A budget that is never used up. What `shutdown` has left is run in one go, since nobody promises
-/// an order there.
+/// A budget that is always enough. After `shutdown` the remaining tasks run in one call, since
+/// their order is not guaranteed.
 pub(crate) const ALL: u64 = u64::MAX / TICK / 4;
 
 impl Call {
-    /// Whether the loop asks after it how long it may block.
+    /// Whether the loop calls `poll_timeout` after it.
     pub(crate) fn polls(&self) -> bool {
         !matches!(self, Self::RunPending(_) | Self::Dequeue(_))
     }
@@ -127,7 +127,7 @@ impl ReferenceStateMachine for Model {
         if accepted == 0 {
             return anywhere.boxed();
         }
-        // Mostly tasks that are there; some that have been.
+        // Mostly existing tasks, and some that were reaped.
         let task = if alive.is_empty() {
             (0..accepted).boxed()
         } else {
@@ -180,7 +180,7 @@ impl ReferenceStateMachine for Model {
             Call::RunPending(budget) => {
                 state.steps_before = pool.log.len();
                 let turns = pool.run(*budget);
-                // How many turns the rest needs depends on its order.
+                // The number of turns of the remaining tasks depends on their order.
                 Outcome::Count(if pool.finishing { 0 } else { turns })
             }
             Call::Advance(by) => {
@@ -200,7 +200,7 @@ impl ReferenceStateMachine for Model {
     }
 }
 
-/// The order of what is announced together is not promised.
+/// The order of tasks that are announced together is not guaranteed.
 pub(crate) fn sorted(mut tasks: Vec<usize>) -> Vec<usize> {
     tasks.sort_unstable();
     tasks

@@ -1,4 +1,5 @@
-//! The real pool, as the model calls it: tasks by number, every answer as an [`Outcome`].
+//! The real pool with the interface of the model: tasks by number, and every result as an
+//! [`Outcome`].
 
 use crate::calls::{Call, Look, Outcome, sorted};
 use crate::script::{Actor, Log, Plan, Reply, Rules, Script, TICK, nanos};
@@ -10,14 +11,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The real pool, with what the test needs to watch it.
+/// The real pool, and what the test needs to observe it.
 pub(crate) struct Real {
     pub(crate) service: Service<Actor>,
     pub(crate) pool: ThreadPool,
     clock: ManualClock,
-    /// A task of another service, which this one must not know.
+    /// A task of another service. This service must not know its id.
     pub(crate) stranger: TaskId,
-    /// By number.
+    /// The ids, by the number of the task.
     pub(crate) ids: Vec<TaskId>,
     pub(crate) log: Log,
     pub(crate) alive: Arc<()>,
@@ -57,7 +58,7 @@ impl Real {
         self.ids
             .iter()
             .position(|&other| other == id)
-            .expect("an id that was given out")
+            .expect("an accepted task has an id")
     }
 
     fn enqueue(&mut self, plan: &Plan) -> Result<usize, &'static str> {
@@ -75,7 +76,7 @@ impl Real {
         };
         match enqueued {
             Ok(id) => {
-                assert!(!self.ids.contains(&id), "an id given out twice");
+                assert!(!self.ids.contains(&id), "an id was used twice");
                 self.ids.push(id);
                 Ok(number)
             }
@@ -84,12 +85,12 @@ impl Real {
                     EnqueueError::QueueFull(_) => "QueueFull",
                     EnqueueError::TooManyTasks(_) => "TooManyTasks",
                     EnqueueError::ShuttingDown(_) => "ShuttingDown",
-                    _ => "of a kind that the reference does not know",
+                    _ => "an error that the reference does not know",
                 };
                 assert_eq!(
                     refused.into_task().script,
                     plan.script,
-                    "the refused task comes back"
+                    "the error contains the refused task"
                 );
                 Err(why)
             }
@@ -113,7 +114,7 @@ impl Real {
                 match reply {
                     Reply::Resume => point.resume(),
                     Reply::Stop => point.stop(),
-                    Reply::Leave => {} // it stays parked
+                    Reply::Leave => {} // the task stays parked
                 }
                 look(Status::Syncing, None, Some(script))
             }
@@ -135,7 +136,7 @@ impl Real {
         self.service.run_pending(Duration::from_nanos(budget * TICK))
     }
 
-    /// Makes a call, and tells what came of it.
+    /// Makes a call, and returns its result.
     pub(crate) fn call(&mut self, call: Call, finishing: bool) -> Outcome {
         match call {
             Call::Enqueue(plan) => Outcome::Enqueued(self.enqueue(&plan)),
@@ -166,7 +167,7 @@ impl Real {
             }
             Call::Finish => {
                 self.pool.shutdown(Shutdown::Cancel);
-                // A task that is lent goes back with the service's next call.
+                // The borrow ends with this call of the service.
                 assert!(self.service.task_status(self.stranger).is_none());
                 Outcome::Nothing
             }
@@ -180,7 +181,7 @@ fn stranger() -> TaskId {
     service.enqueue(0, task_fn(|_| TaskReturn::TaskDone)).unwrap()
 }
 
-/// `None`: the plan needs no options.
+/// The options of a plan. `None` if it needs none.
 fn options(plan: &Plan, number: usize) -> Option<TaskOptions> {
     if !plan.named && !plan.outlives && plan.timeouts.is_empty() {
         return None;
@@ -198,7 +199,7 @@ fn options(plan: &Plan, number: usize) -> Option<TaskOptions> {
             Timeout::Queue => options.queue_timeout(after),
             Timeout::Sync => options.sync_timeout(after),
             Timeout::Deadline => options.deadline(after),
-            other => unreachable!("{other:?} is in no plan"),
+            other => unreachable!("no plan contains {other:?}"),
         };
     }
     Some(options)

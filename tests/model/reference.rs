@@ -1,5 +1,5 @@
-//! What a pool must do: one thread, no locks, tasks by number, vectors that are searched from the
-//! front.
+//! A reference implementation of the pool: one thread, no locks, tasks by number, and vectors that
+//! are searched from the front.
 
 use crate::script::{Plan, Reply, Rules, Seen};
 use crate::task::{Line, Task};
@@ -11,25 +11,25 @@ pub(crate) struct Reference {
     pub(crate) rules: Rules,
     pub(crate) now: u64,
     pub(crate) finishing: bool,
-    /// All that were ever accepted, by number.
+    /// All tasks that were ever accepted, by number.
     pub(crate) tasks: Vec<Task>,
-    /// Those that are not reaped, in the order in which they came to their connections.
+    /// The tasks that were not reaped, in the order in which they were added to their connections.
     pub(crate) alive: Vec<usize>,
-    /// In line when the present call has ended: who leaves by that call goes first.
+    /// The tasks that enter the queue at the end of the current call.
     pub(crate) entering: Vec<usize>,
-    /// In line for a turn, in the order in which they came.
+    /// The tasks that wait for a turn, in order.
     pub(crate) waiting: Vec<usize>,
-    /// The connections that have something to run, the next one first.
+    /// The connections that have something to run, in the order of their turns.
     pub(crate) round: Vec<Line>,
-    /// The connections that were closed, once for each time.
+    /// The closed connections, with an entry for each close.
     pub(crate) closed: Vec<u64>,
-    /// Those that have parked or ended, to be announced.
+    /// The tasks that have parked or ended and were not announced.
     pub(crate) news: Vec<usize>,
-    /// Whether the loop was woken and has not looked since.
+    /// Whether the loop was woken after its last look.
     pub(crate) is_notified: bool,
     pub(crate) wakes: u64,
     pub(crate) syncs: u64,
-    /// What each step was told.
+    /// The context of each step.
     pub(crate) log: Vec<Seen>,
 }
 
@@ -80,7 +80,7 @@ impl Reference {
         std::mem::take(&mut self.news)
     }
 
-    /// The next timeout: when, of which task, and which.
+    /// The next timeout: its time, its task, and its kind.
     pub(crate) fn next_due(&self) -> Option<(u64, usize, Timeout)> {
         let dues = self.alive.iter().flat_map(|&n| {
             let dues = self.tasks[n].dues(n, !self.news.contains(&n));
@@ -89,7 +89,7 @@ impl Reference {
         dues.min_by_key(|&(at, ..)| at)
     }
 
-    /// The task as it is shown. One that has ended is reaped.
+    /// The status of the task. An ended task is reaped.
     pub(crate) fn task_status(&mut self, n: usize, reply: Reply) -> Option<Task> {
         let status = self.find(n)?.status;
         self.tasks[n].plan.script.visits += usize::from(status == Syncing);
@@ -113,7 +113,8 @@ impl Reference {
         is_parked
     }
 
-    /// Asks it to stop, for the first reason given: at once if it has not started, else at its next
+    /// Asks the task to stop, unless it was asked before: a task that has not started ends at once,
+    /// and a started task at its next step.
     /// step.
     pub(crate) fn cancel(&mut self, n: usize, why: StopReason) -> Dequeued {
         let status = self.find(n).map(|task| task.status);
@@ -145,7 +146,8 @@ impl Reference {
         tasks.len()
     }
 
-    /// It comes last in its new connection. To the one that it has already: nothing changes.
+    /// Moves the task to the end of its new connection. If that is its connection already, nothing
+    /// changes.
     pub(crate) fn reattach(&mut self, n: usize, conn: u64) -> bool {
         let (is_there, line) = (self.alive.contains(&n), self.line_of(conn));
         if is_there && self.tasks[n].line != line {
@@ -162,11 +164,11 @@ impl Reference {
             self.cancel(n, StopReason::PoolShutdown);
         }
         if !std::mem::replace(&mut self.finishing, true) {
-            self.notify(); // even if the loop has no tasks
+            self.notify(); // also if the loop has no tasks
         }
     }
 
-    /// Into line, or into the news.
+    /// Adds the task to the queue, or to the unannounced tasks.
     pub(crate) fn put(&mut self, n: usize, status: Status) {
         for list in [&mut self.entering, &mut self.waiting, &mut self.news] {
             list.retain(|&other| other != n);
@@ -181,12 +183,12 @@ impl Reference {
         self.notify();
     }
 
-    /// The loop is about to block: it is woken again if there was nothing to look at.
+    /// The loop is about to block. If there was nothing to look at, the next event wakes it again.
     pub(crate) fn poll(&mut self) {
         self.is_notified &= !self.news.is_empty() || !self.round.is_empty();
     }
 
-    /// Wakes the loop, unless that was done since it last looked.
+    /// Wakes the loop, unless it was woken after its last look.
     fn notify(&mut self) {
         self.wakes += u64::from(!self.is_notified);
         self.is_notified = true;

@@ -1,17 +1,17 @@
-//! What a task of the model does: the pool's task and the reference's follow the same script.
+//! The script of a task: the real task and the reference task follow the same script.
 
 use moored::{Context, ManualClock, StopReason, Task, TaskId, TaskReturn, Timeout};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How long a step takes: every one moves the clock on, so that a budget of zero is one turn.
+/// The time of a step. Each step moves the clock, so that a budget of zero is one turn.
 pub(crate) const TICK: u64 = 1_000_000;
 
-/// What one step does.
+/// The action of one step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Act {
     Continue,
-    /// Asks to outlive its connection, and goes on.
+    /// Calls `outlive_connection`, and continues.
     Outlive,
     Sync,
     Done,
@@ -19,7 +19,7 @@ pub(crate) enum Act {
     Panic,
 }
 
-/// What a pool is told at the start.
+/// The options of a pool.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Rules {
     pub(crate) max_queue_depth: usize,
@@ -29,7 +29,7 @@ pub(crate) struct Rules {
     pub(crate) time_slice: u64,
 }
 
-/// A task as it is enqueued. Times are ticks.
+/// The options of a task. Times are in ticks.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) conn: u64,
@@ -40,14 +40,14 @@ pub(crate) struct Plan {
     pub(crate) timeouts: Vec<(Timeout, u64)>,
 }
 
-/// What a task will do, and how far it has come.
+/// The script of a task, and the position in it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Script {
     pub(crate) acts: Vec<Act>,
-    /// What it does when asked to stop; `None`: it does not listen.
+    /// The action when the task is asked to stop. `None`: it ignores the request.
     pub(crate) when_stopping: Option<Act>,
     pub(crate) steps: usize,
-    /// How often the loop had it in its hands.
+    /// How many times the loop has borrowed it.
     pub(crate) visits: usize,
 }
 
@@ -59,7 +59,7 @@ impl Script {
     }
 }
 
-/// What the loop does with a parked task that it has in its hands.
+/// The action of the loop on a parked task that it has borrowed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Reply {
     Resume,
@@ -67,7 +67,7 @@ pub(crate) enum Reply {
     Leave,
 }
 
-/// What one step was told: of which task, why to stop, and its connection.
+/// The context of one step: the task, the stop reason, and the connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Seen(
     pub(crate) usize,
@@ -77,25 +77,25 @@ pub(crate) struct Seen(
 
 pub(crate) type Log = Arc<Mutex<Vec<(TaskId, Seen)>>>;
 
-/// A timeout in ticks as the pool gets it. A few nanoseconds more for each task, so that no two are due at once:
-/// nobody promises an order among those.
+/// Converts a timeout from ticks. Each task gets some nanoseconds more, so that no two timeouts run
+/// out at the same time: the order of such tasks is not guaranteed.
 pub(crate) fn nanos(ticks: u64, task: usize) -> u64 {
     ticks * TICK + task as u64
 }
 
-/// A task that follows its script and notes what it is told.
+/// A task that follows its script and notes its contexts.
 pub(crate) struct Actor {
     pub(crate) number: usize,
     pub(crate) script: Script,
     pub(crate) clock: ManualClock,
     pub(crate) log: Log,
-    /// Counts the actors that exist.
+    /// Counts the living actors.
     pub(crate) _alive: Arc<()>,
 }
 
 impl Task for Actor {
     fn step(&mut self, cx: &mut Context<'_>) -> TaskReturn {
-        assert_eq!(cx.worker(), None, "a step on a worker that does not exist");
+        assert_eq!(cx.worker(), None, "the pool has no workers");
         assert_eq!(cx.is_detached(), cx.connection().is_none());
         let seen = Seen(self.number, cx.stop_reason(), cx.connection().map(|conn| conn.0));
         self.log.lock().unwrap().push((cx.task_id(), seen));
@@ -109,7 +109,7 @@ impl Task for Actor {
             Act::Sync => TaskReturn::Sync,
             Act::Done => TaskReturn::TaskDone,
             Act::Stop => TaskReturn::Stopped,
-            // Not `panic!`: thousands of messages would hide the one that counts.
+            // Not `panic!`: thousands of messages would hide the message of the failure.
             Act::Panic => std::panic::resume_unwind(Box::new(self.number)),
         }
     }

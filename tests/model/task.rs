@@ -4,14 +4,14 @@ use crate::script::{Plan, nanos};
 use moored::Status::{self, Queued, Running, Syncing};
 use moored::{StopReason, Timeout};
 
-/// A connection until its close: the same number used again is another one.
+/// A connection until its close. After the close the same number is another connection.
 pub(crate) type Line = (u64, usize);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Task {
     pub(crate) plan: Plan,
     pub(crate) line: Line,
-    /// `Running` and `Stopping` from the first turn on, whether on its turn or in line.
+    /// `Running` and `Stopping` begin with the first turn, and include waiting for the next one.
     pub(crate) status: Status,
     pub(crate) stop: Option<StopReason>,
     accepted_at: u64,
@@ -30,7 +30,8 @@ impl Task {
         }
     }
 
-    /// What it can time out of as it stands, being number `n`, and when. A park cannot time out
+    /// The timeouts of the task with number `n` in its current state, and their times. A sync
+    /// timeout begins at the announcement.
     /// before it was announced.
     pub(crate) fn dues(&self, n: usize, announced: bool) -> impl Iterator<Item = (u64, Timeout)> {
         self.plan.timeouts.iter().filter_map(move |&(why, ticks)| {

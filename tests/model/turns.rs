@@ -1,4 +1,4 @@
-//! Whose turn it is in the reference pool, and what happens in a turn.
+//! The order of turns in the reference pool, and the effects of a turn.
 
 use crate::reference::Reference;
 use crate::script::{Act, Seen, TICK};
@@ -6,12 +6,13 @@ use crate::task::{Line, Task};
 use moored::Status::{Finished, Panicked, Queued, Running, Stopped, Stopping, Syncing};
 
 impl Reference {
-    /// Gives turns until `budget` ticks are used up, at least one; how many. A step is not interrupted.
+    /// Gives turns until `budget` ticks are over, at least one. Returns the number of turns. A step
+    /// is not interrupted.
     pub(crate) fn run(&mut self, budget: u64) -> usize {
         let (until, mut turns) = (self.now + budget * TICK, 0);
         while !self.round.is_empty() && (turns == 0 || self.now < until) {
             let line = self.round.remove(0);
-            let n = self.next_of(line).expect("it has something to run");
+            let n = self.next_of(line).expect("the connection has something to run");
             self.waiting.retain(|&other| other != n);
             let task = &mut self.tasks[n];
             task.status = task.stop.map_or(Running, |_| Stopping);
@@ -37,7 +38,7 @@ impl Reference {
                 Act::Done => Finished,
                 Act::Stop => Stopped,
                 Act::Panic => Panicked,
-                // Only if somebody will answer it.
+                // The task parks only if a loop will answer.
                 Act::Sync if task.stop.is_none() && conn.is_some() => Syncing,
                 _ if gives_way => task.status,
                 _ => continue,
@@ -46,8 +47,8 @@ impl Reference {
         }
     }
 
-    /// Within a connection those that have started go first. A connection is in the round if and only if it has something
-    /// to run; it joins at the back.
+    /// Within a connection, started tasks run before the others. A connection is in the list of
+    /// turns if and only if it has something to run, and is added at the end.
     pub(crate) fn end_call(&mut self) {
         let mut round = std::mem::take(&mut self.round);
         round.retain(|&line| self.next_of(line).is_some());

@@ -1,4 +1,4 @@
-//! A service loop that sleeps until it is woken, and how its tasks have ended.
+//! A service loop that sleeps until it is woken, and the ends of its tasks.
 
 use super::Count;
 use moored::{Service, StopReason, Task, TaskId, TaskStatus, ThreadPool, Wake};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 /// Counts the wakes of a loop.
 #[derive(Default)]
 pub(crate) struct Wakes {
-    /// Those that the loop has not seen.
+    /// Wakes after the loop's last look.
     new: Count,
     total: AtomicUsize,
 }
@@ -25,7 +25,7 @@ impl Wakes {
         self.total.load(SeqCst)
     }
 
-    /// Waits until the loop is woken, or was woken since this was last called.
+    /// Waits until the loop is woken, or was woken after the last call.
     #[track_caller]
     pub(crate) fn wait(&self) {
         self.new.wait_for(1);
@@ -40,7 +40,7 @@ impl Wake for Wakes {
     }
 }
 
-/// A service loop that sleeps until it is woken: a service, and the turns of its loop.
+/// A service and its loop, which sleeps until it is woken.
 pub(crate) struct Loop<T: Task> {
     pub(crate) service: Service<T>,
     pub(crate) wakes: Arc<Wakes>,
@@ -55,7 +55,7 @@ impl<T: Task> Loop<T> {
         }
     }
 
-    /// Waits for news.
+    /// Waits for the next ready tasks.
     #[track_caller]
     pub(crate) fn news(&mut self) -> Vec<TaskId> {
         loop {
@@ -67,7 +67,8 @@ impl<T: Task> Loop<T> {
         }
     }
 
-    /// Turns until `seen`, which is given every announced id, says that it has seen enough.
+    /// Runs iterations of the loop. `seen` gets every announced id, and returns true when the loop
+    /// can end.
     #[track_caller]
     pub(crate) fn turn_until(&mut self, mut seen: impl FnMut(&mut Service<T>, TaskId) -> bool) {
         let mut enough = false;
@@ -78,8 +79,8 @@ impl<T: Task> Loop<T> {
         }
     }
 
-    /// Resumes what parks and gives the end of `count` tasks, in the order in which they were
-    /// announced.
+    /// Resumes parked tasks, and returns the ends of `count` tasks, in the order of their
+    /// announcements.
     #[track_caller]
     pub(crate) fn ends(&mut self, count: usize) -> Vec<(TaskId, End<T>)> {
         let mut ends = Vec::new();
@@ -87,7 +88,7 @@ impl<T: Task> Loop<T> {
             for id in self.news() {
                 match self.service.task_status(id) {
                     Some(TaskStatus::Syncing(point)) => point.resume(),
-                    Some(TaskStatus::Stopping) => {} // it was parked, and another thread ends the pool
+                    Some(TaskStatus::Stopping) => {} // it was parked, and another thread has shut the pool down
                     Some(status) => ends.push((id, End::of(status))),
                     None => panic!("{id} was announced, but is unknown"),
                 }
@@ -97,13 +98,13 @@ impl<T: Task> Loop<T> {
         ends
     }
 
-    /// The end of the only task that is going to end.
+    /// Returns the next end of a task. There must be only one.
     #[track_caller]
     pub(crate) fn end(&mut self) -> End<T> {
         self.ends(1).remove(0).1
     }
 
-    /// Waits until `count` tasks were announced as parked, and leaves them so.
+    /// Waits until `count` tasks were announced as parked, and leaves them parked.
     #[track_caller]
     pub(crate) fn parked(&mut self, count: usize) -> Vec<TaskId> {
         let mut parked = Vec::new();
@@ -130,7 +131,7 @@ impl<T: Task> DerefMut for Loop<T> {
     }
 }
 
-/// How a task has ended.
+/// The end of a task.
 pub(crate) enum End<T> {
     Finished(T),
     Stopped(StopReason, T),
@@ -144,7 +145,7 @@ impl<T: Task> End<T> {
             TaskStatus::Finished(task) => Self::Finished(task),
             TaskStatus::Stopped(why, task) => Self::Stopped(why, task),
             TaskStatus::Panicked(panic) => Self::Panicked(panic.into_payload()),
-            other => panic!("not an end: {other:?}"),
+            other => panic!("the task has not ended: {other:?}"),
         }
     }
 
@@ -183,10 +184,10 @@ impl<T> fmt::Debug for End<T> {
     }
 }
 
-/// What a task of this service has come to; it must have ended.
+/// Reaps a task of this service, which must have ended, and returns its end.
 #[track_caller]
 pub(crate) fn reap<T: Task>(service: &mut Service<T>, id: TaskId) -> End<T> {
-    End::of(service.task_status(id).expect("a task that is not reaped"))
+    End::of(service.task_status(id).expect("the task was not reaped before"))
 }
 
 /// Resumes a task that must be parked.

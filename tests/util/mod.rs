@@ -1,4 +1,4 @@
-//! What the behaviour tests share.
+//! The shared code of the behaviour tests.
 
 #![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 
@@ -13,7 +13,7 @@ pub(crate) use work::{Alive, Log, Token, Twice, Work, panic_silently};
 use moored::ThreadPool;
 use std::time::Duration;
 
-/// A budget for `run_pending` that is never used up.
+/// A budget for `run_pending` that is always enough.
 pub(crate) const PLENTY: Duration = Duration::from_secs(3600);
 
 /// A pool with threads, or without (0).
@@ -26,7 +26,7 @@ pub(crate) fn pool(threads: usize) -> ThreadPool {
         .expect("a few threads")
 }
 
-/// A pool in which a task gives way after each step, if others wait.
+/// A pool in which a task gives way after each step if other tasks wait.
 pub(crate) fn hasty_pool(threads: usize) -> ThreadPool {
     let builder = ThreadPool::builder().threads(threads);
     builder.time_slice(Duration::ZERO).build().expect("a thread")

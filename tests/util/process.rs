@@ -1,4 +1,4 @@
-//! What this process uses of the machine, as Linux tells it.
+//! The resources of this process, from Linux.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -22,7 +22,8 @@ pub(crate) fn pool_threads() -> usize {
     names.filter(|name| name.starts_with("moored-")).count()
 }
 
-/// How often each thread of pools with this name has gone to sleep, if all of them sleep at this moment.
+/// How many times each thread of pools with this name has gone to sleep. `None` if one of them is
+/// not asleep now.
 pub(crate) fn sleeps_of(pool: &str) -> Option<Vec<u64>> {
     let threads = fs::read_dir("/proc/self/task").expect("Linux").flatten();
     let statuses = threads.filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok());
@@ -47,8 +48,8 @@ pub(crate) fn file_descriptors() -> usize {
     fs::read_dir("/proc/self/fd").expect("Linux").count()
 }
 
-/// Whether this is a build with the address sanitizer, known by where its shadow memory begins. It keeps what is freed for
-/// a while, so that the bytes in use say nothing.
+/// Whether the address sanitizer is active, found by the address of its shadow memory. It delays
+/// the release of freed memory, so the bytes in use are not meaningful.
 pub(crate) fn is_address_sanitized() -> bool {
     let maps = fs::read_to_string("/proc/self/maps").expect("Linux");
     ["7fff7000-", "7fff8000-"]

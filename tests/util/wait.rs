@@ -1,44 +1,44 @@
-//! Waiting for facts: counts, gates, and a way to find out that something hangs.
+//! Waiting for facts: counts, gates, and a time limit for code that may hang.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// How long a fact may take. A test that works never waits so long.
+/// The time limit of a wait. A correct program never needs so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Waits until `fact` holds.
+/// Waits until `fact` is true.
 #[track_caller]
 pub(crate) fn eventually(what: &str, mut fact: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !fact() {
         assert!(Instant::now() < deadline, "never came true: {what}");
-        // Some facts notify nobody: the number of a process's threads, a counter of the pool.
+        // There is no notification of some facts, such as the number of threads of a process.
         std::thread::sleep(Duration::from_micros(200));
     }
 }
 
-/// Runs `code` on a thread of its own; a deadlock there fails the test instead of hanging it.
+/// Runs `code` on a new thread. If it hangs, the test fails.
 #[track_caller]
 pub(crate) fn within_patience<R: Send + 'static>(what: &str, code: impl FnOnce() -> R + Send + 'static) -> R {
     let (done, result) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || {
-        // Fails when the test has given up waiting.
+        // Fails if the test has stopped waiting.
         let _ = done.send(code());
     });
     match result.recv_timeout(PATIENCE) {
         Ok(result) => {
-            thread.join().expect("it has sent its result");
+            thread.join().expect("the thread has sent its result");
             result
         }
         Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("hangs: {what}"),
         Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => match thread.join() {
             Err(panic) => std::panic::resume_unwind(panic),
-            Ok(()) => unreachable!("it ended without a result and without a panic"),
+            Ok(()) => unreachable!("the thread ended without a result and without a panic"),
         },
     }
 }
 
-/// A number under a lock that can be waited for.
+/// A number behind a lock, with waits for its value.
 #[derive(Default)]
 pub(crate) struct Count {
     value: Mutex<usize>,
@@ -65,12 +65,12 @@ impl Count {
         self.changed.notify_all();
     }
 
-    /// Sets it to 0 and gives what it was.
+    /// Sets it to 0 and returns the value before.
     pub(crate) fn take(&self) -> usize {
         std::mem::take(&mut *self.lock())
     }
 
-    /// Waits until it is 1 or more, and takes 1 away.
+    /// Waits until it is 1 or more, and subtracts 1.
     #[track_caller]
     pub(crate) fn take_one(&self) {
         let enough = self
@@ -92,7 +92,7 @@ impl Count {
     }
 }
 
-/// Holds the steps that pass it until it is opened.
+/// Blocks steps until it is opened.
 #[derive(Clone, Default)]
 pub(crate) struct Gate {
     arrived: Arc<Count>,
@@ -104,19 +104,19 @@ impl Gate {
         Self::default()
     }
 
-    /// For a step: waits until the gate is open.
+    /// Called by a step: waits until the gate is open.
     pub(crate) fn pass(&self) {
         self.arrived.add(1);
         self.open.wait_for(1);
     }
 
-    /// Waits until `n` steps have come to the gate.
+    /// Waits until `n` steps have reached the gate.
     #[track_caller]
     pub(crate) fn wait_for(&self, n: usize) {
         self.arrived.wait_for(n);
     }
 
-    /// How many steps have come to the gate.
+    /// The number of steps that have reached the gate.
     pub(crate) fn arrived(&self) -> usize {
         self.arrived.get()
     }
@@ -125,14 +125,14 @@ impl Gate {
         self.open.add(1);
     }
 
-    /// Declare it after the pool: it opens the gate before the pool is dropped, however the test
-    /// ends.
+    /// Declare it after the pool: it opens the gate before the pool is dropped, also if the test
+    /// panics.
     pub(crate) fn guard(&self) -> GateGuard {
         GateGuard(self.clone())
     }
 }
 
-/// Opens its gate when it is dropped, so that a test that fails does not hang in the pool's drop.
+/// Opens its gate when it is dropped, so that a failed test does not hang in the drop of the pool.
 pub(crate) struct GateGuard(Gate);
 
 impl Drop for GateGuard {

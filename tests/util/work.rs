@@ -1,4 +1,4 @@
-//! Tasks that leave traces: what they did, in which order, and whether they are still alive.
+//! Tasks that record their steps, their order, and whether they are still alive.
 
 use super::Gate;
 use moored::{Context, StopReason, Task, TaskReturn};
@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
-/// What steps note, in order.
+/// The notes of steps, in order.
 pub(crate) struct Log<N>(Arc<Mutex<Vec<N>>>);
 
 impl<N: Clone> Log<N> {
@@ -63,19 +63,19 @@ impl Drop for Token {
 
 type Body = Box<dyn FnMut(&mut Context<'_>, u32) -> TaskReturn + Send>;
 
-/// A task made of a closure, which counts its steps and remembers what it was told.
+/// A task whose step is a closure. It counts its steps and remembers a request to stop.
 pub(crate) struct Work {
-    /// Steps run, those with a request to stop included.
+    /// The number of steps, including those with a request to stop.
     pub(crate) steps: u32,
-    /// The request to stop that a step has seen.
+    /// The first request to stop that a step has seen.
     pub(crate) told: Option<StopReason>,
     body: Body,
     token: Option<Token>,
 }
 
 impl Work {
-    /// The closure gets the number of the step, from 1 on. It is not called when the task is asked
-    /// to stop: that is answered with `Stopped`.
+    /// The closure gets the number of the step, from 1. When the task is asked to stop, the closure
+    /// is not called, and the step returns `Stopped`.
     pub(crate) fn new(mut body: impl FnMut(&mut Context<'_>, u32) -> TaskReturn + Send + 'static) -> Self {
         Self::stubborn(move |cx, step| {
             if cx.is_stopping() {
@@ -86,7 +86,7 @@ impl Work {
         })
     }
 
-    /// The closure is called also when the task is asked to stop.
+    /// The closure is also called when the task is asked to stop.
     pub(crate) fn stubborn(body: impl FnMut(&mut Context<'_>, u32) -> TaskReturn + Send + 'static) -> Self {
         Self {
             steps: 0,
@@ -96,17 +96,17 @@ impl Work {
         }
     }
 
-    /// Ends with its first step.
+    /// Finishes in its first step.
     pub(crate) fn done() -> Self {
         Self::new(|_, _| TaskReturn::TaskDone)
     }
 
-    /// Parks with each step, for ever.
+    /// Parks in each step, for ever.
     pub(crate) fn parks() -> Self {
         Self::new(|_, _| TaskReturn::Sync)
     }
 
-    /// Parks so often, then ends.
+    /// Parks `times` times, then finishes.
     pub(crate) fn parks_times(times: u32) -> Self {
         Self::new(move |_, step| {
             if step > times {
@@ -117,7 +117,7 @@ impl Work {
         })
     }
 
-    /// Waits at the gate in its first step, then ends.
+    /// Waits at the gate in its first step, then finishes.
     pub(crate) fn at(gate: &Gate) -> Self {
         let gate = gate.clone();
         Self::new(move |_, _| {
@@ -126,21 +126,21 @@ impl Work {
         })
     }
 
-    /// Asked for nothing yet, waits at the gate, then does what `then` says, also when it was asked
-    /// to stop meanwhile.
+    /// Waits at the gate, and must not be asked to stop before. Then it returns `then`, also if it
+    /// was asked to stop meanwhile.
     pub(crate) fn at_and_then(
         gate: &Gate,
         mut then: impl FnMut(&mut Context<'_>) -> TaskReturn + Send + 'static,
     ) -> Self {
         let gate = gate.clone();
         Self::stubborn(move |cx, _| {
-            assert!(!cx.is_stopping(), "nobody has asked yet");
+            assert!(!cx.is_stopping(), "not asked to stop yet");
             gate.pass();
             then(cx)
         })
     }
 
-    /// Notes something in its first step, then ends.
+    /// Notes something in its first step, then finishes.
     pub(crate) fn notes<N: Clone + Send + 'static>(log: &Log<N>, note: N) -> Self {
         let log = log.clone();
         Self::new(move |_, _| {
@@ -149,7 +149,7 @@ impl Work {
         })
     }
 
-    /// Lets `token` live as long as the task does.
+    /// Drops `token` when the task is dropped.
     pub(crate) fn holding(mut self, token: Token) -> Self {
         self.token = Some(token);
         self
@@ -162,7 +162,7 @@ impl Task for Work {
         self.told = self.told.or(cx.stop_reason());
         let returned = (self.body)(cx, self.steps);
         if returned == TaskReturn::Stopped {
-            // The request may have come between the two looks.
+            // The request may have come between the two checks.
             self.told = self.told.or(cx.stop_reason());
         }
         returned
@@ -178,12 +178,12 @@ impl fmt::Debug for Work {
     }
 }
 
-/// Panics without a word on stderr: the tests that want a panic are many.
+/// Panics without a message on stderr, because many tests panic on purpose.
 pub(crate) fn panic_silently() -> ! {
     std::panic::resume_unwind(Box::new("silent"))
 }
 
-/// Finishes in its second step. Not a closure, for tests of boxes.
+/// Finishes in its second step. It is not a closure, for tests of boxes.
 #[derive(Default)]
 pub(crate) struct Twice(u32);
 
