@@ -744,7 +744,7 @@ mod tests {
     /// Parked tasks were counted as tasks that will return soon, so a loop with only parked tasks
     /// spun after each look.
     #[test]
-    fn parked_and_ended_tasks_do_not_count_as_away() {
+    fn parked_and_ended_tasks_do_not_count_as_in_flight() {
         let pool = ThreadPool::builder().threads(0).build().expect("no thread");
         let mut service = pool.service(|| {});
         let away = |service: &mut Service<_>| {

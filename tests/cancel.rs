@@ -8,7 +8,7 @@ use util::{Alive, Gate, Loop, PLENTY, Work, pool, reap, resume};
 
 /// L11: the return value is correct, and the id stays valid as it says.
 #[test]
-fn dequeue_answers_what_it_found() {
+fn dequeue_returns_the_state_that_it_found() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     let queued = lp.enqueue(1, Work::done()).unwrap();
@@ -84,7 +84,7 @@ fn a_queued_task_that_is_cancelled_never_runs() {
 /// L13: a task that has started is asked to stop, whether it is parked, waits for its turn or runs,
 /// and for each way to cancel it.
 #[test]
-fn a_task_that_has_started_is_always_told() {
+fn a_started_task_always_sees_the_request() {
     type Ask = fn(&mut Loop<Work>, TaskId);
     let asks: [(Ask, StopReason); 5] = [
         (

@@ -28,7 +28,7 @@ fn closed_while_queued_a_task_never_runs() {
 /// S13: connections with at least as many parked tasks as there are workers are closed. Parked
 /// tasks hold no workers, and their memory is freed.
 #[test]
-fn closed_while_parked_a_task_stops_and_the_pool_serves_on() {
+fn closed_while_parked_a_task_stops_and_the_pool_continues() {
     let pool = pool(2);
     let mut lp = Loop::new(&pool);
     let alive = Alive::new();
@@ -210,7 +210,7 @@ fn an_outliving_task_can_still_be_cancelled() {
 /// S15: the client connects again with another id and takes over its task, which then parks for the
 /// new connection.
 #[test]
-fn a_task_that_was_taken_over_delivers_to_the_new_connection() {
+fn a_reattached_task_delivers_to_its_new_connection() {
     let pool = pool(1);
     let mut lp = Loop::new(&pool);
     let gate = Gate::new();
@@ -251,7 +251,7 @@ fn a_task_that_was_taken_over_delivers_to_the_new_connection() {
 }
 
 #[test]
-fn a_queued_task_moves_into_the_line_of_its_new_connection() {
+fn a_queued_task_moves_into_the_flow_of_its_new_connection() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     let order = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -324,7 +324,7 @@ fn the_result_of_an_outliving_task_can_be_fetched_later_by_its_id() {
 }
 
 #[test]
-fn outliving_tasks_and_others_of_one_connection_part_ways_when_it_closes() {
+fn a_close_detaches_outliving_tasks_and_stops_the_others() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     let stays = lp.enqueue_with(1, Work::parks_times(3), outliving()).unwrap();

@@ -83,7 +83,7 @@ fn the_cost_of_a_closed_connection_does_not_grow_with_the_others() {
 
 /// LC: looking at tasks, answering them, and the next step of the answered tasks.
 #[test]
-fn the_cost_of_an_answer_does_not_grow_with_the_parked() {
+fn the_cost_of_an_answer_does_not_grow_with_the_parked_tasks() {
     is_flat("task_status and task_sync", |lp, parked, _| {
         for &id in parked {
             assert!(matches!(lp.task_status(id), Some(moored::TaskStatus::Syncing(_))));
@@ -95,7 +95,7 @@ fn the_cost_of_an_answer_does_not_grow_with_the_parked() {
 
 /// LC: enqueueing a task, and the start of the next task.
 #[test]
-fn the_cost_of_enqueue_and_pickup_does_not_grow_with_the_queue() {
+fn the_cost_of_enqueue_and_start_does_not_grow_with_the_queue() {
     is_flat("enqueue and start", |lp, _, _| {
         for conn in 0..SAMPLE as u64 {
             lp.enqueue(10 * MANY + conn, Work::parks()).unwrap();

@@ -171,7 +171,7 @@ fn pool_and_service_may_be_dropped_in_any_order_on_any_thread() {
 }
 
 #[test]
-fn the_news_of_a_pool_that_is_gone_can_still_be_read() {
+fn the_ends_of_a_dropped_pool_can_still_be_taken() {
     let pool = pool(1);
     let mut lp = Loop::new(&pool);
     let gate = Gate::new();

@@ -103,7 +103,7 @@ fn a_running_task_is_shown_on_its_worker() {
 
 /// "2 threads, running 14" hides that 12 of the tasks wait.
 #[test]
-fn tasks_on_a_worker_are_told_from_tasks_that_wait_for_one() {
+fn tasks_on_a_worker_are_distinguished_from_waiting_tasks() {
     let pool = pool(2);
     let mut lp = Loop::new(&pool);
     let gate = Gate::new();
@@ -174,7 +174,7 @@ fn places(counts: &Counts) -> [usize; 5] {
 
 /// One task in each state: the counts of the dump, its counters and the counts of the pool agree.
 #[test]
-fn every_task_is_counted_where_it_belongs() {
+fn every_task_is_counted_in_its_state() {
     let pool = ThreadPool::builder()
         .threads(0)
         .max_queue_depth(10)
@@ -229,7 +229,7 @@ fn every_task_is_counted_where_it_belongs() {
 }
 
 #[test]
-fn a_service_that_is_gone_leaves_its_figures() {
+fn the_counters_of_a_dropped_service_are_kept() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     for conn in 0..10 {
@@ -254,7 +254,7 @@ fn a_service_that_is_gone_leaves_its_figures() {
 
 /// L16: every cell of the table starts below its heading, for all names and numbers.
 #[test]
-fn the_text_lines_up() {
+fn the_columns_of_the_text_are_aligned() {
     let pool = ThreadPool::builder().name("table").threads(0).build().unwrap();
     let mut lp = Loop::new(&pool);
     let names = [
@@ -297,7 +297,7 @@ fn the_text_lines_up() {
 
 /// Names often contain input of clients: a name must not begin a new line or reverse the text.
 #[test]
-fn a_name_cannot_disturb_the_text() {
+fn a_name_cannot_break_the_layout_of_the_text() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     let disturbing = ('\u{0}'..='\u{1f}')
@@ -345,7 +345,7 @@ fn rows(text: &str) -> Vec<Vec<&str>> {
 
 /// Each number is below its own heading.
 #[test]
-fn the_text_tells_all_that_was_counted() {
+fn the_text_contains_every_counter() {
     let pool = ThreadPool::builder()
         .threads(0)
         .max_queue_depth(9)
@@ -469,7 +469,7 @@ fn the_text_cuts_a_long_name_and_shows_what_is_missing() {
 }
 
 #[test]
-fn the_text_can_be_cut_to_some_tasks() {
+fn the_text_can_be_limited_to_some_tasks() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     for conn in 0..100 {

@@ -213,7 +213,7 @@ fn continue_keeps_the_turn_for_a_time_slice_while_others_wait() {
 }
 
 #[test]
-fn continue_keeps_the_worker_while_nobody_waits() {
+fn continue_keeps_the_worker_while_no_task_waits() {
     let (clock, hand) = Clock::manual();
     let pool = ThreadPool::builder()
         .threads(1)
@@ -241,7 +241,7 @@ fn continue_keeps_the_worker_while_nobody_waits() {
 }
 
 #[test]
-fn a_task_that_gives_way_is_running_while_it_is_in_line() {
+fn a_task_that_gives_way_is_running_while_it_waits() {
     let pool = hasty_pool(0);
     let mut lp = Loop::new(&pool);
     let endless = lp.enqueue(1, Work::new(|_, _| TaskReturn::Continue)).unwrap();
@@ -284,7 +284,7 @@ fn a_busy_task_gives_way_to_another_connection_on_a_single_thread() {
 /// A loop with unread announcements will soon enqueue more, so busy workers are not told of its
 /// first task. A task that continues gives way to it all the same.
 #[test]
-fn a_busy_task_gives_way_also_while_more_is_to_be_posted() {
+fn a_busy_task_gives_way_to_unpublished_tasks() {
     let (clock, _) = Clock::manual();
     let builder = ThreadPool::builder().threads(1).clock(clock);
     let pool = builder.time_slice(Duration::ZERO).build().unwrap();
@@ -390,7 +390,7 @@ fn a_busy_task_gives_way_although_the_loop_never_looks() {
 /// A submitted task waits, whether or not a worker has noticed it. A task that gives way goes
 /// behind it.
 #[test]
-fn a_task_that_gives_way_goes_behind_what_was_posted() {
+fn a_task_that_gives_way_goes_behind_submitted_tasks() {
     let pool = hasty_pool(1);
     let mut lp = Loop::new(&pool);
     let (gate, log) = (Gate::new(), Log::new());

@@ -43,7 +43,7 @@ fn a_stale_id_never_means_another_task() {
 
 /// S11: the completion of a task that was reaped does not change the next task in the slot.
 #[test]
-fn news_of_a_reaped_task_are_not_taken_for_news_of_the_next() {
+fn the_completion_of_a_reaped_task_does_not_affect_the_next_one() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     let first = lp.enqueue(1, Work::done()).unwrap();
@@ -133,7 +133,7 @@ fn an_id_is_parsed_from_its_text() {
 }
 
 #[test]
-fn other_texts_are_no_ids() {
+fn other_texts_are_not_ids() {
     let bad = [
         "",
         ".",

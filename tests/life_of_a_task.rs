@@ -180,7 +180,7 @@ fn a_reaped_task_is_unknown_to_every_call() {
 
 /// U18: tasks that a loop had not taken out of the iterator were never announced again.
 #[test]
-fn what_is_left_in_the_iterator_is_announced_by_the_next_call() {
+fn tasks_left_in_the_iterator_are_announced_by_the_next_call() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     let enqueue = |lp: &mut Loop<Work>, conn: u64| lp.enqueue(conn, Work::parks_times(1)).unwrap();
@@ -208,7 +208,7 @@ fn what_is_left_in_the_iterator_is_announced_by_the_next_call() {
 
 /// U18: the iterator may be dropped late, on any thread, or after its service.
 #[test]
-fn a_rest_may_be_dropped_anywhere() {
+fn the_iterator_may_be_dropped_anywhere() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     let ids = [1, 2].map(|conn| lp.enqueue(conn, Work::done()).unwrap());
@@ -255,7 +255,7 @@ fn an_end_is_announced_once_even_if_nobody_reaps_it() {
 }
 
 #[test]
-fn a_task_that_stops_by_itself_says_so() {
+fn a_task_that_stops_by_itself_has_the_reason_returned() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     let id = lp.enqueue(1, Work::new(|_, _| TaskReturn::Stopped)).unwrap();
@@ -377,7 +377,7 @@ fn a_service_may_move_to_another_thread() {
 /// S8: every accepted task has one end, one announcement, one reaping and one drop, for each way to
 /// end.
 #[test]
-fn the_books_balance_after_every_kind_of_end() {
+fn the_counters_agree_after_every_kind_of_end() {
     const TASKS: u64 = 3_000;
     let pool = pool(2);
     let mut lp = Loop::new(&pool);
@@ -463,7 +463,7 @@ fn a_refused_task_comes_back_untouched() {
 }
 
 #[test]
-fn a_context_prints_what_a_step_may_know() {
+fn a_context_prints_its_task_and_no_internals() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     let said = Log::new();

@@ -23,7 +23,7 @@ fn tasks_are_too_many(lp: &mut Loop<Work>) -> bool {
 }
 
 #[test]
-fn the_queue_holds_what_its_depth_says() {
+fn the_queue_holds_max_queue_depth_tasks() {
     let pool = build(ThreadPool::builder().threads(0).max_queue_depth(3));
     let mut lp = Loop::new(&pool);
     for conn in 0..3 {
@@ -46,7 +46,7 @@ fn the_queue_holds_what_its_depth_says() {
 /// L15: each idle worker is one more place: with n idle workers and depth d, n + d tasks are
 /// accepted at once. This holds repeatedly.
 #[test]
-fn a_burst_finds_a_place_for_each_idle_worker() {
+fn each_idle_worker_is_a_place_in_the_queue() {
     const THREADS: usize = 2;
     const DEPTH: usize = 3;
     let pool = build(ThreadPool::builder().threads(THREADS).max_queue_depth(DEPTH));
@@ -125,7 +125,7 @@ fn the_limits_hold_for_all_services_together() {
 }
 
 #[test]
-fn a_refusal_says_what_to_do_and_gives_the_task_back() {
+fn a_refusal_says_what_to_do_and_returns_the_task() {
     struct NoDebug;
     impl moored::Task for NoDebug {
         fn step(&mut self, _: &mut moored::Context<'_>) -> TaskReturn {
@@ -275,7 +275,7 @@ fn with_a_limit_of_one_the_tasks_of_a_connection_run_and_are_announced_in_order(
 }
 
 #[test]
-fn with_a_limit_of_one_the_order_holds_within_one_drain_too() {
+fn with_a_limit_of_one_the_order_holds_within_one_take_ready_too() {
     let pool = build(
         ThreadPool::builder()
             .threads(4)
@@ -305,7 +305,7 @@ fn with_a_limit_of_one_the_order_holds_within_one_drain_too() {
 }
 
 #[test]
-fn a_parked_task_keeps_its_connections_next_one_waiting_but_no_other() {
+fn a_parked_task_delays_only_tasks_of_its_own_connection() {
     let pool = build(ThreadPool::builder().threads(0).max_running_per_connection(1));
     let mut lp = Loop::new(&pool);
     let parked = lp.enqueue(1, Work::parks()).unwrap();

@@ -79,7 +79,7 @@ fn messages_arrive_in_order_with_their_recipients() {
 
 /// S20: a full mailbox returns the message in an error.
 #[test]
-fn a_full_mailbox_refuses_and_gives_the_message_back() {
+fn a_full_mailbox_returns_the_message() {
     let pool = pool(0);
     let mut own = own(&pool, 2);
     own.sender.send(1, 1).unwrap();
@@ -134,7 +134,7 @@ fn a_mailbox_never_holds_more_than_its_capacity() {
 }
 
 #[test]
-fn a_drain_takes_what_was_there_when_it_began() {
+fn a_drain_takes_the_messages_that_were_there_when_it_began() {
     let pool = pool(0);
     let mut own = own(&pool, 8);
     own.sender.send(1, 0).unwrap();
@@ -333,7 +333,7 @@ fn a_connection_that_closed_in_another_loop_is_not_closed() {
 
 /// S17: the mailbox keeps no memory of many closed connections, and remembers the last ones.
 #[test]
-fn nothing_is_left_of_many_connections_that_close() {
+fn many_closed_connections_do_not_increase_the_memory() {
     const MANY: u64 = 100_000;
     let pool = pool(0);
     let alive = Alive::new();
@@ -389,7 +389,7 @@ fn a_broadcast_of_bytes_shares_one_buffer() {
 }
 
 #[test]
-fn a_closed_mailbox_gives_messages_back() {
+fn a_closed_mailbox_returns_messages() {
     let pool = pool(0);
     let (first, second) = (own(&pool, 8), own(&pool, 8));
     let keep = (first.service, second.mailbox);
@@ -408,7 +408,7 @@ fn a_closed_mailbox_gives_messages_back() {
 }
 
 #[test]
-fn what_a_mailbox_holds_can_be_drained_after_its_service_has_gone() {
+fn a_mailbox_can_be_drained_after_its_service_was_dropped() {
     let pool = pool(0);
     let mut own = own(&pool, 8);
     own.sender.send(1, 1).unwrap();
@@ -876,7 +876,7 @@ fn mailboxes_can_be_printed_and_errors_say_what_to_do() {
 
 #[test]
 #[should_panic(expected = "the capacity of a mailbox is 0")]
-fn a_mailbox_without_room_is_a_mistake() {
+fn a_mailbox_of_capacity_0_panics() {
     let pool = pool(0);
     let service = pool.service::<BoxTask>(|| {});
     let _ = service.mailbox::<u8>(0);

@@ -107,7 +107,7 @@ fn clients_that_come_and_go_while_all_workers_are_busy_leave_nothing() {
 
 /// S17: the same with a loop that does not reap. `max_tasks` bounds the memory.
 #[test]
-fn what_a_loop_does_not_reap_is_bounded_by_max_tasks() {
+fn tasks_that_are_not_reaped_are_bounded_by_max_tasks() {
     let _alone = alone();
     let pool = ThreadPool::builder().threads(0).max_tasks(100).build().unwrap();
     let mut lp = Loop::new(&pool);
@@ -128,7 +128,7 @@ fn what_a_loop_does_not_reap_is_bounded_by_max_tasks() {
 
 /// A loop may look at its tasks by their ids only. Events that it never reads must not accumulate.
 #[test]
-fn a_loop_that_polls_and_never_drains_does_not_grow() {
+fn a_loop_that_polls_and_never_calls_take_ready_does_not_grow() {
     let _alone = alone();
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
@@ -144,7 +144,7 @@ fn a_loop_that_polls_and_never_drains_does_not_grow() {
 
 /// The same with workers, with tasks in flight, and with answers by id.
 #[test]
-fn a_loop_that_polls_its_workers_and_never_drains_does_not_grow() {
+fn a_loop_with_workers_that_never_calls_take_ready_does_not_grow() {
     let _alone = alone();
     let pool = pool(1);
     let mut lp = Loop::new(&pool);

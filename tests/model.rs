@@ -220,5 +220,5 @@ prop_state_machine! {
     /// L11, L13, L14, L25, S5, S11, S12, S13, S15: after any calls of a loop, in any order, the
     /// pool has the state of the reference.
     #[test]
-    fn the_pool_stands_as_the_reference_after_any_calls(sequential 1..100 => AgainstTheReference);
+    fn the_pool_agrees_with_the_reference_after_any_calls(sequential 1..100 => AgainstTheReference);
 }

@@ -54,7 +54,7 @@ fn thread_name(cx: &Context<'_>) -> (Option<usize>, String) {
 
 /// L25: `name` and `threads`.
 #[test]
-fn threads_are_as_many_as_asked_and_named_after_the_pool() {
+fn threads_have_the_given_number_and_the_name_of_the_pool() {
     let pool = ThreadPool::builder().name("tiles").threads(3).build().unwrap();
     let names: BTreeSet<_> = ask_each_thread(&pool, thread_name).into_iter().collect();
     let expected = [0, 1, 2].map(|n| (Some(n), format!("tiles-{n}")));
@@ -123,7 +123,7 @@ fn the_limits_are_the_ones_given() {
 
 /// L25: `max_running_per_connection`.
 #[test]
-fn tasks_of_one_connection_that_run_at_once_are_as_many_as_allowed() {
+fn at_most_the_allowed_number_of_tasks_of_a_connection_run() {
     for limit in 1..=3 {
         let pool = ThreadPool::builder()
             .threads(0)
@@ -252,7 +252,7 @@ fn the_stack_is_as_large_as_asked() {
 
 /// L25: `clock`. The uptime of the pool begins when it is built.
 #[test]
-fn a_pool_lives_by_the_clock_it_was_given() {
+fn a_pool_uses_the_given_clock() {
     let (clock, hand) = Clock::manual();
     assert_eq!(
         format!("{clock:?} {:?}", Clock::system()),
@@ -340,7 +340,7 @@ fn every_option_of_a_task_has_its_effect() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_by_name() {
+fn an_invalid_option_is_named_in_the_error() {
     let zero = |builder: moored::ThreadPoolBuilder| match builder.build() {
         Err(BuildError::Zero(option)) => option,
         other => panic!("{other:?}"),
@@ -398,7 +398,7 @@ const CHILD: &str = "MOORED_TEST_WITH_LITTLE_ADDRESS_SPACE";
 /// room for some threads.
 #[test]
 #[cfg(target_os = "linux")]
-fn threads_that_were_started_before_the_one_that_cannot_be_are_ended() {
+fn threads_that_were_started_before_a_failure_are_ended() {
     if std::env::var_os(CHILD).is_some() {
         return with_little_address_space();
     }
@@ -408,7 +408,7 @@ fn threads_that_were_started_before_the_one_that_cannot_be_are_ended() {
     let child = std::process::Command::new("sh")
         .args([
             "-c",
-            "ulimit -v 2000000; exec \"$0\" --exact threads_that_were_started_before_the_one_that_cannot_be_are_ended",
+            "ulimit -v 2000000; exec \"$0\" --exact threads_that_were_started_before_a_failure_are_ended",
         ])
         .arg(std::env::current_exe().unwrap())
         .env(CHILD, "1")

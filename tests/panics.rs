@@ -282,7 +282,7 @@ fn a_panic_in_a_step_does_not_unwind_into_run_pending() {
 
 /// Only the loop of a task learns of its panic.
 #[test]
-fn a_panic_is_told_to_the_loop_that_owns_the_task() {
+fn a_panic_is_announced_to_the_loop_that_owns_the_task() {
     let pool = pool(1);
     let (mut own, mut other) = (Loop::new(&pool), Loop::new(&pool));
     let id = own.enqueue(1, Work::new(|_, _| panic_silently())).unwrap();

@@ -59,7 +59,7 @@ fn a_conversion_that_panics_takes_up_no_place() {
 /// A worker that was blocked in a step kept the rest of its batch while the other workers had other
 /// tasks. So thousands of later tasks of the same connection ran before it.
 #[test]
-fn a_long_step_holds_up_nobody_but_itself() {
+fn a_long_step_delays_only_its_own_task() {
     const TASKS: usize = 20_000;
     for round in 0..8 {
         let pool = pool(2);
@@ -100,7 +100,7 @@ fn a_long_step_holds_up_nobody_but_itself() {
 /// late worker's batch before it, although those tasks were newer. So the oldest tasks waited for
 /// the newest.
 #[test]
-fn what_a_late_worker_gives_back_comes_before_what_a_colleague_took_after_it() {
+fn the_batch_of_a_late_worker_runs_before_newer_batches() {
     let (clock, hand) = Clock::manual();
     let pool = ThreadPool::builder().threads(3).clock(clock).build().unwrap();
     let mut lp = Loop::new(&pool);
@@ -179,7 +179,7 @@ fn a_burst_wakes_as_many_workers_as_it_needs() {
 /// `run_pending` put a task back into the queue when its budget was over, and woke no worker. The
 /// task waited for the next event.
 #[test]
-fn what_run_pending_leaves_behind_is_taken_over_at_once() {
+fn workers_take_the_tasks_that_run_pending_leaves() {
     let pool = hasty_pool(1);
     let mut lp = Loop::new(&pool);
     for _ in 0..500 {
@@ -201,7 +201,7 @@ fn what_run_pending_leaves_behind_is_taken_over_at_once() {
 /// `run_pending` put a task back into the queue after the workers had ended. The task never ended,
 /// and leaked.
 #[test]
-fn what_run_pending_leaves_behind_when_the_pool_ends_runs_there_and_then() {
+fn tasks_that_run_pending_leaves_when_the_pool_ends_run_in_that_call() {
     let pool = Arc::new(pool(1));
     let mut lp = Loop::new(&pool);
     let gate = Gate::new();
@@ -222,7 +222,7 @@ fn what_run_pending_leaves_behind_when_the_pool_ends_runs_there_and_then() {
 
 /// `reattach` freed a place under the limit, or found a free one, and woke no worker to use it.
 #[test]
-fn reattach_wakes_a_worker_for_what_may_run_now() {
+fn reattach_wakes_a_worker_for_a_task_that_may_run_now() {
     // Repeated, so that the worker is asleep in some of the rounds.
     for moves_the_first in [true, false].repeat(100) {
         let pool = ThreadPool::builder()
@@ -281,7 +281,7 @@ fn a_step_on_the_loops_own_thread_cannot_join_its_pool() {
 /// asked every task to stop. And a wake-up, called by `shutdown`, that waited for the pool waited
 /// for itself.
 #[test]
-fn nobody_has_joined_a_pool_that_somebody_still_winds_up() {
+fn a_join_waits_for_a_shutdown_on_another_thread() {
     for threads in [0, 1] {
         let pool = Arc::new(pool(threads));
         let (gate, answers) = (Gate::new(), Log::new());
@@ -314,7 +314,7 @@ fn nobody_has_joined_a_pool_that_somebody_still_winds_up() {
 /// After a burst the table was freed, but the events of its tasks were not. A loop that had reaped
 /// all tasks by their ids panicked in the next `take_ready`.
 #[test]
-fn a_burst_that_was_reaped_by_id_is_no_news() {
+fn a_burst_that_was_reaped_by_id_is_not_announced() {
     const BURST: u64 = 5_000;
     for cancelled in [false, true] {
         let pool = ThreadPool::builder()
@@ -358,7 +358,7 @@ fn the_end_of_a_cancelled_task_comes_after_those_before_it() {
 /// Tasks that were enqueued behind others and cancelled hid the same number of waiting tasks. So a
 /// task that always returned `Continue` did not give way to them.
 #[test]
-fn what_is_cancelled_behind_waiting_tasks_does_not_hide_them() {
+fn cancelled_tasks_do_not_hide_waiting_tasks() {
     let pool = hasty_pool(1);
     let mut lp = Loop::new(&pool);
     let gates = [Gate::new(), Gate::new()];
@@ -455,7 +455,7 @@ fn a_task_that_has_started_is_not_removed_afterwards() {
 /// The same, and the service is dropped: the task came into a table that no thread emptied, and
 /// leaked with its service.
 #[test]
-fn a_task_on_its_way_back_into_line_does_not_leak() {
+fn a_task_on_its_way_back_into_the_queue_does_not_leak() {
     let alive = Alive::new();
     for round in 0..200 {
         let pool = pool(2);
@@ -544,7 +544,7 @@ fn workers_are_woken_while_another_drops_a_wake_up() {
 /// `run_pending` did not take tasks that a busy worker had taken and not begun. It ran the second
 /// task of a connection before the first.
 #[test]
-fn run_pending_begins_with_what_a_busy_worker_has_taken() {
+fn run_pending_begins_with_tasks_that_a_busy_worker_has_taken() {
     let (clock, _hand) = Clock::manual();
     let pool = ThreadPool::builder().threads(1).clock(clock).build().unwrap();
     let mut lp = Loop::new(&pool);
@@ -626,7 +626,7 @@ fn a_search_for_a_task_does_not_hide_the_tasks_of_other_services() {
 /// With a limit, a task that was cancelled in a worker's batch made room for the next task of its
 /// connection, but no worker was told. A task that returned `Continue` kept the only worker.
 #[test]
-fn a_busy_task_gives_way_to_what_a_cancelled_one_held_up() {
+fn a_busy_task_gives_way_to_a_task_that_a_cancelled_task_blocked() {
     let (clock, _hand) = Clock::manual();
     let builder = ThreadPool::builder().threads(1).clock(clock);
     let builder = builder.max_running_per_connection(1).time_slice(Duration::ZERO);
@@ -664,7 +664,7 @@ fn a_busy_task_gives_way_to_what_a_cancelled_one_held_up() {
 /// Ends that one call causes were announced in the order of the slots of the table. Freed slots are
 /// used again from the last one.
 #[test]
-fn ends_of_one_moment_are_told_in_the_order_of_the_tasks() {
+fn simultaneous_ends_are_announced_in_the_order_of_the_tasks() {
     for times_out in [false, true] {
         let (clock, hand) = Clock::manual();
         let builder = ThreadPool::builder().threads(0).clock(clock);
@@ -688,7 +688,7 @@ fn ends_of_one_moment_are_told_in_the_order_of_the_tasks() {
 
 /// Without threads the task waited for ever, since no thread ran pending tasks any more.
 #[test]
-fn what_a_loop_holds_while_a_pool_without_threads_is_joined_ends_when_it_is_given_back() {
+fn a_task_parked_during_the_join_of_a_pool_without_threads_ends_when_it_is_answered() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     let id = lp.enqueue(1, Work::parks()).unwrap();
@@ -705,7 +705,7 @@ fn what_a_loop_holds_while_a_pool_without_threads_is_joined_ends_when_it_is_give
 /// Unpublished submissions were only for workers without other tasks. A worker that always found
 /// tasks of another service never looked for them.
 #[test]
-fn what_is_staged_is_not_starved_by_the_backlog_of_another_service() {
+fn unpublished_submissions_are_not_starved_by_the_backlog_of_another_service() {
     const BACKLOG: u64 = 1_000;
     const ENOUGH: u64 = 20 * BACKLOG;
     // On this clock steps take no time, so batches are large. In real time they are slower than the
@@ -765,7 +765,7 @@ fn what_is_staged_is_not_starved_by_the_backlog_of_another_service() {
 /// woke the loop and searched, counted as the time of its steps. So steps seemed long: loops did
 /// not poll, batches were small, and they became late.
 #[test]
-fn the_time_that_a_wake_up_takes_is_not_that_of_steps() {
+fn the_time_of_a_wake_up_does_not_count_as_that_of_steps() {
     let (clock, hand) = Clock::manual();
     let pool = ThreadPool::builder().threads(1).clock(clock).build().unwrap();
     let gates = [(); 2].map(|()| Gate::new());

@@ -167,7 +167,7 @@ fn dropping_a_pool_whose_workers_go_to_sleep_returns() {
 /// S10: the error names a stuck task when the timeout is over. After the task has ended, the join
 /// succeeds.
 #[test]
-fn join_timeout_names_what_still_runs() {
+fn join_timeout_names_the_tasks_that_still_run() {
     let pool = pool(2);
     let mut lp = Loop::new(&pool);
     let gate = Gate::new();
@@ -233,7 +233,7 @@ fn a_loop_may_join_its_pool() {
 /// A server shuts down: one thread ends the pool while a task is parked and its loop has borrowed
 /// it.
 #[test]
-fn a_task_in_the_loops_hands_ends_although_the_workers_have_gone() {
+fn a_borrowed_task_ends_after_the_workers_have_ended() {
     for (threads, answer) in [(0, 0), (1, 0), (1, 1), (2, 2), (2, 3)] {
         let pool = pool(threads);
         let mut lp = Loop::new(&pool);

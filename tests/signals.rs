@@ -79,7 +79,7 @@ const CHILD: &str = "MOORED_TEST_WITHOUT_DESCRIPTORS";
 /// The pool needs no descriptors and continues. The test runs in a process of its own, which has 64
 /// descriptors.
 #[test]
-fn a_waker_that_cannot_be_made_is_a_clean_error() {
+fn a_waker_that_cannot_be_made_is_an_error() {
     if std::env::var_os(CHILD).is_some() {
         return without_descriptors();
     }
@@ -87,7 +87,7 @@ fn a_waker_that_cannot_be_made_is_a_clean_error() {
     let child = Command::new("sh")
         .args([
             "-c",
-            "ulimit -n 64; exec \"$0\" --exact a_waker_that_cannot_be_made_is_a_clean_error --nocapture",
+            "ulimit -n 64; exec \"$0\" --exact a_waker_that_cannot_be_made_is_an_error --nocapture",
         ])
         .arg(this_test)
         .env(CHILD, "1")

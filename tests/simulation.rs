@@ -113,7 +113,7 @@ fn one_seed_replays_one_run_exactly_without_threads() {
 /// L2, L13, S8, S9, S15, S17, S24: several loops on several threads, and three ways to end them.
 /// Every task ends once, for a valid reason, and nothing leaks.
 #[test]
-fn services_on_several_threads_keep_their_books() {
+fn the_counters_of_services_on_several_threads_agree() {
     for seed in seeds(12) {
         let setup = Setup {
             seed,

@@ -26,7 +26,7 @@ fn a_parked_task_holds_no_thread() {
 }
 
 #[test]
-fn two_workers_carry_a_great_many_parked_streams() {
+fn two_workers_serve_many_parked_streams() {
     const STREAMS: u64 = 65_536;
     let pool = pool(2);
     let mut lp = Loop::new(&pool);
@@ -46,7 +46,7 @@ fn two_workers_carry_a_great_many_parked_streams() {
 /// L2: a hundred clients get numbered chunks at full speed, and the loop looks at each task again
 /// after its answer.
 #[test]
-fn no_chunk_is_handed_over_twice_and_none_is_lost() {
+fn no_chunk_is_sent_twice_and_none_is_lost() {
     const CLIENTS: usize = 100;
     const CHUNKS: u32 = 100;
     let pool = pool(2);
@@ -99,7 +99,7 @@ fn only_an_answer_resumes_a_parked_task() {
 }
 
 #[test]
-fn a_parked_task_is_lent_with_write_access() {
+fn a_borrowed_task_can_be_changed() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     let id = lp.enqueue(1, Work::parks_times(3)).unwrap();
@@ -178,7 +178,7 @@ fn task_sync_is_true_for_a_parked_task_only_and_else_does_nothing() {
 }
 
 #[test]
-fn the_answer_stop_reaches_the_step_both_ways() {
+fn both_ways_to_answer_stop_reach_the_step() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     let by_id = lp.enqueue(1, Work::parks()).unwrap();
@@ -203,7 +203,7 @@ fn the_answer_stop_reaches_the_step_both_ways() {
 }
 
 #[test]
-fn each_sync_is_announced_once_and_an_answered_one_no_more() {
+fn each_sync_is_announced_once_and_not_after_its_answer() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     let id = lp.enqueue(1, Work::parks_times(2)).unwrap();
@@ -223,7 +223,7 @@ fn each_sync_is_announced_once_and_an_answered_one_no_more() {
 }
 
 #[test]
-fn a_loop_that_polled_for_long_is_still_told_once_of_each_sync() {
+fn each_sync_is_announced_once_to_a_loop_that_polled_for_long() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     let [parks_again, answered, left_alone] = [1, 2, 3].map(|conn| lp.enqueue(conn, Work::parks()).unwrap());

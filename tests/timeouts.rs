@@ -99,7 +99,7 @@ fn a_task_that_is_parked_too_long_is_asked_to_stop() {
 }
 
 #[test]
-fn the_time_for_a_sync_counts_from_its_announcement_and_for_each_anew() {
+fn the_sync_timeout_begins_anew_at_each_announcement() {
     let (pool, hand) = manual(0);
     let mut lp = Loop::new(&pool);
     let id = lp
@@ -125,7 +125,7 @@ fn the_time_for_a_sync_counts_from_its_announcement_and_for_each_anew() {
 /// U8: a task was parked too long before the loop called `take_ready`. It was announced as
 /// `Syncing`, and the next call stopped it, whatever the answer was.
 #[test]
-fn a_task_that_is_announced_as_parked_has_its_whole_time() {
+fn a_late_loop_has_the_whole_sync_timeout() {
     let (pool, hand) = manual(0);
     let mut lp = Loop::new(&pool);
     let options = || TaskOptions::new().sync_timeout(SECOND);
@@ -164,7 +164,7 @@ fn a_parked_task_whose_deadline_has_passed_is_stopped_before_it_is_announced() {
 }
 
 #[test]
-fn a_deadline_ends_a_task_wherever_it_is() {
+fn a_deadline_ends_a_task_in_every_state() {
     let (pool, hand) = manual(0);
     let mut lp = Loop::new(&pool);
     let options = || TaskOptions::new().deadline(7 * SECOND);
@@ -193,7 +193,7 @@ fn a_deadline_ends_a_task_wherever_it_is() {
 }
 
 #[test]
-fn a_step_that_runs_can_see_its_deadline() {
+fn a_running_step_can_see_its_deadline() {
     let (pool, hand) = manual(1);
     let mut lp = Loop::new(&pool);
     let gate = Gate::new();
@@ -275,7 +275,7 @@ fn poll_timeout_returns_how_long_the_loop_may_block() {
 }
 
 #[test]
-fn a_task_that_is_reaped_takes_its_timeout_along() {
+fn the_timeout_of_a_reaped_task_is_removed() {
     let (pool, hand) = manual(1);
     let mut lp = Loop::new(&pool);
     let id = lp
@@ -292,7 +292,7 @@ fn a_task_that_is_reaped_takes_its_timeout_along() {
 }
 
 #[test]
-fn a_task_that_is_stopping_is_not_timed_out_as_well() {
+fn a_stopping_task_does_not_time_out() {
     let (pool, hand) = manual(0);
     let mut lp = Loop::new(&pool);
     let id = lp

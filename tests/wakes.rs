@@ -18,7 +18,7 @@ use mio::{Events, Poll, Token, Waker};
 
 /// S4: a thousand tasks end before the loop looks. It is woken once, and all are announced.
 #[test]
-fn there_is_one_wake_up_between_two_drains() {
+fn there_is_one_wake_up_between_two_calls_of_take_ready() {
     // Without threads, because a worker may still notify the loop of its last task after the loop
     // has received that task.
     let pool = pool(0);
@@ -42,7 +42,7 @@ fn there_is_one_wake_up_between_two_drains() {
 /// S4: the same with workers, as far as it is deterministic. The next `take_ready` announces all
 /// ended tasks, and before it the loop is woken once.
 #[test]
-fn what_has_ended_is_announced_by_one_drain() {
+fn all_ended_tasks_are_announced_by_one_take_ready() {
     let pool = pool(2);
     let mut lp = Loop::new(&pool);
     for _ in 0..5 {
@@ -83,7 +83,7 @@ fn correctness_does_not_depend_on_the_number_of_wakes() {
 
 /// A loop that looks until it finds nothing is woken for each event after that.
 #[test]
-fn a_loop_that_looks_until_nothing_is_left_is_woken_for_what_comes_after() {
+fn a_loop_that_looks_until_it_finds_nothing_is_woken_for_the_next_event() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     for conn in 0..6 {
@@ -105,7 +105,7 @@ fn a_loop_that_looks_until_nothing_is_left_is_woken_for_what_comes_after() {
 
 /// S3: the same with workers. An event between the last look and the sleep must end the sleep.
 #[test]
-fn a_loop_that_looks_until_nothing_is_left_misses_nothing() {
+fn a_loop_that_looks_until_it_finds_nothing_misses_nothing() {
     for threads in [1, 2] {
         let pool = pool(threads);
         let mut lp = Loop::new(&pool);
@@ -206,7 +206,7 @@ fn an_end_is_announced_while_its_worker_is_in_the_next_step() {
 
 /// When the loop is woken for an end, the task has its final status, and all counters contain it.
 #[test]
-fn an_end_is_booked_before_the_loop_is_woken_for_it() {
+fn an_end_is_counted_before_the_loop_is_woken_for_it() {
     for threads in [0, 1] {
         let (clock, hand) = Clock::manual();
         let builder = ThreadPool::builder().threads(threads).clock(clock);
@@ -261,7 +261,7 @@ fn each_loop_is_woken_for_its_own_tasks_only() {
 }
 
 #[test]
-fn an_idle_pool_wakes_nobody() {
+fn an_idle_pool_wakes_no_loop() {
     let pool = pool(2);
     let mut lp = Loop::new(&pool);
     lp.enqueue(1, Work::parks()).unwrap();
@@ -287,7 +287,7 @@ fn an_idle_pool_wakes_nobody() {
 /// and stay asleep.
 #[cfg(target_os = "linux")]
 #[test]
-fn an_idle_pool_is_still() {
+fn the_workers_of_an_idle_pool_stay_asleep() {
     const NAME: &str = "still";
     for threads in [1, 3] {
         let pool = ThreadPool::builder().name(NAME).threads(threads).build().unwrap();
@@ -547,7 +547,7 @@ fn a_loop_that_polls_is_notified_between_the_steps_of_a_turn() {
 /// S3: a deferred notification is not sent after its service was dropped, since the loop may have
 /// ended.
 #[test]
-fn a_loop_that_has_gone_is_not_woken() {
+fn the_loop_of_a_dropped_service_is_not_woken() {
     let (pool, mut lp, gate) = beside_short_steps(Clock::manual().0);
     let last = Gate::new();
     let _open = [&gate, &last].map(Gate::guard);
@@ -566,7 +566,7 @@ fn a_loop_that_has_gone_is_not_woken() {
 /// S4: after a burst of short steps, a loop that obeys `poll_timeout` may look once without being
 /// woken. Then it sleeps until it is woken, even while a task takes long.
 #[test]
-fn a_loop_is_not_kept_awake_by_a_task_that_takes_long() {
+fn a_long_task_does_not_keep_the_loop_awake() {
     let pool = pool(2);
     let mut lp = Loop::new(&pool);
     let gate = Gate::new();

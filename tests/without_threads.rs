@@ -10,7 +10,7 @@ use std::time::Duration;
 use util::{Alive, Gate, Loop, PLENTY, Work, pool, reap};
 
 #[test]
-fn nothing_runs_before_the_loop_says_so() {
+fn nothing_runs_before_run_pending() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     let id = lp.enqueue(1, Work::done()).unwrap();
@@ -39,7 +39,7 @@ fn steps_run_on_the_loops_own_thread() {
 }
 
 #[test]
-fn a_budget_of_nothing_runs_one_step_of_one_task() {
+fn a_budget_of_zero_runs_one_step_of_one_task() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     let id = lp.enqueue(1, Work::new(|_, _| TaskReturn::Continue)).unwrap();
@@ -138,7 +138,7 @@ fn the_loop_must_not_block_while_something_is_unannounced() {
 
 /// U9: an ended task that the loop has not reaped through `take_ready` is still unannounced.
 #[test]
-fn what_was_cancelled_must_be_announced_before_the_loop_blocks() {
+fn a_cancelled_task_must_be_announced_before_the_loop_blocks() {
     let pool = pool(0);
     let mut service = pool.service(|| {});
     let id = service.enqueue(1, Work::done()).unwrap();
@@ -187,7 +187,7 @@ fn any_service_runs_the_tasks_of_the_whole_pool() {
 }
 
 #[test]
-fn with_threads_the_loop_lends_a_hand() {
+fn with_threads_the_loop_helps_the_workers() {
     let pool = pool(1);
     let mut lp = Loop::new(&pool);
     let gate = Gate::new();
@@ -203,7 +203,7 @@ fn with_threads_the_loop_lends_a_hand() {
 }
 
 #[test]
-fn who_ends_the_pool_runs_what_is_left() {
+fn the_thread_that_ends_the_pool_runs_the_remaining_tasks() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     let alive = Alive::new();
@@ -229,7 +229,7 @@ fn who_ends_the_pool_runs_what_is_left() {
 
 /// S10: the error names a task that does not stop.
 #[test]
-fn join_timeout_names_what_does_not_stop() {
+fn join_timeout_names_the_tasks_that_do_not_stop() {
     let (clock, hand) = Clock::manual();
     let pool = ThreadPool::builder().threads(0).clock(clock).build().unwrap();
     let mut lp = Loop::new(&pool);

@@ -206,7 +206,7 @@ mod tests {
 
     /// S3: a drain of a mailbox cleared `POLLING`; then the deferred notification would be lost.
     #[test]
-    fn a_drain_keeps_the_promise_to_poll() {
+    fn a_drain_does_not_end_polling() {
         let (notifier, wakes) = notifier();
         assert!(notifier.notify());
         notifier.rearm_after_notification();

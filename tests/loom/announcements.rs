@@ -97,20 +97,20 @@ fn drain_against(workers: usize, firsts: &'static [First]) {
 
 /// S3, S4: a worker ends a task, and parks one, between any two steps of the loop's `take_ready`.
 #[test]
-fn a_drain_races_what_one_worker_publishes() {
+fn take_ready_races_the_completions_of_one_worker() {
     drain_against(1, &[First::Sync, First::TaskDone, First::TaskDone]);
 }
 
 /// S3, S4: two workers complete tasks at the same time, each in its own completion ring.
 #[test]
-fn a_drain_races_what_two_workers_publish() {
+fn take_ready_races_the_completions_of_two_workers() {
     drain_against(2, &[First::TaskDone, First::TaskDone]);
 }
 
 /// S3: the loop also calls `take_ready` early, and then sleeps. A task that the early call has not
 /// found wakes it.
 #[test]
-fn a_drain_that_comes_too_early_loses_nothing() {
+fn an_early_take_ready_loses_nothing() {
     explore("an early take_ready", || {
         let pool = pool_of(1).build().unwrap();
         let mut own = Loop::new(&pool);
@@ -124,7 +124,7 @@ fn a_drain_that_comes_too_early_loses_nothing() {
 /// S3: the loop sleeps when it finds nothing more. A completion between that look and the sleep
 /// ends the sleep.
 #[test]
-fn a_loop_that_looks_until_nothing_is_left_races_what_a_worker_publishes() {
+fn a_loop_that_looks_until_it_finds_nothing_races_completions() {
     explore("until nothing is left", || {
         let pool = pool_of(1).build().unwrap();
         let mut own = Loop::new(&pool);
@@ -164,7 +164,7 @@ fn long(begun: &Arc<Event>, seen: &Arc<Event>, hand: &ManualClock) -> BoxTask {
 
 /// S3: a worker with more tasks may defer a notification, but not for the length of a step.
 #[test]
-fn an_end_is_told_while_every_worker_is_in_a_long_step() {
+fn an_end_is_announced_while_every_worker_is_in_a_long_step() {
     explore("notified during long steps", || {
         let (clock, hand) = Clock::manual();
         let [begun, seen, other_begun, other_heard, event] = [(); 5].map(|()| Event::new());

@@ -21,7 +21,7 @@ fn scene(first: First) -> (ThreadPool, Service<Probe>, Arc<Event>, impl Fn() -> 
 /// S1, S24: the drop of the pool waits for its worker. Ended tasks stay in the service, whose loop
 /// never looks.
 #[test]
-fn the_pool_goes_before_the_service() {
+fn the_pool_is_dropped_before_the_service() {
     for first in [First::Continue, First::Sync, First::Panic] {
         explore(format!("pool before service, {first:?}"), move || {
             let (pool, service, event, drops) = scene(first);
@@ -35,7 +35,7 @@ fn the_pool_goes_before_the_service() {
 
 /// S24: the worker drops the task of a service that was dropped.
 #[test]
-fn the_service_goes_before_the_pool() {
+fn the_service_is_dropped_before_the_pool() {
     for first in [First::Continue, First::Sync, First::Panic] {
         explore(format!("service before pool, {first:?}"), move || {
             let (pool, service, event, drops) = scene(first);
@@ -49,7 +49,7 @@ fn the_service_goes_before_the_pool() {
 
 /// S24: both are dropped at the same time, on two threads.
 #[test]
-fn the_pool_and_the_service_go_at_the_same_time() {
+fn the_pool_and_the_service_are_dropped_at_the_same_time() {
     explore("pool and service at once", || {
         let (pool, service, event, drops) = scene(First::Sync);
         let other = loom::thread::spawn(move || drop(pool));
@@ -73,7 +73,7 @@ impl<O: Send + 'static> Task for Owner<O> {
 /// S24: a task owns the last handle of its pool. The worker cannot wait for itself, and ends all
 /// the same.
 #[test]
-fn the_pool_goes_inside_a_step_on_its_own_worker() {
+fn the_pool_is_dropped_inside_a_step_on_its_own_worker() {
     explore("pool dropped by a step", || {
         let (event, gone) = (Event::new(), Event::new());
         let worker_goes = Arc::clone(&gone);
@@ -101,7 +101,7 @@ fn the_pool_goes_inside_a_step_on_its_own_worker() {
 
 /// S24: a service is dropped on a worker of its pool, while one of its tasks is queued.
 #[test]
-fn a_service_goes_inside_a_step_of_another_one() {
+fn a_service_is_dropped_inside_a_step_of_another_one() {
     explore("service dropped by a step", || {
         let (pool, inner, event, drops) = scene(First::Sync);
         let mut outer = pool.service(|| {});

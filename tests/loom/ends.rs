@@ -325,13 +325,13 @@ fn dequeue_races_every_end_of_a_step() {
 
 /// L2, S8: an answer counts if the task has parked. Then that `Sync` is not announced any more.
 #[test]
-fn the_answer_to_go_on_races_every_end_of_a_step() {
+fn the_answer_continue_races_every_end_of_a_step() {
     against_every_step(Act::SyncContinue);
 }
 
 /// L3, S8: the same with the answer `Stop`.
 #[test]
-fn the_answer_to_stop_races_every_end_of_a_step() {
+fn the_answer_stop_races_every_end_of_a_step() {
     against_every_step(Act::SyncStop);
 }
 
@@ -344,13 +344,13 @@ fn a_closing_connection_races_every_end_of_a_step() {
 /// L5, L7, S15: a task that outlives its connection runs to its end, whether or not it was parked
 /// at the close.
 #[test]
-fn a_connection_that_is_outlived_races_every_end_of_a_step() {
+fn the_close_of_an_outlived_connection_races_every_end_of_a_step() {
     against_every_step(Act::Detach);
 }
 
 /// S15: the same, and the client connects again immediately.
 #[test]
-fn a_client_that_comes_back_races_every_end_of_a_step() {
+fn a_reattachment_races_every_end_of_a_step() {
     against_every_step(Act::DetachAndReattach);
 }
 

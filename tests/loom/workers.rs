@@ -84,7 +84,7 @@ fn a_task_starts_when_a_worker_has_searched_without_success() {
 /// S2: a loop with unread announcements will soon enqueue more, and busy workers do not look at
 /// less than a batch. A worker that is about to sleep leaves the tasks to a searching worker.
 #[test]
-fn less_than_a_batch_is_taken() {
+fn tasks_that_are_less_than_a_batch_are_taken() {
     for workers in [1, 2] {
         explore_within(
             1,
@@ -108,7 +108,7 @@ fn less_than_a_batch_is_taken() {
 /// S2: the same with two tasks that wait for each other, so that they need both workers.
 /// Unpublished tasks also count as work that is left, when a worker looks after its search.
 #[test]
-fn two_that_are_less_than_a_batch_reach_two_workers() {
+fn two_tasks_that_are_less_than_a_batch_reach_two_workers() {
     for has_looked in [false, true] {
         explore_within(
             1,
@@ -151,7 +151,7 @@ fn two_tasks_at_once_reach_two_workers() {
 /// S7: while one wake-up is pending, no other one is sent. Each wakes one worker, which sleeps
 /// again only after a task has begun.
 #[test]
-fn one_wake_up_of_a_worker_is_under_way_at_most() {
+fn at_most_one_wake_up_of_a_worker_is_pending() {
     // With two preemptions it would take minutes.
     explore_within(1, "three tasks at once, two workers", || {
         let pool = pool_of(2).build().unwrap();
@@ -170,7 +170,7 @@ fn one_wake_up_of_a_worker_is_under_way_at_most() {
 /// S2: a task is submitted while the only worker is busy. The worker finds it in its last look
 /// before it sleeps.
 #[test]
-fn what_was_submitted_beside_the_only_worker_in_a_step_runs() {
+fn a_task_that_is_submitted_during_a_step_of_the_only_worker_runs() {
     explore("submitted to a busy worker", || {
         let pool = pool_of(1).build().unwrap();
         let mut service = idle_service(&pool);
@@ -186,7 +186,7 @@ fn what_was_submitted_beside_the_only_worker_in_a_step_runs() {
 /// S2, S16: a task is submitted while one worker is in a long step and the other one is about to
 /// sleep.
 #[test]
-fn what_was_posted_beside_a_busy_worker_is_run_by_the_other() {
+fn a_task_that_is_submitted_beside_a_busy_worker_is_run_by_the_other() {
     explore("submitted beside a busy worker", || {
         let pool = pool_of(2).build().unwrap();
         let mut service = idle_service(&pool);
@@ -200,7 +200,7 @@ fn what_was_posted_beside_a_busy_worker_is_run_by_the_other() {
 
 /// S2: the answer to a parked task wakes a worker, like a new task.
 #[test]
-fn an_answered_task_goes_on_when_the_only_worker_is_about_to_sleep() {
+fn an_answered_task_continues_when_the_only_worker_is_about_to_sleep() {
     explore("answer and sleep", || {
         let pool = pool_of(1).build().unwrap();
         let (mut service, event, id, seen) = parked(&pool);
@@ -217,7 +217,7 @@ fn an_answered_task_goes_on_when_the_only_worker_is_about_to_sleep() {
 /// run. The third is cancelled. The other worker, about to sleep, steals the second, unless it has
 /// taken tasks before.
 #[test]
-fn what_waits_behind_a_long_step_is_stolen_by_a_worker_that_is_about_to_sleep() {
+fn a_task_behind_a_long_step_is_stolen_by_a_worker_that_is_about_to_sleep() {
     let steals = explore("steal and sleep", || {
         let [posted, taken, begun, started, gone] = [(); 5].map(|()| Event::new());
         // The first worker waits until all tasks are submitted, and the second until the first has
@@ -254,7 +254,7 @@ fn lasts(micros: u64, hand: &ManualClock, then: impl Fn() + Send + 'static) -> B
 /// once, sees no sleeping worker, and begins the first, which lasts until the second has run. The
 /// last look before sleep must find the second task in the other worker's batch.
 #[test]
-fn what_was_taken_behind_a_long_step_is_found_by_the_last_look_before_sleep() {
+fn a_task_behind_a_long_step_is_found_by_the_last_look_before_sleep() {
     // With two preemptions it would take minutes; the fault needs one.
     let steals = crate::util::explore_within(1, "a batch and sleep", || {
         let (clock, hand) = Clock::manual();
@@ -323,7 +323,7 @@ fn signal_at_the_second_step(event: &Arc<Event>, hand: ManualClock) -> BoxTask {
 /// S2: the loop runs one turn in `run_pending`. The rest is for the worker, whether it is awake or
 /// asleep.
 #[test]
-fn what_run_pending_leaves_behind_wakes_a_worker() {
+fn tasks_that_run_pending_leaves_wake_a_worker() {
     explore("run_pending gives up", || {
         let (clock, hand) = Clock::manual();
         let builder = ThreadPool::builder().threads(1).clock(clock);
