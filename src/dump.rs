@@ -134,7 +134,7 @@ impl StoppedCounters {
     }
 }
 
-/// A pool at one moment: what [`ThreadPool::dump`](crate::ThreadPool::dump) gives.
+/// The state of a pool at one moment: the result of [`ThreadPool::dump`](crate::ThreadPool::dump).
 ///
 /// `Display` prints a table with a line for each task. A precision limits the number of tasks:
 /// `{:.50}` prints at most 50.

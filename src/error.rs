@@ -28,8 +28,8 @@ pub enum EnqueueError<T> {
     /// `max_queue_depth` tasks wait for their first step, and no worker is idle. Answer "busy"
     /// (HTTP 503), or try again after the next wake-up.
     QueueFull(RefusedTask<T>),
-    /// `max_tasks` tasks are accepted and not reaped. Reap what `take_ready` announces, or try
-    /// again later.
+    /// `max_tasks` tasks are accepted and not reaped. Reap the tasks that `take_ready` announces,
+    /// or try again later.
     TooManyTasks(RefusedTask<T>),
     /// The pool is shutting down and accepts nothing more.
     ShuttingDown(RefusedTask<T>),
@@ -148,7 +148,8 @@ impl fmt::Display for BuildError {
                 )
             }
             Self::NameWithNul(name) => write!(f, "the name {name:?} contains a NUL byte: leave it out"),
-            // Without the source, which an error report prints by itself.
+            // The text does not contain the source, because an error report prints the source
+            // itself.
             Self::Spawn {
                 index, stack_size, ..
             } => {

@@ -16,13 +16,13 @@
 //! 2. `take_ready` takes the ready tasks; a drain takes all messages, under the same lock as the
 //!    send.
 //!
-//! `poll_timeout` is zero if a mailbox is counted as undrained. Otherwise it re-arms, if the flag
-//! is set, and asks again.
+//! `poll_timeout` is zero if a mailbox is counted as undrained. Otherwise it re-arms if the flag is
+//! set, and checks again.
 //!
 //! # Why nothing is lost
 //!
 //! Claim: after a drain has taken its messages, a later message finds the flag clear and wakes the
-//! loop, or finds it set by a wake that the loop has not slept through.
+//! loop, or finds a flag whose wake has not ended a sleep of the loop yet.
 //! - The lock orders the drain's step 2 and the send's step 1. If the send is first, the drain
 //!   takes the message.
 //! - Otherwise the re-arm happened before the send looks at the flag. So the send sees the cleared
@@ -32,13 +32,14 @@
 //!   wake has not ended a sleep yet, because a wake synchronizes with the end of the sleep that it
 //!   ends. Such a wake ends the next sleep.
 //!
-//! So the order of `take_ready` and drains within a turn does not matter, nor does a loop that only
-//! drains. Two cases are left:
-//! - The loop leaves messages in a drain. Then the end of the drain notifies the loop again.
-//! - The loop calls `take_ready`, which re-arms, and does not drain in this turn. Then
-//!   `poll_timeout` is zero. It asks by a read-modify-write of the counter, as does the send that
-//!   counts the mailbox. If that of `poll_timeout` is first, the re-arm before it happened before
-//!   the send looks at the flag, and the send wakes. Otherwise `poll_timeout` sees the mailbox.
+//! So the order of `take_ready` and drains within an iteration does not matter, and a loop may
+//! drain without calling `take_ready`. Two cases remain:
+//! - The loop drops a drain early. Then the end of the drain notifies the loop again.
+//! - The loop calls `take_ready`, which re-arms, and does not drain in this iteration. Then
+//!   `poll_timeout` is zero. Both `poll_timeout` and the send that counts the mailbox do a
+//!   read-modify-write of the counter. If that of `poll_timeout` is first, the re-arm before it
+//!   happened before the send looks at the flag, and the send wakes. Otherwise `poll_timeout` sees
+//!   the mailbox.
 //!
 //! Only the call that sets the flag wakes, so there is at most one notification between two looks.
 //!

@@ -214,7 +214,7 @@ impl<T: Task> Service<T> {
     }
 
     /// Submits a task. It is published at once, unless many announced ids are unread: then more
-    /// submissions will follow, and busy workers are told when there is a whole batch.
+    /// submissions will follow, and a whole batch is published to busy workers at once.
     #[inline]
     fn submit(&mut self, mut entry: Entry<T>) {
         let Self { inner, table, .. } = self;
@@ -250,7 +250,7 @@ impl<T: Task> Service<T> {
         }
     }
 
-    /// The workers have ended, so this thread runs what was submitted.
+    /// The workers have ended, so this thread runs the submitted tasks.
     #[cold]
     fn run_leftovers(&self) {
         let ServiceInner {
@@ -768,12 +768,12 @@ mod tests {
         assert_eq!(away(&mut service), (0, vec![parks, ends]));
         drop(service.task_status(ends));
         drop(service.task_status(parks));
-        assert_eq!(away(&mut service).0, 0, "the parked one was not answered");
+        assert_eq!(away(&mut service).0, 0, "the parked task was not answered");
         assert!(service.task_sync(parks, Resume::Continue));
         assert_eq!(away(&mut service).0, 1);
         service.run_pending(Duration::MAX);
         assert_eq!(away(&mut service), (0, vec![parks]));
         service.dequeue(parks);
-        assert_eq!(away(&mut service).0, 1, "asked to stop");
+        assert_eq!(away(&mut service).0, 1, "the parked task was asked to stop");
     }
 }

@@ -57,7 +57,7 @@ pub enum TaskReturn {
     /// The task has finished.
     #[doc(alias = "LWS_TP_RETURN_FINISHED")]
     TaskDone,
-    /// The task stops, because it was asked to or for a reason of its own.
+    /// The task stops: it was asked to, or it has another reason.
     #[doc(alias = "LWS_TP_RETURN_STOPPED")]
     Stopped,
 }

@@ -624,7 +624,7 @@ fn a_search_for_a_task_does_not_hide_the_tasks_of_other_services() {
 }
 
 /// With a limit, a task that was cancelled in a worker's batch made room for the next task of its
-/// connection, but no worker was told. A task that returned `Continue` kept the only worker.
+/// connection, but no worker was notified. A task that returned `Continue` kept the only worker.
 #[test]
 fn a_busy_task_gives_way_to_a_task_that_a_cancelled_task_blocked() {
     let (clock, _hand) = Clock::manual();

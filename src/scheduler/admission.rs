@@ -1,4 +1,4 @@
-//! The two limits on what a pool accepts.
+//! The two limits of a pool: the number of queued tasks, and the number of all tasks.
 //!
 //! They are exact for any number of services, and cost one atomic operation for each task. The
 //! counters of the workers and services say how many tasks have started and how many were reaped;

@@ -53,9 +53,9 @@ counters! {
     started,
     /// Steps that were run.
     steps,
-    /// Times a task parked.
+    /// How many times a task parked.
     parked,
-    /// Times a parked task was resumed.
+    /// How many times a parked task was resumed.
     unparked,
     finished,
     /// Ended tasks that were reaped.

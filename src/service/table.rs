@@ -342,7 +342,7 @@ impl<T> Table<T> {
         Some((outcome, has_name))
     }
 
-    /// Frees the slot of a task whose value is gone. Returns whether it had a name.
+    /// Frees the slot of a task whose value was taken. Returns whether it had a name.
     fn vacate(&mut self, slot: u32) -> bool {
         self.owner(slot).set_phase(Phase::Vacant);
         self.unlink(slot);
@@ -444,7 +444,7 @@ impl<T> Table<T> {
         (own.connection, own.prev, own.next) = (connection, prev, NONE);
     }
 
-    /// Takes a task out of its connection.
+    /// Removes a task from its connection.
     #[inline]
     fn unlink(&mut self, slot: u32) {
         let &Slot {

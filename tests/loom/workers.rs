@@ -324,7 +324,7 @@ fn signal_at_the_second_step(event: &Arc<Event>, hand: ManualClock) -> BoxTask {
 /// asleep.
 #[test]
 fn tasks_that_run_pending_leaves_wake_a_worker() {
-    explore("run_pending gives up", || {
+    explore("run_pending leaves a task", || {
         let (clock, hand) = Clock::manual();
         let builder = ThreadPool::builder().threads(1).clock(clock);
         let pool = builder.time_slice(Duration::ZERO).build().unwrap();

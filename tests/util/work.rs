@@ -15,15 +15,15 @@ impl<N: Clone> Log<N> {
     }
 
     pub(crate) fn add(&self, note: N) {
-        self.0.lock().expect("nobody panics in here").push(note);
+        self.0.lock().expect("no code panics under this lock").push(note);
     }
 
     pub(crate) fn notes(&self) -> Vec<N> {
-        self.0.lock().expect("nobody panics in here").clone()
+        self.0.lock().expect("no code panics under this lock").clone()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.lock().expect("nobody panics in here").len()
+        self.0.lock().expect("no code panics under this lock").len()
     }
 }
 
