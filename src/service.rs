@@ -627,7 +627,7 @@ impl<T: Task> Service<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// The time until the next timeout of a task. It is zero while
+    /// The result is the time until the next timeout of a task. It is zero while
     ///
     /// - a task has parked or ended, was not announced, and no notification of it is outstanding;
     /// - a [`Mailbox`](crate::Mailbox) holds messages;

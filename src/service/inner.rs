@@ -102,7 +102,7 @@ impl<T: Task> ServiceInner<T> {
         }
     }
 
-    /// The requests that a task got. A shutdown of the pool requests every task to stop.
+    /// The requests that a task got. A shutdown of the pool is a request to every task.
     #[inline]
     pub(crate) fn requests(&self, page: &Page, slot: u32, serial: u64) -> Requests {
         // In this order: a request that was set before the shutdown is visible to a thread that

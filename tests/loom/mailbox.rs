@@ -75,8 +75,8 @@ impl Loop {
         }
     }
 
-    /// Looks once before it sleeps, and then after each notification, until it has this many messages
-    /// and ends.
+    /// Looks once before it sleeps, and then after each notification, until it has this many
+    /// messages and ends.
     fn run_until(&mut self, turn: Turn, messages: usize, ended: usize) {
         self.turn(turn);
         while self.messages.len() < messages || self.ended < ended {

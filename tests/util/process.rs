@@ -15,7 +15,7 @@ pub(crate) fn resident_bytes() -> u64 {
     resident * 4096
 }
 
-/// Threads of pools that have the default name. (The test harness has threads of its own, which come and go.)
+/// The number of threads of pools that have the default name. (The test harness has its own threads.)
 pub(crate) fn pool_threads() -> usize {
     let names = fs::read_dir("/proc/self/task").expect("Linux").flatten();
     let names = names.filter_map(|thread| fs::read_to_string(thread.path().join("comm")).ok());
