@@ -65,8 +65,8 @@
 //!   Two workers serve 65,536 streams whose clients are all slow.
 //! - **The hand-off is typed.** While a task is parked the loop borrows it; when it has ended the
 //!   loop gets it back by value.
-//! - **The queue is fair between connections.** A client with 10,000 tasks does not starve one with
-//!   a single task.
+//! - **The queue is fair between connections**, in worker time. A client with 10,000 tasks, or with
+//!   long steps, does not starve a client with a single short task.
 //! - **Every accepted task ends exactly once**, as finished, stopped or panicked, and its end is
 //!   announced once.
 //! - **Any thread can send to any connection.** [`Service::mailbox`] gives a bounded [`Sender`] to

@@ -1,25 +1,28 @@
 //! The run queue of a pool: every task that a worker may take, of all services, behind one lock.
 //!
-//! A worker takes a batch under one lock of the queue. What a loop has submitted lies in the ring
-//! of its service until then. There are two ways out of a ring:
+//! A worker takes a batch under one lock of the queue. Until then the submissions of a loop stay in
+//! the ring of its service. There are two ways out of a ring:
 //!
-//! - *Straight into the batch*, behind what waits in the flows, if no connection has a second task
-//!   waiting and no other service has submitted anything. Then the order of the ring is the fair
-//!   order, and most loops always work like this, since they have one task a connection.
-//! - *Through the flows*. All rings are emptied into the flows of their services, and the flows
-//!   take turns: one task of the first flow, which then goes to the end if it has more.
+//! - *Through the flows*. All rings are emptied into the flows of their services, and the lanes say
+//!   which flow is next ([`fair`]).
+//! - *Straight into the batch*, first in, first out, while steps are very short: then sorting would
+//!   cost as much as the steps. Only if one service has submitted something, and no flow waits in
+//!   the lanes but those in debt. A task still goes into its flow if its connection has another one
+//!   with the workers, or is in debt; the loop knows both when it submits the task.
 //!
-//! The queue names services and flows by numbers. The tasks themselves, which have types, stay with
-//! their service ([`crate::service::submissions`]), behind a lock that is only taken under this
+//! The queue refers to services and flows by numbers. The tasks themselves, which have types, stay
+//! in their service ([`crate::service::submissions`]), behind a lock that is taken only under this
 //! one.
 
+pub(crate) mod fair;
 pub(crate) mod flow;
 pub(crate) mod ring;
-pub(crate) mod turns;
+#[cfg(all(test, not(loom)))]
+mod simulation;
 
+use fair::{Debt, Lanes, Prepaid};
 use slab::Slab;
 use std::ops::Deref;
-use turns::Turns;
 
 /// A task on its way from a loop to a worker.
 pub(crate) struct Entry<T> {
@@ -27,40 +30,60 @@ pub(crate) struct Entry<T> {
     pub(crate) serial: u64,
     /// When it was submitted.
     pub(crate) since: u64,
-    /// How often it has parked, modulo 16.
-    pub(crate) syncs: u64,
+    /// The finish tag of its connection when it was submitted, as its loop knows it; zero for a new
+    /// connection.
+    pub(crate) tag: u64,
     pub(crate) slot: u32,
-    /// The slot of its connection.
+    /// The slot of the connection of the task.
     pub(crate) flow: u32,
+    /// The weight of its connection.
+    pub(crate) weight: u16,
+    /// How many times it has parked, modulo 16.
+    pub(crate) syncs: u8,
     pub(crate) has_started: bool,
-    /// Whether its connection had another task with the workers when it was submitted.
+    /// Whether another task of its connection was in flight when it was submitted.
     pub(crate) has_siblings: bool,
+    /// Whether it must pass through the flows.
+    pub(crate) needs_flow: bool,
+}
+
+/// A task in a batch.
+pub(crate) struct Taken<T> {
+    pub(crate) entry: Entry<T>,
+    /// `None` if it did not pass through the flows: then its loop alone counts the turn.
+    pub(crate) prepaid: Option<Prepaid>,
+}
+
+/// Whether tasks may be taken straight from a ring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Order {
+    /// Steps are very short: first in, first out.
+    Submission,
+    Fair,
 }
 
 /// A service as the run queue sees it. All calls are made under the lock of the queue.
 pub(crate) trait Source: Send + Sync {
-    /// Whether no task in the ring was submitted while its connection had another with the workers.
-    fn is_in_order(&self) -> bool;
-    /// Moves up to `max` tasks from the ring straight into a worker's batch. `None`: they are not
-    /// in order.
-    fn take_submitted(&self, worker: usize, max: usize) -> Option<usize>;
+    /// Takes up to `max` tasks out of the ring: straight into a worker's batch, or into their flows
+    /// if they must pass through these. Returns the number of tasks in the batch.
+    fn take_submitted(&self, lanes: &mut Lanes, worker: usize, max: usize) -> usize;
     /// Moves everything from the ring into the flows.
-    fn sort(&self, turns: &mut Turns);
-    /// Moves up to `max` tasks of the flows whose turns are next and which are of this service,
-    /// into a worker's batch.
-    fn take_turns(&self, turns: &mut Turns, worker: usize, max: usize) -> usize;
-    /// Gives back what is left of a worker's batch.
-    fn return_batch(&self, turns: &mut Turns, worker: usize);
-    /// Moves up to `max` tasks from the front of one worker's batch into another's, half of it at
-    /// most.
+    fn sort(&self, lanes: &mut Lanes);
+    /// Moves up to `max` tasks of this service whose flows are next into a worker's batch, until
+    /// their estimates reach a quantum. A flow in debt can only be the first.
+    fn take_turns(&self, lanes: &mut Lanes, worker: usize, max: usize, debt: Debt) -> usize;
+    /// Returns the rest of a worker's batch to the flows.
+    fn return_batch(&self, lanes: &mut Lanes, worker: usize);
+    /// Moves up to `max` tasks, and at most half, from the front of one worker's batch into another
+    /// batch.
     fn steal(&self, from: usize, to: usize, max: usize) -> usize;
-    /// Whether the ring holds anything, published or not.
+    /// Whether the ring contains anything, published or not.
     fn has_submitted(&self) -> bool;
-    /// Whether the ring holds something that the loop has published.
+    /// Whether the ring contains a published task.
     fn has_published(&self) -> bool;
     /// The service is no longer listed.
     fn unlist(&self);
-    /// The service is listed from now on. True: it was before.
+    /// The service is listed from now on. Returns true if it was listed before.
     fn relist(&self) -> bool;
 }
 
@@ -69,32 +92,32 @@ pub(crate) struct RunQueue<S> {
     services: Slab<S>,
     /// The services that may have something in their rings.
     listed: Vec<u32>,
-    pub(crate) turns: Turns,
+    pub(crate) lanes: Lanes,
     has_limit: bool,
-    /// The threads that still take tasks: the workers that have not ended, or the owner of a pool
-    /// without workers.
+    /// The number of threads that still take tasks: workers that have not ended, or the owner of a
+    /// pool without workers.
     pub(crate) takers: usize,
 }
 
-/// What a worker has taken.
-pub(crate) struct Taken<S> {
+/// A batch that a worker has taken.
+pub(crate) struct Batch<S> {
     pub(crate) service: S,
     pub(crate) count: usize,
 }
 
 impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
-    /// `limit` is that of the running tasks of a connection.
+    /// `limit` is the largest number of running tasks of a connection.
     pub(crate) fn new(limit: Option<u32>, takers: usize) -> Self {
         Self {
             services: Slab::new(),
             listed: Vec::new(),
-            turns: Turns::new(),
+            lanes: Lanes::new(),
             has_limit: limit.is_some(),
             takers,
         }
     }
 
-    /// The number that the next service will have.
+    /// The number of the next service.
     pub(crate) fn next_number(&self) -> u32 {
         self.services.vacant_key() as u32
     }
@@ -103,14 +126,15 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
         self.services.insert(service);
     }
 
-    /// The tasks of the service are gone. The caller drops it after the lock.
+    /// The tasks of the service have ended. The caller drops the returned service after it releases
+    /// the lock.
     #[must_use]
     pub(crate) fn remove(&mut self, service: u32) -> S {
         self.listed.retain(|&listed| listed != service);
         self.services.remove(service as usize)
     }
 
-    /// A service has submitted something and is not listed.
+    /// A service that is not listed has submitted something.
     pub(crate) fn list(&mut self, service: u32) {
         if !self.services[service as usize].relist() {
             self.listed.push(service);
@@ -118,59 +142,51 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
     }
 
     /// Takes up to `max` tasks for a worker, all of one service.
-    pub(crate) fn take(&mut self, worker: usize, max: usize) -> Option<Taken<S>> {
+    pub(crate) fn take(&mut self, worker: usize, max: usize, order: Order, debt: Debt) -> Option<Batch<S>> {
         if self.listed.len() > 1 {
             self.unlist_idle();
         }
-        if self.turns.is_empty()
+        if order == Order::Submission
             && !self.has_limit
             && let [listed] = self.listed[..]
         {
-            let service = &self.services[listed as usize];
-            if let Some(count) = service.take_submitted(worker, max) {
-                return (count > 0).then(|| Taken {
-                    service: service.clone(),
-                    count,
-                });
+            if !self.lanes.has_prompt() {
+                let service = &self.services[listed as usize];
+                let count = service.take_submitted(&mut self.lanes, worker, max);
+                if count > 0 {
+                    let service = service.clone();
+                    return Some(Batch { service, count });
+                }
             }
-        }
-        if !self.is_in_order() {
+            if !self.lanes.are_single() {
+                self.sort();
+            }
+        } else {
             self.sort();
         }
-        let next = self.turns.first()?;
+        let (_, next) = self.lanes.next(debt)?;
         let service = &self.services[next.service as usize];
-        let count = service.take_turns(&mut self.turns, worker, max);
-        Some(Taken {
+        let count = service.take_turns(&mut self.lanes, worker, max, debt);
+        Some(Batch {
             service: service.clone(),
             count,
         })
     }
 
-    /// Whether the tasks in the flows, and those in the ring behind them, are in the fair order.
-    fn is_in_order(&self) -> bool {
-        let is_single = !self.has_limit && self.turns.are_single();
-        is_single
-            && match self.listed[..] {
-                [] => true,
-                [listed] => self.services[listed as usize].is_in_order(),
-                _ => false,
-            }
-    }
-
-    /// Moves everything that was submitted into the flows.
+    /// Moves all submissions into the flows.
     pub(crate) fn sort(&mut self) {
         let Self {
             services,
             listed,
-            turns,
+            lanes,
             ..
         } = self;
         for &service in &*listed {
-            services[service as usize].sort(turns);
+            services[service as usize].sort(lanes);
         }
     }
 
-    /// Forgets services whose rings are empty, so that they cost nothing.
+    /// Unlists the services whose rings are empty, so that they cost nothing.
     fn unlist_idle(&mut self) {
         let Self { services, listed, .. } = self;
         listed.retain(|&service| {
@@ -179,7 +195,8 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
                 return true;
             }
             service.unlist();
-            // The loop submits, then asks whether it is listed; here it is the other way round.
+            // The loop submits, and then checks whether it is listed. This side does both in the
+            // opposite order.
             crate::sync::fence(crate::sync::Ordering::SeqCst);
             let is_busy = service.has_submitted();
             if is_busy {
@@ -192,12 +209,12 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
     /// Whether there is anything to run, published or not.
     pub(crate) fn has_tasks(&self) -> bool {
         let has_submitted = |&service: &u32| self.services[service as usize].has_submitted();
-        !self.turns.is_empty() || self.listed.iter().any(has_submitted)
+        !self.lanes.is_empty() || self.listed.iter().any(has_submitted)
     }
 
     /// Whether there is something that a busy worker should take.
     pub(crate) fn is_worth_taking(&self) -> bool {
         let has_published = |&service: &u32| self.services[service as usize].has_published();
-        !self.turns.is_empty() || self.listed.iter().any(has_published)
+        !self.lanes.is_empty() || self.listed.iter().any(has_published)
     }
 }

@@ -1,5 +1,5 @@
-//! The pool without its owner: what workers and services share. The rules and the protocols are in
-//! `scheduler/README.md`.
+//! The scheduler: the part of a pool that workers and services share. `scheduler/README.md`
+//! describes the rules and the protocols.
 
 pub(crate) mod admission;
 pub(crate) mod context;
@@ -12,7 +12,8 @@ pub(crate) mod worker;
 use crate::clock::Clock;
 use crate::dump::task::TaskDump;
 use crate::mailbox::dump::MailboxDump;
-use crate::queue::{RunQueue, Source, Taken};
+use crate::queue::fair::{Debt, Lanes};
+use crate::queue::{Batch, Order, RunQueue, Source};
 use crate::sync::{ArcFence, AtomicBool, Mutex, Ordering, fence};
 use admission::{Admission, Progress};
 use context::WorkerContext;
@@ -25,30 +26,30 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool as Flag, AtomicU64 as Figure, AtomicUsize as Length, Ordering::Relaxed};
 
-/// In nanoseconds: how long a batch should take, and how long a notification may be deferred. It is
-/// about what it costs to wake a thread. (Rows: `told-1024`, `work-1k`, `fair`.)
+/// In nanoseconds: the intended time of a batch, and the longest deferral of a notification. It is
+/// about the cost of waking a thread. (Rows: `told-1024`, `work-1k`, `fair`.)
 pub(crate) const QUANTUM: u64 = 20_000;
-/// A batch that has taken longer than this is late: the rest of it goes back to the queue.
+/// A batch that has taken longer than this is late: its remaining tasks return to the queue.
 pub(crate) const LATE: u64 = 2 * QUANTUM;
-/// The largest batch, and the most submissions that a loop keeps unpublished. (Rows: `told-1024`,
-/// `stream-256`.)
+/// The largest batch, and the largest number of unpublished submissions of a loop. (Rows:
+/// `told-1024`, `stream-256`.)
 pub(crate) const BATCH_MAX: usize = if cfg!(loom) { 2 } else { 32 };
-/// After a search that found nothing, so many searches are skipped. (Rows: `latency`, `work-64k`
-/// beside a foreign thread.)
+/// The number of searches that a worker skips after a search that found nothing. (Rows: `latency`,
+/// `work-64k` beside a foreign thread.)
 pub(crate) const SKIPPED_SEARCHES: u32 = 16;
 /// The length of a pause between two looks of a search, in spins. (Rows: `latency`, `told-16`.)
 pub(crate) const SPINS: u32 = 32;
 
 /// A service as its pool sees it.
 pub(crate) trait AnyService: Source {
-    /// Runs the tasks of the batch of this context. Returns the number of turns.
+    /// Runs the batch of this context. Returns the number of turns.
     fn run_batch(&self, cx: &WorkerContext<'_>) -> usize;
-    /// The pool is shutting down: the loop must come and see.
+    /// The pool is shutting down: notifies the loop.
     fn notify_shutdown(&self, counters: &Counters);
-    /// Copies some tasks, from a slot on. Returns the slot to continue with.
+    /// Copies the tasks of some slots, beginning with a slot. Returns the slot to continue with.
     fn copy_tasks(&self, from: usize, now: u64, tasks: &mut Vec<TaskDump>) -> Option<usize>;
     fn dump_mailboxes(&self) -> Vec<MailboxDump>;
-    /// Passed before a reference to the service is dropped.
+    /// Every thread passes it before it drops a reference to the service.
     fn arc_fence(&self) -> &ArcFence;
 }
 
@@ -80,14 +81,16 @@ impl Drop for ServiceRef {
     }
 }
 
-/// The part of a worker's context that other threads see. There is one more, for external threads.
+/// The part of a worker's context that other threads read. One more exists for all external
+/// threads.
 pub(crate) struct SharedContext {
     counters: Counters,
-    /// Whether the worker is inside a step, or about to be.
+    /// Whether the worker is inside a step, or about to begin one.
     is_busy: Flag,
     /// The number of tasks in its batch. Grows under the lock of the queue only.
     batch_len: Length,
-    /// When it took its batch. On a line of its own, since other workers read it for each batch.
+    /// The time when it took its batch. On its own cache line, since other workers read it for each
+    /// batch.
     batch_begun: CachePadded<Figure>,
     /// The service of its batch.
     service: Mutex<Option<ServiceRef>>,
@@ -118,9 +121,10 @@ impl SharedContext {
         self.batch_len.load(Relaxed)
     }
 
-    /// The next batch is of this service, where other workers find it. It stays until there is
-    /// another, since most batches are of the same service as the one before. The caller drops what
-    /// this returns after its locks: the last reference to a service is user code.
+    /// Sets the service of the next batch, so that other workers find it. It stays set until the
+    /// next call, since most batches are of the same service as the batch before. The caller drops
+    /// the result after it releases its locks: dropping the last reference to a service runs user
+    /// code.
     #[must_use]
     fn hold(&self, service: &ServiceRef) -> Option<ServiceRef> {
         let mut held = self.service.lock();
@@ -136,12 +140,12 @@ impl SharedContext {
     }
 }
 
-/// Flags that tell workers whether to look at the queue. Nothing is lost without them: they make a
-/// busy worker look, and a task that continues give way.
+/// Flags that tell workers when to look at the queue. They affect speed only, never correctness:
+/// because of them a busy worker looks, and a task that continues gives way.
 pub(crate) struct Hints {
-    /// Something was published for busy workers.
+    /// A submission was published to busy workers.
     published: Flag,
-    /// Something was submitted, published or not.
+    /// A task was submitted, published or not.
     submitted: Flag,
 }
 
@@ -156,7 +160,7 @@ impl Hints {
         self.submitted.load(Relaxed)
     }
 
-    /// Written only if that changes it, since every worker reads it.
+    /// Written only if the value changes, since every worker reads it.
     #[inline]
     pub(crate) fn note_submitted(&self) {
         if !self.has_submitted() {
@@ -187,16 +191,18 @@ pub(crate) struct Scheduler {
     pub(crate) cores: usize,
     time_slice: u64,
     pub(crate) limit: Option<u32>,
-    /// Written for every task, so on a line of its own.
+    /// Written for every task, so it has its own cache line.
     pub(crate) admission: CachePadded<Admission>,
     pub(crate) registry: Registry,
     pub(crate) idle: CachePadded<Idle>,
-    /// Those of the workers, and one for external threads.
+    /// The shared contexts of the workers, and one for external threads.
     pub(crate) contexts: Box<[CachePadded<SharedContext>]>,
-    /// Lock order: this one, a service's submissions, a batch.
+    /// Lock order: `queue`, the submissions of a service, a batch.
     pub(crate) queue: CachePadded<Mutex<RunQueue<ServiceRef>>>,
     pub(crate) hints: CachePadded<Hints>,
-    /// The recent time of a step, in nanoseconds; unknown counts as long.
+    /// The virtual time of the queue, a fraction of a quantum ago.
+    virtual_time: CachePadded<Figure>,
+    /// The recent time of a step in nanoseconds. Unknown counts as long.
     pace: CachePadded<Figure>,
     is_shutting_down: AtomicBool,
 }
@@ -210,12 +216,12 @@ pub(crate) struct Setup {
     pub(crate) admission: Admission,
 }
 
-/// What a worker found in its last look before it sleeps.
+/// The result of a worker's last look before it sleeps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum LastLook {
     Work,
     Nothing,
-    /// Nothing, and the pool is closed: the worker does not take tasks any more.
+    /// No work, and the pool is closed: the worker takes no more tasks.
     End,
 }
 
@@ -238,6 +244,7 @@ impl Scheduler {
                 published: Flag::new(false),
                 submitted: Flag::new(false),
             }),
+            virtual_time: CachePadded::new(Figure::new(QUANTUM)),
             pace: CachePadded::new(Figure::new(u64::MAX)),
             is_shutting_down: AtomicBool::new(false),
         }
@@ -251,8 +258,8 @@ impl Scheduler {
         &self.contexts[..self.contexts.len() - 1]
     }
 
-    /// For a thread that is no worker. It counts into `counters`, which no other thread may do
-    /// meanwhile.
+    /// A context for an external thread. It adds to `counters`, so no other thread may do so at the
+    /// same time.
     pub(crate) fn external_context<'a>(&'a self, counters: &'a Counters) -> WorkerContext<'a> {
         WorkerContext::of_external_thread(self, counters)
     }
@@ -272,17 +279,51 @@ impl Scheduler {
         }
     }
 
-    /// Whether there is anything to run: in the queue, or taken and not begun.
+    /// Whether the queue has a task that may run now. With a limit, some may not.
+    pub(crate) fn has_runnable(&self) -> bool {
+        let mut queue = self.queue.lock();
+        queue.sort();
+        !queue.lanes.is_empty()
+    }
+
+    /// Whether there is anything to run, in the queue or in a batch.
     pub(crate) fn has_tasks(&self) -> bool {
         self.queue.lock().has_tasks() || self.workers().iter().any(|worker| worker.has_batch())
     }
 
-    /// Takes up to `max` tasks out of the queue, into the batch of this context.
-    fn take(&self, index: usize, max: usize) -> Option<Taken<ServiceRef>> {
+    /// Virtual time, for a loop that submits a task.
+    #[inline]
+    pub(crate) fn virtual_time(&self) -> u64 {
+        self.virtual_time.load(Relaxed)
+    }
+
+    /// Written only if it has changed by much, since every loop reads it.
+    fn publish_virtual_time(&self, lanes: &Lanes) {
+        let now = lanes.virtual_time();
+        if now > self.virtual_time() + QUANTUM / 2 {
+            self.virtual_time.store(now, Relaxed);
+        }
+    }
+
+    /// Takes up to `max` tasks from the queue into the batch of this context.
+    fn take(&self, cx: &WorkerContext<'_>, max: usize, debt: Debt) -> Option<Batch<ServiceRef>> {
+        let order = if self.has_very_short_steps() {
+            Order::Submission
+        } else {
+            Order::Fair
+        };
+        // In the fair order, the estimates of the flows say how many tasks make a batch.
+        let max = if order == Order::Fair && cx.worker().is_some() {
+            BATCH_MAX
+        } else {
+            max
+        };
         let mut queue = self.queue.lock();
+        cx.settle(&mut queue.lanes);
         self.hints.clear();
-        let taken = queue.take(index, max);
-        let before = self.hold_service(index, taken.as_ref());
+        let taken = queue.take(cx.index, max, order, debt);
+        self.publish_virtual_time(&queue.lanes);
+        let before = self.hold_service(cx.index, taken.as_ref());
         if queue.is_worth_taking() {
             self.hints.note_published();
             self.hints.note_submitted();
@@ -294,16 +335,17 @@ impl Scheduler {
         taken
     }
 
-    /// Other workers find the service of a worker's batch in its shared context, before they see the
-    /// batch.
-    fn hold_service(&self, index: usize, taken: Option<&Taken<ServiceRef>>) -> Option<ServiceRef> {
+    /// The service is set in the shared context first, so that other workers find it before they
+    /// see the batch.
+    fn hold_service(&self, index: usize, taken: Option<&Batch<ServiceRef>>) -> Option<ServiceRef> {
         let worker = self.workers().get(index)?;
         worker.hold(&taken?.service)
     }
 
-    /// Takes tasks out of the batch of another worker, into the batch of this context; a half of
-    /// those, or `max`. Under the lock of the queue, so that whoever looks for a task finds it.
-    fn steal_from(&self, victim: usize, index: usize, max: usize) -> Option<Taken<ServiceRef>> {
+    /// Steals up to `max` tasks, and at most half, from the batch of another worker into the batch
+    /// of this context. The caller holds the lock of the queue, so that a search for a task finds
+    /// it in every case.
+    fn steal_from(&self, victim: usize, index: usize, max: usize) -> Option<Batch<ServiceRef>> {
         let victim_context = &self.contexts[victim];
         if !victim_context.has_batch() {
             return None;
@@ -311,14 +353,14 @@ impl Scheduler {
         let service = victim_context.service.lock().clone()?;
         let queue = self.queue.lock();
         let count = service.steal(victim, index, max);
-        let taken = Taken { service, count };
+        let taken = Batch { service, count };
         let before = self.hold_service(index, Some(&taken));
         drop(queue);
         drop(before);
         (count > 0).then_some(taken)
     }
 
-    /// Gives back what is left of the batch of another worker, which is late.
+    /// Returns the remaining tasks of another worker's batch, which is late, to the queue.
     #[cold]
     fn return_batch_of(&self, victim: usize) {
         let Some(service) = self.contexts[victim].service.lock().clone() else {
@@ -326,7 +368,7 @@ impl Scheduler {
         };
         {
             let mut queue = self.queue.lock();
-            service.return_batch(&mut queue.turns, victim);
+            service.return_batch(&mut queue.lanes, victim);
             self.hints.note_submitted();
             self.hints.note_published();
         }
@@ -334,8 +376,8 @@ impl Scheduler {
         drop(service);
     }
 
-    /// Takes tasks out of the batch of any other worker.
-    fn steal(&self, index: usize, max: usize) -> Option<Taken<ServiceRef>> {
+    /// Steals tasks from the batch of any other worker.
+    fn steal(&self, index: usize, max: usize) -> Option<Batch<ServiceRef>> {
         let workers = self.workers().len();
         let others = (1..=workers).map(|step| (index + step) % workers);
         others
@@ -343,55 +385,72 @@ impl Scheduler {
             .find_map(|victim| self.steal_from(victim, index, max))
     }
 
-    /// A worker counts as sleeping from now on, and looks once more. If it should end, it takes
-    /// nothing any more.
-    fn enter_sleep(&self) -> LastLook {
+    /// Counts a worker as sleeping, and looks once more for work. If the result tells the worker to
+    /// end, it takes no more tasks.
+    fn enter_sleep(&self, cx: &WorkerContext<'_>) -> LastLook {
         let gate = self.idle.start_sleep();
         let mut queue = self.queue.lock();
+        cx.settle(&mut queue.lanes);
         if queue.has_tasks() || self.workers().iter().any(|worker| worker.has_batch()) {
             LastLook::Work
         } else if gate == Gate::Closed {
             queue.takers -= 1;
             LastLook::End
         } else {
+            if self.busy_workers() == 0 {
+                self.forgive(&mut queue.lanes);
+            }
             LastLook::Nothing
         }
     }
 
-    /// Runs tasks on a thread that is no worker, until nothing waits or the context's time is up;
-    /// at least one turn. Tasks that a worker has taken and not begun are first. Returns the number
+    /// Runs tasks on an external thread, until no task waits or the context's time is over, and at
+    /// least one turn. Tasks that a worker has taken and not begun come first. Returns the number
     /// of turns.
     pub(crate) fn run_pending(&self, cx: &WorkerContext<'_>) -> usize {
         let _guard = ReentrancyGuard::new(self);
         let mut turns = 0;
-        while let Some(taken) = self.steal_any_one(cx).or_else(|| self.take(cx.index, 1)) {
+        while let Some(taken) = self.steal_any_one(cx).or_else(|| self.take(cx, 1, Debt::Take)) {
             turns += taken.service.run_batch(cx);
-            // What is left is for the workers, if there are any.
+            // The workers, if there are any, run the remaining tasks.
             if cx.is_time_up() && !(self.takers_are_gone() && self.has_tasks()) {
                 break;
             }
         }
         cx.flush();
+        let mut queue = self.queue.lock();
+        cx.settle(&mut queue.lanes);
+        if !self.has_workers() && !queue.has_tasks() {
+            self.forgive(&mut queue.lanes);
+        }
+        drop(queue);
         self.wake_for_rest(cx.counters);
         turns
     }
 
-    fn steal_any_one(&self, cx: &WorkerContext<'_>) -> Option<Taken<ServiceRef>> {
+    /// Nothing runs and nothing waits.
+    fn forgive(&self, lanes: &mut Lanes) {
+        lanes.forgive();
+        self.publish_virtual_time(lanes);
+    }
+
+    fn steal_any_one(&self, cx: &WorkerContext<'_>) -> Option<Batch<ServiceRef>> {
         (0..self.workers().len()).find_map(|victim| self.steal_from(victim, cx.index, 1))
     }
 
-    /// The owner of a pool without workers runs no tasks after those that are in the queue now.
+    /// After the tasks that are in the queue now, the owner of a pool without workers runs no more
+    /// tasks.
     pub(crate) fn owner_goes(&self) {
         self.queue.lock().takers = 0;
     }
 
-    /// Whether no other thread would run what was submitted, because the pool has ended.
+    /// Whether the pool has ended, so that no other thread runs submissions.
     #[inline]
     pub(crate) fn takers_are_gone(&self) -> bool {
         self.is_shutting_down() && self.queue.lock().takers == 0
     }
 
-    /// The tasks of a service are gone.
+    /// The tasks of a service have ended.
     pub(crate) fn remove_service(&self, service: u32) {
         // Not under the lock: with the last reference goes user code.
         let removed = self.queue.lock().remove(service);
@@ -407,15 +466,15 @@ impl Scheduler {
         sums
     }
 
-    /// The number of workers that are inside a step, or about to be.
+    /// The number of workers that are inside a step, or about to begin one.
     pub(crate) fn busy_workers(&self) -> usize {
         let is_busy = |worker: &&CachePadded<SharedContext>| worker.is_busy.load(Ordering::Acquire);
         self.workers().iter().filter(is_busy).count()
     }
 
-    /// How far the pool has come.
+    /// The progress of the pool, for admission.
     pub(crate) fn progress(&self) -> Progress {
-        // In this order: a worker that is not idle any more has counted its task as started.
+        // In this order: a worker that is no longer idle has counted its task as started.
         let idle = (self.workers().len() - self.busy_workers()) as u64;
         let Sums { started, reaped, .. } = self.sums();
         Progress {
@@ -425,19 +484,19 @@ impl Scheduler {
         }
     }
 
-    /// Whether steps are so short that a notification costs more.
+    /// Whether steps are so short that a notification costs more than a step.
     #[inline]
     pub(crate) fn has_short_steps(&self) -> bool {
         self.pace.load(Relaxed) < QUANTUM
     }
 
-    /// Whether a whole batch is through in the time of one quantum.
+    /// Whether a batch of the largest size takes less than a quantum.
     pub(crate) fn has_very_short_steps(&self) -> bool {
         self.pace.load(Relaxed) <= QUANTUM / BATCH_MAX as u64
     }
 
-    /// A batch took so long for each of its tasks. Written only if it is news, since every worker
-    /// reads it.
+    /// Records the average time of a task of a batch. Written only if the value changes much, since
+    /// every worker reads it.
     fn set_pace(&self, nanos: u64) {
         let pace = self.pace.load(Relaxed);
         if nanos > pace.saturating_mul(2) || nanos < pace / 2 {
@@ -445,7 +504,7 @@ impl Scheduler {
         }
     }
 
-    /// True for the first call.
+    /// Returns true for the first call.
     pub(crate) fn start_shutdown(&self) -> bool {
         let is_first = !self.is_shutting_down.swap(true, Ordering::AcqRel);
         fence(Ordering::SeqCst);

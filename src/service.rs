@@ -28,6 +28,7 @@ use crate::task::status::{Dequeued, Resume, Status, StopReason};
 use crate::wake::Wake;
 use cancel::Stop;
 use completions::{Completion, Outcome};
+use connections::Submission;
 use inner::{LoopEnds, ServiceInner};
 use polling::Polling;
 use ready::{Ready, ReadyTasks, Unread};
@@ -77,6 +78,17 @@ pub struct Service<T: Task> {
     /// Tasks that are resumed at the end of the current call. Kept for its memory.
     resumed: Vec<u32>,
     has_seen_shutdown: bool,
+}
+
+/// A task that is to be submitted.
+struct Work<T> {
+    task: T,
+    serial: u64,
+    since: u64,
+    slot: u32,
+    flow: u32,
+    syncs: u8,
+    has_started: bool,
 }
 
 impl<T: Task> Service<T> {
@@ -200,15 +212,14 @@ impl<T: Task> Service<T> {
     fn start(&mut self, slot: u32, task: T, now: u64) -> TaskId {
         let own = self.table.slot(slot);
         let (serial, flow) = (own.serial, own.connection);
-        self.submit(Entry {
+        self.submit(Work {
             task,
             serial,
             since: now,
-            syncs: 0,
             slot,
             flow,
+            syncs: 0,
             has_started: false,
-            has_siblings: false,
         });
         self.inner.task_id(slot, serial)
     }
@@ -216,17 +227,29 @@ impl<T: Task> Service<T> {
     /// Submits a task. It is published at once, unless many announced ids are unread: then more
     /// submissions will follow, and a whole batch is published to busy workers at once.
     #[inline]
-    fn submit(&mut self, mut entry: Entry<T>) {
+    fn submit(&mut self, work: Work<T>) {
         let Self { inner, table, .. } = self;
-        let connection = &mut table.connections[entry.flow];
-        entry.has_siblings = connection.away > 0;
-        connection.away += 1;
+        let virtual_time = inner.scheduler.virtual_time();
+        let Submission {
+            tag,
+            weight,
+            has_siblings,
+            is_in_debt,
+        } = table.connections.submit(work.flow, virtual_time);
         let submitted = &inner.submissions.submitted;
-        if entry.has_siblings {
-            let siblings = submitted.siblings.load(Relaxed).wrapping_add(1);
-            submitted.siblings.store(siblings, Relaxed);
-        }
-        self.submissions.push(entry);
+        self.submissions.push(Entry {
+            task: work.task,
+            serial: work.serial,
+            since: work.since,
+            tag,
+            slot: work.slot,
+            flow: work.flow,
+            weight,
+            syncs: work.syncs,
+            has_started: work.has_started,
+            has_siblings,
+            needs_flow: has_siblings || is_in_debt,
+        });
         self.submitted = self.submitted.wrapping_add(1);
         let unpublished = self.submitted.wrapping_sub(submitted.published.load(Relaxed));
         let is_published = self.unread < BATCH_MAX || unpublished >= BATCH_MAX;
@@ -428,15 +451,14 @@ impl<T: Task> Service<T> {
         owner.set_phase(Phase::Waiting);
         let own = self.table.slot(slot);
         let (serial, flow, syncs) = (own.serial, own.connection, own.syncs);
-        self.submit(Entry {
+        self.submit(Work {
             task,
             serial,
             since: now,
-            syncs: syncs.into(),
             slot,
             flow,
+            syncs,
             has_started: true,
-            has_siblings: false,
         });
         true
     }
@@ -579,15 +601,40 @@ impl<T: Task> Service<T> {
         self.check_shutdown();
         let conn = conn.into();
         let Some(slot) = self.find(id) else { return false };
+        // A turn that has ended is charged to the connection that the task had.
+        self.fetch(slot);
+        self.resume_all();
         let serial = self.table.slot(slot).serial;
         let requests = self.table.work(slot).request(serial, Requests::attached);
         self.table.slot_mut(slot).must_continue = requests.must_continue();
-        let to = self.table.reattach(slot, conn);
-        self.inner.relocate(slot, to);
+        let virtual_time = self.inner.scheduler.virtual_time();
+        let (to, tag) = self.table.reattach(slot, conn, virtual_time);
+        self.inner.relocate(slot, to, tag);
         fence(Ordering::SeqCst);
         // With a limit, this task or other tasks of its old connection may be free to start now.
         self.inner.scheduler.wake_for_rest(&self.inner.counters);
         true
+    }
+
+    /// Sets the weight of a connection: its share of worker time is in proportion to this while it
+    /// and others have tasks. 1 unless it is set; 0 counts as 1. It holds for tasks that are
+    /// submitted or resumed after this, until the connection is closed.
+    ///
+    /// ```
+    /// # use moored::{BoxTask, ThreadPool};
+    /// let pool = ThreadPool::builder().threads(1).build()?;
+    /// let mut service = pool.service::<BoxTask>(|| {});
+    /// service.set_weight(7, 3); // three times the share of another connection
+    /// # Ok::<(), moored::BuildError>(())
+    /// ```
+    ///
+    /// A connection with a weight other than 1 takes memory until
+    /// [`connection_closed`](Self::connection_closed). O(1).
+    #[doc(alias = "priority")]
+    #[doc(alias = "share")]
+    pub fn set_weight(&mut self, conn: impl Into<ConnId>, weight: u16) {
+        self.check_shutdown();
+        self.table.connections.set_weight(conn.into(), weight.max(1));
     }
 
     /// The tasks of a connection that have not been reaped, in the order in which they were
@@ -683,7 +730,7 @@ impl<T: Task> Service<T> {
         let ServiceInner {
             scheduler, mailboxes, ..
         } = &*self.inner;
-        let has_pending = || !scheduler.has_workers() && scheduler.has_tasks();
+        let has_pending = || !scheduler.has_workers() && scheduler.has_runnable();
         self.table.has_unannounced() || mailboxes.are_undrained() || has_pending()
     }
 

@@ -29,9 +29,16 @@ fn the_tasks_of_a_connection_start_in_order() {
     }
 }
 
+/// A pool without threads whose steps take no time, so that shares of time are turns.
+fn pool_without_time() -> ThreadPool {
+    let (clock, _) = Clock::manual();
+    let pool = ThreadPool::builder().threads(0).clock(clock).build();
+    pool.expect("no thread")
+}
+
 #[test]
-fn connections_take_turns() {
-    let pool = pool(0);
+fn connections_take_turns_if_their_steps_take_equal_time() {
+    let pool = pool_without_time();
     let mut lp = Loop::new(&pool);
     let log = Log::new();
     for (conn, tasks) in [(1, 5), (2, 2), (3, 3)] {
@@ -72,7 +79,7 @@ fn a_connection_whose_first_task_is_cancelled_keeps_its_turn() {
 
 #[test]
 fn the_connections_of_several_services_take_turns_too() {
-    let pool = pool(0);
+    let pool = pool_without_time();
     let (mut one, mut other) = (Loop::new(&pool), Loop::new(&pool));
     let log = Log::new();
     for n in 0..3 {
@@ -312,17 +319,18 @@ fn a_busy_task_gives_way_to_unpublished_tasks() {
     assert_eq!(announced.len(), 1);
 }
 
-/// S16: by the time of its last batch, a worker takes as many tasks as should take 20 us, at most
-/// twice as many as before, and at most 32. So short steps share a lock, and no task waits behind a
-/// batch of long steps.
+/// S16: a worker takes as many tasks at once as should take 20 us, and at most 32: by its last
+/// batch, and at most twice as many as then, while steps are very short; otherwise by the recent
+/// costs of the flows, one task if they are not known. Short steps share a lock, and no task waits
+/// behind a batch of long ones.
 #[test]
 fn a_batch_is_as_large_as_its_steps_are_short() {
     const TASKS: usize = 100;
     for (us_each, batches) in [
         // 2, 4, 8, 16, 32, 32 and the last 6.
         (0, 7),
-        // 2, then 24 times 4, and the last 2.
-        (5, 26),
+        // 25 times 4.
+        (5, 25),
         (30, 100),
     ] {
         let (clock, hand) = Clock::manual();
@@ -413,4 +421,134 @@ fn a_task_that_gives_way_goes_behind_submitted_tasks() {
     gate.open();
     lp.ends(2);
     assert_eq!(log.notes(), [1, 2, 1, 1]);
+}
+
+/// U2: one connection has steps of 10 ms and the other of 1 ms, each with 8 tasks that never end:
+/// each gets half of the worker time, not half of the turns.
+#[test]
+fn connections_share_worker_time_and_not_turns() {
+    let shares = shares_of([(10, 1), (1, 1)]);
+    assert!(shares[0].abs_diff(shares[1]) <= 20, "{shares:?} ms");
+}
+
+/// Of 3 : 1 weights, whatever the steps take.
+#[test]
+fn weights_divide_worker_time() {
+    for millis in [(1, 1), (10, 1), (1, 10)] {
+        let shares = shares_of([(millis.0, 3), (millis.1, 1)]);
+        assert!(
+            shares[0].abs_diff(3 * shares[1]) <= 60,
+            "{millis:?}: {shares:?} ms"
+        );
+    }
+}
+
+/// The worker time of two connections in 2 s, in ms: the length of their steps in ms, and their
+/// weights.
+fn shares_of(connections: [(u64, u16); 2]) -> [u64; 2] {
+    let (clock, hand) = Clock::manual();
+    let pool = ThreadPool::builder().threads(0).clock(clock).build().unwrap();
+    let mut lp = Loop::new(&pool);
+    let used = [(); 2].map(|()| Count::new());
+    for (conn, (millis, weight)) in connections.into_iter().enumerate() {
+        lp.set_weight(conn, weight);
+        for _ in 0..8 {
+            let (hand, used) = (hand.clone(), Arc::clone(&used[conn]));
+            let step = move |cx: &mut moored::Context<'_>, _| {
+                hand.advance(Duration::from_millis(millis));
+                used.add(millis as usize);
+                if cx.is_stopping() {
+                    TaskReturn::Stopped
+                } else {
+                    TaskReturn::Sync
+                }
+            };
+            lp.enqueue(conn, Work::new(step)).unwrap();
+        }
+    }
+    for _ in 0..2000 {
+        lp.run_pending(Duration::ZERO);
+        for ready in lp.take_ready() {
+            lp.task_sync(ready.id, moored::Resume::Continue);
+        }
+        if used[0].get() + used[1].get() >= 2000 {
+            break;
+        }
+    }
+    used.map(|used| used.get() as u64)
+}
+
+/// U3: beside 1,000 connections whose steps take 100 us, a new connection waits for one step. So
+/// does one that comes back, and has used 40 % of its share.
+#[test]
+fn a_newcomer_starts_after_one_step_beside_a_thousand_streams() {
+    let (clock, hand) = Clock::manual();
+    let pool = ThreadPool::builder().threads(0).clock(clock).build().unwrap();
+    let mut lp = Loop::new(&pool);
+    let work = || {
+        let hand = hand.clone();
+        Work::new(move |cx, _| {
+            hand.advance(Duration::from_micros(100));
+            if cx.is_stopping() {
+                TaskReturn::Stopped
+            } else {
+                TaskReturn::Sync
+            }
+        })
+    };
+    for conn in 0..1000 {
+        lp.enqueue(conn, work()).unwrap();
+    }
+    let turn = |lp: &mut Loop<Work>| {
+        lp.run_pending(Duration::ZERO);
+        for ready in lp.take_ready() {
+            lp.task_sync(ready.id, moored::Resume::Continue);
+        }
+    };
+    (0..1500).for_each(|_| turn(&mut lp));
+    for visit in 0..3 {
+        let started = Count::new();
+        let notes = Arc::clone(&started);
+        let hand = hand.clone();
+        let task = Work::new(move |_, _| {
+            notes.add(1);
+            hand.advance(Duration::from_micros(100));
+            TaskReturn::TaskDone
+        });
+        lp.enqueue(5000, task).unwrap();
+        turn(&mut lp);
+        turn(&mut lp);
+        assert_eq!(started.get(), 1, "visit {visit}");
+        (0..2500).for_each(|_| turn(&mut lp));
+    }
+}
+
+/// U4: without a limit per connection, a second task of a connection takes turns with a first one
+/// that never rests, although the only worker is busy.
+#[test]
+fn tasks_of_a_connection_take_turns_with_one_that_continues() {
+    let pool = hasty_pool(1);
+    let mut lp = Loop::new(&pool);
+    let (begun, second) = (Gate::new(), Count::new());
+    begun.open();
+    let (first_step, seen) = (begun.clone(), Arc::clone(&second));
+    let endless = Work::new(move |cx, step| {
+        if step == 1 {
+            first_step.pass();
+        }
+        if seen.get() == 1 || cx.is_stopping() {
+            TaskReturn::TaskDone
+        } else {
+            TaskReturn::Continue
+        }
+    });
+    lp.enqueue(1, endless).unwrap();
+    begun.wait_for(1);
+    let notes = Arc::clone(&second);
+    let task = Work::new(move |_, _| {
+        notes.add(1);
+        TaskReturn::TaskDone
+    });
+    lp.enqueue(1, task).unwrap();
+    second.wait_for(1);
 }

@@ -9,6 +9,8 @@
 mod books;
 #[path = "model/calls.rs"]
 mod calls;
+#[path = "model/lanes.rs"]
+mod lanes;
 #[path = "model/pool.rs"]
 mod pool;
 #[path = "model/reference.rs"]
@@ -109,8 +111,8 @@ fn same_connections(pool: &Real, reference: &Reference) {
     }
 }
 
-/// Tasks run in order within a connection and in turns between connections, and each step gets the
-/// right context.
+/// Tasks run in order within a connection, connections have shares of worker time, and each step
+/// gets the right context.
 fn same_steps(pool: &Real, model: &Model) {
     let log = pool.log.lock().unwrap().clone();
     for (id, seen) in &log {
@@ -174,7 +176,7 @@ fn wakes_in_time(pool: &mut Real, reference: &Reference) {
         "wake-ups of the loop"
     );
     let timeout = pool.service.poll_timeout();
-    if !reference.round.is_empty() || !reference.news.is_empty() {
+    if !reference.lanes.is_empty() || !reference.news.is_empty() {
         assert_eq!(
             timeout,
             Some(Duration::ZERO),

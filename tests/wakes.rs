@@ -184,11 +184,17 @@ fn a_shutdown_notifies_a_loop_that_left_its_task_parked() {
 
 /// Notifications may be deferred while steps are short. A long step must not delay a deferred
 /// notification. There is only one long step, because a short task may wait behind it if every
-/// worker is in one: connections have no order.
+/// worker is in one. The clock does not move, so connections take turns in the order of their
+/// tasks.
 #[test]
 fn an_end_is_announced_while_its_worker_is_in_the_next_step() {
     for threads in [1, 2, 3] {
-        let pool = pool(threads);
+        let (clock, _) = Clock::manual();
+        let pool = ThreadPool::builder()
+            .threads(threads)
+            .clock(clock)
+            .build()
+            .unwrap();
         let mut lp = Loop::new(&pool);
         for round in 0..60 {
             let gate = Gate::new();

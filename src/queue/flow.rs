@@ -1,36 +1,47 @@
 //! The flows of one service: the tasks of each connection that wait for a worker.
 //!
-//! Within a flow, tasks that have started come before tasks that have not; both in the order in
-//! which they came. A flow has a turn if and only if it has a task that may run.
+//! Within a flow, tasks run in the order in which they were submitted or resumed: tasks that have
+//! started take turns with those that have not. A flow is listed in the lanes if and only if it has
+//! a task that may run.
 
 use super::Entry;
-use super::turns::{FlowKey, NONE, Turns};
+use super::fair::{Debt, FlowKey, Lanes, NONE, Prepaid, weighted};
 use slab::Slab;
 
-/// Without tasks the flows keep the memory of this many.
+/// Empty flows keep the memory of this many tasks.
 const KEPT: usize = 4096;
+
+/// A list of waiting tasks.
+#[derive(Clone, Copy)]
+struct List {
+    first: u32,
+    last: u32,
+}
 
 #[derive(Clone, Copy)]
 struct Flow {
-    first: u32,
-    last_started: u32,
-    last: u32,
-    /// Tasks that have started and not ended. Counted only if there is a limit.
+    /// The tasks that have started, and those that have not.
+    lists: [List; 2],
+    /// The number of tasks that have started and not ended. Counted only if there is a limit.
     running: u32,
-    /// The number of its turn.
-    turn: u32,
+    /// Its account in the lanes, if that is still its own.
+    account: u32,
 }
 
-const EMPTY: Flow = Flow {
+const EMPTY_LIST: List = List {
     first: NONE,
-    last_started: NONE,
     last: NONE,
+};
+const EMPTY: Flow = Flow {
+    lists: [EMPTY_LIST; 2],
     running: 0,
-    turn: NONE,
+    account: NONE,
 };
 
 struct Waiting<T> {
     entry: Entry<T>,
+    /// Its place in the order of all tasks of its flow.
+    order: i64,
     prev: u32,
     next: u32,
 }
@@ -38,16 +49,27 @@ struct Waiting<T> {
 pub(crate) struct Flows<T> {
     /// The number of the service.
     service: u32,
-    /// How many tasks of a flow may have started and not ended.
+    /// The largest number of tasks of a flow that have started and not ended.
     limit: Option<u32>,
-    /// By the slot of the connection.
+    /// The flows, by the slot of the connection.
     by_connection: Vec<Flow>,
-    /// The tasks, each with the places of those before and behind it.
+    /// The waiting tasks, each with the places of the tasks before and behind it in its flow.
     waiting: Slab<Waiting<T>>,
-    /// The place of a task, by its slot.
+    /// The number of tasks that were added so far.
+    order: i64,
+    /// The place of a task in `waiting`, by its slot.
     places: Vec<u32>,
     /// The flow in which a task counts as running, by the slot of the task. Empty without a limit.
     counted: Vec<u32>,
+}
+
+/// The order in which the tasks of a list came.
+fn age<T>(entry: &Entry<T>) -> (u64, u64) {
+    (entry.since, entry.serial)
+}
+
+fn list_of<T>(entry: &Entry<T>) -> usize {
+    usize::from(!entry.has_started)
 }
 
 impl<T> Flows<T> {
@@ -57,6 +79,7 @@ impl<T> Flows<T> {
             limit,
             by_connection: Vec::new(),
             waiting: Slab::new(),
+            order: 0,
             places: Vec::new(),
             counted: Vec::new(),
         }
@@ -70,68 +93,107 @@ impl<T> Flows<T> {
         &mut self.by_connection[flow]
     }
 
-    /// Adds a task behind the other tasks of its flow; one that has started, before those that have
-    /// not.
-    pub(crate) fn push(&mut self, mut entry: Entry<T>, turns: &mut Turns) {
+    fn account(&mut self, flow: u32, lanes: &mut Lanes) -> u32 {
+        let key = FlowKey {
+            service: self.service,
+            flow,
+        };
+        let own = self.flow(flow);
+        own.account = lanes.account(own.account, key);
+        own.account
+    }
+
+    /// Adds a task that its loop has submitted.
+    pub(crate) fn push(&mut self, mut entry: Entry<T>, lanes: &mut Lanes) {
+        self.find_counted(&mut entry);
+        let account = self.account(entry.flow, lanes);
+        if !entry.has_siblings {
+            lanes.set_tag(account, entry.tag);
+        }
+        lanes.set_weight(account, entry.weight);
+        self.insert(entry, lanes);
+    }
+
+    /// Adds a task that gives way after a turn of so many nanoseconds, which was charged if it was
+    /// prepaid.
+    pub(crate) fn push_again(&mut self, mut entry: Entry<T>, unpaid: Option<u64>, lanes: &mut Lanes) {
+        self.find_counted(&mut entry);
+        let account = self.account(entry.flow, lanes);
+        if let Some(nanos) = unpaid {
+            lanes.raise_tag(account, entry.tag + weighted(nanos, entry.weight));
+        }
+        self.insert(entry, lanes);
+    }
+
+    /// A task that counts as running may have moved to another connection meanwhile.
+    fn find_counted(&self, entry: &mut Entry<T>) {
         let counted = self.counted.get(entry.slot as usize);
         if let Some(&counted) = counted.filter(|&&flow| entry.has_started && flow != NONE) {
-            // It may have moved to another connection meanwhile.
             entry.flow = counted;
         }
-        let flow = *self.flow(entry.flow);
-        let prev = if entry.has_started {
-            flow.last_started
-        } else {
-            flow.last
-        };
-        let key = entry.flow;
-        self.link(entry, prev);
-        turns.note_task();
-        self.settle(key, turns);
+    }
+
+    /// Adds a task behind the others of its list.
+    fn insert(&mut self, entry: Entry<T>, lanes: &mut Lanes) {
+        let flow = entry.flow;
+        let last = self.flow(flow).lists[list_of(&entry)].last;
+        self.order += 1;
+        self.link(entry, self.order, last);
+        lanes.note_task();
+        self.settle(flow, lanes);
     }
 
     /// Gives a task back that was taken and not begun: it keeps its place among the others of its
-    /// flow, which gets its turn again if it has none now.
-    pub(crate) fn put_back(&mut self, entry: Entry<T>, turns: &mut Turns) {
-        let (key, has_started) = (entry.flow, entry.has_started);
-        if !has_started {
+    /// flow, which is served next.
+    pub(crate) fn put_back(&mut self, entry: Entry<T>, lanes: &mut Lanes) {
+        let flow = entry.flow;
+        if !entry.has_started {
             self.uncount(entry.slot);
         }
-        let last_started = self.flow(key).last_started;
-        let mut prev = if has_started { NONE } else { last_started };
-        // The tasks that came before it were given back before.
-        while !(has_started && prev == last_started) {
-            let next = self.waiting_at(prev).map_or(NONE, |waiting| waiting.next);
-            let next = if prev == NONE { self.flow(key).first } else { next };
-            let age = |entry: &Entry<T>| (entry.since, entry.serial);
-            match self.waiting_at(next) {
-                Some(waiting) if age(&waiting.entry) < age(&entry) => prev = next,
-                _ => break,
-            }
+        let (mut prev, mut next) = (NONE, self.flow(flow).lists[list_of(&entry)].first);
+        // Older tasks were returned before.
+        while let Some(waiting) = self.waiting.get(next as usize)
+            && age(&waiting.entry) < age(&entry)
+        {
+            (prev, next) = (next, waiting.next);
         }
-        self.link(entry, prev);
-        turns.note_task();
-        let service = self.service;
-        if self.may_run(key) && self.flow(key).turn == NONE {
-            self.flow(key).turn = turns.push_returned(FlowKey { service, flow: key });
+        let order = match self.waiting.get(prev as usize) {
+            Some(prev) => prev.order,
+            None => self.order_of_first(flow) - 1,
+        };
+        self.link(entry, order, prev);
+        lanes.note_task();
+        if self.may_run(flow) {
+            let account = self.account(flow, lanes);
+            lanes.list_returned(account);
         }
     }
 
-    /// Makes a task the one behind `prev` in its flow.
-    fn link(&mut self, entry: Entry<T>, prev: u32) {
-        let (slot, key, has_started) = (entry.slot as usize, entry.flow, entry.has_started);
-        let flow = *self.flow(key);
-        let next = self.waiting_at(prev).map_or(flow.first, |waiting| waiting.next);
-        let place = self.waiting.insert(Waiting { entry, prev, next }) as u32;
+    /// The lowest order of the tasks of a flow.
+    fn order_of_first(&mut self, flow: u32) -> i64 {
+        let firsts = self.flow(flow).lists.map(|list| list.first);
+        let order = |place: u32| self.waiting.get(place as usize).map(|waiting| waiting.order);
+        let lowest = firsts.into_iter().filter_map(order).min();
+        lowest.unwrap_or(self.order)
+    }
+
+    /// Makes a task the one behind `prev` in its list.
+    fn link(&mut self, entry: Entry<T>, order: i64, prev: u32) {
+        let (slot, flow, list) = (entry.slot as usize, entry.flow, list_of(&entry));
+        let first = self.flow(flow).lists[list].first;
+        let next = self.waiting_at(prev).map_or(first, |waiting| waiting.next);
+        let place = self.waiting.insert(Waiting {
+            entry,
+            order,
+            prev,
+            next,
+        }) as u32;
         if slot >= self.places.len() {
             self.places.resize(slot + 1, NONE);
         }
         self.places[slot] = place;
-        self.set_next(key, prev, place);
-        self.set_prev(key, next, place);
-        if has_started && prev == flow.last_started {
-            self.flow(key).last_started = place;
-        }
+        self.set_next(flow, list, prev, place);
+        self.set_prev(flow, list, next, place);
     }
 
     fn waiting_at(&mut self, place: u32) -> Option<&mut Waiting<T>> {
@@ -142,55 +204,77 @@ impl<T> Flows<T> {
         self.places.get(slot as usize).copied().unwrap_or(NONE)
     }
 
-    fn set_next(&mut self, flow: u32, place: u32, next: u32) {
+    fn set_next(&mut self, flow: u32, list: usize, place: u32, next: u32) {
         match self.waiting_at(place) {
             Some(waiting) => waiting.next = next,
-            None => self.flow(flow).first = next,
+            None => self.flow(flow).lists[list].first = next,
         }
     }
 
-    fn set_prev(&mut self, flow: u32, place: u32, prev: u32) {
+    fn set_prev(&mut self, flow: u32, list: usize, place: u32, prev: u32) {
         match self.waiting_at(place) {
             Some(waiting) => waiting.prev = prev,
-            None => self.flow(flow).last = prev,
+            None => self.flow(flow).lists[list].last = prev,
         }
     }
 
-    /// Takes the first task of a flow, whose turn is over; the flow gets another turn if it has
-    /// more. The flow must have a turn.
-    pub(crate) fn pop(&mut self, flow: u32, turns: &mut Turns) -> Option<Entry<T>> {
-        let turn = std::mem::replace(&mut self.flow(flow).turn, NONE);
-        turns.remove(turn);
-        let first = self.flow(flow).first;
-        let entry = self.unlink(first, turns)?;
+    /// The place of the task that is next in a flow.
+    fn first(&mut self, flow: u32) -> u32 {
+        let limit = self.limit;
+        let own = self.flow(flow);
+        let [started, fresh] = own.lists.map(|list| list.first);
+        if fresh == NONE || limit.is_some_and(|limit| own.running >= limit) {
+            return started;
+        }
+        if started == NONE {
+            return fresh;
+        }
+        let order = |place: u32| self.waiting[place as usize].order;
+        if order(fresh) < order(started) {
+            fresh
+        } else {
+            started
+        }
+    }
+
+    /// Takes the next task of all flows, if it is of this service: the task, what it was charged
+    /// to, and how long its turn may take.
+    pub(crate) fn pop(&mut self, debt: Debt, lanes: &mut Lanes) -> Option<(Entry<T>, Prepaid, u64)> {
+        let (account, key) = lanes.next(debt)?;
+        if key.service != self.service {
+            return None;
+        }
+        let (prepaid, time) = lanes.begin_turn(account);
+        let first = self.first(key.flow);
+        let entry = self.unlink(first, lanes)?;
         if !entry.has_started {
-            self.count(entry.slot, flow);
+            self.count(entry.slot, key.flow);
         }
-        self.settle(flow, turns);
-        Some(entry)
+        if self.may_run(key.flow) {
+            lanes.list(account);
+        }
+        Some((entry, prepaid, time))
     }
 
-    /// Takes out a task that has not started. `None`: it does not wait here.
-    pub(crate) fn remove(&mut self, slot: u32, turns: &mut Turns) -> Option<Entry<T>> {
+    /// Takes a task out that has not started. `None`: the task is not in the flows.
+    pub(crate) fn remove(&mut self, slot: u32, lanes: &mut Lanes) -> Option<Entry<T>> {
         let place = self.place_of(slot);
         self.waiting_at(place)
             .filter(|waiting| !waiting.entry.has_started)?;
-        let entry = self.unlink(place, turns)?;
-        self.settle(entry.flow, turns);
+        let entry = self.unlink(place, lanes)?;
+        self.settle(entry.flow, lanes);
         Some(entry)
     }
 
-    fn unlink(&mut self, place: u32, turns: &mut Turns) -> Option<Entry<T>> {
-        let Waiting { entry, prev, next } = self.waiting.try_remove(place as usize)?;
-        let key = entry.flow;
-        turns.note_task_gone();
+    fn unlink(&mut self, place: u32, lanes: &mut Lanes) -> Option<Entry<T>> {
+        let Waiting {
+            entry, prev, next, ..
+        } = self.waiting.try_remove(place as usize)?;
+        let (flow, list) = (entry.flow, list_of(&entry));
+        lanes.note_task_gone();
         self.places[entry.slot as usize] = NONE;
-        self.set_next(key, prev, next);
-        self.set_prev(key, next, prev);
-        let flow = self.flow(key);
-        if flow.last_started == place {
-            flow.last_started = prev;
-        }
+        self.set_next(flow, list, prev, next);
+        self.set_prev(flow, list, next, prev);
         if self.waiting.is_empty() && self.waiting.capacity() > KEPT {
             self.waiting = Slab::new();
         }
@@ -208,15 +292,15 @@ impl<T> Flows<T> {
         }
     }
 
-    /// A task that was taken has ended, or has left a batch before its first step: its flow may
-    /// start another.
-    pub(crate) fn release(&mut self, slot: u32, turns: &mut Turns) {
+    /// A taken task has ended, or has left a batch before its first step, so its flow may start
+    /// another task.
+    pub(crate) fn release(&mut self, slot: u32, lanes: &mut Lanes) {
         if let Some(flow) = self.uncount(slot) {
-            self.settle(flow, turns);
+            self.settle(flow, lanes);
         }
     }
 
-    /// Returns the flow in which the task has counted.
+    /// Returns the flow in which the task was counted.
     fn uncount(&mut self, slot: u32) -> Option<u32> {
         let counted = self.counted.get_mut(slot as usize)?;
         let flow = std::mem::replace(counted, NONE);
@@ -227,8 +311,19 @@ impl<T> Flows<T> {
         Some(flow)
     }
 
-    /// A task belongs to another flow from now on, in which it is the last.
-    pub(crate) fn relocate(&mut self, slot: u32, to: u32, turns: &mut Turns) {
+    /// Adds a task that comes from another flow. `tag`: that of its loop, if its new flow has no
+    /// other task with the workers.
+    pub(crate) fn push_moved(&mut self, entry: Entry<T>, tag: Option<u64>, lanes: &mut Lanes) {
+        let account = self.account(entry.flow, lanes);
+        if let Some(tag) = tag {
+            lanes.set_tag(account, tag);
+        }
+        self.insert(entry, lanes);
+    }
+
+    /// A task belongs to another flow from now on, in which it is the last. `tag`: as for
+    /// [`push_moved`](Self::push_moved).
+    pub(crate) fn relocate(&mut self, slot: u32, to: u32, tag: Option<u64>, lanes: &mut Lanes) {
         let place = self.place_of(slot);
         if self
             .waiting_at(place)
@@ -236,43 +331,45 @@ impl<T> Flows<T> {
         {
             return;
         }
-        let waiting = self.unlink(place, turns);
-        let from = waiting.as_ref().map(|entry| entry.flow);
+        let waiting = self.unlink(place, lanes);
+        let mut from = waiting.as_ref().map(|entry| entry.flow);
         if let Some(flow) = self.counted.get_mut(slot as usize)
             && *flow != NONE
             && *flow != to
         {
-            let from = std::mem::replace(flow, to);
-            self.flow(from).running -= 1;
+            let counted = std::mem::replace(flow, to);
+            self.flow(counted).running -= 1;
             self.flow(to).running += 1;
-            self.settle(from, turns);
+            from = Some(counted);
         }
         if let Some(mut entry) = waiting {
             entry.flow = to;
-            self.push(entry, turns);
+            self.push_moved(entry, tag, lanes);
         }
-        self.settle(to, turns);
         if let Some(from) = from {
-            self.settle(from, turns);
+            self.settle(to, lanes);
+            self.settle(from, lanes);
         }
     }
 
-    /// Whether the first task of a flow may run.
+    /// Whether a task of a flow may run.
     fn may_run(&mut self, flow: u32) -> bool {
-        let limit = self.limit;
-        let own = self.flow(flow);
-        let may_start = limit.is_none_or(|limit| own.running < limit);
-        own.first != NONE && (may_start || own.last_started != NONE)
+        self.first(flow) != NONE
     }
 
-    /// Gives a flow that has a task which may run a turn, and takes it from one that has not.
-    fn settle(&mut self, flow: u32, turns: &mut Turns) {
-        let (service, may_run) = (self.service, self.may_run(flow));
-        let own = self.flow(flow);
-        if may_run && own.turn == NONE {
-            own.turn = turns.push(FlowKey { service, flow });
-        } else if !may_run && own.turn != NONE {
-            turns.remove(std::mem::replace(&mut own.turn, NONE));
+    /// Lists a flow if it has a task that may run; otherwise takes it out of the lanes.
+    fn settle(&mut self, flow: u32, lanes: &mut Lanes) {
+        let may_run = self.may_run(flow);
+        let has_tasks = self.flow(flow).lists.iter().any(|list| list.first != NONE);
+        let account = self.account(flow, lanes);
+        if may_run {
+            lanes.activate(account);
+        } else {
+            lanes.unlist(account);
+            if has_tasks {
+                // Its loop counts it as active, so its idle time ends here, too.
+                lanes.raise_tag(account, lanes.virtual_time());
+            }
         }
     }
 }
@@ -286,11 +383,14 @@ mod tests {
             task: (),
             serial: slot.into(),
             since: 0,
-            syncs: 0,
+            tag: 0,
             slot,
             flow,
+            weight: 1,
+            syncs: 0,
             has_started: false,
-            has_siblings: false,
+            has_siblings: true,
+            needs_flow: true,
         }
     }
 
@@ -301,83 +401,85 @@ mod tests {
         }
     }
 
-    fn flows_of(limit: Option<u32>, entries: &[(u32, u32)]) -> (Flows<()>, Turns) {
-        let (mut flows, mut turns) = (Flows::new(0, limit), Turns::new());
+    fn flows_of(limit: Option<u32>, entries: &[(u32, u32)]) -> (Flows<()>, Lanes) {
+        let (mut flows, mut lanes) = (Flows::new(0, limit), Lanes::new());
         for &(slot, flow) in entries {
-            flows.push(entry(slot, flow), &mut turns);
+            flows.push(entry(slot, flow), &mut lanes);
         }
-        (flows, turns)
+        (flows, lanes)
     }
 
-    fn take(flows: &mut Flows<()>, turns: &mut Turns) -> Option<Entry<()>> {
-        let flow = turns.first()?.flow;
-        flows.pop(flow, turns)
+    fn take(flows: &mut Flows<()>, lanes: &mut Lanes) -> Option<Entry<()>> {
+        let (entry, prepaid, _) = flows.pop(Debt::Take, lanes)?;
+        // Each turn costs the same.
+        lanes.charge(prepaid, 1000);
+        Some(entry)
     }
 
-    fn pop(flows: &mut Flows<()>, turns: &mut Turns) -> Option<u32> {
-        take(flows, turns).map(|entry| entry.slot)
+    fn pop(flows: &mut Flows<()>, lanes: &mut Lanes) -> Option<u32> {
+        take(flows, lanes).map(|entry| entry.slot)
     }
 
-    fn pop_all(flows: &mut Flows<()>, turns: &mut Turns) -> Vec<u32> {
-        std::iter::from_fn(|| pop(flows, turns)).collect()
+    fn pop_all(flows: &mut Flows<()>, lanes: &mut Lanes) -> Vec<u32> {
+        std::iter::from_fn(|| pop(flows, lanes)).collect()
     }
 
     #[test]
     fn flows_take_turns() {
-        let (mut flows, mut turns) = flows_of(None, &[(0, 0), (1, 0), (2, 0), (3, 1), (4, 2), (5, 2)]);
-        assert_eq!(pop_all(&mut flows, &mut turns), [0, 3, 4, 1, 5, 2]);
-        assert!(flows.waiting.is_empty() && turns.is_empty());
+        let (mut flows, mut lanes) = flows_of(None, &[(0, 0), (1, 0), (2, 0), (3, 1), (4, 2), (5, 2)]);
+        assert_eq!(pop_all(&mut flows, &mut lanes), [0, 3, 4, 1, 5, 2]);
+        assert!(flows.waiting.is_empty() && lanes.is_empty());
     }
 
+    /// U4: a task that gave way was always before the tasks of its flow that had not started.
     #[test]
-    fn started_tasks_come_before_the_others_of_their_flow() {
-        let (mut flows, mut turns) = flows_of(None, &[(0, 0), (1, 0)]);
-        for slot in [8, 9] {
-            flows.push(started(slot, 0), &mut turns);
-        }
-        assert_eq!(pop_all(&mut flows, &mut turns), [8, 9, 0, 1]);
+    fn started_tasks_take_turns_with_the_others_of_their_flow() {
+        let (mut flows, mut lanes) = flows_of(None, &[(0, 0), (1, 0)]);
+        flows.push_again(started(8, 0), None, &mut lanes);
+        flows.push(entry(2, 0), &mut lanes);
+        assert_eq!(pop_all(&mut flows, &mut lanes), [0, 1, 8, 2]);
     }
 
     #[test]
     fn a_task_can_be_taken_out_from_anywhere() {
         for leaves in 0..3 {
-            let (mut flows, mut turns) = flows_of(None, &[(0, 0), (1, 0), (2, 0)]);
-            assert!(flows.remove(leaves, &mut turns).is_some());
-            assert!(flows.remove(leaves, &mut turns).is_none());
+            let (mut flows, mut lanes) = flows_of(None, &[(0, 0), (1, 0), (2, 0)]);
+            assert!(flows.remove(leaves, &mut lanes).is_some());
+            assert!(flows.remove(leaves, &mut lanes).is_none());
             let left: Vec<_> = (0..3).filter(|&slot| slot != leaves).collect();
-            assert_eq!(pop_all(&mut flows, &mut turns), left);
+            assert_eq!(pop_all(&mut flows, &mut lanes), left);
         }
     }
 
     #[test]
     fn a_flow_that_loses_its_last_task_loses_its_turn() {
-        let (mut flows, mut turns) = flows_of(None, &[(0, 0), (1, 1)]);
-        flows.remove(0, &mut turns);
-        flows.push(entry(2, 0), &mut turns);
-        assert_eq!(pop_all(&mut flows, &mut turns), [1, 2]);
+        let (mut flows, mut lanes) = flows_of(None, &[(0, 0), (1, 1)]);
+        flows.remove(0, &mut lanes);
+        flows.push(entry(2, 0), &mut lanes);
+        assert_eq!(pop_all(&mut flows, &mut lanes), [1, 2]);
     }
 
     #[test]
     fn with_a_limit_a_flow_waits_until_its_task_is_released() {
-        let (mut flows, mut turns) = flows_of(Some(1), &[(0, 0), (1, 0), (2, 1)]);
-        assert_eq!(pop_all(&mut flows, &mut turns), [0, 2]);
-        flows.push(started(0, 0), &mut turns);
+        let (mut flows, mut lanes) = flows_of(Some(1), &[(0, 0), (1, 0), (2, 1)]);
+        assert_eq!(pop_all(&mut flows, &mut lanes), [0, 2]);
+        flows.push(started(0, 0), &mut lanes);
         assert_eq!(
-            pop_all(&mut flows, &mut turns),
+            pop_all(&mut flows, &mut lanes),
             [0],
             "a started task may continue"
         );
-        flows.release(0, &mut turns);
-        flows.release(0, &mut turns);
-        assert_eq!(pop_all(&mut flows, &mut turns), [1]);
+        flows.release(0, &mut lanes);
+        flows.release(0, &mut lanes);
+        assert_eq!(pop_all(&mut flows, &mut lanes), [1]);
     }
 
-    /// Two workers with tasks of one flow give them back, in either order.
+    /// Two workers return tasks of one flow, in either order.
     #[test]
     fn tasks_that_are_given_back_keep_their_order() {
         for order in [[0, 1], [1, 0]] {
-            let (mut flows, mut turns) = flows_of(None, &[(0, 0), (1, 0), (2, 0), (9, 1)]);
-            let mut taken = [(); 2].map(|()| take(&mut flows, &mut turns));
+            let (mut flows, mut lanes) = flows_of(None, &[(0, 0), (1, 0), (2, 0), (9, 1)]);
+            let mut taken = [(); 2].map(|()| take(&mut flows, &mut lanes));
             taken.swap(0, 1);
             assert_eq!(
                 taken
@@ -386,49 +488,49 @@ mod tests {
                 [Some(9), Some(0)]
             );
             let [_, first] = taken;
-            let mut back = [first, take(&mut flows, &mut turns)];
+            let mut back = [first, take(&mut flows, &mut lanes)];
             for index in order {
-                flows.put_back(back[index].take().expect("once"), &mut turns);
+                flows.put_back(back[index].take().expect("once"), &mut lanes);
             }
-            assert_eq!(pop_all(&mut flows, &mut turns), [0, 1, 2]);
+            assert_eq!(pop_all(&mut flows, &mut lanes), [0, 1, 2]);
         }
     }
 
     #[test]
     fn a_flow_gets_its_turn_again_with_a_task_that_is_given_back() {
-        let (mut flows, mut turns) = flows_of(Some(1), &[(0, 0), (1, 1), (2, 2)]);
-        let taken: Vec<_> = (0..2).filter_map(|_| take(&mut flows, &mut turns)).collect();
-        flows.push(entry(5, 0), &mut turns);
+        let (mut flows, mut lanes) = flows_of(Some(1), &[(0, 0), (1, 1), (2, 2)]);
+        let taken: Vec<_> = (0..2).filter_map(|_| take(&mut flows, &mut lanes)).collect();
+        flows.push(entry(5, 0), &mut lanes);
         for entry in taken {
-            flows.put_back(entry, &mut turns);
+            flows.put_back(entry, &mut lanes);
         }
-        assert_eq!(pop_all(&mut flows, &mut turns), [0, 1, 2]);
-        flows.release(0, &mut turns);
-        assert_eq!(pop_all(&mut flows, &mut turns), [5]);
+        assert_eq!(pop_all(&mut flows, &mut lanes), [0, 1, 2]);
+        flows.release(0, &mut lanes);
+        assert_eq!(pop_all(&mut flows, &mut lanes), [5]);
     }
 
     #[test]
     fn a_task_that_moves_counts_in_its_new_flow() {
-        let (mut flows, mut turns) = flows_of(Some(1), &[(0, 0), (1, 0), (2, 1)]);
-        assert_eq!(pop(&mut flows, &mut turns), Some(0));
-        flows.relocate(0, 1, &mut turns);
-        assert_eq!(pop_all(&mut flows, &mut turns), [1]);
-        flows.release(0, &mut turns);
-        assert_eq!(pop_all(&mut flows, &mut turns), [2]);
+        let (mut flows, mut lanes) = flows_of(Some(1), &[(0, 0), (1, 0), (2, 1)]);
+        assert_eq!(pop(&mut flows, &mut lanes), Some(0));
+        flows.relocate(0, 1, None, &mut lanes);
+        assert_eq!(pop_all(&mut flows, &mut lanes), [1]);
+        flows.release(0, &mut lanes);
+        assert_eq!(pop_all(&mut flows, &mut lanes), [2]);
     }
 
     #[test]
     fn a_waiting_task_that_moves_is_the_last_of_its_new_flow() {
-        let (mut flows, mut turns) = flows_of(None, &[(0, 0), (1, 1), (2, 1)]);
-        flows.relocate(0, 1, &mut turns);
-        assert_eq!(pop_all(&mut flows, &mut turns), [1, 2, 0]);
+        let (mut flows, mut lanes) = flows_of(None, &[(0, 0), (1, 1), (2, 1)]);
+        flows.relocate(0, 1, None, &mut lanes);
+        assert_eq!(pop_all(&mut flows, &mut lanes), [1, 2, 0]);
     }
 
     #[test]
     fn the_memory_of_a_burst_is_freed() {
         let slots: Vec<_> = (0..2 * KEPT as u32).map(|slot| (slot, 0)).collect();
-        let (mut flows, mut turns) = flows_of(None, &slots);
-        pop_all(&mut flows, &mut turns);
+        let (mut flows, mut lanes) = flows_of(None, &slots);
+        pop_all(&mut flows, &mut lanes);
         assert_eq!(flows.waiting.capacity(), 0);
     }
 }

@@ -1,20 +1,20 @@
-//! A queue without a lock and without a bound, for one producer and one consumer.
+//! A lock-free and unbounded queue for one producer and one consumer.
 //!
-//! It is a chain of rings of a fixed size. When the newest ring is full, the producer makes the
-//! next one; when the oldest is empty and the producer has left it, the consumer goes on with the
-//! next. A queue that was never used has no memory.
+//! It is a list of rings of fixed sizes. When the newest ring is full, the producer adds a ring.
+//! When the oldest ring is empty and the producer has left it, the consumer goes to the next ring.
+//! An unused queue has no memory.
 
 use crate::sync::{self, Mutex, Ordering, RingConsumer, RingProducer, fence};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// The number of entries of the first ring. Each further one is twice as large.
+/// The number of entries of the first ring. Each later ring is twice as large as the one before.
 const CAPACITY_MIN: usize = if cfg!(loom) { 2 } else { 32 };
-/// No ring takes more bytes than this, unless `CAPACITY_MIN` entries do. (Rows: `stream-65536`,
-/// `memory-65536`.)
+/// The largest size of a ring in bytes, unless `CAPACITY_MIN` entries need more. (Rows:
+/// `stream-65536`, `memory-65536`.)
 const BYTES_MAX: usize = 1024 * 1024;
 
-/// The rings that the producer has made and the consumer has not seen.
+/// The rings that the producer has made and that the consumer has not reached.
 type Next<T> = Arc<Mutex<VecDeque<RingConsumer<T>>>>;
 
 pub(crate) struct Producer<T> {
@@ -60,7 +60,7 @@ impl<T> Producer<T> {
         let is_pushed = sync::push(&mut producer, value).is_ok();
         debug_assert!(is_pushed, "a new ring has room");
         self.next.lock().push_back(consumer);
-        // After the next ring can be found: this tells the consumer that there is one.
+        // After the next ring was added, because this drop tells the consumer that there is one.
         self.ring = producer;
     }
 }
@@ -76,13 +76,13 @@ impl<T> Consumer<T> {
         taken
     }
 
-    /// Goes on with the next ring, or stays if the producer has added something before it left this
-    /// one. False: there is nothing more.
+    /// Goes to the next ring, or stays if the producer has added a value to this ring before it
+    /// left it. Returns false if the queue is empty.
     fn go_on(&mut self) -> bool {
         if !self.ring.is_abandoned() {
             return false;
         }
-        // What the producer did before it left this ring is visible after this.
+        // All values that the producer added before it left this ring are visible now.
         fence(Ordering::Acquire);
         if self.ring.slots() > 0 {
             return true;

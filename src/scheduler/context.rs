@@ -4,6 +4,7 @@
 use super::counters::Counters;
 use super::{LATE, QUANTUM, Scheduler, SharedContext};
 use crate::queue::Source;
+use crate::queue::fair::{Lanes, Prepaid, weighted};
 use crate::task::header::NO_WORKER;
 use crate::wake::notifier::Notifier;
 use std::cell::{Cell, RefCell};
@@ -24,6 +25,10 @@ pub(crate) struct WorkerContext<'a> {
     now: Cell<u64>,
     /// When the batch began.
     batch_begun: Cell<u64>,
+    /// The turns that were not charged yet, each with its worker time in nanoseconds.
+    charges: RefCell<Vec<(Prepaid, u64)>>,
+    /// The largest finish tag of those that have no account.
+    finish_max: Cell<u64>,
     /// A deferred notification, and the time since which it is deferred.
     deferred: RefCell<Option<(Arc<Notifier>, u64)>>,
 }
@@ -46,6 +51,8 @@ impl<'a> WorkerContext<'a> {
             until: u64::MAX,
             now: Cell::new(scheduler.clock.now()),
             batch_begun: Cell::new(u64::MAX),
+            charges: RefCell::new(Vec::new()),
+            finish_max: Cell::new(0),
             deferred: RefCell::new(None),
         }
     }
@@ -95,7 +102,8 @@ impl<'a> WorkerContext<'a> {
     #[cold]
     pub(crate) fn return_batch(&self, service: &impl Source) {
         let mut queue = self.scheduler.queue.lock();
-        service.return_batch(&mut queue.turns, self.index);
+        self.settle(&mut queue.lanes);
+        service.return_batch(&mut queue.lanes, self.index);
         self.scheduler.hints.note_submitted();
         self.scheduler.hints.note_published();
     }
@@ -106,6 +114,27 @@ impl<'a> WorkerContext<'a> {
 
     fn own_shared(&self) -> &SharedContext {
         &self.scheduler.contexts[self.index]
+    }
+
+    /// A turn of a flow with this tag and weight has taken so many nanoseconds. The account is
+    /// charged by [`settle`](Self::settle); without one, the loop of the task counts the turn.
+    #[inline]
+    pub(crate) fn charge(&self, prepaid: Option<Prepaid>, nanos: u64, tag: u64, weight: u16) {
+        if let Some(prepaid) = prepaid {
+            self.charges.borrow_mut().push((prepaid, nanos));
+        } else {
+            let start = tag.max(self.scheduler.virtual_time());
+            let finish = start.saturating_add(weighted(nanos, weight));
+            self.finish_max.set(self.finish_max.get().max(finish));
+        }
+    }
+
+    /// Charges the turns that have ended here. The caller has locked the queue.
+    pub(crate) fn settle(&self, lanes: &mut Lanes) {
+        for (prepaid, nanos) in self.charges.borrow_mut().drain(..) {
+            lanes.charge(prepaid, nanos);
+        }
+        lanes.note_finish(self.finish_max.get());
     }
 
     /// A step begins.

@@ -2,13 +2,14 @@
 
 use super::context::WorkerContext;
 use super::{BATCH_MAX, LATE, LastLook, QUANTUM, SKIPPED_SEARCHES, SPINS, Scheduler, ServiceRef};
-use crate::queue::Taken;
+use crate::queue::Batch;
+use crate::queue::fair::Debt;
 use crate::sync::{may_search, thread};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// How often a worker looks for work before it sleeps: with the pauses, about 10 us in all, which
-/// is what a loop takes to wake up and answer. (Rows: `told-16`, `stream-16`.)
+/// The number of looks of a search before a worker sleeps. With the pauses they take about 10 us,
+/// the time that a loop needs to wake up and answer. (Rows: `told-16`, `stream-16`.)
 const LOOKS: u32 = if cfg!(loom) { 1 } else { 12 };
 /// Each yield is a system call.
 const LOOKS_PER_YIELD: u32 = 4;
@@ -23,20 +24,22 @@ pub(crate) struct Worker {
     pub(crate) index: usize,
 }
 
-/// What a worker remembers from one batch to the next.
+/// The state that a worker keeps from one batch to the next.
 struct Pacing {
     /// The size of the next batch.
     size: usize,
-    /// Others may rely on its next look: it must look at everything.
+    /// The time of a turn in the last batch, in nanoseconds.
+    last: u64,
+    /// Other threads may rely on its next look: it must look at everything.
     must_look: bool,
-    /// So many searches are skipped, since the last one found nothing.
+    /// The number of searches to skip, since the last one found nothing.
     skipped: u32,
-    /// The other worker whose batch is looked at next.
+    /// The other worker whose batch is checked next.
     neighbour: usize,
 }
 
 impl Pacing {
-    /// Runs a batch of so many tasks, and sizes the next by it.
+    /// Runs a batch of `count` tasks, and sets the size of the next batch by its time.
     fn run_batch(&mut self, cx: &WorkerContext<'_>, service: &ServiceRef, count: usize) {
         let begun = cx.begin_batch();
         let turns = service.run_batch(cx);
@@ -44,25 +47,28 @@ impl Pacing {
             let each = (cx.now().saturating_sub(begun) / turns as u64).max(1);
             let fit = usize::try_from(QUANTUM / each).unwrap_or(BATCH_MAX);
             self.size = fit.clamp(1, BATCH_MAX.min(2 * count.max(self.size)));
-            cx.scheduler.set_pace(each);
+            // The shorter of two, since the kernel may have interrupted one batch.
+            cx.scheduler.set_pace(each.min(self.last));
+            self.last = each;
         }
     }
 }
 
 impl Worker {
-    /// Works until the pool is closed and nothing is left.
+    /// Works until the pool is closed and there is no task.
     pub(crate) fn work(&self) {
         let scheduler = &*self.scheduler;
         let cx = WorkerContext::of_worker(scheduler, self.index);
         let mut pacing = Pacing {
             size: 1,
+            last: u64::MAX,
             must_look: true,
             skipped: 0,
             neighbour: self.index,
         };
         let mut has_searched = false;
         loop {
-            if let Some(Taken { service, count }) = self.next_batch(&cx, &mut pacing) {
+            if let Some(Batch { service, count }) = self.next_batch(&cx, &mut pacing) {
                 pacing.run_batch(&cx, &service, count);
                 has_searched = false;
                 continue;
@@ -74,10 +80,11 @@ impl Worker {
                 continue;
             }
             has_searched = false;
-            // The last reference to a service is user code: not while others rely on this worker.
+            // Dropping the last reference to a service runs user code. It must not run while other
+            // threads rely on this worker.
             let held = scheduler.contexts[self.index].service.lock().take();
             drop(held);
-            match scheduler.enter_sleep() {
+            match scheduler.enter_sleep(&cx) {
                 LastLook::Work => scheduler.idle.end_sleep(),
                 LastLook::Nothing => scheduler.idle.wait(),
                 LastLook::End => break scheduler.idle.end_sleep(),
@@ -87,8 +94,8 @@ impl Worker {
         }
     }
 
-    /// Takes the next batch from the queue, or a part of another worker's.
-    fn next_batch(&self, cx: &WorkerContext<'_>, pacing: &mut Pacing) -> Option<Taken<ServiceRef>> {
+    /// Takes the next batch from the queue, or steals a part of another worker's batch.
+    fn next_batch(&self, cx: &WorkerContext<'_>, pacing: &mut Pacing) -> Option<Batch<ServiceRef>> {
         let scheduler = cx.scheduler;
         let must_look = std::mem::take(&mut pacing.must_look);
         if let Some(victim) = self.late_neighbour(cx, pacing) {
@@ -97,13 +104,19 @@ impl Worker {
         let mut counter = &cx.counters.batches;
         let mut taken = None;
         if must_look || scheduler.hints.has_published() {
-            taken = scheduler.take(self.index, pacing.size);
+            taken = scheduler.take(cx, pacing.size, Debt::Leave);
         }
         let mut count = 1;
-        if taken.is_none() {
-            taken = scheduler.steal(self.index, pacing.size);
+        if taken.is_none()
+            && let Some(stolen) = scheduler.steal(self.index, pacing.size)
+        {
             counter = &cx.counters.steals;
-            count = taken.as_ref()?.count;
+            count = stolen.count;
+            taken = Some(stolen);
+        }
+        // A flow in debt last: a long step may begin then, and nothing else may wait behind it.
+        if taken.is_none() && scheduler.hints.has_published() {
+            taken = scheduler.take(cx, pacing.size, Debt::Take);
         }
         let taken = taken?;
         counter.add(count as u64);
@@ -111,7 +124,7 @@ impl Worker {
         Some(taken)
     }
 
-    /// Another worker, a different one each time, if its batch is late.
+    /// Another worker whose batch is late, if any. Each call checks a different worker.
     fn late_neighbour(&self, cx: &WorkerContext<'_>, pacing: &mut Pacing) -> Option<usize> {
         let workers = cx.scheduler.workers().len();
         let next = |of: usize| (of + 1) % workers;
@@ -125,8 +138,8 @@ impl Worker {
             .then_some(pacing.neighbour)
     }
 
-    /// Looks for a while whether something is published. True: it has searched, with or without
-    /// success, and must look at everything now.
+    /// Searches for a while for published tasks. Returns true if it has searched, with or without
+    /// success; then the worker must look at everything now.
     fn search(&self, pacing: &mut Pacing) -> bool {
         let scheduler = &*self.scheduler;
         if !may_search() || scheduler.cores == 1 || !scheduler.has_short_steps() {
@@ -139,7 +152,7 @@ impl Worker {
         scheduler.idle.start_search();
         let has_found = (0..LOOKS).any(|look| {
             if is_yield_due(look) {
-                // The loop may need this core.
+                // The loop may need the core of this worker.
                 thread::yield_now();
             }
             (0..SPINS).for_each(|_| std::hint::spin_loop());
@@ -154,8 +167,8 @@ impl Worker {
 }
 
 impl Scheduler {
-    /// The worker has taken so many tasks, and begins with the first: wakes another if there are
-    /// more.
+    /// The worker has taken `taken` tasks, and begins the first. Wakes another worker if there are
+    /// more tasks.
     fn wake_for_rest_beside(&self, worker: usize, taken: usize, counters: &super::counters::Counters) {
         if !self.idle.should_wake() {
             return;

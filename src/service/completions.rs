@@ -37,8 +37,11 @@ pub(crate) struct Completion<T> {
     pub(crate) outcome: Outcome<T>,
     /// When it parked or ended.
     pub(crate) at: u64,
+    /// The worker time of its last turn, in nanoseconds. (An integer of this range takes twice the
+    /// bytes.)
+    pub(crate) cost: f32,
     /// How many times it has parked, modulo 16.
-    pub(crate) syncs: u64,
+    pub(crate) syncs: u8,
     pub(crate) slot: u32,
     /// The slot of the connection for which it was submitted.
     pub(crate) flow: u32,

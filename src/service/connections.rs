@@ -1,8 +1,10 @@
 //! The connections of a service that have tasks, or had some a short time ago.
 //!
 //! A connection without tasks is kept, since it often gets the next one soon, until most
-//! connections have no tasks.
+//! connections have no tasks. A connection with a weight or a debt is kept longer: a client must
+//! not lose its debt when its last task ends.
 
+use crate::queue::fair::{is_in_debt, weighted};
 use crate::task::id::ConnId;
 use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
@@ -12,6 +14,8 @@ use std::ops::{Index, IndexMut};
 
 /// At least this many connections without tasks are kept.
 const FEW: usize = 1024;
+/// Up to this many connections without tasks are kept because of their debts.
+const MANY: usize = 8 * FEW;
 /// No task.
 const NONE: u32 = u32::MAX;
 
@@ -23,6 +27,48 @@ pub(crate) struct Connection {
     pub(crate) last: u32,
     /// The number of its tasks in flight: submitted, and not yet received back by the loop.
     pub(crate) away: u32,
+    /// Its share of worker time is in proportion to this.
+    pub(crate) weight: u16,
+    /// Its finish tag: the virtual time up to which it has been served. Zero before its first task.
+    tag: u64,
+}
+
+/// How the queue is to treat a task of a connection.
+pub(crate) struct Submission {
+    pub(crate) tag: u64,
+    pub(crate) weight: u16,
+    pub(crate) has_siblings: bool,
+    pub(crate) is_in_debt: bool,
+}
+
+impl Connection {
+    #[inline]
+    fn submit(&mut self, virtual_time: u64) -> Submission {
+        let has_siblings = self.away > 0;
+        self.away += 1;
+        let submission = Submission {
+            tag: self.tag,
+            weight: self.weight,
+            has_siblings,
+            is_in_debt: is_in_debt(self.tag, virtual_time),
+        };
+        if !has_siblings {
+            // Idle time is not saved.
+            self.tag = self.tag.max(virtual_time);
+        }
+        submission
+    }
+
+    /// A turn of one of its tasks has taken so many nanoseconds.
+    #[inline]
+    pub(crate) fn charge(&mut self, nanos: u64) {
+        self.tag = self.tag.saturating_add(weighted(nanos, self.weight));
+    }
+
+    /// Whether it has neither tasks nor a weight, nor a debt.
+    fn may_be_forgotten(&self, virtual_time: u64) -> bool {
+        self.first == NONE && self.weight == 1 && !is_in_debt(self.tag, virtual_time)
+    }
 }
 
 /// Finds a connection by its id. The table holds slots instead of ids, which halves its size.
@@ -31,6 +77,10 @@ pub(crate) struct Connections {
     by_id: HashTable<u32>,
     /// The number of connections without tasks.
     idle: usize,
+    /// Those are looked at when there are so many.
+    sweep_at: usize,
+    /// Virtual time as it was last seen.
+    virtual_time: u64,
 }
 
 #[inline]
@@ -51,7 +101,16 @@ impl Connections {
             slots: Slab::new(),
             by_id: HashTable::new(),
             idle: 0,
+            sweep_at: FEW + 1,
+            virtual_time: 0,
         }
+    }
+
+    /// A task of this connection goes to the workers.
+    #[inline]
+    pub(crate) fn submit(&mut self, slot: u32, virtual_time: u64) -> Submission {
+        self.virtual_time = virtual_time;
+        self.slots[slot as usize].submit(virtual_time)
     }
 
     /// The slot of an open connection.
@@ -71,6 +130,14 @@ impl Connections {
         slot
     }
 
+    pub(crate) fn set_weight(&mut self, id: ConnId, weight: u16) {
+        let slot = self.find_or_open(id);
+        self.slots[slot as usize].weight = weight;
+        if self.slots[slot as usize].first == NONE {
+            self.note_idle(slot);
+        }
+    }
+
     fn open(&mut self, id: ConnId) -> u32 {
         let Self { slots, by_id, .. } = self;
         let slot = slots.insert(Connection {
@@ -78,6 +145,8 @@ impl Connections {
             first: NONE,
             last: NONE,
             away: 0,
+            weight: 1,
+            tag: 0,
         }) as u32;
         by_id.insert_unique(hash(id), slot, |&slot| hash(id_in(slots, slot)));
         slot
@@ -104,20 +173,29 @@ impl Connections {
         self.idle += 1;
         if self.slots[slot as usize].id.is_none() {
             self.close(slot);
-        } else if self.idle > FEW && self.idle > self.slots.len() / 2 {
+        } else if self.idle >= self.sweep_at && self.idle > self.slots.len() / 2 {
             self.close_idle();
         }
     }
 
+    /// Forgets the connections without tasks, but those that have a weight or a debt.
     fn close_idle(&mut self) {
-        let is_idle = |(slot, conn): (usize, &Connection)| (conn.first == NONE).then_some(slot as u32);
-        let idle: Vec<u32> = self.slots.iter().filter_map(is_idle).collect();
-        for slot in idle {
+        let virtual_time = if self.idle > MANY {
+            u64::MAX / 2
+        } else {
+            self.virtual_time
+        };
+        let may_go =
+            |(slot, conn): (usize, &Connection)| conn.may_be_forgotten(virtual_time).then_some(slot as u32);
+        let slots: Vec<u32> = self.slots.iter().filter_map(may_go).collect();
+        for slot in slots {
             self.close(slot);
         }
         if self.slots.is_empty() {
             *self = Self::new();
         }
+        // Those that stay are not looked at for each task that ends.
+        self.sweep_at = (2 * self.idle).max(FEW + 1);
     }
 }
 

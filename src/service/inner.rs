@@ -155,6 +155,7 @@ impl<T: Task> ServiceInner<T> {
             syncs,
             slot,
             flow,
+            ..
         } in self.completions.take_orphans()
         {
             let owner = self.pages.of(slot).owner(slot);
@@ -163,16 +164,20 @@ impl<T: Task> ServiceInner<T> {
                 cx.counters.unparked.add(1);
                 owner.receive(Phase::Waiting, syncs);
                 owner.add_parked(cx.now().saturating_sub(at));
-                self.push_back(Entry {
+                let entry = Entry {
                     task,
                     serial,
                     since: cx.now().max(at),
-                    syncs,
+                    tag: cx.scheduler.virtual_time(),
                     slot,
                     flow,
+                    weight: 1,
+                    syncs,
                     has_started: true,
                     has_siblings: false,
-                });
+                    needs_flow: true,
+                };
+                self.push_back(entry, Some(0), cx);
                 crate::sync::fence(Ordering::SeqCst);
                 self.scheduler.wake_worker(cx.counters);
                 continue;

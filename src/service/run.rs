@@ -1,10 +1,11 @@
-//! Running the tasks of a batch, each from its place in the queue to its next rest.
+//! Running the tasks of a batch, each until it parks, ends or gives way.
 
 use super::completions::{Completion, Outcome};
 use super::inner::ServiceInner;
 use crate::panic::{contain, drop_quietly};
-use crate::queue::Entry;
+use crate::queue::fair::Prepaid;
 use crate::queue::ring::Producer;
+use crate::queue::{Entry, Taken};
 use crate::scheduler::context::WorkerContext;
 use crate::sync::{Ordering, fence};
 use crate::task::header::{NO_WORKER, Page};
@@ -13,9 +14,9 @@ use crate::task::status::StopReason;
 use crate::task::{Context, Task, TaskReturn};
 use std::any::Any;
 
-/// How a turn on a worker ended.
+/// The end of a turn on a worker.
 enum Turn {
-    /// The task wants to continue, but others may be first.
+    /// The task returned `Continue`, but gives way to others.
     GiveWay,
     Park,
     Finish,
@@ -23,31 +24,37 @@ enum Turn {
     Panic(Box<dyn Any + Send>),
 }
 
-/// A task on this thread.
+/// A task that this thread runs.
 struct Running<'a, T: Task> {
     service: &'a ServiceInner<T>,
     page: &'a Page,
     cx: &'a WorkerContext<'a>,
-    /// Where completions go; `None`: to the ring that is shared.
+    /// The producer for completions. `None`: the shared completion ring is used.
     producer: Option<&'a mut Producer<Completion<T>>>,
+    /// The account that its turn was charged to.
+    prepaid: Option<Prepaid>,
     slot: u32,
     flow: u32,
     serial: u64,
-    syncs: u64,
+    tag: u64,
+    weight: u16,
+    syncs: u8,
+    /// The worker time of this turn, in nanoseconds.
+    cost: u64,
 }
 
 impl<T: Task> ServiceInner<T> {
-    /// Runs the tasks of the batch of this context. Returns the number of turns.
+    /// Runs the batch of this context. Returns the number of turns.
     pub(crate) fn run_tasks(&self, cx: &WorkerContext<'_>) -> usize {
         let shared = &self.scheduler.contexts[cx.index];
-        // Taken out, since no lock may be held while a step runs.
+        // The producer is taken out, since no lock may be held while a step runs.
         let mut producer = match self.scheduler.limit {
             None => self.completions.take_producer(cx.index),
             Some(_) => None,
         };
         let mut turns = 0;
-        while let Some(entry) = self.submissions.next_in_batch(cx.index, shared) {
-            self.run_task(entry, producer.as_mut(), cx);
+        while let Some(taken) = self.submissions.next_in_batch(cx.index, shared) {
+            self.run_task(taken, producer.as_mut(), cx);
             turns += 1;
             if cx.is_batch_late() {
                 cx.return_batch(self);
@@ -60,7 +67,7 @@ impl<T: Task> ServiceInner<T> {
 
     fn run_task(
         &self,
-        entry: Entry<T>,
+        Taken { entry, prepaid }: Taken<T>,
         producer: Option<&mut Producer<Completion<T>>>,
         cx: &WorkerContext<'_>,
     ) {
@@ -70,10 +77,14 @@ impl<T: Task> ServiceInner<T> {
             page,
             cx,
             producer,
+            prepaid,
             slot: entry.slot,
             flow: entry.flow,
             serial: entry.serial,
+            tag: entry.tag,
+            weight: entry.weight,
             syncs: entry.syncs,
+            cost: 0,
         };
         let started = cx.now();
         let waited = started.saturating_sub(entry.since);
@@ -84,8 +95,9 @@ impl<T: Task> ServiceInner<T> {
             header.renew(waited);
             let requests = self.requests(page, entry.slot, entry.serial);
             if let Some(reason) = requests.stop() {
-                // Cancelled after it was taken out of the queue.
+                // The task was cancelled after it had been taken out of the queue.
                 self.scheduler.admission.count_never_ran();
+                cx.charge(prepaid, 0, entry.tag, entry.weight);
                 return running.end(Outcome::Stopped(reason, entry.task));
             }
             cx.counters.started.add(1);
@@ -105,34 +117,39 @@ impl<T: Task> Running<'_, T> {
         header.set(self.serial, self.syncs, worker, phase);
     }
 
-    /// Runs steps until the task rests, and puts it where it belongs then.
+    /// Runs steps until the task parks, ends or gives way, and then moves it to its next place.
     fn run(mut self, mut task: T, started: u64) {
         let cx = self.cx;
         cx.note_busy();
         self.set_phase(Phase::Running);
         let turn = self.turn(&mut task, started);
-        self.page
-            .work(self.slot)
-            .add_run(cx.now().saturating_sub(started));
+        self.cost = cx.now().saturating_sub(started);
+        self.page.work(self.slot).add_run(self.cost);
+        cx.charge(self.prepaid, self.cost, self.tag, self.weight);
         cx.note_free();
         match turn {
             Turn::GiveWay => {
                 self.set_phase(Phase::Waiting);
-                self.service.push_back(Entry {
+                let entry = Entry {
                     task,
                     serial: self.serial,
                     since: cx.now(),
-                    syncs: self.syncs,
+                    tag: self.tag,
                     slot: self.slot,
                     flow: self.flow,
+                    weight: self.weight,
+                    syncs: self.syncs,
                     has_started: true,
                     has_siblings: false,
-                });
+                    needs_flow: true,
+                };
+                let unpaid = self.prepaid.is_none().then_some(self.cost);
+                self.service.push_back(entry, unpaid, cx);
                 cx.flush_old();
             }
             Turn::Park => {
                 cx.counters.parked.add(1);
-                self.syncs += 1;
+                self.syncs = self.syncs.wrapping_add(1);
                 self.complete(Outcome::Parked(task));
             }
             Turn::Finish => self.end(Outcome::Finished(task)),
@@ -159,7 +176,7 @@ impl<T: Task> Running<'_, T> {
             match returned {
                 Ok(TaskReturn::Sync) => {
                     let requests = self.service.requests(self.page, self.slot, self.serial);
-                    // If it must continue, no loop would resume it.
+                    // A task that must continue is not parked, since no loop would resume it.
                     if !requests.must_continue() {
                         return Turn::Park;
                     }
@@ -176,7 +193,7 @@ impl<T: Task> Running<'_, T> {
         }
     }
 
-    /// The task ends. It is counted before its loop can see it.
+    /// The task has ended. It is counted before its loop can see the end.
     fn end(self, outcome: Outcome<T>) {
         let counters = self.cx.counters;
         match &outcome {
@@ -188,7 +205,7 @@ impl<T: Task> Running<'_, T> {
             let (service, cx) = (self.service, self.cx);
             let slot = self.slot;
             let completion = self.completion(outcome);
-            service.release(slot, || service.completions.push_shared(completion));
+            service.release(slot, cx, || service.completions.push_shared(completion));
             service.notify_loop(cx);
             service.scheduler.wake_for_rest(cx.counters);
         } else {
@@ -201,13 +218,14 @@ impl<T: Task> Running<'_, T> {
         Completion {
             outcome,
             at: self.cx.now(),
+            cost: self.cost as f32,
             syncs: self.syncs,
             slot: self.slot,
             flow: self.flow,
         }
     }
 
-    /// Returns the task to its loop; drops it if that is gone.
+    /// Returns the task to its loop, or drops it if the service was dropped.
     fn complete(mut self, outcome: Outcome<T>) {
         let completion = self.completion(outcome);
         match &mut self.producer {
@@ -219,7 +237,7 @@ impl<T: Task> Running<'_, T> {
 }
 
 impl<T: Task> ServiceInner<T> {
-    /// A completion was added: notifies the loop, or does its work if it is gone.
+    /// A completion was added: notifies the loop, or reaps the task if the service was dropped.
     #[inline]
     fn notify_loop(&self, cx: &WorkerContext<'_>) {
         fence(Ordering::SeqCst);

@@ -1,45 +1,43 @@
-//! The tasks of a service on their way to the workers: its ring, its flows, and its part of each
-//! worker's batch.
+//! The tasks of a service on their way to the workers: its submission ring, its flows, and its part
+//! of each worker's batch.
 
 use super::inner::ServiceInner;
+use crate::queue::fair::{Debt, Lanes, Prepaid};
 use crate::queue::flow::Flows;
 use crate::queue::ring::Consumer;
-use crate::queue::turns::Turns;
-use crate::queue::{Entry, Source};
-use crate::scheduler::SharedContext;
+use crate::queue::{Entry, Source, Taken};
+use crate::scheduler::context::WorkerContext;
+use crate::scheduler::{QUANTUM, SharedContext};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering};
 use crate::task::Task;
 use crossbeam_utils::CachePadded;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize as Count, Ordering::Relaxed};
 
-/// What the loop has submitted, as far as it tells the workers beside the ring. Written by the
-/// loop.
+/// The numbers that the loop publishes about its submission ring. Only the loop writes them.
 pub(crate) struct Submitted {
     /// The number of submissions. Written after the ring.
     pub(crate) count: AtomicUsize,
-    /// Workers that are busy come for this many submissions; the later ones wait for more to come.
+    /// The number of submissions that busy workers may take. Later ones wait until the loop
+    /// publishes more.
     pub(crate) published: Count,
-    /// The number of submissions whose connection had another task with the workers.
-    pub(crate) siblings: Count,
 }
 
 pub(crate) struct Submissions<T> {
-    /// Under the lock of the run queue only.
+    /// Accessed under the lock of the run queue only.
     state: CachePadded<Mutex<State<T>>>,
     pub(crate) submitted: CachePadded<Submitted>,
-    /// The numbers of submissions that were taken out of the ring, all and those with siblings.
-    /// Under the lock of the run queue only.
+    /// The number of submissions that were taken out of the ring. Under the lock of the run queue
+    /// only.
     taken: Count,
-    siblings_taken: Count,
-    /// Whether the run queue looks at the ring.
+    /// Whether the run queue lists the service, and so looks at the ring.
     is_listed: AtomicBool,
-    /// By context. Written under the lock of the run queue, but for the context's thread, which takes
-    /// its tasks one by one.
+    /// By context. Written under the lock of the run queue, except that the thread of the context
+    /// takes its tasks without that lock.
     batches: Box<[CachePadded<Mutex<Entries<T>>>]>,
 }
 
-type Entries<T> = VecDeque<Entry<T>>;
+type Entries<T> = VecDeque<Taken<T>>;
 
 struct State<T> {
     ring: Consumer<Entry<T>>,
@@ -58,53 +56,42 @@ impl<T> Submissions<T> {
             submitted: CachePadded::new(Submitted {
                 count: AtomicUsize::new(0),
                 published: Count::new(0),
-                siblings: Count::new(0),
             }),
             taken: Count::new(0),
-            siblings_taken: Count::new(0),
             is_listed: AtomicBool::new(false),
             batches: (0..contexts).map(batch).collect(),
         }
     }
 
-    /// The number of submissions in the ring. They are visible after this, with their siblings.
+    /// The number of submissions in the ring. They are visible after this.
     #[inline]
     fn in_ring(&self) -> usize {
         let count = self.submitted.count.load(Ordering::Acquire);
         count.wrapping_sub(self.taken.load(Relaxed))
     }
 
-    /// Whether no submission in the ring has a sibling.
-    fn are_single(&self) -> bool {
-        self.submitted.siblings.load(Relaxed) == self.siblings_taken.load(Relaxed)
-    }
-
     /// Takes up to `max` submissions out of the ring.
-    fn pop_each(&self, ring: &mut Consumer<Entry<T>>, max: usize, mut sink: impl FnMut(Entry<T>)) -> usize {
-        let mut siblings = 0;
-        let count = ring.pop_each(max, |entry| {
-            siblings += usize::from(entry.has_siblings);
-            sink(entry);
-        });
-        let add = |total: &Count, n: usize| total.store(total.load(Relaxed).wrapping_add(n), Relaxed);
-        add(&self.taken, count);
-        add(&self.siblings_taken, siblings);
+    fn pop_each(&self, ring: &mut Consumer<Entry<T>>, max: usize, sink: impl FnMut(Entry<T>)) -> usize {
+        let count = ring.pop_each(max, sink);
+        let taken = self.taken.load(Relaxed).wrapping_add(count);
+        self.taken.store(taken, Relaxed);
         count
     }
 
-    /// Whether the run queue looks at the ring. Call it after the submission, and a fence.
+    /// Whether the service is listed in the run queue. Call it after the submission, and after a
+    /// fence.
     #[inline]
     pub(crate) fn is_listed(&self) -> bool {
         self.is_listed.load(Ordering::Relaxed)
     }
 
-    /// The next task of the batch of this context.
+    /// Takes the next task out of the batch of this context.
     #[inline]
-    pub(crate) fn next_in_batch(&self, index: usize, shared: &SharedContext) -> Option<Entry<T>> {
+    pub(crate) fn next_in_batch(&self, index: usize, shared: &SharedContext) -> Option<Taken<T>> {
         let mut batch = self.batches[index].lock();
-        let entry = batch.pop_front();
+        let taken = batch.pop_front();
         shared.set_batch_len(batch.len());
-        entry
+        taken
     }
 
     fn batch<'a>(&'a self, index: usize, contexts: &'a [CachePadded<SharedContext>]) -> Batch<'a, T> {
@@ -117,10 +104,10 @@ impl<T> Submissions<T> {
     }
 }
 
-/// A locked batch; its length is told to others when it is unlocked, if it has changed: a worker
-/// has one length for the batches of all services, and at most one of them has tasks.
+/// A locked batch. If its length has changed, the unlock publishes the length. A worker has one
+/// length for the batches of all services, since at most one of them has tasks.
 struct Batch<'a, T> {
-    /// When it was locked.
+    /// The length when it was locked.
     len: usize,
     entries: MutexGuard<'a, Entries<T>>,
     shared: &'a SharedContext,
@@ -134,55 +121,69 @@ impl<T> Drop for Batch<'_, T> {
     }
 }
 
-impl<T: Task> Source for ServiceInner<T> {
-    fn is_in_order(&self) -> bool {
-        self.submissions.in_ring() == 0 || self.submissions.are_single()
+/// A task that was taken does not have its turn now.
+fn cancel(prepaid: Option<Prepaid>, lanes: &mut Lanes) {
+    if let Some(prepaid) = prepaid {
+        lanes.cancel_turn(prepaid);
     }
+}
 
-    fn take_submitted(&self, worker: usize, max: usize) -> Option<usize> {
+impl<T: Task> Source for ServiceInner<T> {
+    fn take_submitted(&self, lanes: &mut Lanes, worker: usize, max: usize) -> usize {
         let own = &self.submissions;
         let count = own.in_ring().min(max);
         if count == 0 {
-            return Some(0);
+            return 0;
         }
-        if !own.are_single() {
-            return None;
-        }
-        let mut state = own.state.lock();
+        let State { ring, flows } = &mut *own.state.lock();
         let mut batch = own.batch(worker, &self.scheduler.contexts);
-        Some(own.pop_each(&mut state.ring, count, |entry| batch.entries.push_back(entry)))
+        own.pop_each(ring, count, |entry| {
+            if entry.needs_flow {
+                flows.push(entry, lanes);
+            } else {
+                lanes.pass(entry.tag);
+                let prepaid = None;
+                batch.entries.push_back(Taken { entry, prepaid });
+            }
+        });
+        batch.entries.len()
     }
 
-    fn sort(&self, turns: &mut Turns) {
+    fn sort(&self, lanes: &mut Lanes) {
         let own = &self.submissions;
         let count = own.in_ring();
         if count > 0 {
             let State { ring, flows } = &mut *own.state.lock();
-            own.pop_each(ring, count, |entry| flows.push(entry, turns));
+            own.pop_each(ring, count, |entry| flows.push(entry, lanes));
         }
     }
 
-    fn take_turns(&self, turns: &mut Turns, worker: usize, max: usize) -> usize {
+    fn take_turns(&self, lanes: &mut Lanes, worker: usize, max: usize, debt: Debt) -> usize {
         let own = &self.submissions;
         let mut state = own.state.lock();
         let mut batch = own.batch(worker, &self.scheduler.contexts);
-        let mut count = 0;
+        let (mut count, mut time, mut debt) = (0, 0, debt);
         while count < max
-            && let Some(next) = turns.first()
-            && next.service == self.queue_number
-            && let Some(entry) = state.flows.pop(next.flow, turns)
+            && time < QUANTUM
+            && let Some((entry, prepaid, turn)) = state.flows.pop(debt, lanes)
         {
-            batch.entries.push_back(entry);
+            batch.entries.push_back(Taken {
+                entry,
+                prepaid: Some(prepaid),
+            });
             count += 1;
+            time += turn;
+            debt = Debt::Leave;
         }
         count
     }
 
-    fn return_batch(&self, turns: &mut Turns, worker: usize) {
+    fn return_batch(&self, lanes: &mut Lanes, worker: usize) {
         let mut state = self.submissions.state.lock();
         let mut batch = self.submissions.batch(worker, &self.scheduler.contexts);
-        for entry in batch.entries.drain(..) {
-            state.flows.put_back(entry, turns);
+        for Taken { entry, prepaid } in batch.entries.drain(..) {
+            cancel(prepaid, lanes);
+            state.flows.put_back(entry, lanes);
         }
     }
 
@@ -205,7 +206,7 @@ impl<T: Task> Source for ServiceInner<T> {
     fn has_published(&self) -> bool {
         let published = self.submissions.submitted.published.load(Relaxed);
         let unseen = published.wrapping_sub(self.submissions.taken.load(Relaxed));
-        // Negative if more were taken than were published.
+        // Negative if more submissions were taken than were published.
         unseen.cast_signed() > 0
     }
 
@@ -220,83 +221,91 @@ impl<T: Task> Source for ServiceInner<T> {
     }
 }
 
-/// For the loop, and for workers that give a task back.
+/// For the loop, and for workers that return a task.
 impl<T: Task> ServiceInner<T> {
-    /// Takes a task out that has not started, wherever it waits. `None`: it has started, or a
-    /// worker is about to start it. Everything else that was submitted is moved into the flows:
-    /// amortized O(1).
+    /// Takes a task out that has not started, from any place. `None`: it has started, or a worker
+    /// is about to start it. All other submissions move into the flows: amortized O(1).
     pub(crate) fn take_out(&self, slot: u32) -> Option<Entry<T>> {
         let mut queue = self.scheduler.queue.lock();
         queue.sort();
         let mut state = self.submissions.state.lock();
-        if let Some(entry) = state.flows.remove(slot, &mut queue.turns) {
+        if let Some(entry) = state.flows.remove(slot, &mut queue.lanes) {
             return Some(entry);
         }
-        let entry = self.take_out_of_batch(slot)?;
-        state.flows.release(slot, &mut queue.turns);
-        // With a limit, the next task of its connection may have become free to run.
-        if !queue.turns.is_empty() {
+        let Taken { entry, prepaid } = self.take_out_of_batch(slot)?;
+        cancel(prepaid, &mut queue.lanes);
+        state.flows.release(slot, &mut queue.lanes);
+        // With a limit, the next task of its connection may be free to start now.
+        if !queue.lanes.is_empty() {
             self.scheduler.hints.note_submitted();
             self.scheduler.hints.note_published();
         }
         Some(entry)
     }
 
-    fn take_out_of_batch(&self, slot: u32) -> Option<Entry<T>> {
+    fn take_out_of_batch(&self, slot: u32) -> Option<Taken<T>> {
         let contexts = &self.scheduler.contexts;
         (0..contexts.len()).find_map(|index| {
             let mut batch = self.submissions.batch(index, contexts);
-            let is_it = |entry: &Entry<T>| entry.slot == slot && !entry.has_started;
+            let is_it = |taken: &Taken<T>| taken.entry.slot == slot && !taken.entry.has_started;
             let place = batch.entries.iter().position(is_it)?;
             batch.entries.remove(place)
         })
     }
 
-    /// Adds a task that has started to the flows, behind everything that was submitted before.
-    pub(crate) fn push_back(&self, entry: Entry<T>) {
+    /// Adds a task that has started to the flows, behind everything that was submitted before: one
+    /// that gives way. `unpaid`: how long its turn took, if no account was charged for it.
+    pub(crate) fn push_back(&self, entry: Entry<T>, unpaid: Option<u64>, cx: &WorkerContext<'_>) {
         let mut queue = self.scheduler.queue.lock();
+        cx.settle(&mut queue.lanes);
         queue.sort();
         let mut state = self.submissions.state.lock();
-        state.flows.push(entry, &mut queue.turns);
+        state.flows.push_again(entry, unpaid, &mut queue.lanes);
         self.scheduler.hints.note_submitted();
         self.scheduler.hints.note_published();
     }
 
-    /// With a limit: a task that was taken has ended, so its connection may start another. `publish`
-    /// makes the end visible; under the lock of the queue, so that the ends of a connection are
-    /// visible in order, and that the slot has no other task before its end is booked.
-    pub(crate) fn release(&self, slot: u32, publish: impl FnOnce()) {
+    /// With a limit: a taken task has ended, so its connection may start another one. `publish`
+    /// makes the end visible. It is called under the lock of the queue, so that the ends of a
+    /// connection become visible in order, and a slot gets no new task before the end of the old
+    /// one is counted.
+    pub(crate) fn release(&self, slot: u32, cx: &WorkerContext<'_>, publish: impl FnOnce()) {
         let mut queue = self.scheduler.queue.lock();
+        cx.settle(&mut queue.lanes);
         queue.sort();
         let mut state = self.submissions.state.lock();
         publish();
-        state.flows.release(slot, &mut queue.turns);
-        if !queue.turns.is_empty() {
+        state.flows.release(slot, &mut queue.lanes);
+        if !queue.lanes.is_empty() {
             self.scheduler.hints.note_submitted();
             self.scheduler.hints.note_published();
         }
     }
 
-    /// A task belongs to another connection from now on.
-    pub(crate) fn relocate(&self, slot: u32, to: u32) {
+    /// Moves a task to another connection. `tag`: the finish tag of that connection, if it has no
+    /// other task in flight.
+    pub(crate) fn relocate(&self, slot: u32, to: u32, tag: Option<u64>) {
         let mut queue = self.scheduler.queue.lock();
         queue.sort();
         let mut state = self.submissions.state.lock();
-        // One that was taken and not begun was taken for the connection that it had.
+        // A task that was taken and not begun counts for the connection that it had then.
         let taken = self.scheduler.limit.and_then(|_| self.take_out_of_batch(slot));
-        if let Some(entry) = taken {
-            state.flows.release(slot, &mut queue.turns);
-            state.flows.push(Entry { flow: to, ..entry }, &mut queue.turns);
+        if let Some(Taken { entry, prepaid }) = taken {
+            cancel(prepaid, &mut queue.lanes);
+            state.flows.release(slot, &mut queue.lanes);
+            state
+                .flows
+                .push_moved(Entry { flow: to, ..entry }, tag, &mut queue.lanes);
         } else {
-            state.flows.relocate(slot, to, &mut queue.turns);
+            state.flows.relocate(slot, to, tag, &mut queue.lanes);
         }
-        if !queue.turns.is_empty() {
+        if !queue.lanes.is_empty() {
             self.scheduler.hints.note_submitted();
             self.scheduler.hints.note_published();
         }
     }
 
-    /// The run queue looks at the ring from now on.
+    /// The run queue lists the service from now on.
     #[cold]
     pub(crate) fn list(&self) {
         self.scheduler.queue.lock().list(self.queue_number);

@@ -221,12 +221,16 @@ impl<T> Table<T> {
         let Completion {
             outcome,
             at,
+            cost,
             syncs,
             slot,
             ..
         } = completion;
         self.owner(slot).receive(outcome.phase(), syncs);
-        self.slot_mut(slot).syncs = syncs as u8 & 15;
+        let own = self.slot_mut(slot);
+        own.syncs = syncs;
+        let connection = own.connection;
+        self.connections[connection].charge(cost as u64);
         self.arrive(slot, outcome, at);
     }
 
@@ -380,20 +384,24 @@ impl<T> Table<T> {
         self.connections[self.slot(slot).connection].id
     }
 
-    /// Moves a task to another connection. Returns the slot of that connection.
-    pub(crate) fn reattach(&mut self, slot: u32, id: ConnId) -> u32 {
+    /// Moves a task to another connection. Returns the slot of that, and its finish tag if the task
+    /// is now the only one with the workers.
+    pub(crate) fn reattach(&mut self, slot: u32, id: ConnId, virtual_time: u64) -> (u32, Option<u64>) {
         let from = self.slot(slot).connection;
         let to = self.connections.find_or_open(id);
         self.owner(slot).set_connection(id.0);
+        let mut tag = None;
         if to != from {
-            let away = u32::from(self.slot(slot).outcome.is_none());
-            self.connections[from].away -= away;
-            self.connections[to].away += away;
+            if self.slot(slot).outcome.is_none() {
+                self.connections[from].away -= 1;
+                let submission = self.connections.submit(to, virtual_time);
+                tag = (!submission.has_siblings).then_some(submission.tag);
+            }
             self.unlink(slot);
             self.link(slot, to);
             self.note_loss(from);
         }
-        to
+        (to, tag)
     }
 
     /// The next timeout of a task, and the time at which it runs out.

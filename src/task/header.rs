@@ -62,9 +62,9 @@ impl LoopHeader {
 
     /// The loop has received the task from a worker, with this number of syncs.
     #[inline]
-    pub(crate) fn receive(&self, phase: Phase, syncs: u64) {
+    pub(crate) fn receive(&self, phase: Phase, syncs: u8) {
         let mask = (1 << (Phase::BITS + SYNCS_BITS)) - 1;
-        self.set_bits(mask, (syncs & SYNCS) << Phase::BITS | phase as u64);
+        self.set_bits(mask, (u64::from(syncs) & SYNCS) << Phase::BITS | phase as u64);
     }
 
     #[inline]
@@ -133,8 +133,8 @@ impl WorkHeader {
     }
 
     #[inline]
-    fn store(&self, serial: u64, syncs: u64, worker: u16, phase: Phase) {
-        let serial_and_syncs = serial << WORK_SERIAL_SHIFT | (syncs & SYNCS) << WORK_SYNCS_SHIFT;
+    fn store(&self, serial: u64, syncs: u8, worker: u16, phase: Phase) {
+        let serial_and_syncs = serial << WORK_SERIAL_SHIFT | (u64::from(syncs) & SYNCS) << WORK_SYNCS_SHIFT;
         let state = serial_and_syncs | u64::from(worker) << WORKER_SHIFT | phase as u64;
         self.state.store(state, Ordering::Release);
     }
@@ -160,7 +160,7 @@ impl WorkHeader {
 
     /// The task changes its phase. `syncs` is how many times it has parked.
     #[inline]
-    pub(crate) fn set(&self, serial: u64, syncs: u64, worker: u16, phase: Phase) {
+    pub(crate) fn set(&self, serial: u64, syncs: u8, worker: u16, phase: Phase) {
         self.store(serial, syncs, worker, phase);
     }
 

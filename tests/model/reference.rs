@@ -1,6 +1,7 @@
 //! A reference implementation of the pool: one thread, no locks, tasks by number, and vectors that
 //! are searched from the front.
 
+use crate::lanes::Lanes;
 use crate::script::{Plan, Reply, Rules, Seen};
 use crate::task::{Line, Task};
 use moored::Status::{self, Finished, Panicked, Queued, Running, Stopped, Stopping, Syncing};
@@ -19,8 +20,8 @@ pub(crate) struct Reference {
     pub(crate) entering: Vec<usize>,
     /// The tasks that wait for a turn, in order.
     pub(crate) waiting: Vec<usize>,
-    /// The connections that have something to run, in the order of their turns.
-    pub(crate) round: Vec<Line>,
+    /// The connections that have something to run.
+    pub(crate) lanes: Lanes,
     /// The closed connections, with an entry for each close.
     pub(crate) closed: Vec<u64>,
     /// The tasks that have parked or ended and were not announced.
@@ -151,9 +152,17 @@ impl Reference {
     pub(crate) fn reattach(&mut self, n: usize, conn: u64) -> bool {
         let (is_there, line) = (self.alive.contains(&n), self.line_of(conn));
         if is_there && self.tasks[n].line != line {
-            self.tasks[n].line = line;
+            if self.waiting.contains(&n) && !self.waits(line) {
+                self.lanes.submit(line);
+            }
+            let from = std::mem::replace(&mut self.tasks[n].line, line);
             for list in [&mut self.alive, &mut self.waiting] {
                 list.sort_by_key(|&other| other == n);
+            }
+            let has_started = matches!(self.tasks[n].status, Running | Stopping | Syncing);
+            if self.waiting.contains(&n) || self.rules.max_running.is_some() && has_started {
+                self.settle(line);
+                self.settle(from);
             }
         }
         is_there
@@ -170,10 +179,14 @@ impl Reference {
 
     /// Adds the task to the queue, or to the unannounced tasks.
     pub(crate) fn put(&mut self, n: usize, status: Status) {
+        let leaves_queue = self.waiting.contains(&n);
         for list in [&mut self.entering, &mut self.waiting, &mut self.news] {
             list.retain(|&other| other != n);
         }
         self.tasks[n].status = status;
+        if leaves_queue || status.is_ended() {
+            self.settle(self.tasks[n].line);
+        }
         match status {
             Running | Stopping => return self.entering.push(n),
             Syncing => self.syncs += 1,
@@ -185,7 +198,7 @@ impl Reference {
 
     /// The loop is about to block. If there was nothing to look at, the next event wakes it again.
     pub(crate) fn poll(&mut self) {
-        self.is_notified &= !self.news.is_empty() || !self.round.is_empty();
+        self.is_notified &= !self.news.is_empty() || !self.lanes.is_empty();
     }
 
     /// Wakes the loop, unless it was woken after its last look.

@@ -3,35 +3,41 @@
 use crate::reference::Reference;
 use crate::script::{Act, Seen, TICK};
 use crate::task::{Line, Task};
-use moored::Status::{Finished, Panicked, Queued, Running, Stopped, Stopping, Syncing};
+use moored::Status::{Finished, Panicked, Running, Stopped, Stopping, Syncing};
 
 impl Reference {
     /// Gives turns until `budget` ticks are over, at least one. Returns the number of turns. A step
     /// is not interrupted.
     pub(crate) fn run(&mut self, budget: u64) -> usize {
         let (until, mut turns) = (self.now + budget * TICK, 0);
-        while !self.round.is_empty() && (turns == 0 || self.now < until) {
-            let line = self.round.remove(0);
-            let n = self.next_of(line).expect("the connection has something to run");
+        while !self.lanes.is_empty() && (turns == 0 || self.now < until) {
+            let line = self.lanes.begin_turn();
+            let n = self.next_of(line).expect("it has something to run");
             self.waiting.retain(|&other| other != n);
             let task = &mut self.tasks[n];
             task.status = task.stop.map_or(Running, |_| Stopping);
-            self.end_call();
+            if self.next_of(line).is_some() {
+                self.lanes.relist(line);
+            }
             self.turn(n, until);
             self.end_call();
             turns += 1;
+        }
+        if self.lanes.is_empty() {
+            self.lanes.forgive();
         }
         turns
     }
 
     fn turn(&mut self, n: usize, until: u64) {
-        let slice_ends = self.now + self.rules.time_slice * TICK;
+        let (begun, line) = (self.now, self.tasks[n].line);
+        let slice_ends = begun + self.rules.time_slice * TICK;
         loop {
             self.now += TICK;
             let conn = self.connection_of(n);
             let task = &mut self.tasks[n];
             self.log.push(Seen(n, task.stop, conn));
-            let gives_way = self.now >= slice_ends && !self.round.is_empty() || self.now >= until;
+            let gives_way = self.now >= slice_ends && !self.lanes.is_empty() || self.now >= until;
             let act = task.plan.script.next(task.stop.is_some());
             task.plan.outlives |= act == Act::Outlive;
             let status = match act {
@@ -43,24 +49,40 @@ impl Reference {
                 _ if gives_way => task.status,
                 _ => continue,
             };
+            self.lanes.charge(line, self.now - begun);
             return self.put(n, status);
         }
     }
 
-    /// Within a connection, started tasks run before the others. A connection is in the list of
-    /// turns if and only if it has something to run, and is added at the end.
+    /// Within a connection: first in, first out, whether a task has started or not. A connection is
+    /// in the lanes if and only if it has something to run.
     pub(crate) fn end_call(&mut self) {
-        let mut round = std::mem::take(&mut self.round);
-        round.retain(|&line| self.next_of(line).is_some());
-        self.waiting.append(&mut self.entering);
-        self.waiting.sort_by_key(|&n| self.tasks[n].status == Queued);
-        for &n in &self.waiting {
+        for n in std::mem::take(&mut self.entering) {
             let line = self.tasks[n].line;
-            if self.next_of(line) == Some(n) && !round.contains(&line) {
-                round.push(line);
+            if !self.waits(line) {
+                self.lanes.submit(line);
             }
+            self.waiting.push(n);
+            self.settle(line);
         }
-        self.round = round;
+        let lines: Vec<Line> = self.tasks.iter().map(|task| task.line).collect();
+        for line in lines {
+            let may_run = self.next_of(line).is_some();
+            self.lanes.settle(line, may_run);
+        }
+    }
+
+    /// Whether a connection has a task in the queue.
+    pub(crate) fn waits(&self, line: Line) -> bool {
+        self.waiting.iter().any(|&n| self.tasks[n].line == line)
+    }
+
+    pub(crate) fn settle(&mut self, line: Line) {
+        let may_run = self.next_of(line).is_some();
+        self.lanes.settle(line, may_run);
+        if !may_run && self.waits(line) {
+            self.lanes.block(line);
+        }
     }
 
     fn next_of(&self, line: Line) -> Option<usize> {

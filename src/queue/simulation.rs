@@ -1,0 +1,321 @@
+//! The shares of connections in simulated time: the flows and the lanes that ship, with workers
+//! that take batches as real ones do, a virtual clock, and scheduling that costs nothing.
+
+use super::Entry;
+use super::fair::{Debt, Lanes, Prepaid};
+use super::flow::Flows;
+use crate::scheduler::{BATCH_MAX, QUANTUM};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+const US: u64 = 1_000;
+const MS: u64 = 1_000_000;
+const SECOND: u64 = 1_000 * MS;
+/// How long a loop takes to resume a stream.
+const LOOP: u64 = 2 * US;
+
+/// A connection: streams that are resumed after each step.
+#[derive(Clone, Copy)]
+struct Connection {
+    streams: u32,
+    /// The mean time of a step. Steps vary by half of it.
+    step: u64,
+    weight: u16,
+}
+
+fn streams(streams: u32, step: u64) -> Connection {
+    Connection {
+        streams,
+        step,
+        weight: 1,
+    }
+}
+
+enum Event {
+    /// A task is submitted or resumed.
+    Submit { task: u32 },
+    /// The step of this worker ends.
+    StepEnds { worker: usize },
+    /// A client without other tasks enqueues one.
+    Newcomer,
+}
+
+struct Running {
+    task: u32,
+    flow: u32,
+    prepaid: Prepaid,
+    begun: u64,
+    cost: u64,
+}
+
+#[derive(Default)]
+struct Worker {
+    batch: VecDeque<(Entry<()>, Prepaid)>,
+    running: Option<Running>,
+    charges: Vec<(Prepaid, u64)>,
+}
+
+struct Simulation {
+    connections: Vec<Connection>,
+    lanes: Lanes,
+    flows: Flows<()>,
+    workers: Vec<Worker>,
+    now: u64,
+    events: BinaryHeap<Reverse<(u64, u64)>>,
+    kinds: Vec<Option<Event>>,
+    random: fastrand::Rng,
+    /// The worker time of each connection.
+    served: Vec<u64>,
+    /// By task: its flow and when it was submitted.
+    tasks: Vec<(u32, u64)>,
+    has_run: Vec<bool>,
+    waits: Vec<u64>,
+}
+
+impl Simulation {
+    fn new(workers: usize, connections: &[Connection]) -> Self {
+        let mut simulation = Self {
+            connections: connections.to_vec(),
+            lanes: Lanes::new(),
+            flows: Flows::new(0, None),
+            workers: (0..workers).map(|_| Worker::default()).collect(),
+            now: 0,
+            events: BinaryHeap::new(),
+            kinds: Vec::new(),
+            random: fastrand::Rng::with_seed(1),
+            served: vec![0; connections.len()],
+            tasks: Vec::new(),
+            has_run: Vec::new(),
+            waits: Vec::new(),
+        };
+        for (flow, connection) in connections.iter().enumerate() {
+            for _ in 0..connection.streams {
+                let task = simulation.add_task(flow as u32);
+                simulation.at(0, Event::Submit { task });
+            }
+        }
+        simulation
+    }
+
+    fn add_task(&mut self, flow: u32) -> u32 {
+        self.tasks.push((flow, self.now));
+        self.has_run.push(false);
+        self.tasks.len() as u32 - 1
+    }
+
+    fn at(&mut self, time: u64, event: Event) {
+        self.events.push(Reverse((time, self.kinds.len() as u64)));
+        self.kinds.push(Some(event));
+    }
+
+    fn run(mut self, until: u64) -> Self {
+        while let Some(Reverse((time, number))) = self.events.pop()
+            && time <= until
+        {
+            self.now = time;
+            match self.kinds[number as usize].take().expect("once") {
+                Event::Submit { task } => self.submit(task),
+                Event::StepEnds { worker } => self.end_step(worker),
+                Event::Newcomer => {
+                    let flow = (self.connections.len() + self.waits.len()) as u32;
+                    let task = self.add_task(flow);
+                    self.submit(task);
+                    let pause = 5 * MS + self.random.u64(0..5 * MS);
+                    self.at(self.now + pause, Event::Newcomer);
+                }
+            }
+            for worker in 0..self.workers.len() {
+                if self.workers[worker].running.is_none() {
+                    self.work(worker);
+                }
+            }
+        }
+        self
+    }
+
+    fn submit(&mut self, task: u32) {
+        let (flow, _) = self.tasks[task as usize];
+        self.tasks[task as usize].1 = self.now;
+        let connection = self.connections.get(flow as usize);
+        let has_started = self.has_run[task as usize];
+        let entry = Entry {
+            task: (),
+            serial: task.into(),
+            since: self.now,
+            tag: u64::from(has_started),
+            slot: task,
+            flow,
+            weight: connection.map_or(1, |connection| connection.weight),
+            syncs: 0,
+            has_started,
+            has_siblings: connection.is_some_and(|connection| connection.streams > 1),
+            needs_flow: true,
+        };
+        self.flows.push(entry, &mut self.lanes);
+    }
+
+    /// What a worker does that has nothing to do: as in `Worker::next_batch`.
+    fn work(&mut self, worker: usize) {
+        if self.workers[worker].batch.is_empty() {
+            let mut charges = std::mem::take(&mut self.workers[worker].charges);
+            for (prepaid, nanos) in charges.drain(..) {
+                self.lanes.charge(prepaid, nanos);
+            }
+            self.take(worker, Debt::Leave);
+        }
+        if self.workers[worker].batch.is_empty() {
+            self.steal(worker);
+        }
+        if self.workers[worker].batch.is_empty() {
+            self.take(worker, Debt::Take);
+        }
+        if let Some((entry, prepaid)) = self.workers[worker].batch.pop_front() {
+            let step = self
+                .connections
+                .get(entry.flow as usize)
+                .map_or(100 * US, |own| own.step);
+            let cost = step / 2 + self.random.u64(0..=step);
+            if !self.has_run[entry.slot as usize] && entry.flow as usize >= self.connections.len() {
+                self.waits.push(self.now - entry.since);
+            }
+            self.has_run[entry.slot as usize] = true;
+            self.workers[worker].running = Some(Running {
+                task: entry.slot,
+                flow: entry.flow,
+                prepaid,
+                begun: self.now,
+                cost,
+            });
+            self.at(self.now + cost, Event::StepEnds { worker });
+        }
+    }
+
+    /// As `Source::take_turns`.
+    fn take(&mut self, worker: usize, mut debt: Debt) {
+        let batch = &mut self.workers[worker].batch;
+        let mut time = 0;
+        while batch.len() < BATCH_MAX
+            && time < QUANTUM
+            && let Some((entry, prepaid, turn)) = self.flows.pop(debt, &mut self.lanes)
+        {
+            batch.push_back((entry, prepaid));
+            time += turn;
+            debt = Debt::Leave;
+        }
+    }
+
+    fn steal(&mut self, worker: usize) {
+        let len = |&victim: &usize| self.workers[victim].batch.len();
+        let victim = (0..self.workers.len()).max_by_key(len).expect("a worker");
+        let count = self.workers[victim].batch.len().div_ceil(2);
+        let stolen: Vec<_> = self.workers[victim].batch.drain(..count).collect();
+        self.workers[worker].batch.extend(stolen);
+    }
+
+    fn end_step(&mut self, worker: usize) {
+        let running = self.workers[worker].running.take().expect("it runs");
+        let Running {
+            task,
+            flow,
+            prepaid,
+            begun,
+            cost,
+        } = running;
+        self.workers[worker].charges.push((prepaid, self.now - begun));
+        if let Some(served) = self.served.get_mut(flow as usize) {
+            *served += cost;
+            self.at(self.now + LOOP, Event::Submit { task });
+        }
+    }
+
+    /// The share of the first connection in percent.
+    fn share(&self) -> f64 {
+        let all: u64 = self.served.iter().sum();
+        100.0 * self.served[0] as f64 / all as f64
+    }
+}
+
+fn share(workers: usize, connections: &[Connection]) -> f64 {
+    Simulation::new(workers, connections).run(SECOND).share()
+}
+
+/// The steps of two connections: the long ones and the short ones.
+const PAIRS: [(u64, u64); 3] = [(10 * MS, MS), (20 * MS, 200 * US), (5 * MS, 10 * US)];
+
+#[test]
+fn two_connections_with_many_streams_have_half_of_the_time_each() {
+    for (long, short) in PAIRS {
+        for (workers, points) in [(1, 3.0), (2, 3.0), (4, 3.0), (8, 7.0)] {
+            let share = share(workers, &[streams(8, long), streams(8, short)]);
+            assert!(
+                (share - 50.0).abs() <= points,
+                "{long} : {short} ns, {workers} workers: {share} %"
+            );
+        }
+    }
+}
+
+/// One stream can use one worker at most.
+#[test]
+fn a_connection_with_one_long_stream_has_what_one_stream_can_have() {
+    for (long, short) in PAIRS {
+        for (workers, attainable) in [(1, 50.0), (2, 50.0), (4, 25.0)] {
+            let share = share(workers, &[streams(1, long), streams(8, short)]);
+            assert!(
+                (share - attainable).abs() <= 3.0,
+                "{long} : {short} ns, {workers} workers: {share} %"
+            );
+        }
+    }
+}
+
+#[test]
+fn weights_divide_worker_time() {
+    for (heavy, light) in [
+        (MS, MS),
+        (10 * MS, MS),
+        (MS, 10 * MS),
+        (10 * US, 10 * US),
+        (5 * MS, 10 * US),
+    ] {
+        for workers in [1, 2, 4] {
+            let heavy_connection = Connection {
+                weight: 3,
+                ..streams(8, heavy)
+            };
+            let share = share(workers, &[heavy_connection, streams(8, light)]);
+            let ratio = share / (100.0 - share);
+            assert!(
+                (ratio / 3.0 - 1.0).abs() <= 0.05,
+                "{heavy} : {light} ns, {workers} workers: {ratio}"
+            );
+        }
+    }
+}
+
+/// Jain's index of the shares of 100 connections, whose steps take from 1 us to 50 ms.
+#[test]
+fn many_connections_with_different_steps_have_equal_shares() {
+    let mut random = fastrand::Rng::with_seed(77);
+    let step = |random: &mut fastrand::Rng| (1_000.0 * 50_000_f64.powf(random.f64())) as u64;
+    let connections: Vec<_> = (0..100).map(|_| streams(4, step(&mut random))).collect();
+    let end = Simulation::new(2, &connections).run(10 * SECOND);
+    let sum: f64 = end.served.iter().map(|&time| time as f64).sum();
+    let squares: f64 = end.served.iter().map(|&time| (time as f64).powi(2)).sum();
+    let index = sum * sum / (100.0 * squares);
+    assert!(index >= 0.99, "{index}");
+}
+
+/// Within two steps, in 99 of 100 cases.
+#[test]
+fn a_newcomer_starts_soon_beside_many_streams() {
+    for count in [100, 1_000, 4_000] {
+        let connections = vec![streams(1, 100 * US); count];
+        let mut simulation = Simulation::new(2, &connections);
+        simulation.at(SECOND, Event::Newcomer);
+        let mut waits = simulation.run(3 * SECOND).waits;
+        waits.sort_unstable();
+        let p99 = waits[waits.len() * 99 / 100];
+        assert!(waits.len() > 200 && p99 <= 200 * US, "{count} streams: {p99} ns");
+    }
+}
