@@ -58,6 +58,8 @@ pub(crate) trait Source: Send + Sync {
     fn has_submitted(&self) -> bool;
     /// Whether the ring holds something that the loop has published.
     fn has_published(&self) -> bool;
+    /// Whether the run queue looks at the ring.
+    fn is_listed(&self) -> bool;
     /// The service is no longer listed.
     fn unlist(&self);
     /// The service is listed from now on. True: it was before.
@@ -106,7 +108,11 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
     /// The tasks of the service are gone. The caller drops it after the lock.
     #[must_use]
     pub(crate) fn remove(&mut self, service: u32) -> S {
-        self.listed.retain(|&listed| listed != service);
+        if self.services[service as usize].is_listed() {
+            // Its ring is empty. The others that are idle go too, so that dropping many services
+            // that are listed is not O(services) for each.
+            self.unlist_idle();
+        }
         self.services.remove(service as usize)
     }
 
@@ -159,6 +165,9 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
 
     /// Moves everything that was submitted into the flows.
     pub(crate) fn sort(&mut self) {
+        if self.listed.len() > 1 {
+            self.unlist_idle();
+        }
         let Self {
             services,
             listed,

@@ -413,14 +413,13 @@ impl Scheduler {
         self.workers().iter().filter(is_busy).count()
     }
 
-    /// How far the pool has come.
+    /// How far the workers have come.
     pub(crate) fn progress(&self) -> Progress {
         // In this order: a worker that is not idle any more has counted its task as started.
         let idle = (self.workers().len() - self.busy_workers()) as u64;
-        let Sums { started, reaped, .. } = self.sums();
+        let started = |worker: &CachePadded<SharedContext>| worker.counters.started.get();
         Progress {
-            started,
-            reaped,
+            started: self.workers().iter().map(started).sum(),
             idle,
         }
     }

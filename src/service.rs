@@ -501,7 +501,7 @@ impl<T: Task> Service<T> {
         if has_name {
             self.inner.remove_name(slot);
         }
-        self.inner.counters.reaped.add(1);
+        self.inner.scheduler.admission.count_reaped();
         match outcome {
             Outcome::Finished(task) => Some(TaskStatus::Finished(task)),
             Outcome::Stopped(reason, task) => Some(TaskStatus::Stopped(reason, task)),

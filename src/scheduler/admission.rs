@@ -1,9 +1,10 @@
 //! The two limits on what a pool accepts.
 //!
-//! They are exact for any number of services, and cost one atomic operation a task: what has
-//! started and what was reaped is read from the counters of the workers and services, and only when
-//! a limit seems to be reached.
+//! They are exact for any number of services, and cost two atomic operations a task. What has
+//! started is read from the counters of the workers, and only when a limit seems to be reached:
+//! O(workers), however many services there are.
 
+use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 #[derive(Clone, Copy, Debug)]
@@ -21,17 +22,22 @@ pub(crate) struct Admission {
     accepted: AtomicU64,
     /// Cancelled before their first step.
     never_ran: AtomicU64,
+    /// Started on threads that are no workers.
+    started_outside: AtomicU64,
     /// The number that have started, when it was last read.
     started_seen: AtomicU64,
     /// The number that were reaped, when it was last read.
     reaped_seen: AtomicU64,
+    /// Ended tasks that were taken out of their table. On a line of its own, since it is written
+    /// for every task.
+    reaped: CachePadded<AtomicU64>,
 }
 
-/// What the counters of the pool say.
+/// What the workers say.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Progress {
+    /// The tasks that they have started.
     pub(crate) started: u64,
-    pub(crate) reaped: u64,
     /// Idle workers: each counts as one more place in the queue.
     pub(crate) idle: u64,
 }
@@ -43,8 +49,10 @@ impl Admission {
             tasks_max: tasks_max as u64,
             accepted: AtomicU64::new(0),
             never_ran: AtomicU64::new(0),
+            started_outside: AtomicU64::new(0),
             started_seen: AtomicU64::new(0),
             reaped_seen: AtomicU64::new(0),
+            reaped: CachePadded::new(AtomicU64::new(0)),
         }
     }
 
@@ -55,8 +63,9 @@ impl Admission {
         loop {
             if self.alive(accepted) >= self.tasks_max || self.waiting(accepted) >= self.depth_max {
                 let now = progress();
-                self.started_seen.fetch_max(now.started, Relaxed);
-                self.reaped_seen.fetch_max(now.reaped, Relaxed);
+                let started = now.started + self.started_outside.load(Relaxed);
+                self.started_seen.fetch_max(started, Relaxed);
+                self.reaped_seen.fetch_max(self.reaped(), Relaxed);
                 if self.alive(accepted) >= self.tasks_max {
                     return Err(Refused::TooManyTasks);
                 }
@@ -87,6 +96,20 @@ impl Admission {
 
     pub(crate) fn count_never_ran(&self) {
         self.never_ran.fetch_add(1, Relaxed);
+    }
+
+    /// A thread that is no worker has started a task.
+    pub(crate) fn count_started_outside(&self) {
+        self.started_outside.fetch_add(1, Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn count_reaped(&self) {
+        self.reaped.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn reaped(&self) -> u64 {
+        self.reaped.load(Relaxed)
     }
 
     pub(crate) fn accepted(&self) -> u64 {

@@ -164,7 +164,7 @@ impl<T: Task> Service<T> {
                 if has_name {
                     self.inner.remove_name(slot);
                 }
-                self.inner.counters.reaped.add(1);
+                self.inner.scheduler.admission.count_reaped();
                 ended.push(outcome);
             }
         }

@@ -179,7 +179,7 @@ impl<T: Task> ServiceInner<T> {
             }
             owner.set_phase(Phase::Vacant);
             self.remove_name(slot);
-            cx.counters.reaped.add(1);
+            self.scheduler.admission.count_reaped();
             drop_quietly(outcome);
             self.forget_orphan();
         }

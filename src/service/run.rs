@@ -88,7 +88,7 @@ impl<T: Task> ServiceInner<T> {
                 self.scheduler.admission.count_never_ran();
                 return running.end(Outcome::Stopped(reason, entry.task));
             }
-            cx.counters.started.add(1);
+            cx.count_started();
         }
         running.run(entry.task, started);
     }

@@ -209,6 +209,10 @@ impl<T: Task> Source for ServiceInner<T> {
         unseen.cast_signed() > 0
     }
 
+    fn is_listed(&self) -> bool {
+        self.submissions.is_listed()
+    }
+
     fn unlist(&self) {
         self.submissions.is_listed.store(false, Ordering::Relaxed);
     }
