@@ -7,6 +7,10 @@ use std::io;
 
 /// Why [`Service::enqueue`](crate::Service::enqueue) refused a task, with the task.
 ///
+/// After `QueueFull` or `TooManyTasks` the loop is notified once when there is room, whichever
+/// service makes it. If it enqueues after [`take_ready`](crate::Service::take_ready) then, the task
+/// is accepted, or another loop was faster: it is refused again, and the loop is notified again.
+///
 /// It is `Send + Sync` for every task, so that `?` converts it into `anyhow::Error` and
 /// `Box<dyn Error + Send + Sync>`.
 ///
@@ -26,10 +30,10 @@ use std::io;
 #[doc(alias = "backpressure")]
 pub enum EnqueueError<T> {
     /// `max_queue_depth` tasks wait for their first step and no worker is idle. Answer "busy" (HTTP
-    /// 503) or try again after the next wake-up.
+    /// 503), or try again when the loop is notified.
     QueueFull(RefusedTask<T>),
     /// `max_tasks` tasks are accepted and not reaped. Reap what `take_ready` announces, or try
-    /// again later.
+    /// again when the loop is notified.
     TooManyTasks(RefusedTask<T>),
     /// The pool is shutting down and accepts nothing more.
     ShuttingDown(RefusedTask<T>),
@@ -82,7 +86,7 @@ impl<T> EnqueueError<T> {
     fn reason(&self) -> &'static str {
         match self {
             Self::QueueFull(_) => {
-                "queue full: max_queue_depth tasks wait to start; try again after a wake-up"
+                "queue full: max_queue_depth tasks wait to start; try again when the loop is notified"
             }
             Self::TooManyTasks(_) => "too many tasks: max_tasks are not reaped; reap ended ones first",
             Self::ShuttingDown(_) => "the pool is shutting down and accepts no tasks",

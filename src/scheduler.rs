@@ -7,6 +7,7 @@ pub(crate) mod counters;
 pub(crate) mod idle;
 pub(crate) mod reentrancy;
 pub(crate) mod registry;
+pub(crate) mod room;
 pub(crate) mod worker;
 
 use crate::clock::Clock;
@@ -21,6 +22,7 @@ use crossbeam_utils::CachePadded;
 use idle::{Gate, Idle};
 use reentrancy::ReentrancyGuard;
 use registry::Registry;
+use room::Room;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool as Flag, AtomicU64 as Figure, AtomicUsize as Length, Ordering::Relaxed};
@@ -189,6 +191,8 @@ pub(crate) struct Scheduler {
     pub(crate) limit: Option<u32>,
     /// Written for every task, so on a line of its own.
     pub(crate) admission: CachePadded<Admission>,
+    /// Read for every task, and seldom written.
+    pub(crate) room: CachePadded<Room>,
     pub(crate) registry: Registry,
     pub(crate) idle: CachePadded<Idle>,
     /// Those of the workers, and one for external threads.
@@ -230,6 +234,7 @@ impl Scheduler {
             time_slice: setup.time_slice,
             limit: setup.limit,
             admission: CachePadded::new(setup.admission),
+            room: CachePadded::new(Room::new()),
             registry: Registry::new(),
             idle: CachePadded::new(Idle::new()),
             contexts: (0..=setup.threads).map(|_| SharedContext::new()).collect(),
@@ -421,6 +426,33 @@ impl Scheduler {
         Progress {
             started: self.workers().iter().map(started).sum(),
             idle,
+        }
+    }
+
+    /// A worker may have made room. After a fence nothing is missed.
+    #[inline]
+    pub(crate) fn note_room(&self, counters: &Counters) {
+        if self.room.is_waited() {
+            self.announce_room(counters);
+        }
+    }
+
+    /// A loop has counted something that may have made room.
+    #[inline]
+    pub(crate) fn note_room_after_count(&self, counters: &Counters) {
+        if self.room.is_waited_after_count() {
+            self.announce_room(counters);
+        }
+    }
+
+    /// Notifies the services that wait for room, if there is some. No lock may be held.
+    #[cold]
+    fn announce_room(&self, counters: &Counters) {
+        if self.admission.has_room(self.progress()) {
+            for (_, notifier) in self.room.take() {
+                counters.wakes.add(u64::from(notifier.notify()));
+                notifier.arc_fence.pass();
+            }
         }
     }
 

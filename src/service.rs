@@ -17,6 +17,7 @@ use crate::error::EnqueueError;
 use crate::queue::Entry;
 use crate::queue::ring::{Consumer, Producer};
 use crate::scheduler::admission::Refused;
+use crate::scheduler::room::Place;
 use crate::scheduler::{BATCH_MAX, SKIPPED_SEARCHES, SPINS, Scheduler};
 use crate::sync::{Ordering, fence, may_search, thread};
 use crate::task::Task;
@@ -75,6 +76,8 @@ pub struct Service<T: Task> {
     skipped_spins: u32,
     /// Tasks that are to be resumed at the end of the present call. Kept for its memory.
     resumed: Vec<u32>,
+    /// Its place among the services that wait for room, until `take_ready` has seen some.
+    room: Option<Place>,
     has_seen_shutdown: bool,
 }
 
@@ -98,6 +101,7 @@ impl<T: Task> Service<T> {
             polling: Polling::default(),
             skipped_spins: 0,
             resumed: Vec::new(),
+            room: None,
             has_seen_shutdown,
         }
     }
@@ -108,7 +112,24 @@ impl<T: Task> Service<T> {
     /// # Errors
     ///
     /// The task comes back inside the error: the queue is full, too many tasks are alive, or the
-    /// pool is shutting down.
+    /// pool is shutting down. After one of the first two, the loop is notified once when there is
+    /// room: enqueue again after [`take_ready`](Self::take_ready).
+    ///
+    /// ```
+    /// use moored::{BoxTask, TaskReturn, ThreadPool, task_fn};
+    /// use std::time::Duration;
+    ///
+    /// let pool = ThreadPool::builder().threads(0).max_queue_depth(1).build()?;
+    /// let mut service = pool.service::<BoxTask>(|| println!("wake up"));
+    /// service.enqueue(1, task_fn(|_| TaskReturn::TaskDone))?;
+    /// let refused = service.enqueue(2, task_fn(|_| TaskReturn::TaskDone)).unwrap_err();
+    /// service.run_pending(Duration::MAX); // prints "wake up"
+    /// for ready in service.take_ready() {
+    ///     drop(service.task_status(ready.id));
+    /// }
+    /// service.enqueue(2, refused.into_task())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "lws_threadpool_enqueue")]
     #[doc(alias = "submit")]
     #[inline]
@@ -162,17 +183,17 @@ impl<T: Task> Service<T> {
     #[inline]
     fn admit(&mut self) -> Result<u64, Refused> {
         self.check_shutdown();
-        let ServiceInner {
-            scheduler, counters, ..
-        } = &*self.inner;
+        let scheduler = &self.inner.scheduler;
         let admitted = if scheduler.is_shutting_down() {
             Err(Refused::ShuttingDown)
         } else {
             scheduler.admission.admit(|| scheduler.progress())
         };
+        let admitted = admitted.or_else(|refused| self.wait_for_room(refused));
         match admitted {
-            Ok(()) => Ok(scheduler.clock.now()),
+            Ok(()) => Ok(self.inner.scheduler.clock.now()),
             Err(refused) => {
+                let counters = &self.inner.counters;
                 let counter = match refused {
                     Refused::QueueFull => &counters.refused_queue,
                     Refused::TooManyTasks => &counters.refused_tasks,
@@ -182,6 +203,23 @@ impl<T: Task> Service<T> {
                 Err(refused)
             }
         }
+    }
+
+    /// The loop is notified when there is room. Asks once more, so that room which is made now is
+    /// not missed.
+    #[cold]
+    fn wait_for_room(&mut self, refused: Refused) -> Result<(), Refused> {
+        let scheduler = &self.inner.scheduler;
+        let is_waiting = self.room.is_some_and(|place| !scheduler.room.has_come(place));
+        if is_waiting || matches!(refused, Refused::ShuttingDown) {
+            return Err(refused);
+        }
+        let place = scheduler.room.join(&self.inner.notifier);
+        self.room = Some(place);
+        scheduler.admission.admit(|| scheduler.progress()).inspect(|()| {
+            scheduler.room.leave(place);
+            self.room = None;
+        })
     }
 
     /// Makes a slot for a task.
@@ -319,6 +357,9 @@ impl<T: Task> Service<T> {
             self.spin();
         }
         self.rearm();
+        self.room = self
+            .room
+            .filter(|&place| !self.inner.scheduler.room.has_come(place));
         self.receive();
         self.resume_all();
         self.take_back_unseen();
@@ -501,7 +542,7 @@ impl<T: Task> Service<T> {
         if has_name {
             self.inner.remove_name(slot);
         }
-        self.inner.scheduler.admission.count_reaped();
+        self.inner.count_reaped(&self.inner.counters);
         match outcome {
             Outcome::Finished(task) => Some(TaskStatus::Finished(task)),
             Outcome::Stopped(reason, task) => Some(TaskStatus::Stopped(reason, task)),
@@ -624,6 +665,7 @@ impl<T: Task> Service<T> {
     /// It is the time until the next timeout of a task. It is zero while
     ///
     /// - a task has parked or ended, was not announced, and no notification of it is on its way;
+    /// - an [`enqueue`](Self::enqueue) was refused, and there is room now;
     /// - a [`Mailbox`](crate::Mailbox) holds messages;
     /// - steps are pending and the pool has no threads (`threads(0)`).
     ///
@@ -646,6 +688,9 @@ impl<T: Task> Service<T> {
             self.inner.notifier.start_polling();
         } else {
             self.inner.notifier.stop_polling();
+        }
+        if self.room.is_some() {
+            scheduler.note_room(&self.inner.counters);
         }
         if self.has_unseen() {
             return Some(Duration::ZERO);
@@ -675,8 +720,9 @@ impl<T: Task> Service<T> {
         let ServiceInner {
             scheduler, mailboxes, ..
         } = &*self.inner;
+        let has_room = self.room.is_some_and(|place| scheduler.room.has_come(place));
         let has_pending = || !scheduler.has_workers() && scheduler.has_tasks();
-        self.table.has_unannounced() || mailboxes.are_undrained() || has_pending()
+        has_room || self.table.has_unannounced() || mailboxes.are_undrained() || has_pending()
     }
 
     /// Runs pending steps on this thread until none waits or `budget` is used up; returns how many

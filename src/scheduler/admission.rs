@@ -4,8 +4,12 @@
 //! started is read from the counters of the workers, and only when a limit seems to be reached:
 //! O(workers), however many services there are.
 
+use crate::sync::AtomicU64 as Reaped;
 use crossbeam_utils::CachePadded;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Refused {
@@ -30,7 +34,7 @@ pub(crate) struct Admission {
     reaped_seen: AtomicU64,
     /// Ended tasks that were taken out of their table. On a line of its own, since it is written
     /// for every task.
-    reaped: CachePadded<AtomicU64>,
+    reaped: CachePadded<Reaped>,
 }
 
 /// What the workers say.
@@ -52,7 +56,7 @@ impl Admission {
             started_outside: AtomicU64::new(0),
             started_seen: AtomicU64::new(0),
             reaped_seen: AtomicU64::new(0),
-            reaped: CachePadded::new(AtomicU64::new(0)),
+            reaped: CachePadded::new(Reaped::new(0)),
         }
     }
 
@@ -62,16 +66,7 @@ impl Admission {
         let mut accepted = self.accepted.load(Relaxed);
         loop {
             if self.alive(accepted) >= self.tasks_max || self.waiting(accepted) >= self.depth_max {
-                let now = progress();
-                let started = now.started + self.started_outside.load(Relaxed);
-                self.started_seen.fetch_max(started, Relaxed);
-                self.reaped_seen.fetch_max(self.reaped(), Relaxed);
-                if self.alive(accepted) >= self.tasks_max {
-                    return Err(Refused::TooManyTasks);
-                }
-                if self.waiting(accepted) >= self.depth_max.saturating_add(now.idle) {
-                    return Err(Refused::QueueFull);
-                }
+                self.check(accepted, progress())?;
             }
             match self
                 .accepted
@@ -81,6 +76,24 @@ impl Admission {
                 Err(now) => accepted = now,
             }
         }
+    }
+
+    fn check(&self, accepted: u64, now: Progress) -> Result<(), Refused> {
+        let started = now.started + self.started_outside.load(Relaxed);
+        self.started_seen.fetch_max(started, Relaxed);
+        self.reaped_seen.fetch_max(self.reaped(), Relaxed);
+        if self.alive(accepted) >= self.tasks_max {
+            Err(Refused::TooManyTasks)
+        } else if self.waiting(accepted) >= self.depth_max.saturating_add(now.idle) {
+            Err(Refused::QueueFull)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether a task would be accepted now.
+    pub(crate) fn has_room(&self, now: Progress) -> bool {
+        self.check(self.accepted(), now).is_ok()
     }
 
     #[inline]
@@ -94,18 +107,20 @@ impl Admission {
         accepted.saturating_sub(gone)
     }
 
+    // What counts something is sequentially consistent: `room` says why.
+
     pub(crate) fn count_never_ran(&self) {
-        self.never_ran.fetch_add(1, Relaxed);
+        self.never_ran.fetch_add(1, SeqCst);
     }
 
     /// A thread that is no worker has started a task.
     pub(crate) fn count_started_outside(&self) {
-        self.started_outside.fetch_add(1, Relaxed);
+        self.started_outside.fetch_add(1, SeqCst);
     }
 
     #[inline]
     pub(crate) fn count_reaped(&self) {
-        self.reaped.fetch_add(1, Relaxed);
+        self.reaped.fetch_add(1, SeqCst);
     }
 
     pub(crate) fn reaped(&self) -> u64 {

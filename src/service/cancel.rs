@@ -2,6 +2,7 @@
 
 use super::Service;
 use super::completions::Outcome;
+use super::inner::ServiceInner;
 use crate::panic::drop_quietly;
 use crate::task::Task;
 use crate::task::header::NO_WORKER;
@@ -97,8 +98,12 @@ impl<T: Task> Service<T> {
         let header = self.table.work(slot);
         header.renew(now.saturating_sub(entry.since));
         header.set(entry.serial, entry.syncs, NO_WORKER, Phase::Stopped);
-        self.inner.counters.stopped[reason.index()].add(1);
-        self.inner.scheduler.admission.count_never_ran();
+        let ServiceInner {
+            scheduler, counters, ..
+        } = &*self.inner;
+        counters.stopped[reason.index()].add(1);
+        scheduler.admission.count_never_ran();
+        scheduler.note_room_after_count(counters);
         if self.inner.scheduler.limit.is_some() {
             // The ends of a connection are announced in order.
             self.receive();
@@ -152,6 +157,9 @@ impl<T: Task> Service<T> {
     pub(super) fn abandon(&mut self) {
         self.inner.mailboxes.close();
         self.inner.notifier.silence();
+        if let Some(place) = self.room.take() {
+            self.inner.scheduler.room.leave(place);
+        }
         self.receive();
         let slots = self.table.slots_by_age();
         for &slot in &slots {
@@ -164,7 +172,7 @@ impl<T: Task> Service<T> {
                 if has_name {
                     self.inner.remove_name(slot);
                 }
-                self.inner.scheduler.admission.count_reaped();
+                self.inner.count_reaped(&self.inner.counters);
                 ended.push(outcome);
             }
         }

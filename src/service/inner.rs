@@ -179,10 +179,17 @@ impl<T: Task> ServiceInner<T> {
             }
             owner.set_phase(Phase::Vacant);
             self.remove_name(slot);
-            self.scheduler.admission.count_reaped();
+            self.count_reaped(cx.counters);
             drop_quietly(outcome);
             self.forget_orphan();
         }
+    }
+
+    /// A task was taken out of its table. `counters` are those of this thread.
+    #[inline]
+    pub(crate) fn count_reaped(&self, counters: &Counters) {
+        self.scheduler.admission.count_reaped();
+        self.scheduler.note_room_after_count(counters);
     }
 
     fn forget_orphan(&self) {

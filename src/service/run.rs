@@ -109,6 +109,8 @@ impl<T: Task> Running<'_, T> {
     fn run(mut self, mut task: T, started: u64) {
         let cx = self.cx;
         cx.note_busy();
+        // Its place in the queue is free. There is no fence: the completion looks again.
+        cx.scheduler.note_room(cx.counters);
         self.set_phase(Phase::Running);
         let turn = self.turn(&mut task, started);
         self.page
@@ -129,6 +131,8 @@ impl<T: Task> Running<'_, T> {
                     has_siblings: false,
                 });
                 cx.flush_old();
+                fence(Ordering::SeqCst);
+                cx.scheduler.note_room(cx.counters);
             }
             Turn::Park => {
                 cx.counters.parked.add(1);
@@ -228,6 +232,7 @@ impl<T: Task> ServiceInner<T> {
         } else {
             cx.notify(&self.notifier);
         }
+        cx.scheduler.note_room(cx.counters);
         cx.flush_old();
     }
 }

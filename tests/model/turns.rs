@@ -15,6 +15,7 @@ impl Reference {
             self.waiting.retain(|&other| other != n);
             let task = &mut self.tasks[n];
             task.status = task.stop.map_or(Running, |_| Stopping);
+            self.note_room();
             self.end_call();
             self.turn(n, until);
             self.end_call();
