@@ -189,6 +189,8 @@ pub(crate) struct Scheduler {
     pub(crate) cores: usize,
     time_slice: u64,
     pub(crate) limit: Option<u32>,
+    /// Of the tasks of a connection that have not started.
+    pub(crate) max_queued: Option<u32>,
     /// Written for every task, so on a line of its own.
     pub(crate) admission: CachePadded<Admission>,
     /// Read for every task, and seldom written.
@@ -211,6 +213,7 @@ pub(crate) struct Setup {
     pub(crate) threads: usize,
     pub(crate) time_slice: u64,
     pub(crate) limit: Option<u32>,
+    pub(crate) max_queued: Option<u32>,
     pub(crate) admission: Admission,
 }
 
@@ -233,6 +236,7 @@ impl Scheduler {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             time_slice: setup.time_slice,
             limit: setup.limit,
+            max_queued: setup.max_queued,
             admission: CachePadded::new(setup.admission),
             room: CachePadded::new(Room::new()),
             registry: Registry::new(),

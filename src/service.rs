@@ -111,8 +111,9 @@ impl<T: Task> Service<T> {
     ///
     /// # Errors
     ///
-    /// The task comes back inside the error: the queue is full, too many tasks are alive, or the
-    /// pool is shutting down. After one of the first two, the loop is notified once when there is
+    /// The task comes back inside the error: the queue is full, too many tasks are alive, the
+    /// connection has too many that wait to start, or the pool is shutting down. After one of the
+    /// first two, the loop is notified once when there is
     /// room: enqueue again after [`take_ready`](Self::take_ready).
     ///
     /// ```
@@ -136,7 +137,7 @@ impl<T: Task> Service<T> {
     pub fn enqueue(&mut self, conn: impl Into<ConnId>, task: T) -> Result<TaskId, EnqueueError<T>> {
         // Before anything is counted, since it is user code and may panic.
         let conn = conn.into();
-        match self.admit() {
+        match self.admit(conn) {
             Ok(now) => {
                 let slot = self.accept(conn, now);
                 Ok(self.start(slot, task, now))
@@ -159,7 +160,7 @@ impl<T: Task> Service<T> {
         options: TaskOptions,
     ) -> Result<TaskId, EnqueueError<T>> {
         let conn = conn.into();
-        let now = match self.admit() {
+        let now = match self.admit(conn) {
             Ok(now) => now,
             Err(refused) => return Err(EnqueueError::new(refused, task)),
         };
@@ -179,14 +180,16 @@ impl<T: Task> Service<T> {
         Ok(self.start(slot, task, now))
     }
 
-    /// Asks for room for a task. Returns the time.
+    /// Asks for room for a task of this connection. Returns the time.
     #[inline]
-    fn admit(&mut self) -> Result<u64, Refused> {
+    fn admit(&mut self, conn: ConnId) -> Result<u64, Refused> {
         self.check_shutdown();
-        let scheduler = &self.inner.scheduler;
-        let admitted = if scheduler.is_shutting_down() {
+        let admitted = if self.inner.scheduler.is_shutting_down() {
             Err(Refused::ShuttingDown)
+        } else if let Some(full) = self.full_connection(conn) {
+            Err(full)
         } else {
+            let scheduler = &self.inner.scheduler;
             scheduler.admission.admit(|| scheduler.progress())
         };
         let admitted = admitted.or_else(|refused| self.wait_for_room(refused));
@@ -197,6 +200,7 @@ impl<T: Task> Service<T> {
                 let counter = match refused {
                     Refused::QueueFull => &counters.refused_queue,
                     Refused::TooManyTasks => &counters.refused_tasks,
+                    Refused::ConnectionFull { .. } => &counters.refused_connection,
                     Refused::ShuttingDown => &counters.refused_shutting_down,
                 };
                 counter.add(1);
@@ -205,13 +209,25 @@ impl<T: Task> Service<T> {
         }
     }
 
+    /// The refusal, if so many tasks of a connection have not started that it may have no more.
+    #[inline]
+    fn full_connection(&mut self, connection: ConnId) -> Option<Refused> {
+        let limit = self.inner.scheduler.max_queued?;
+        let queued = self.table.queued_of(connection, limit);
+        (queued >= limit).then_some(Refused::ConnectionFull {
+            connection,
+            queued,
+            limit,
+        })
+    }
+
     /// The loop is notified when there is room. Asks once more, so that room which is made now is
     /// not missed.
     #[cold]
     fn wait_for_room(&mut self, refused: Refused) -> Result<(), Refused> {
         let scheduler = &self.inner.scheduler;
         let is_waiting = self.room.is_some_and(|place| !scheduler.room.has_come(place));
-        if is_waiting || matches!(refused, Refused::ShuttingDown) {
+        if is_waiting || !matches!(refused, Refused::QueueFull | Refused::TooManyTasks) {
             return Err(refused);
         }
         let place = scheduler.room.join(&self.inner.notifier);

@@ -534,3 +534,118 @@ fn a_refused_service_that_is_dropped_leaves_nothing() {
     reap(&mut one, id).finished();
     assert_eq!(wakes.total(), 0);
 }
+
+fn connection_is_full(lp: &mut Loop<Work>, conn: u64, in_queue: usize) -> bool {
+    match lp.enqueue(conn, Work::done()) {
+        Err(EnqueueError::ConnectionFull {
+            connection,
+            queued,
+            limit,
+            ..
+        }) => (connection, queued, limit) == (conn.into(), in_queue, 2),
+        _ => false,
+    }
+}
+
+fn two_per_connection() -> ThreadPool {
+    build(
+        ThreadPool::builder()
+            .threads(0)
+            .max_queued_per_connection(2)
+            .max_queue_depth(5),
+    )
+}
+
+/// L25: `max_queued_per_connection`.
+#[test]
+fn a_connection_cannot_fill_the_queue_for_the_others() {
+    let pool = two_per_connection();
+    let mut lp = Loop::new(&pool);
+    for conn in [1, 2] {
+        lp.enqueue(conn, Work::parks()).unwrap();
+        lp.enqueue(conn, Work::parks()).unwrap();
+        assert!((0..3).all(|_| connection_is_full(&mut lp, conn, 2)));
+    }
+    lp.enqueue(3, Work::done()).expect("its first task");
+    assert!(queue_is_full(&mut lp));
+    assert!(connection_is_full(&mut lp, 1, 2), "the narrower limit is named");
+    let refused = pool.dump().counters.refused;
+    assert_eq!((refused.queue_full, refused.connection_full), (1, 7));
+}
+
+#[test]
+fn only_tasks_that_have_not_started_count_against_their_connection() {
+    let pool = two_per_connection();
+    let mut lp = Loop::new(&pool);
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.extend([(); 2].map(|()| lp.enqueue(1, Work::parks()).unwrap()));
+        assert!(connection_is_full(&mut lp, 1, 2));
+        lp.run_pending(PLENTY);
+    }
+    // Resumed, they are with the workers again, and have started.
+    for id in ids {
+        resume(&mut lp, id);
+    }
+    let queued = [(); 2].map(|()| lp.enqueue(1, Work::done()).unwrap());
+    assert!(connection_is_full(&mut lp, 1, 2));
+    assert_eq!(lp.dequeue(queued[0]), Dequeued::Removed);
+    lp.enqueue(1, Work::done())
+        .expect("the place of the cancelled one");
+    assert!(connection_is_full(&mut lp, 1, 2));
+}
+
+#[test]
+fn a_task_on_a_worker_does_not_count_against_its_connection() {
+    let pool = build(ThreadPool::builder().threads(1).max_queued_per_connection(2));
+    let mut lp = Loop::new(&pool);
+    let gate = Gate::new();
+    let _guard = gate.guard();
+    lp.enqueue(1, Work::at(&gate)).unwrap();
+    gate.wait_for(1);
+    for _ in 0..2 {
+        lp.enqueue(1, Work::done()).unwrap();
+    }
+    assert!(connection_is_full(&mut lp, 1, 2));
+    gate.open();
+    lp.ends(3);
+}
+
+#[test]
+fn a_task_that_moves_counts_against_the_connection_that_it_moves_to() {
+    let pool = two_per_connection();
+    let mut lp = Loop::new(&pool);
+    let moved = [(); 2].map(|()| lp.enqueue(1, Work::done()).unwrap());
+    lp.enqueue(2, Work::done()).unwrap();
+    for id in moved {
+        assert!(lp.reattach(id, 2));
+    }
+    assert!(connection_is_full(&mut lp, 2, 3));
+    lp.enqueue(1, Work::done()).expect("it has none");
+    lp.connection_closed(2);
+    lp.enqueue(2, Work::done()).expect("a new connection");
+}
+
+#[test]
+fn a_full_connection_says_so_and_is_not_notified() {
+    let pool = two_per_connection();
+    let mut lp = Loop::new(&pool);
+    for _ in 0..2 {
+        lp.enqueue(7, Work::parks()).unwrap();
+    }
+    let refused = lp.enqueue(7, Work::parks()).unwrap_err();
+    assert!(refused.is_full());
+    assert_eq!(format!("{refused:?}"), "ConnectionFull(..)");
+    let said = refused.to_string();
+    assert!(
+        ["connection 7", "has 2", "max_queued_per_connection is 2"]
+            .iter()
+            .all(|part| said.contains(part)),
+        "{said}"
+    );
+    refused.into_task();
+    lp.run_pending(PLENTY);
+    assert_eq!(lp.wakes.total(), 1, "for the tasks that have parked");
+    lp.parked(2);
+    assert_eq!(lp.poll_timeout(), None);
+}

@@ -5,6 +5,7 @@
 //! O(workers), however many services there are.
 
 use crate::sync::AtomicU64 as Reaped;
+use crate::task::id::ConnId;
 use crossbeam_utils::CachePadded;
 use std::sync::atomic::{
     AtomicU64,
@@ -15,6 +16,12 @@ use std::sync::atomic::{
 pub(crate) enum Refused {
     QueueFull,
     TooManyTasks,
+    /// A connection has so many tasks that have not started.
+    ConnectionFull {
+        connection: ConnId,
+        queued: u32,
+        limit: u32,
+    },
     /// The pool is shutting down.
     ShuttingDown,
 }

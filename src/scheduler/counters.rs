@@ -61,6 +61,7 @@ counters! {
     panicked,
     refused_queue,
     refused_tasks,
+    refused_connection,
     refused_shutting_down,
     /// Notifications of loops.
     wakes,

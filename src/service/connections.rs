@@ -15,7 +15,8 @@ const FEW: usize = 1024;
 /// No task.
 const NONE: u32 = u32::MAX;
 
-/// A connection: the first and the last of its tasks, and how many are away.
+/// A connection: the first and the last of its tasks, how many are away, and at most how many of
+/// these have not started.
 pub(crate) struct Connection {
     /// `None` once it has closed.
     pub(crate) id: Option<ConnId>,
@@ -23,6 +24,8 @@ pub(crate) struct Connection {
     pub(crate) last: u32,
     /// How many of its tasks are with the workers, or on their way.
     pub(crate) away: u32,
+    /// At most so many of its tasks have not started.
+    pub(crate) queued_max: u32,
 }
 
 /// Finds connections by their id; the table holds slots and not ids, which halves its size.
@@ -78,6 +81,7 @@ impl Connections {
             first: NONE,
             last: NONE,
             away: 0,
+            queued_max: 0,
         }) as u32;
         by_id.insert_unique(hash(id), slot, |&slot| hash(id_in(slots, slot)));
         slot
