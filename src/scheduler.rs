@@ -84,7 +84,8 @@ impl Drop for ServiceRef {
 
 /// The part of a worker's context that other threads see. There is one more, for external threads.
 pub(crate) struct SharedContext {
-    counters: Counters,
+    /// On lines of their own, since the worker writes them for every task.
+    counters: CachePadded<Counters>,
     /// Whether the worker is inside a step, or about to be.
     is_busy: Flag,
     /// The number of tasks in its batch. Grows under the lock of the queue only.
@@ -98,7 +99,7 @@ pub(crate) struct SharedContext {
 impl SharedContext {
     fn new() -> CachePadded<Self> {
         CachePadded::new(Self {
-            counters: Counters::default(),
+            counters: CachePadded::default(),
             is_busy: Flag::new(false),
             batch_len: Length::new(0),
             batch_begun: CachePadded::new(Figure::new(0)),

@@ -15,7 +15,6 @@ mod timers;
 use crate::clock::nanos;
 use crate::error::EnqueueError;
 use crate::queue::Entry;
-use crate::queue::ring::{Consumer, Producer};
 use crate::scheduler::admission::Refused;
 use crate::scheduler::room::Place;
 use crate::scheduler::{BATCH_MAX, SKIPPED_SEARCHES, SPINS, Scheduler};
@@ -28,7 +27,7 @@ use crate::task::phase::{Phase, Requests};
 use crate::task::status::{Dequeued, Resume, Status, StopReason};
 use crate::wake::Wake;
 use cancel::Stop;
-use completions::{Completion, Outcome};
+use completions::Outcome;
 use inner::{LoopEnds, ServiceInner};
 use polling::Polling;
 use ready::{Ready, ReadyTasks, Unread};
@@ -62,15 +61,14 @@ const LOOKS: u32 = if cfg!(loom) { 2 } else { 3 };
 pub struct Service<T: Task> {
     pub(crate) inner: Arc<ServiceInner<T>>,
     table: Table<T>,
-    /// The rings to and from the workers.
-    submissions: Producer<Entry<T>>,
-    completions: Vec<Consumer<Completion<T>>>,
+    /// The rings to and from the workers; `None` before the first task.
+    ends: Option<LoopEnds<T>>,
     /// The number of submissions, and how many of them were published.
     submitted: usize,
     /// How many of the ids that were last announced the loop has not looked at.
     unread: usize,
-    /// Those that were dropped unseen.
-    unseen: Arc<Unread>,
+    /// Those that were dropped unseen; `None` before the first announcement.
+    unseen: Option<Arc<Unread>>,
     polling: Polling,
     /// So many calls of `take_ready` do not spin, since the last spin found nothing.
     skipped_spins: u32,
@@ -84,20 +82,14 @@ pub struct Service<T: Task> {
 impl<T: Task> Service<T> {
     pub(crate) fn new(scheduler: &Arc<Scheduler>, wake: impl Wake) -> Self {
         let has_seen_shutdown = scheduler.is_shutting_down();
-        let (inner, ends) = ServiceInner::new(scheduler, Box::new(wake));
-        let unseen = Unread::new(Arc::clone(&inner.notifier));
-        let LoopEnds {
-            submissions,
-            completions,
-        } = ends;
+        let inner = ServiceInner::new(scheduler, Box::new(wake));
         Self {
             inner,
             table: Table::new(),
-            submissions,
-            completions,
+            ends: None,
             submitted: 0,
             unread: 0,
-            unseen,
+            unseen: None,
             polling: Polling::default(),
             skipped_spins: 0,
             resumed: Vec::new(),
@@ -243,6 +235,7 @@ impl<T: Task> Service<T> {
     fn accept(&mut self, conn: ConnId, now: u64) -> u32 {
         if !self.table.has_room() {
             let inner = &self.inner;
+            self.ends.get_or_insert_with(|| inner.open());
             self.table.add_page(|number| inner.pages.add(number));
         }
         self.table.insert(conn, now)
@@ -273,12 +266,13 @@ impl<T: Task> Service<T> {
         let connection = &mut table.connections[entry.flow];
         entry.has_siblings = connection.away > 0;
         connection.away += 1;
-        let submitted = &inner.submissions.submitted;
+        let submitted = inner.submissions.submitted();
         if entry.has_siblings {
             let siblings = submitted.siblings.load(Relaxed).wrapping_add(1);
             submitted.siblings.store(siblings, Relaxed);
         }
-        self.submissions.push(entry);
+        let ends = self.ends.as_mut().expect("a task was accepted");
+        ends.submissions.push(entry);
         self.submitted = self.submitted.wrapping_add(1);
         let unpublished = self.submitted.wrapping_sub(submitted.published.load(Relaxed));
         let is_published = self.unread < BATCH_MAX || unpublished >= BATCH_MAX;
@@ -313,7 +307,10 @@ impl<T: Task> Service<T> {
 
     /// Tells busy workers of everything that was submitted.
     fn publish(&self) {
-        let published = &self.inner.submissions.submitted.published;
+        if self.ends.is_none() {
+            return;
+        }
+        let published = &self.inner.submissions.submitted().published;
         if published.load(Relaxed) != self.submitted {
             published.store(self.submitted, Relaxed);
             fence(Ordering::SeqCst);
@@ -412,7 +409,7 @@ impl<T: Task> Service<T> {
 
     /// The tasks that were announced and not yielded are to be announced again.
     fn take_back_unseen(&mut self) {
-        if let Some((tasks, wakes)) = self.unseen.take() {
+        if let Some((tasks, wakes)) = self.unseen.as_deref().and_then(Unread::take) {
             self.inner.counters.wakes.add(wakes);
             let tasks: Vec<_> = tasks.into_iter().filter_map(|id| self.find(id)).collect();
             self.table.announce_again(&tasks);
@@ -432,20 +429,22 @@ impl<T: Task> Service<T> {
             });
         self.polling.note_found(tasks.len());
         self.unread = tasks.len();
-        ReadyTasks::new(tasks, &self.unseen)
+        let unseen = || Unread::new(Arc::clone(&inner.notifier));
+        let unseen = (!tasks.is_empty()).then(|| self.unseen.get_or_insert_with(unseen));
+        ReadyTasks::new(tasks, unseen.cloned())
     }
 
     /// Receives what the workers have returned. A task that has parked although it must not is
     /// resumed at the end of this call.
     fn receive(&mut self) {
         let Self {
-            completions,
+            ends,
             table,
             resumed,
             has_seen_shutdown,
             ..
         } = self;
-        for ring in completions {
+        for ring in ends.iter_mut().flat_map(|ends| &mut ends.completions) {
             ring.pop_each(usize::MAX, |completion| {
                 let (slot, is_parked) = (completion.slot, completion.outcome.is_parked());
                 table.receive(completion);
@@ -619,7 +618,9 @@ impl<T: Task> Service<T> {
         let tasks: Vec<u32> = self.table.tasks_of(conn).collect();
         self.detach(&tasks);
         self.table.close_connection(conn);
-        self.inner.mailboxes.note_closed(conn);
+        if let Some(mailboxes) = self.inner.mailboxes() {
+            mailboxes.note_closed(conn);
+        }
         tasks.len()
     }
 
@@ -733,12 +734,14 @@ impl<T: Task> Service<T> {
             self.receive();
             self.resume_all();
         }
-        let ServiceInner {
-            scheduler, mailboxes, ..
-        } = &*self.inner;
+        let scheduler = &self.inner.scheduler;
+        let has_messages = self
+            .inner
+            .mailboxes()
+            .is_some_and(|mailboxes| mailboxes.are_undrained());
         let has_room = self.room.is_some_and(|place| scheduler.room.has_come(place));
         let has_pending = || !scheduler.has_workers() && scheduler.has_tasks();
-        has_room || self.table.has_unannounced() || mailboxes.are_undrained() || has_pending()
+        has_room || self.table.has_unannounced() || has_messages || has_pending()
     }
 
     /// Runs pending steps on this thread until none waits or `budget` is used up; returns how many

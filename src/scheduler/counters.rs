@@ -21,9 +21,8 @@ impl Counter {
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        /// The counters of one worker or one service, on cache lines of their own.
+        /// The counters of one worker or one service.
         #[derive(Default, Debug)]
-        #[repr(align(128))]
         pub(crate) struct Counters {
             $($(#[$doc])* pub(crate) $name: Counter,)*
             /// Ended as `Stopped`, by the reason's index.

@@ -155,7 +155,9 @@ impl<T: Task> Service<T> {
 
     /// The service is dropped: every task is stopped, and is dropped when it has ended.
     pub(super) fn abandon(&mut self) {
-        self.inner.mailboxes.close();
+        if let Some(mailboxes) = self.inner.mailboxes() {
+            mailboxes.close();
+        }
         self.inner.notifier.silence();
         if let Some(place) = self.room.take() {
             self.inner.scheduler.room.leave(place);
@@ -178,7 +180,11 @@ impl<T: Task> Service<T> {
         }
         let (inner, left) = (&self.inner, self.table.len());
         let cx = inner.scheduler.external_context(&inner.counters);
-        inner.abandon(left, std::mem::take(&mut self.completions), &cx);
+        inner.abandon(
+            left,
+            self.ends.take().map_or(Vec::new(), |ends| ends.completions),
+            &cx,
+        );
         ended.into_iter().for_each(drop_quietly);
         inner.scheduler.wake_for_rest(&inner.counters);
         if inner.scheduler.takers_are_gone() {

@@ -3,7 +3,7 @@
 
 use super::inner::ServiceInner;
 use crate::queue::flow::Flows;
-use crate::queue::ring::Consumer;
+use crate::queue::ring::{self, Consumer, Producer};
 use crate::queue::turns::Turns;
 use crate::queue::{Entry, Source};
 use crate::scheduler::SharedContext;
@@ -11,6 +11,7 @@ use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering};
 use crate::task::Task;
 use crossbeam_utils::CachePadded;
 use std::collections::VecDeque;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize as Count, Ordering::Relaxed};
 
 /// What the loop has submitted, as far as it tells the workers beside the ring. Written by the
@@ -25,15 +26,20 @@ pub(crate) struct Submitted {
 }
 
 pub(crate) struct Submissions<T> {
+    /// Made with the first task: an idle service takes little memory.
+    opened: OnceLock<Box<Opened<T>>>,
+    /// Whether the run queue looks at the ring.
+    is_listed: AtomicBool,
+}
+
+struct Opened<T> {
     /// Under the lock of the run queue only.
     state: CachePadded<Mutex<State<T>>>,
-    pub(crate) submitted: CachePadded<Submitted>,
+    submitted: CachePadded<Submitted>,
     /// The numbers of submissions that were taken out of the ring, all and those with siblings.
     /// Under the lock of the run queue only.
     taken: Count,
     siblings_taken: Count,
-    /// Whether the run queue looks at the ring.
-    is_listed: AtomicBool,
     /// By context. Written under the lock of the run queue, but for the context's thread, which takes
     /// its tasks one by one.
     batches: Box<[CachePadded<Mutex<Entries<T>>>]>,
@@ -47,13 +53,22 @@ struct State<T> {
 }
 
 impl<T> Submissions<T> {
-    pub(crate) fn new(ring: Consumer<Entry<T>>, service: u32, limit: Option<u32>, contexts: usize) -> Self {
+    pub(crate) fn new() -> Self {
+        Self {
+            opened: OnceLock::new(),
+            is_listed: AtomicBool::new(false),
+        }
+    }
+
+    /// Makes the ring and the batches. Returns the loop's end.
+    pub(crate) fn open(&self, service: u32, limit: Option<u32>, contexts: usize) -> Producer<Entry<T>> {
+        let (producer, ring) = ring::new();
         let state = State {
             ring,
             flows: Flows::new(service, limit),
         };
         let batch = |_| CachePadded::new(Mutex::new(VecDeque::new()));
-        Self {
+        let opened = Opened {
             state: CachePadded::new(Mutex::new(state)),
             submitted: CachePadded::new(Submitted {
                 count: AtomicUsize::new(0),
@@ -62,21 +77,43 @@ impl<T> Submissions<T> {
             }),
             taken: Count::new(0),
             siblings_taken: Count::new(0),
-            is_listed: AtomicBool::new(false),
             batches: (0..contexts).map(batch).collect(),
-        }
+        };
+        let is_first = self.opened.set(Box::new(opened)).is_ok();
+        debug_assert!(is_first, "it is opened once");
+        producer
+    }
+
+    fn opened(&self) -> &Opened<T> {
+        self.opened.get().expect("there was a task")
+    }
+
+    #[inline]
+    pub(crate) fn submitted(&self) -> &Submitted {
+        &self.opened().submitted
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.opened().state.lock()
+    }
+
+    fn batch_of(&self, index: usize) -> MutexGuard<'_, Entries<T>> {
+        self.opened().batches[index].lock()
     }
 
     /// The number of submissions in the ring. They are visible after this, with their siblings.
     #[inline]
     fn in_ring(&self) -> usize {
-        let count = self.submitted.count.load(Ordering::Acquire);
-        count.wrapping_sub(self.taken.load(Relaxed))
+        let Opened { submitted, taken, .. } = self.opened();
+        submitted
+            .count
+            .load(Ordering::Acquire)
+            .wrapping_sub(taken.load(Relaxed))
     }
 
     /// Whether no submission in the ring has a sibling.
     fn are_single(&self) -> bool {
-        self.submitted.siblings.load(Relaxed) == self.siblings_taken.load(Relaxed)
+        self.submitted().siblings.load(Relaxed) == self.opened().siblings_taken.load(Relaxed)
     }
 
     /// Takes up to `max` submissions out of the ring.
@@ -87,8 +124,8 @@ impl<T> Submissions<T> {
             sink(entry);
         });
         let add = |total: &Count, n: usize| total.store(total.load(Relaxed).wrapping_add(n), Relaxed);
-        add(&self.taken, count);
-        add(&self.siblings_taken, siblings);
+        add(&self.opened().taken, count);
+        add(&self.opened().siblings_taken, siblings);
         count
     }
 
@@ -101,14 +138,14 @@ impl<T> Submissions<T> {
     /// The next task of the batch of this context.
     #[inline]
     pub(crate) fn next_in_batch(&self, index: usize, shared: &SharedContext) -> Option<Entry<T>> {
-        let mut batch = self.batches[index].lock();
+        let mut batch = self.batch_of(index);
         let entry = batch.pop_front();
         shared.set_batch_len(batch.len());
         entry
     }
 
     fn batch<'a>(&'a self, index: usize, contexts: &'a [CachePadded<SharedContext>]) -> Batch<'a, T> {
-        let entries = self.batches[index].lock();
+        let entries = self.batch_of(index);
         Batch {
             len: entries.len(),
             entries,
@@ -148,7 +185,7 @@ impl<T: Task> Source for ServiceInner<T> {
         if !own.are_single() {
             return None;
         }
-        let mut state = own.state.lock();
+        let mut state = own.state();
         let mut batch = own.batch(worker, &self.scheduler.contexts);
         Some(own.pop_each(&mut state.ring, count, |entry| batch.entries.push_back(entry)))
     }
@@ -157,14 +194,14 @@ impl<T: Task> Source for ServiceInner<T> {
         let own = &self.submissions;
         let count = own.in_ring();
         if count > 0 {
-            let State { ring, flows } = &mut *own.state.lock();
+            let State { ring, flows } = &mut *own.state();
             own.pop_each(ring, count, |entry| flows.push(entry, turns));
         }
     }
 
     fn take_turns(&self, turns: &mut Turns, worker: usize, max: usize) -> usize {
         let own = &self.submissions;
-        let mut state = own.state.lock();
+        let mut state = own.state();
         let mut batch = own.batch(worker, &self.scheduler.contexts);
         let mut count = 0;
         while count < max
@@ -179,7 +216,7 @@ impl<T: Task> Source for ServiceInner<T> {
     }
 
     fn return_batch(&self, turns: &mut Turns, worker: usize) {
-        let mut state = self.submissions.state.lock();
+        let mut state = self.submissions.state();
         let mut batch = self.submissions.batch(worker, &self.scheduler.contexts);
         for entry in batch.entries.drain(..) {
             state.flows.put_back(entry, turns);
@@ -203,8 +240,11 @@ impl<T: Task> Source for ServiceInner<T> {
     }
 
     fn has_published(&self) -> bool {
-        let published = self.submissions.submitted.published.load(Relaxed);
-        let unseen = published.wrapping_sub(self.submissions.taken.load(Relaxed));
+        let Opened { submitted, taken, .. } = self.submissions.opened();
+        let unseen = submitted
+            .published
+            .load(Relaxed)
+            .wrapping_sub(taken.load(Relaxed));
         // Negative if more were taken than were published.
         unseen.cast_signed() > 0
     }
@@ -232,7 +272,7 @@ impl<T: Task> ServiceInner<T> {
     pub(crate) fn take_out(&self, slot: u32) -> Option<Entry<T>> {
         let mut queue = self.scheduler.queue.lock();
         queue.sort();
-        let mut state = self.submissions.state.lock();
+        let mut state = self.submissions.state();
         if let Some(entry) = state.flows.remove(slot, &mut queue.turns) {
             return Some(entry);
         }
@@ -260,7 +300,7 @@ impl<T: Task> ServiceInner<T> {
     pub(crate) fn push_back(&self, entry: Entry<T>) {
         let mut queue = self.scheduler.queue.lock();
         queue.sort();
-        let mut state = self.submissions.state.lock();
+        let mut state = self.submissions.state();
         state.flows.push(entry, &mut queue.turns);
         self.scheduler.hints.note_submitted();
         self.scheduler.hints.note_published();
@@ -272,7 +312,7 @@ impl<T: Task> ServiceInner<T> {
     pub(crate) fn release(&self, slot: u32, publish: impl FnOnce()) {
         let mut queue = self.scheduler.queue.lock();
         queue.sort();
-        let mut state = self.submissions.state.lock();
+        let mut state = self.submissions.state();
         publish();
         state.flows.release(slot, &mut queue.turns);
         if !queue.turns.is_empty() {
@@ -285,7 +325,7 @@ impl<T: Task> ServiceInner<T> {
     pub(crate) fn relocate(&self, slot: u32, to: u32) {
         let mut queue = self.scheduler.queue.lock();
         queue.sort();
-        let mut state = self.submissions.state.lock();
+        let mut state = self.submissions.state();
         // One that was taken and not begun was taken for the connection that it had.
         let taken = self.scheduler.limit.and_then(|_| self.take_out_of_batch(slot));
         if let Some(entry) = taken {

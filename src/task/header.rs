@@ -290,9 +290,11 @@ impl Page {
     }
 }
 
-/// The number of pages in the first bucket. Each bucket holds twice as many as the one before.
+/// The number of pages in the first bucket. Each bucket holds eight times as many as the one before.
 const FIRST_BUCKET: usize = 16;
-const BUCKETS: usize = 24;
+const GROWTH_BITS: u32 = 3;
+/// Enough for every slot that a `u32` can number.
+const BUCKETS: usize = 9;
 
 /// A bucket of pages, whose places are filled one by one.
 type Bucket = OnceLock<Box<[OnceLock<Arc<Page>>]>>;
@@ -307,9 +309,11 @@ impl Pages {
 
     #[inline]
     fn place(page: usize) -> (usize, usize) {
-        let number = page + FIRST_BUCKET;
-        let bucket = (number / FIRST_BUCKET).ilog2() as usize;
-        (bucket, number - (FIRST_BUCKET << bucket))
+        // So many pages are in all buckets before one: `FIRST_BUCKET * (8^bucket - 1) / 7`.
+        const LESS: usize = (1 << GROWTH_BITS) - 1;
+        let bucket = (page * LESS / FIRST_BUCKET + 1).ilog2() / GROWTH_BITS;
+        let before = FIRST_BUCKET * ((1 << (GROWTH_BITS * bucket)) - 1) / LESS;
+        (bucket as usize, page - before)
     }
 
     #[inline]
@@ -333,7 +337,7 @@ impl Pages {
     pub(crate) fn add(&self, page: usize) -> Arc<Page> {
         let (bucket, index) = Self::place(page);
         let pages = self.0[bucket].get_or_init(|| {
-            let places = FIRST_BUCKET << bucket;
+            let places = FIRST_BUCKET << (GROWTH_BITS * bucket as u32);
             (0..places).map(|_| OnceLock::new()).collect()
         });
         Arc::clone(pages[index].get_or_init(|| Arc::new(Page::new())))
@@ -353,12 +357,17 @@ mod tests {
     #[test]
     fn every_page_has_a_place_of_its_own() {
         let pages = Pages::new();
-        let added: Vec<_> = (0..200).map(|page| pages.add(page)).collect();
+        let added: Vec<_> = (0..2000).map(|page| pages.add(page)).collect();
         for (number, page) in added.iter().enumerate() {
             let found = pages.find(number).expect("it was added");
             assert!(Arc::ptr_eq(page, found));
         }
-        assert!(pages.get(200).is_none());
+        assert!(pages.get(2000).is_none());
+    }
+
+    #[test]
+    fn there_is_a_bucket_for_the_last_slot() {
+        assert_eq!(Pages::place(u32::MAX as usize / PAGE).0, BUCKETS - 1);
     }
 
     /// S11: what a worker wrote for one task does not count for the next one in the slot.

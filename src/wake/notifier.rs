@@ -35,8 +35,8 @@ const NOTIFIED: usize = 1;
 /// The loop looks by itself soon, or calls `poll_timeout` before it blocks.
 const POLLING: usize = 2;
 
-/// On cache lines of its own, since workers read it for every task.
-#[repr(align(128))]
+/// On a cache line of its own, since workers read it for every task.
+#[repr(align(64))]
 pub(crate) struct Notifier {
     /// Both flags.
     state: AtomicUsize,
