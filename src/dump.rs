@@ -204,7 +204,7 @@ impl Counts {
             waiting: running - on_worker,
             on_worker,
             parked: size(parked),
-            ended: size(sums.ended().saturating_sub(admission.reaped())),
+            ended: size(sums.ended().saturating_sub(sums.reaped)),
             threads: scheduler.live_workers(),
         }
     }

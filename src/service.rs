@@ -76,6 +76,10 @@ pub struct Service<T: Task> {
     resumed: Vec<u32>,
     /// Its place among the services that wait for room, until `take_ready` has seen some.
     room: Option<Place>,
+    /// The tasks that were reaped and that the pool was not told of.
+    untold: u64,
+    /// Whether the loop calls `poll_timeout` before it blocks.
+    has_polled: bool,
     has_seen_shutdown: bool,
 }
 
@@ -94,6 +98,8 @@ impl<T: Task> Service<T> {
             skipped_spins: 0,
             resumed: Vec::new(),
             room: None,
+            untold: 0,
+            has_polled: false,
             has_seen_shutdown,
         }
     }
@@ -217,10 +223,13 @@ impl<T: Task> Service<T> {
     /// not missed.
     #[cold]
     fn wait_for_room(&mut self, refused: Refused) -> Result<(), Refused> {
-        let scheduler = &self.inner.scheduler;
-        let is_waiting = self.room.is_some_and(|place| !scheduler.room.has_come(place));
-        if is_waiting || !matches!(refused, Refused::QueueFull | Refused::TooManyTasks) {
+        if !matches!(refused, Refused::QueueFull | Refused::TooManyTasks) {
             return Err(refused);
+        }
+        self.tell_reaped();
+        let scheduler = &self.inner.scheduler;
+        if self.room.is_some_and(|place| !scheduler.room.has_come(place)) {
+            return scheduler.admission.admit(|| scheduler.progress());
         }
         let place = scheduler.room.join(&self.inner.notifier);
         self.room = Some(place);
@@ -363,6 +372,7 @@ impl<T: Task> Service<T> {
     pub fn take_ready(&mut self) -> ReadyTasks {
         self.check_shutdown();
         self.polling.end();
+        self.tell_reaped();
         self.publish();
         self.stop_late();
         self.receive();
@@ -557,12 +567,31 @@ impl<T: Task> Service<T> {
         if has_name {
             self.inner.remove_name(slot);
         }
-        self.inner.count_reaped(&self.inner.counters);
+        self.count_reaped();
         match outcome {
             Outcome::Finished(task) => Some(TaskStatus::Finished(task)),
             Outcome::Stopped(reason, task) => Some(TaskStatus::Stopped(reason, task)),
             Outcome::Panicked(payload) => Some(TaskStatus::Panicked(Panic::new(payload))),
             Outcome::Parked(_) => None,
+        }
+    }
+
+    /// A task was reaped. The pool is told at once, or of several together if the loop calls
+    /// `poll_timeout` before it blocks, since this costs a locked instruction.
+    #[inline]
+    fn count_reaped(&mut self) {
+        self.inner.counters.reaped.add(1);
+        self.untold += 1;
+        let is_full = self.untold >= BATCH_MAX as u64;
+        if !self.has_polled || is_full || self.inner.scheduler.room.is_waited() {
+            self.tell_reaped();
+        }
+    }
+
+    fn tell_reaped(&mut self) {
+        let untold = std::mem::take(&mut self.untold);
+        if untold > 0 {
+            self.inner.tell_reaped(untold, &self.inner.counters);
         }
     }
 
@@ -699,6 +728,8 @@ impl<T: Task> Service<T> {
     #[must_use = "the loop must not block for longer"]
     pub fn poll_timeout(&mut self) -> Option<Duration> {
         self.check_shutdown();
+        self.has_polled = true;
+        self.tell_reaped();
         self.publish();
         let scheduler = &self.inner.scheduler;
         if self.polling.has_found() && self.table.away() > 0 && scheduler.has_short_steps() {

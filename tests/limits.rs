@@ -441,6 +441,25 @@ fn a_refused_loop_is_notified_when_a_reaped_task_makes_room() {
     other.enqueue(2, Work::done()).expect("room");
 }
 
+/// U10: a loop that calls `poll_timeout` tells the pool of several reaped tasks together, but at
+/// once while another loop waits, and always before it blocks.
+#[test]
+fn a_loop_that_polls_keeps_no_room_for_itself() {
+    let (_pool, mut one, mut other, id) = one_is_refused(ThreadPool::builder().threads(0).max_tasks(1));
+    one.run_pending(PLENTY);
+    let _ = one.poll_timeout();
+    reap(&mut one, id).finished();
+    assert_eq!(other.wakes.total(), 1);
+    assert_eq!(other.take_ready().count(), 0);
+    for _ in 0..3 {
+        let id = one.enqueue(1, Work::done()).expect("its own place");
+        one.run_pending(PLENTY);
+        reap(&mut one, id).finished();
+    }
+    assert_eq!(one.poll_timeout(), None);
+    other.enqueue(2, Work::done()).expect("room");
+}
+
 /// U10: the tasks of a service that is dropped make room, too.
 #[test]
 fn a_refused_loop_is_notified_when_a_dropped_service_makes_room() {

@@ -1,7 +1,7 @@
 //! The two limits on what a pool accepts.
 //!
-//! They are exact for any number of services, and cost two atomic operations a task. What has
-//! started is read from the counters of the workers, and only when a limit seems to be reached:
+//! They cost one atomic operation a task. They are exact, but for what a loop has reaped since it
+//! last told: at most one batch, and only while it does not block. What has started is read from the counters of the workers, and only when a limit seems to be reached:
 //! O(workers), however many services there are.
 
 use crate::sync::AtomicU64 as Reaped;
@@ -39,8 +39,7 @@ pub(crate) struct Admission {
     started_seen: AtomicU64,
     /// The number that were reaped, when it was last read.
     reaped_seen: AtomicU64,
-    /// Ended tasks that were taken out of their table. On a line of its own, since it is written
-    /// for every task.
+    /// Ended tasks that were taken out of their table, as far as their loops have told.
     reaped: CachePadded<Reaped>,
 }
 
@@ -88,7 +87,7 @@ impl Admission {
     fn check(&self, accepted: u64, now: Progress) -> Result<(), Refused> {
         let started = now.started + self.started_outside.load(Relaxed);
         self.started_seen.fetch_max(started, Relaxed);
-        self.reaped_seen.fetch_max(self.reaped(), Relaxed);
+        self.reaped_seen.fetch_max(self.reaped.load(Relaxed), Relaxed);
         if self.alive(accepted) >= self.tasks_max {
             Err(Refused::TooManyTasks)
         } else if self.waiting(accepted) >= self.depth_max.saturating_add(now.idle) {
@@ -126,12 +125,8 @@ impl Admission {
     }
 
     #[inline]
-    pub(crate) fn count_reaped(&self) {
-        self.reaped.fetch_add(1, SeqCst);
-    }
-
-    pub(crate) fn reaped(&self) -> u64 {
-        self.reaped.load(Relaxed)
+    pub(crate) fn count_reaped(&self, tasks: u64) {
+        self.reaped.fetch_add(tasks, SeqCst);
     }
 
     pub(crate) fn accepted(&self) -> u64 {

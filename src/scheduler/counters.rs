@@ -57,6 +57,8 @@ counters! {
     /// Times a parked task was resumed.
     unparked,
     finished,
+    /// Ended tasks that were taken out of their table.
+    reaped,
     panicked,
     refused_queue,
     refused_tasks,

@@ -174,10 +174,11 @@ impl<T: Task> Service<T> {
                 if has_name {
                     self.inner.remove_name(slot);
                 }
-                self.inner.count_reaped(&self.inner.counters);
+                self.count_reaped();
                 ended.push(outcome);
             }
         }
+        self.tell_reaped();
         let (inner, left) = (&self.inner, self.table.len());
         let cx = inner.scheduler.external_context(&inner.counters);
         inner.abandon(

@@ -192,16 +192,16 @@ impl<T: Task> ServiceInner<T> {
             }
             owner.set_phase(Phase::Vacant);
             self.remove_name(slot);
-            self.count_reaped(cx.counters);
+            cx.counters.reaped.add(1);
+            self.tell_reaped(1, cx.counters);
             drop_quietly(outcome);
             self.forget_orphan();
         }
     }
 
-    /// A task was taken out of its table. `counters` are those of this thread.
-    #[inline]
-    pub(crate) fn count_reaped(&self, counters: &Counters) {
-        self.scheduler.admission.count_reaped();
+    /// So many tasks were taken out of their table. `counters` are those of this thread.
+    pub(crate) fn tell_reaped(&self, tasks: u64, counters: &Counters) {
+        self.scheduler.admission.count_reaped(tasks);
         self.scheduler.note_room_after_count(counters);
     }
 

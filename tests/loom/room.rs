@@ -42,6 +42,24 @@ fn a_refusal_races_a_reaped_task() {
     assert_eq!(refusals.into_iter().collect::<Vec<_>>(), [0, 1]);
 }
 
+/// U10: the same with a loop that calls `poll_timeout`, and may tell the pool of a reaped task as
+/// late as in its next call.
+#[test]
+fn a_refusal_races_a_loop_that_polls() {
+    let refusals = explore("refuse against reap and poll", || {
+        let pool = pool_of(0).max_tasks(1).build().unwrap();
+        let mut own = pool.service(|| {});
+        let id = own.enqueue(1, Probe::new(First::TaskDone).0).unwrap();
+        own.run_pending(crate::util::FOREVER);
+        let _ = own.poll_timeout();
+        let other = other_loop(&pool);
+        assert!(matches!(own.task_status(id), Some(TaskStatus::Finished(_))));
+        let _ = own.poll_timeout();
+        other.join().unwrap().1
+    });
+    assert_eq!(refusals.into_iter().collect::<Vec<_>>(), [0, 1]);
+}
+
 /// U10: the place of a task that is cancelled.
 #[test]
 fn a_refusal_races_a_cancelled_task() {
