@@ -15,6 +15,7 @@ pub(crate) enum Work {
     CloseOne { repeats: usize },
     Growth { repeats: usize },
     Dump { tasks: usize, told: Told },
+    Services(Told),
     Idle { tasks: usize, seconds: u64 },
 }
 
@@ -39,9 +40,11 @@ impl Measure {
     pub(crate) fn rivals(&self) -> Rivals {
         match self.work {
             Work::Memory { .. } => Rivals::Tokio,
-            Work::CloseOne { .. } | Work::Growth { .. } | Work::Dump { .. } | Work::Idle { .. } => {
-                Rivals::Nobody
-            }
+            Work::CloseOne { .. }
+            | Work::Growth { .. }
+            | Work::Dump { .. }
+            | Work::Services(_)
+            | Work::Idle { .. } => Rivals::Nobody,
             _ => Rivals::Peers,
         }
     }
@@ -151,6 +154,11 @@ pub(crate) fn measures(quick: bool) -> Vec<Measure> {
                 tasks: 100_000,
                 told: told_1024,
             },
+        ),
+        (
+            "services",
+            "told-1024 beside 10 and 10,000 idle services",
+            Work::Services(told_1024),
         ),
         (
             "idle",
