@@ -94,6 +94,7 @@ pub struct Counters {
 pub struct RefusedCounters {
     pub queue_full: u64,
     pub too_many_tasks: u64,
+    pub connection_full: u64,
     pub shutting_down: u64,
 }
 
@@ -237,6 +238,7 @@ impl Counters {
             refused: RefusedCounters {
                 queue_full: sums.refused_queue,
                 too_many_tasks: sums.refused_tasks,
+                connection_full: sums.refused_connection,
                 shutting_down: sums.refused_shutting_down,
             },
             finished: sums.finished,
@@ -308,8 +310,8 @@ impl fmt::Display for Counters {
         )?;
         writeln!(
             f,
-            "refused   queue full {}  too many tasks {}  shutting down {}",
-            r.queue_full, r.too_many_tasks, r.shutting_down
+            "refused   queue full {}  too many tasks {}  connection full {}  shutting down {}",
+            r.queue_full, r.too_many_tasks, r.connection_full, r.shutting_down
         )?;
         f.write_str("stopped ")?;
         for (reason, n) in StopReason::ALL.iter().zip(self.stopped.by_reason()) {

@@ -1,11 +1,16 @@
 //! The errors of pools and of `enqueue`.
 
 use crate::scheduler::admission::Refused;
+use crate::task::id::ConnId;
 use parking_lot::Mutex;
 use std::fmt;
 use std::io;
 
 /// Why [`Service::enqueue`](crate::Service::enqueue) refused a task, with the task.
+///
+/// After `QueueFull` or `TooManyTasks` the loop is notified once when there is room, whichever
+/// service makes it. If it enqueues after [`take_ready`](crate::Service::take_ready) then, the task
+/// is accepted, or another loop was faster: it is refused again, and the loop is notified again.
 ///
 /// It is `Send + Sync` for every task, so that `?` converts it into `anyhow::Error` and
 /// `Box<dyn Error + Send + Sync>`.
@@ -31,6 +36,19 @@ pub enum EnqueueError<T> {
     /// `max_tasks` tasks are accepted and not reaped. Reap the tasks that `take_ready` announces,
     /// or try again later.
     TooManyTasks(RefusedTask<T>),
+    /// `max_queued_per_connection` tasks of the connection wait for their first step. Answer "busy",
+    /// or try again when one of them is announced: there is no notification of its own.
+    #[non_exhaustive]
+    ConnectionFull {
+        /// The task, untouched.
+        task: RefusedTask<T>,
+        /// Its connection.
+        connection: ConnId,
+        /// How many tasks of the connection have not started.
+        queued: usize,
+        /// `max_queued_per_connection`.
+        limit: usize,
+    },
     /// The pool is shutting down and accepts nothing more.
     ShuttingDown(RefusedTask<T>),
 }
@@ -63,6 +81,16 @@ impl<T> EnqueueError<T> {
         match refused {
             Refused::QueueFull => Self::QueueFull(task),
             Refused::TooManyTasks => Self::TooManyTasks(task),
+            Refused::ConnectionFull {
+                connection,
+                queued,
+                limit,
+            } => Self::ConnectionFull {
+                task,
+                connection,
+                queued: queued as usize,
+                limit: limit as usize,
+            },
             Refused::ShuttingDown => Self::ShuttingDown(task),
         }
     }
@@ -70,7 +98,10 @@ impl<T> EnqueueError<T> {
     /// Returns the refused task, unchanged.
     pub fn into_task(self) -> T {
         match self {
-            Self::QueueFull(task) | Self::TooManyTasks(task) | Self::ShuttingDown(task) => task.into_inner(),
+            Self::QueueFull(task)
+            | Self::TooManyTasks(task)
+            | Self::ConnectionFull { task, .. }
+            | Self::ShuttingDown(task) => task.into_inner(),
         }
     }
 
@@ -80,20 +111,11 @@ impl<T> EnqueueError<T> {
         !matches!(self, Self::ShuttingDown(_))
     }
 
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::QueueFull(_) => {
-                "queue full: max_queue_depth tasks wait to start; try again after a wake-up"
-            }
-            Self::TooManyTasks(_) => "too many tasks: max_tasks are not reaped; reap ended ones first",
-            Self::ShuttingDown(_) => "the pool is shutting down and accepts no tasks",
-        }
-    }
-
     fn variant(&self) -> &'static str {
         match self {
             Self::QueueFull(_) => "QueueFull",
             Self::TooManyTasks(_) => "TooManyTasks",
+            Self::ConnectionFull { .. } => "ConnectionFull",
             Self::ShuttingDown(_) => "ShuttingDown",
         }
     }
@@ -107,7 +129,25 @@ impl<T> fmt::Debug for EnqueueError<T> {
 
 impl<T> fmt::Display for EnqueueError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.reason())
+        match self {
+            Self::QueueFull(_) => f.write_str(
+                "queue full: max_queue_depth tasks wait to start; try again when the loop is notified",
+            ),
+            Self::TooManyTasks(_) => {
+                f.write_str("too many tasks: max_tasks are not reaped; reap ended ones first")
+            }
+            Self::ConnectionFull {
+                connection,
+                queued,
+                limit,
+                ..
+            } => write!(
+                f,
+                "connection {connection} has {queued} tasks that wait to start, and \
+                 max_queued_per_connection is {limit}; try again when one of them is announced"
+            ),
+            Self::ShuttingDown(_) => f.write_str("the pool is shutting down and accepts no tasks"),
+        }
     }
 }
 

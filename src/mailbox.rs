@@ -135,7 +135,7 @@ impl<T: Task> Service<T> {
     #[doc(alias = "mg_wakeup")]
     pub fn mailbox<M: Send + 'static>(&self, capacity: usize) -> (Sender<M>, Mailbox<M>) {
         assert!(capacity > 0, "the capacity of a mailbox is 0: give at least 1");
-        let mailboxes = &self.inner.mailboxes;
+        let mailboxes = self.inner.open_mailboxes();
         let channel = Channel::new(capacity, Arc::clone(mailboxes), Arc::clone(&self.inner.notifier));
         let weak: Weak<Channel<M>> = Arc::downgrade(&channel);
         let mailbox = Mailbox {

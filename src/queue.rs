@@ -81,6 +81,8 @@ pub(crate) trait Source: Send + Sync {
     fn has_submitted(&self) -> bool;
     /// Whether the ring contains a published task.
     fn has_published(&self) -> bool;
+    /// Whether the run queue looks at the ring.
+    fn is_listed(&self) -> bool;
     /// The service is no longer listed.
     fn unlist(&self);
     /// The service is listed from now on. Returns true if it was listed before.
@@ -130,7 +132,11 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
     /// the lock.
     #[must_use]
     pub(crate) fn remove(&mut self, service: u32) -> S {
-        self.listed.retain(|&listed| listed != service);
+        if self.services[service as usize].is_listed() {
+            // Its ring is empty. The others that are idle go too, so that dropping many services
+            // that are listed is not O(services) for each.
+            self.unlist_idle();
+        }
         self.services.remove(service as usize)
     }
 
@@ -175,6 +181,9 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
 
     /// Moves all submissions into the flows.
     pub(crate) fn sort(&mut self) {
+        if self.listed.len() > 1 {
+            self.unlist_idle();
+        }
         let Self {
             services,
             listed,

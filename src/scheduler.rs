@@ -7,6 +7,7 @@ pub(crate) mod counters;
 pub(crate) mod idle;
 pub(crate) mod reentrancy;
 pub(crate) mod registry;
+pub(crate) mod room;
 pub(crate) mod worker;
 
 use crate::clock::Clock;
@@ -22,6 +23,7 @@ use crossbeam_utils::CachePadded;
 use idle::{Gate, Idle};
 use reentrancy::ReentrancyGuard;
 use registry::Registry;
+use room::Room;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool as Flag, AtomicU64 as Figure, AtomicUsize as Length, Ordering::Relaxed};
@@ -84,8 +86,9 @@ impl Drop for ServiceRef {
 /// The part of a worker's context that other threads read. One more exists for all external
 /// threads.
 pub(crate) struct SharedContext {
-    counters: Counters,
-    /// Whether the worker is inside a step, or about to begin one.
+    /// On lines of their own, since the worker writes them for every task.
+    counters: CachePadded<Counters>,
+    /// Whether the worker is inside a step, or about to be.
     is_busy: Flag,
     /// The number of tasks in its batch. Grows under the lock of the queue only.
     batch_len: Length,
@@ -99,7 +102,7 @@ pub(crate) struct SharedContext {
 impl SharedContext {
     fn new() -> CachePadded<Self> {
         CachePadded::new(Self {
-            counters: Counters::default(),
+            counters: CachePadded::default(),
             is_busy: Flag::new(false),
             batch_len: Length::new(0),
             batch_begun: CachePadded::new(Figure::new(0)),
@@ -191,8 +194,12 @@ pub(crate) struct Scheduler {
     pub(crate) cores: usize,
     time_slice: u64,
     pub(crate) limit: Option<u32>,
-    /// Written for every task, so it has its own cache line.
+    /// Of the tasks of a connection that have not started.
+    pub(crate) max_queued: Option<u32>,
+    /// Written for every task, so on a line of its own.
     pub(crate) admission: CachePadded<Admission>,
+    /// Read for every task, and seldom written.
+    pub(crate) room: CachePadded<Room>,
     pub(crate) registry: Registry,
     pub(crate) idle: CachePadded<Idle>,
     /// The shared contexts of the workers, and one for external threads.
@@ -213,6 +220,7 @@ pub(crate) struct Setup {
     pub(crate) threads: usize,
     pub(crate) time_slice: u64,
     pub(crate) limit: Option<u32>,
+    pub(crate) max_queued: Option<u32>,
     pub(crate) admission: Admission,
 }
 
@@ -235,7 +243,9 @@ impl Scheduler {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             time_slice: setup.time_slice,
             limit: setup.limit,
+            max_queued: setup.max_queued,
             admission: CachePadded::new(setup.admission),
+            room: CachePadded::new(Room::new()),
             registry: Registry::new(),
             idle: CachePadded::new(Idle::new()),
             contexts: (0..=setup.threads).map(|_| SharedContext::new()).collect(),
@@ -476,15 +486,41 @@ impl Scheduler {
     pub(crate) fn progress(&self) -> Progress {
         // In this order: a worker that is no longer idle has counted its task as started.
         let idle = (self.workers().len() - self.busy_workers()) as u64;
-        let Sums { started, reaped, .. } = self.sums();
+        let started = |worker: &CachePadded<SharedContext>| worker.counters.started.get();
         Progress {
-            started,
-            reaped,
+            started: self.workers().iter().map(started).sum(),
             idle,
         }
     }
 
-    /// Whether steps are so short that a notification costs more than a step.
+    /// A worker may have made room. After a fence nothing is missed.
+    #[inline]
+    pub(crate) fn note_room(&self, counters: &Counters) {
+        if self.room.is_waited() {
+            self.announce_room(counters);
+        }
+    }
+
+    /// A loop has counted something that may have made room.
+    #[inline]
+    pub(crate) fn note_room_after_count(&self, counters: &Counters) {
+        if self.room.is_waited_after_count() {
+            self.announce_room(counters);
+        }
+    }
+
+    /// Notifies the services that wait for room, if there is some. No lock may be held.
+    #[cold]
+    fn announce_room(&self, counters: &Counters) {
+        if self.admission.has_room(self.progress()) {
+            for (_, notifier) in self.room.take() {
+                counters.wakes.add(u64::from(notifier.notify()));
+                notifier.arc_fence.pass();
+            }
+        }
+    }
+
+    /// Whether steps are so short that a notification costs more.
     #[inline]
     pub(crate) fn has_short_steps(&self) -> bool {
         self.pace.load(Relaxed) < QUANTUM

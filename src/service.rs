@@ -15,8 +15,8 @@ mod timers;
 use crate::clock::nanos;
 use crate::error::EnqueueError;
 use crate::queue::Entry;
-use crate::queue::ring::{Consumer, Producer};
 use crate::scheduler::admission::Refused;
+use crate::scheduler::room::Place;
 use crate::scheduler::{BATCH_MAX, SKIPPED_SEARCHES, SPINS, Scheduler};
 use crate::sync::{Ordering, fence, may_search, thread};
 use crate::task::Task;
@@ -27,7 +27,7 @@ use crate::task::phase::{Phase, Requests};
 use crate::task::status::{Dequeued, Resume, Status, StopReason};
 use crate::wake::Wake;
 use cancel::Stop;
-use completions::{Completion, Outcome};
+use completions::Outcome;
 use connections::Submission;
 use inner::{LoopEnds, ServiceInner};
 use polling::Polling;
@@ -63,20 +63,25 @@ const LOOKS: u32 = if cfg!(loom) { 2 } else { 3 };
 pub struct Service<T: Task> {
     pub(crate) inner: Arc<ServiceInner<T>>,
     table: Table<T>,
-    /// The loop's ends of the rings to and from the workers.
-    submissions: Producer<Entry<T>>,
-    completions: Vec<Consumer<Completion<T>>>,
-    /// The number of submissions.
+    /// The rings to and from the workers; `None` before the first task.
+    ends: Option<LoopEnds<T>>,
+    /// The number of submissions, and how many of them were published.
     submitted: usize,
     /// How many of the ids that were announced last were not looked at or answered yet.
     unread: usize,
-    /// The ids that were announced and that the loop has not taken out of the iterator.
-    unseen: Arc<Unread>,
+    /// Those that were dropped unseen; `None` before the first announcement.
+    unseen: Option<Arc<Unread>>,
     polling: Polling,
     /// The number of calls of `take_ready` that do not spin, because the last spin found nothing.
     skipped_spins: u32,
     /// Tasks that are resumed at the end of the current call. Kept for its memory.
     resumed: Vec<u32>,
+    /// Its place among the services that wait for room, until `take_ready` has seen some.
+    room: Option<Place>,
+    /// The tasks that were reaped and that the pool was not told of.
+    untold: u64,
+    /// Whether the loop calls `poll_timeout` before it blocks.
+    has_polled: bool,
     has_seen_shutdown: bool,
 }
 
@@ -94,23 +99,20 @@ struct Work<T> {
 impl<T: Task> Service<T> {
     pub(crate) fn new(scheduler: &Arc<Scheduler>, wake: impl Wake) -> Self {
         let has_seen_shutdown = scheduler.is_shutting_down();
-        let (inner, ends) = ServiceInner::new(scheduler, Box::new(wake));
-        let unseen = Unread::new(Arc::clone(&inner.notifier));
-        let LoopEnds {
-            submissions,
-            completions,
-        } = ends;
+        let inner = ServiceInner::new(scheduler, Box::new(wake));
         Self {
             inner,
             table: Table::new(),
-            submissions,
-            completions,
+            ends: None,
             submitted: 0,
             unread: 0,
-            unseen,
+            unseen: None,
             polling: Polling::default(),
             skipped_spins: 0,
             resumed: Vec::new(),
+            room: None,
+            untold: 0,
+            has_polled: false,
             has_seen_shutdown,
         }
     }
@@ -128,7 +130,7 @@ impl<T: Task> Service<T> {
     pub fn enqueue(&mut self, conn: impl Into<ConnId>, task: T) -> Result<TaskId, EnqueueError<T>> {
         // Before anything is counted, since the conversion is user code and may panic.
         let conn = conn.into();
-        match self.admit() {
+        match self.admit(conn) {
             Ok(now) => {
                 let slot = self.accept(conn, now);
                 Ok(self.start(slot, task, now))
@@ -152,7 +154,7 @@ impl<T: Task> Service<T> {
         options: TaskOptions,
     ) -> Result<TaskId, EnqueueError<T>> {
         let conn = conn.into();
-        let now = match self.admit() {
+        let now = match self.admit(conn) {
             Ok(now) => now,
             Err(refused) => return Err(EnqueueError::new(refused, task)),
         };
@@ -174,22 +176,25 @@ impl<T: Task> Service<T> {
 
     /// Reserves a place for a task. Returns the time.
     #[inline]
-    fn admit(&mut self) -> Result<u64, Refused> {
+    fn admit(&mut self, conn: ConnId) -> Result<u64, Refused> {
         self.check_shutdown();
-        let ServiceInner {
-            scheduler, counters, ..
-        } = &*self.inner;
-        let admitted = if scheduler.is_shutting_down() {
+        let admitted = if self.inner.scheduler.is_shutting_down() {
             Err(Refused::ShuttingDown)
+        } else if let Some(full) = self.full_connection(conn) {
+            Err(full)
         } else {
+            let scheduler = &self.inner.scheduler;
             scheduler.admission.admit(|| scheduler.progress())
         };
+        let admitted = admitted.or_else(|refused| self.wait_for_room(refused));
         match admitted {
-            Ok(()) => Ok(scheduler.clock.now()),
+            Ok(()) => Ok(self.inner.scheduler.clock.now()),
             Err(refused) => {
+                let counters = &self.inner.counters;
                 let counter = match refused {
                     Refused::QueueFull => &counters.refused_queue,
                     Refused::TooManyTasks => &counters.refused_tasks,
+                    Refused::ConnectionFull { .. } => &counters.refused_connection,
                     Refused::ShuttingDown => &counters.refused_shutting_down,
                 };
                 counter.add(1);
@@ -198,11 +203,44 @@ impl<T: Task> Service<T> {
         }
     }
 
+    /// The refusal, if so many tasks of a connection have not started that it may have no more.
+    #[inline]
+    fn full_connection(&mut self, connection: ConnId) -> Option<Refused> {
+        let limit = self.inner.scheduler.max_queued?;
+        let queued = self.table.queued_of(connection, limit);
+        (queued >= limit).then_some(Refused::ConnectionFull {
+            connection,
+            queued,
+            limit,
+        })
+    }
+
+    /// The loop is notified when there is room. Asks once more, so that room which is made now is
+    /// not missed.
+    #[cold]
+    fn wait_for_room(&mut self, refused: Refused) -> Result<(), Refused> {
+        if !matches!(refused, Refused::QueueFull | Refused::TooManyTasks) {
+            return Err(refused);
+        }
+        self.tell_reaped();
+        let scheduler = &self.inner.scheduler;
+        if self.room.is_some_and(|place| !scheduler.room.has_come(place)) {
+            return scheduler.admission.admit(|| scheduler.progress());
+        }
+        let place = scheduler.room.join(&self.inner.notifier);
+        self.room = Some(place);
+        scheduler.admission.admit(|| scheduler.progress()).inspect(|()| {
+            scheduler.room.leave(place);
+            self.room = None;
+        })
+    }
+
     /// Makes a slot for a task.
     #[inline]
     fn accept(&mut self, conn: ConnId, now: u64) -> u32 {
         if !self.table.has_room() {
             let inner = &self.inner;
+            self.ends.get_or_insert_with(|| inner.open());
             self.table.add_page(|number| inner.pages.add(number));
         }
         self.table.insert(conn, now)
@@ -236,8 +274,9 @@ impl<T: Task> Service<T> {
             has_siblings,
             is_in_debt,
         } = table.connections.submit(work.flow, virtual_time);
-        let submitted = &inner.submissions.submitted;
-        self.submissions.push(Entry {
+        let submitted = inner.submissions.submitted();
+        let ends = self.ends.as_mut().expect("a task was accepted");
+        ends.submissions.push(Entry {
             task: work.task,
             serial: work.serial,
             since: work.since,
@@ -284,7 +323,10 @@ impl<T: Task> Service<T> {
 
     /// Publishes all submissions to busy workers.
     fn publish(&self) {
-        let published = &self.inner.submissions.submitted.published;
+        if self.ends.is_none() {
+            return;
+        }
+        let published = &self.inner.submissions.submitted().published;
         if published.load(Relaxed) != self.submitted {
             published.store(self.submitted, Relaxed);
             fence(Ordering::SeqCst);
@@ -338,6 +380,7 @@ impl<T: Task> Service<T> {
     pub fn take_ready(&mut self) -> ReadyTasks {
         self.check_shutdown();
         self.polling.end();
+        self.tell_reaped();
         self.publish();
         self.stop_late();
         self.receive();
@@ -345,6 +388,9 @@ impl<T: Task> Service<T> {
             self.spin();
         }
         self.rearm();
+        self.room = self
+            .room
+            .filter(|&place| !self.inner.scheduler.room.has_come(place));
         self.receive();
         self.resume_all();
         self.take_back_unseen();
@@ -381,7 +427,7 @@ impl<T: Task> Service<T> {
 
     /// Announces the tasks again that were announced and not taken out of the iterator.
     fn take_back_unseen(&mut self) {
-        if let Some((tasks, wakes)) = self.unseen.take() {
+        if let Some((tasks, wakes)) = self.unseen.as_deref().and_then(Unread::take) {
             self.inner.counters.wakes.add(wakes);
             let tasks: Vec<_> = tasks.into_iter().filter_map(|id| self.find(id)).collect();
             self.table.announce_again(&tasks);
@@ -401,20 +447,22 @@ impl<T: Task> Service<T> {
             });
         self.polling.note_found(tasks.len());
         self.unread = tasks.len();
-        ReadyTasks::new(tasks, &self.unseen)
+        let unseen = || Unread::new(Arc::clone(&inner.notifier));
+        let unseen = (!tasks.is_empty()).then(|| self.unseen.get_or_insert_with(unseen));
+        ReadyTasks::new(tasks, unseen.cloned())
     }
 
     /// Receives the tasks that workers have returned. A task that has parked and must not is
     /// resumed at the end of this call.
     fn receive(&mut self) {
         let Self {
-            completions,
+            ends,
             table,
             resumed,
             has_seen_shutdown,
             ..
         } = self;
-        for ring in completions {
+        for ring in ends.iter_mut().flat_map(|ends| &mut ends.completions) {
             ring.pop_each(usize::MAX, |completion| {
                 let (slot, is_parked) = (completion.slot, completion.outcome.is_parked());
                 table.receive(completion);
@@ -528,7 +576,7 @@ impl<T: Task> Service<T> {
         if has_name {
             self.inner.remove_name(slot);
         }
-        self.inner.counters.reaped.add(1);
+        self.count_reaped();
         match outcome {
             Outcome::Finished(task) => Some(TaskStatus::Finished(task)),
             Outcome::Stopped(reason, task) => Some(TaskStatus::Stopped(reason, task)),
@@ -537,7 +585,26 @@ impl<T: Task> Service<T> {
         }
     }
 
-    /// Returns the status of a task without reaping it. O(1).
+    /// A task was reaped. The pool is told at once, or of several together if the loop calls
+    /// `poll_timeout` before it blocks, since this costs a locked instruction.
+    #[inline]
+    fn count_reaped(&mut self) {
+        self.inner.counters.reaped.add(1);
+        self.untold += 1;
+        let is_full = self.untold >= BATCH_MAX as u64;
+        if !self.has_polled || is_full || self.inner.scheduler.room.is_waited() {
+            self.tell_reaped();
+        }
+    }
+
+    fn tell_reaped(&mut self) {
+        let untold = std::mem::take(&mut self.untold);
+        if untold > 0 {
+            self.inner.tell_reaped(untold, &self.inner.counters);
+        }
+    }
+
+    /// The status of a task, without reaping it. O(1).
     #[doc(alias = "lws_threadpool_task_status_noreap")]
     #[must_use]
     pub fn peek(&self, id: TaskId) -> Option<Status> {
@@ -589,7 +656,9 @@ impl<T: Task> Service<T> {
         let tasks: Vec<u32> = self.table.tasks_of(conn).collect();
         self.detach(&tasks);
         self.table.close_connection(conn);
-        self.inner.mailboxes.note_closed(conn);
+        if let Some(mailboxes) = self.inner.mailboxes() {
+            mailboxes.note_closed(conn);
+        }
         tasks.len()
     }
 
@@ -694,12 +763,17 @@ impl<T: Task> Service<T> {
     #[must_use = "the loop must not block for longer"]
     pub fn poll_timeout(&mut self) -> Option<Duration> {
         self.check_shutdown();
+        self.has_polled = true;
+        self.tell_reaped();
         self.publish();
         let scheduler = &self.inner.scheduler;
         if self.polling.has_found() && self.table.away() > 0 && scheduler.has_short_steps() {
             self.inner.notifier.start_polling();
         } else {
             self.inner.notifier.stop_polling();
+        }
+        if self.room.is_some() {
+            scheduler.note_room(&self.inner.counters);
         }
         if self.has_unseen() {
             return Some(Duration::ZERO);
@@ -727,11 +801,14 @@ impl<T: Task> Service<T> {
             self.receive();
             self.resume_all();
         }
-        let ServiceInner {
-            scheduler, mailboxes, ..
-        } = &*self.inner;
+        let scheduler = &self.inner.scheduler;
+        let has_messages = self
+            .inner
+            .mailboxes()
+            .is_some_and(|mailboxes| mailboxes.are_undrained());
+        let has_room = self.room.is_some_and(|place| scheduler.room.has_come(place));
         let has_pending = || !scheduler.has_workers() && scheduler.has_runnable();
-        self.table.has_unannounced() || mailboxes.are_undrained() || has_pending()
+        has_room || self.table.has_unannounced() || has_messages || has_pending()
     }
 
     /// Runs pending steps on this thread until none is pending or `budget` is over. Returns the

@@ -4,7 +4,7 @@
 
 mod util;
 
-use moored::{Dequeued, Resume, TaskId, ThreadPool};
+use moored::{Dequeued, Resume, Service, TaskId, ThreadPool};
 use std::time::{Duration, Instant};
 use util::{Loop, PLENTY, Work, reap};
 
@@ -113,4 +113,54 @@ fn the_cost_of_counts_and_timeouts_does_not_grow_with_the_tasks() {
             let _ = lp.take_ready().count();
         }
     });
+}
+
+/// How long `act` takes in a pool with so many services, the least of three times. Each service has
+/// a task that has not started.
+fn cost_among_services(services: usize, act: impl Fn(&mut Vec<Service<Work>>)) -> Duration {
+    let builder = ThreadPool::builder().threads(0).max_queue_depth(services);
+    let pool = builder.build().unwrap();
+    let tries = (0..3).map(|_| {
+        let mut all: Vec<Service<Work>> = (0..services).map(|_| pool.service(|| {})).collect();
+        for service in &mut all {
+            service.enqueue(1, Work::done()).unwrap();
+        }
+        // The first drop moves the tasks of all services, once, into the run queue.
+        drop(all.pop());
+        let begun = Instant::now();
+        act(&mut all);
+        begun.elapsed()
+    });
+    tries.min().expect("three tries")
+}
+
+#[track_caller]
+fn is_flat_among_services(what: &str, act: impl Fn(&mut Vec<Service<Work>>)) {
+    let (few, many) = (
+        cost_among_services(SAMPLE, &act),
+        cost_among_services(20_000, &act),
+    );
+    let limit = 15 * few.max(Duration::from_micros(50));
+    assert!(
+        many < limit,
+        "{what}: {few:?} among {SAMPLE} services, {many:?} among 20,000"
+    );
+}
+
+/// U6: each refusal added up the counters of all services.
+#[test]
+fn the_cost_of_a_refusal_does_not_grow_with_the_services() {
+    is_flat_among_services("enqueue into a full queue", |services| {
+        let first = &mut services[0];
+        first
+            .enqueue(1, Work::done())
+            .expect("the place of the dropped one");
+        assert!((0..SAMPLE).all(|_| first.enqueue(1, Work::done()).is_err()));
+    });
+}
+
+/// U6: each drop looked at every service that had submitted a task.
+#[test]
+fn the_cost_of_a_dropped_service_does_not_grow_with_the_services() {
+    is_flat_among_services("drop", |services| services.truncate(services.len() - SAMPLE / 2));
 }

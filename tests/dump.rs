@@ -375,7 +375,7 @@ fn the_text_contains_every_counter() {
             "tasks     queued 0  waiting 0  on a worker 0  parked 1  ended 16",
             "status    queued 0  running 0  syncing 1  stopping 0  finished 0  stopped 13  panicked 3",
             "since start  accepted 17  finished 0  stopped 13  panicked 3",
-            "refused   queue full 5  too many tasks 0  shutting down 0",
+            "refused   queue full 5  too many tasks 0  connection full 0  shutting down 0",
             "stopped   stopped by itself 4  dequeued 0  connection closed 9  queue timeout 0  \
              sync timeout 0  deadline 0  pool shutdown 0  service dropped 0",
         ]

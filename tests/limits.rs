@@ -390,3 +390,283 @@ fn without_a_limit_one_connection_may_use_every_worker() {
     gate.open();
     lp.ends(3);
 }
+
+/// Two loops of a pool, the first of which has used up the limit; the second was refused.
+fn one_is_refused(builder: ThreadPoolBuilder) -> (ThreadPool, Loop<Work>, Loop<Work>, moored::TaskId) {
+    let pool = build(builder);
+    let (mut one, mut other) = (Loop::new(&pool), Loop::new(&pool));
+    let id = one.enqueue(1, Work::done()).unwrap();
+    assert!((0..3).all(|_| other.enqueue(2, Work::done()).is_err_and(|e| e.is_full())));
+    assert_eq!(
+        (other.wakes.total(), other.poll_timeout()),
+        (0, Some(std::time::Duration::ZERO))
+    );
+    (pool, one, other, id)
+}
+
+/// U10: a refused loop waits for a notification, and no task of its own sends one.
+#[test]
+fn a_refused_loop_is_notified_once_when_a_start_makes_room() {
+    let (_pool, mut one, mut other, _) = one_is_refused(ThreadPool::builder().threads(0).max_queue_depth(1));
+    for round in 1..=3 {
+        one.run_pending(PLENTY);
+        assert_eq!(other.wakes.total(), round, "there is room");
+        assert_eq!(other.take_ready().count(), 0);
+        // The other loop is faster, and this one is refused once more.
+        one.enqueue(1, Work::done()).unwrap();
+        assert!(queue_is_full(&mut other));
+    }
+    one.run_pending(PLENTY);
+    assert_eq!(other.take_ready().count(), 0);
+    other.enqueue(2, Work::done()).expect("room");
+    other.run_pending(PLENTY);
+    assert_eq!(one.wakes.total(), 1, "it was never refused");
+}
+
+/// U10: the same for a task that is cancelled before it starts.
+#[test]
+fn a_refused_loop_is_notified_when_a_cancelled_task_makes_room() {
+    let (_pool, mut one, mut other, id) = one_is_refused(ThreadPool::builder().threads(0).max_queue_depth(1));
+    assert_eq!(one.dequeue(id), Dequeued::Removed);
+    assert_eq!(other.wakes.total(), 1);
+    other.enqueue(2, Work::done()).expect("room");
+}
+
+/// U10: the same for `max_tasks`, where reaping makes room, and nothing else does.
+#[test]
+fn a_refused_loop_is_notified_when_a_reaped_task_makes_room() {
+    let (_pool, mut one, mut other, id) = one_is_refused(ThreadPool::builder().threads(0).max_tasks(1));
+    one.run_pending(PLENTY);
+    assert_eq!(other.wakes.total(), 0, "it has ended, and still counts");
+    reap(&mut one, id).finished();
+    assert_eq!(other.wakes.total(), 1);
+    other.enqueue(2, Work::done()).expect("room");
+}
+
+/// U10: a loop that calls `poll_timeout` tells the pool of several reaped tasks together, but at
+/// once while another loop waits, and always before it blocks.
+#[test]
+fn a_loop_that_polls_keeps_no_room_for_itself() {
+    let (_pool, mut one, mut other, id) = one_is_refused(ThreadPool::builder().threads(0).max_tasks(1));
+    one.run_pending(PLENTY);
+    let _ = one.poll_timeout();
+    reap(&mut one, id).finished();
+    assert_eq!(other.wakes.total(), 1);
+    assert_eq!(other.take_ready().count(), 0);
+    for _ in 0..3 {
+        let id = one.enqueue(1, Work::done()).expect("its own place");
+        one.run_pending(PLENTY);
+        reap(&mut one, id).finished();
+    }
+    assert_eq!(one.poll_timeout(), None);
+    other.enqueue(2, Work::done()).expect("room");
+}
+
+/// U10: the tasks of a service that is dropped make room, too.
+#[test]
+fn a_refused_loop_is_notified_when_a_dropped_service_makes_room() {
+    let (_pool, one, mut other, _) = one_is_refused(ThreadPool::builder().threads(0).max_tasks(1));
+    drop(one);
+    assert_eq!(other.wakes.total(), 1);
+    other.enqueue(2, Work::done()).expect("room");
+}
+
+/// U10: a loop may use up a notification by other means than `take_ready`.
+#[test]
+fn a_loop_does_not_sleep_until_it_has_seen_the_room() {
+    let (_pool, mut one, mut other, _) = one_is_refused(ThreadPool::builder().threads(0).max_queue_depth(1));
+    one.run_pending(PLENTY);
+    for _ in 0..2 {
+        assert_eq!(other.poll_timeout(), Some(std::time::Duration::ZERO));
+    }
+    assert_eq!(other.take_ready().count(), 0);
+    assert_eq!(
+        other.poll_timeout(),
+        None,
+        "it knows, and may not want to enqueue any more"
+    );
+    assert_eq!(other.wakes.total(), 1);
+}
+
+/// U10: a worker that starts a task makes room, long before the task ends.
+#[test]
+fn a_refused_loop_is_notified_when_a_worker_makes_room() {
+    let pool = build(ThreadPool::builder().threads(1).max_queue_depth(1));
+    let (mut one, mut other) = (Loop::new(&pool), Loop::new(&pool));
+    let gates = [Gate::new(), Gate::new()];
+    let _guards = gates.each_ref().map(Gate::guard);
+    for gate in &gates {
+        one.enqueue(1, Work::at(gate)).unwrap();
+    }
+    gates[0].wait_for(1);
+    assert!(queue_is_full(&mut other));
+    gates[0].open();
+    other.wakes.wait();
+    let _ = other.take_ready();
+    // The worker is idle for a moment between the two tasks, so this may be one more.
+    while other.enqueue(2, Work::done()).is_err() {
+        other.wakes.wait();
+        let _ = other.take_ready();
+    }
+    gates[1].open();
+    one.ends(2);
+    other.ends(1);
+}
+
+/// U10: so does a worker that becomes idle, although no task starts: the next one waits for the
+/// one that has parked.
+#[test]
+fn a_refused_loop_is_notified_when_an_idle_worker_makes_room() {
+    let pool = build(
+        ThreadPool::builder()
+            .threads(1)
+            .max_queue_depth(1)
+            .max_running_per_connection(1),
+    );
+    let (mut one, mut other) = (Loop::new(&pool), Loop::new(&pool));
+    let gate = Gate::new();
+    let _guard = gate.guard();
+    let parks = Work::at_and_then(&gate, |cx| {
+        if cx.is_stopping() {
+            TaskReturn::Stopped
+        } else {
+            TaskReturn::Sync
+        }
+    });
+    one.enqueue(1, parks).unwrap();
+    gate.wait_for(1);
+    one.enqueue(1, Work::done()).unwrap();
+    assert!(queue_is_full(&mut other));
+    gate.open();
+    other.wakes.wait();
+    other
+        .enqueue(2, Work::done())
+        .expect("a place for the idle worker");
+    other.ends(1);
+}
+
+#[test]
+fn a_refused_service_that_is_dropped_leaves_nothing() {
+    let (_pool, mut one, other, id) = one_is_refused(ThreadPool::builder().threads(0).max_tasks(1));
+    let wakes = Arc::clone(&other.wakes);
+    drop(other);
+    assert_eq!(Arc::strong_count(&wakes), 1);
+    one.run_pending(PLENTY);
+    reap(&mut one, id).finished();
+    assert_eq!(wakes.total(), 0);
+}
+
+fn connection_is_full(lp: &mut Loop<Work>, conn: u64, in_queue: usize) -> bool {
+    match lp.enqueue(conn, Work::done()) {
+        Err(EnqueueError::ConnectionFull {
+            connection,
+            queued,
+            limit,
+            ..
+        }) => (connection, queued, limit) == (conn.into(), in_queue, 2),
+        _ => false,
+    }
+}
+
+fn two_per_connection() -> ThreadPool {
+    build(
+        ThreadPool::builder()
+            .threads(0)
+            .max_queued_per_connection(2)
+            .max_queue_depth(5),
+    )
+}
+
+/// L25: `max_queued_per_connection`.
+#[test]
+fn a_connection_cannot_fill_the_queue_for_the_others() {
+    let pool = two_per_connection();
+    let mut lp = Loop::new(&pool);
+    for conn in [1, 2] {
+        lp.enqueue(conn, Work::parks()).unwrap();
+        lp.enqueue(conn, Work::parks()).unwrap();
+        assert!((0..3).all(|_| connection_is_full(&mut lp, conn, 2)));
+    }
+    lp.enqueue(3, Work::done()).expect("its first task");
+    assert!(queue_is_full(&mut lp));
+    assert!(connection_is_full(&mut lp, 1, 2), "the narrower limit is named");
+    let refused = pool.dump().counters.refused;
+    assert_eq!((refused.queue_full, refused.connection_full), (1, 7));
+}
+
+#[test]
+fn only_tasks_that_have_not_started_count_against_their_connection() {
+    let pool = two_per_connection();
+    let mut lp = Loop::new(&pool);
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.extend([(); 2].map(|()| lp.enqueue(1, Work::parks()).unwrap()));
+        assert!(connection_is_full(&mut lp, 1, 2));
+        lp.run_pending(PLENTY);
+    }
+    // Resumed, they are with the workers again, and have started.
+    for id in ids {
+        resume(&mut lp, id);
+    }
+    let queued = [(); 2].map(|()| lp.enqueue(1, Work::done()).unwrap());
+    assert!(connection_is_full(&mut lp, 1, 2));
+    assert_eq!(lp.dequeue(queued[0]), Dequeued::Removed);
+    lp.enqueue(1, Work::done())
+        .expect("the place of the cancelled one");
+    assert!(connection_is_full(&mut lp, 1, 2));
+}
+
+#[test]
+fn a_task_on_a_worker_does_not_count_against_its_connection() {
+    let pool = build(ThreadPool::builder().threads(1).max_queued_per_connection(2));
+    let mut lp = Loop::new(&pool);
+    let gate = Gate::new();
+    let _guard = gate.guard();
+    lp.enqueue(1, Work::at(&gate)).unwrap();
+    gate.wait_for(1);
+    for _ in 0..2 {
+        lp.enqueue(1, Work::done()).unwrap();
+    }
+    assert!(connection_is_full(&mut lp, 1, 2));
+    gate.open();
+    lp.ends(3);
+}
+
+#[test]
+fn a_task_that_moves_counts_against_the_connection_that_it_moves_to() {
+    let pool = two_per_connection();
+    let mut lp = Loop::new(&pool);
+    let moved = [(); 2].map(|()| lp.enqueue(1, Work::done()).unwrap());
+    lp.enqueue(2, Work::done()).unwrap();
+    for id in moved {
+        assert!(lp.reattach(id, 2));
+    }
+    assert!(connection_is_full(&mut lp, 2, 3));
+    lp.enqueue(1, Work::done()).expect("it has none");
+    lp.connection_closed(2);
+    lp.enqueue(2, Work::done()).expect("a new connection");
+}
+
+#[test]
+fn a_full_connection_says_so_and_is_not_notified() {
+    let pool = two_per_connection();
+    let mut lp = Loop::new(&pool);
+    for _ in 0..2 {
+        lp.enqueue(7, Work::parks()).unwrap();
+    }
+    let refused = lp.enqueue(7, Work::parks()).unwrap_err();
+    assert!(refused.is_full());
+    assert_eq!(format!("{refused:?}"), "ConnectionFull(..)");
+    let said = refused.to_string();
+    assert!(
+        ["connection 7", "has 2", "max_queued_per_connection is 2"]
+            .iter()
+            .all(|part| said.contains(part)),
+        "{said}"
+    );
+    refused.into_task();
+    lp.run_pending(PLENTY);
+    assert_eq!(lp.wakes.total(), 1, "for the tasks that have parked");
+    lp.parked(2);
+    assert_eq!(lp.poll_timeout(), None);
+}

@@ -227,3 +227,16 @@ fn services_that_come_and_go_leave_nothing_in_their_pool() {
         reap(&mut lp, id).finished();
     });
 }
+
+/// U6: an idle service took 11 KB, most of it for queues that it never used.
+#[test]
+fn an_idle_service_takes_under_1536_bytes() {
+    const SERVICES: u64 = 10_000;
+    let _alone = alone();
+    let pool = pool(2);
+    let before = resident_bytes();
+    let services: Vec<moored::Service<Work>> = (0..SERVICES).map(|_| pool.service(|| {})).collect();
+    let each = (resident_bytes() - before) / SERVICES;
+    assert!(each < 1536 || is_address_sanitized(), "{each} bytes");
+    drop(services);
+}

@@ -348,6 +348,10 @@ fn an_invalid_option_is_named_in_the_error() {
     assert_eq!(zero(ThreadPool::builder().max_queue_depth(0)), "max_queue_depth");
     assert_eq!(zero(ThreadPool::builder().max_tasks(0)), "max_tasks");
     assert_eq!(
+        zero(ThreadPool::builder().max_queued_per_connection(0)),
+        "max_queued_per_connection"
+    );
+    assert_eq!(
         zero(ThreadPool::builder().max_running_per_connection(0)),
         "max_running_per_connection"
     );

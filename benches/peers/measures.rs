@@ -15,6 +15,7 @@ pub(crate) enum Work {
     CloseOne { repeats: usize },
     Growth { repeats: usize },
     Dump { tasks: usize, told: Told },
+    Services(Told),
     Idle { tasks: usize, seconds: u64 },
 }
 
@@ -39,9 +40,11 @@ impl Measure {
     pub(crate) fn rivals(&self) -> Rivals {
         match self.work {
             Work::Memory { .. } => Rivals::Tokio,
-            Work::CloseOne { .. } | Work::Growth { .. } | Work::Dump { .. } | Work::Idle { .. } => {
-                Rivals::Nobody
-            }
+            Work::CloseOne { .. }
+            | Work::Growth { .. }
+            | Work::Dump { .. }
+            | Work::Services(_)
+            | Work::Idle { .. } => Rivals::Nobody,
             _ => Rivals::Peers,
         }
     }
@@ -144,27 +147,38 @@ pub(crate) fn measures(quick: bool) -> Vec<Measure> {
             "wait of a single task while another connection floods",
             Work::Fair(flood),
         ),
+    ];
+    let table = table
+        .into_iter()
+        .chain(idle(told_1024, size(10, 2) as u64))
+        .chain(mailboxes(size(2_000_000, 200_000)));
+    table
+        .map(|(name, about, work)| Measure { name, about, work })
+        .collect()
+}
+
+/// The rows about what is idle.
+fn idle(told: Told, seconds: u64) -> [(&'static str, &'static str, Work); 3] {
+    [
         (
             "dump",
             "a dump of 100,000 tasks; told-1024 while dumping 10 times a second",
-            Work::Dump {
-                tasks: 100_000,
-                told: told_1024,
-            },
+            Work::Dump { tasks: 100_000, told },
+        ),
+        (
+            "services",
+            "told-1024 beside 10 and 10,000 idle services",
+            Work::Services(told),
         ),
         (
             "idle",
             "wake-ups of an idle pool with 10,000 parked tasks",
             Work::Idle {
                 tasks: 10_000,
-                seconds: size(10, 2) as u64,
+                seconds,
             },
         ),
-    ];
-    let table = table.into_iter().chain(mailboxes(size(2_000_000, 200_000)));
-    table
-        .map(|(name, about, work)| Measure { name, about, work })
-        .collect()
+    ]
 }
 
 fn mailboxes(messages: usize) -> [(&'static str, &'static str, Work); 2] {

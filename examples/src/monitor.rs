@@ -89,6 +89,7 @@ fn metrics(dump: &PoolDump, net: &NetCounters) -> Metrics {
     let refused = [
         ("queue_full", refused.queue_full),
         ("too_many_tasks", refused.too_many_tasks),
+        ("connection_full", refused.connection_full),
         ("shutting_down", refused.shutting_down),
     ];
     text.samples("tasks_refused_total", "reason", &refused);

@@ -24,6 +24,7 @@ pub struct ThreadPoolBuilder {
     threads: Option<usize>,
     max_queue_depth: usize,
     max_tasks: usize,
+    max_queued_per_connection: Option<usize>,
     max_running_per_connection: Option<usize>,
     time_slice: Duration,
     stack_size: Option<usize>,
@@ -47,6 +48,7 @@ impl ThreadPoolBuilder {
             threads: None,
             max_queue_depth: 1024,
             max_tasks: 100_000,
+            max_queued_per_connection: None,
             max_running_per_connection: None,
             time_slice: Duration::from_millis(10),
             stack_size: None,
@@ -88,10 +90,34 @@ impl ThreadPoolBuilder {
         self
     }
 
-    /// The largest number of tasks of one connection that have started and not ended. Default: no
-    /// limit. With 1, the tasks of a connection run one after the other, and their ends are
-    /// announced in that order; a parked task has not ended, so it delays the next one. A
-    /// `reattach` of a started task may exceed the limit. Costs one more lock for each task.
+    /// How many tasks of one connection may be accepted and not started, so that one client cannot
+    /// fill the queue for the others. Default: no limit of its own. Beyond that `enqueue` refuses
+    /// with `ConnectionFull`. Each service counts for itself; a `reattach` may exceed it.
+    ///
+    /// ```
+    /// use moored::{BoxTask, EnqueueError, TaskReturn, ThreadPool, task_fn};
+    ///
+    /// let pool = ThreadPool::builder().threads(0).max_queued_per_connection(2).build()?;
+    /// let mut service = pool.service::<BoxTask>(|| {});
+    /// let mut enqueue = |conn| service.enqueue(conn, task_fn(|_| TaskReturn::TaskDone));
+    /// (enqueue(1)?, enqueue(1)?);
+    /// assert!(matches!(enqueue(1), Err(EnqueueError::ConnectionFull { limit: 2, .. })));
+    /// enqueue(2)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// `enqueue` stays O(1), but for a connection that may have reached the limit it looks at the
+    /// tasks of that connection.
+    #[doc(alias = "backpressure")]
+    pub fn max_queued_per_connection(mut self, tasks: usize) -> Self {
+        self.max_queued_per_connection = Some(tasks);
+        self
+    }
+
+    /// How many tasks of one connection may have started and not ended (a `reattach` of a started
+    /// one may exceed it). Default: no limit. With 1, the tasks of a connection run one after the
+    /// other, each from its start to its end, parking included, and their ends are announced in
+    /// that order. Costs one more lock per task.
     ///
     /// Without a limit, workers take the tasks of a connection in order, but several workers may
     /// run them at the same time. A task that a worker has taken in a batch may then start up to
@@ -152,6 +178,9 @@ impl ThreadPoolBuilder {
             limit: self
                 .max_running_per_connection
                 .map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
+            max_queued: self
+                .max_queued_per_connection
+                .map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
             admission: Admission::new(self.max_queue_depth, self.max_tasks),
         }));
         let exits = Arc::new(Exits::new(threads));
@@ -181,6 +210,7 @@ impl ThreadPoolBuilder {
         let at_least_one = [
             ("max_queue_depth", Some(self.max_queue_depth)),
             ("max_tasks", Some(self.max_tasks)),
+            ("max_queued_per_connection", self.max_queued_per_connection),
             ("max_running_per_connection", self.max_running_per_connection),
         ];
         if let Some((option, _)) = at_least_one.into_iter().find(|&(_, value)| value == Some(0)) {
@@ -227,6 +257,7 @@ impl fmt::Debug for ThreadPoolBuilder {
             .field("threads", &self.threads)
             .field("max_queue_depth", &self.max_queue_depth)
             .field("max_tasks", &self.max_tasks)
+            .field("max_queued_per_connection", &self.max_queued_per_connection)
             .field("max_running_per_connection", &self.max_running_per_connection)
             .field("time_slice", &self.time_slice)
             .field("stack_size", &self.stack_size)

@@ -4,12 +4,24 @@
 //! counters of the workers and services say how many tasks have started and how many were reaped;
 //! they are read only when a limit seems to be reached.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::AtomicU64 as Reaped;
+use crate::task::id::ConnId;
+use crossbeam_utils::CachePadded;
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Refused {
     QueueFull,
     TooManyTasks,
+    /// A connection has so many tasks that have not started.
+    ConnectionFull {
+        connection: ConnId,
+        queued: u32,
+        limit: u32,
+    },
     /// The pool is shutting down.
     ShuttingDown,
 }
@@ -21,18 +33,22 @@ pub(crate) struct Admission {
     accepted: AtomicU64,
     /// Tasks that were cancelled before their first step.
     never_ran: AtomicU64,
-    /// The number of tasks that had started when the counters were last read.
+    /// Started on threads that are no workers.
+    started_outside: AtomicU64,
+    /// The number that have started, when it was last read.
     started_seen: AtomicU64,
     /// The number of tasks that had been reaped when the counters were last read.
     reaped_seen: AtomicU64,
+    /// Ended tasks that were taken out of their table, as far as their loops have told.
+    reaped: CachePadded<Reaped>,
 }
 
 /// The values of the pool's counters.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Progress {
+    /// The tasks that they have started.
     pub(crate) started: u64,
-    pub(crate) reaped: u64,
-    /// The number of idle workers. Each adds one place to the queue.
+    /// Idle workers: each counts as one more place in the queue.
     pub(crate) idle: u64,
 }
 
@@ -43,8 +59,10 @@ impl Admission {
             tasks_max: tasks_max as u64,
             accepted: AtomicU64::new(0),
             never_ran: AtomicU64::new(0),
+            started_outside: AtomicU64::new(0),
             started_seen: AtomicU64::new(0),
             reaped_seen: AtomicU64::new(0),
+            reaped: CachePadded::new(Reaped::new(0)),
         }
     }
 
@@ -54,15 +72,7 @@ impl Admission {
         let mut accepted = self.accepted.load(Relaxed);
         loop {
             if self.alive(accepted) >= self.tasks_max || self.waiting(accepted) >= self.depth_max {
-                let now = progress();
-                self.started_seen.fetch_max(now.started, Relaxed);
-                self.reaped_seen.fetch_max(now.reaped, Relaxed);
-                if self.alive(accepted) >= self.tasks_max {
-                    return Err(Refused::TooManyTasks);
-                }
-                if self.waiting(accepted) >= self.depth_max.saturating_add(now.idle) {
-                    return Err(Refused::QueueFull);
-                }
+                self.check(accepted, progress())?;
             }
             match self
                 .accepted
@@ -72,6 +82,24 @@ impl Admission {
                 Err(now) => accepted = now,
             }
         }
+    }
+
+    fn check(&self, accepted: u64, now: Progress) -> Result<(), Refused> {
+        let started = now.started + self.started_outside.load(Relaxed);
+        self.started_seen.fetch_max(started, Relaxed);
+        self.reaped_seen.fetch_max(self.reaped.load(Relaxed), Relaxed);
+        if self.alive(accepted) >= self.tasks_max {
+            Err(Refused::TooManyTasks)
+        } else if self.waiting(accepted) >= self.depth_max.saturating_add(now.idle) {
+            Err(Refused::QueueFull)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether a task would be accepted now.
+    pub(crate) fn has_room(&self, now: Progress) -> bool {
+        self.check(self.accepted(), now).is_ok()
     }
 
     #[inline]
@@ -85,8 +113,20 @@ impl Admission {
         accepted.saturating_sub(gone)
     }
 
+    // What counts something is sequentially consistent: `room` says why.
+
     pub(crate) fn count_never_ran(&self) {
-        self.never_ran.fetch_add(1, Relaxed);
+        self.never_ran.fetch_add(1, SeqCst);
+    }
+
+    /// A thread that is no worker has started a task.
+    pub(crate) fn count_started_outside(&self) {
+        self.started_outside.fetch_add(1, SeqCst);
+    }
+
+    #[inline]
+    pub(crate) fn count_reaped(&self, tasks: u64) {
+        self.reaped.fetch_add(tasks, SeqCst);
     }
 
     pub(crate) fn accepted(&self) -> u64 {

@@ -137,6 +137,15 @@ impl<'a> WorkerContext<'a> {
         lanes.note_finish(self.finish_max.get());
     }
 
+    /// A task has its first step now.
+    #[inline]
+    pub(crate) fn count_started(&self) {
+        self.counters.started.add(1);
+        if self.worker.is_none() {
+            self.scheduler.admission.count_started_outside();
+        }
+    }
+
     /// A step begins.
     #[inline]
     pub(crate) fn note_busy(&self) {

@@ -23,7 +23,6 @@ macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
         /// The counters of one worker or one service, on their own cache lines.
         #[derive(Default, Debug)]
-        #[repr(align(128))]
         pub(crate) struct Counters {
             $($(#[$doc])* pub(crate) $name: Counter,)*
             /// Tasks that ended as `Stopped`, by the index of the reason.
@@ -63,6 +62,7 @@ counters! {
     panicked,
     refused_queue,
     refused_tasks,
+    refused_connection,
     refused_shutting_down,
     /// Notifications of loops.
     wakes,

@@ -2,6 +2,7 @@
 
 use super::Service;
 use super::completions::Outcome;
+use super::inner::ServiceInner;
 use crate::panic::drop_quietly;
 use crate::task::Task;
 use crate::task::header::NO_WORKER;
@@ -99,8 +100,12 @@ impl<T: Task> Service<T> {
         let header = self.table.work(slot);
         header.renew(now.saturating_sub(entry.since));
         header.set(entry.serial, entry.syncs, NO_WORKER, Phase::Stopped);
-        self.inner.counters.stopped[reason.index()].add(1);
-        self.inner.scheduler.admission.count_never_ran();
+        let ServiceInner {
+            scheduler, counters, ..
+        } = &*self.inner;
+        counters.stopped[reason.index()].add(1);
+        scheduler.admission.count_never_ran();
+        scheduler.note_room_after_count(counters);
         if self.inner.scheduler.limit.is_some() {
             // Ends of one connection are announced in order.
             self.receive();
@@ -153,8 +158,13 @@ impl<T: Task> Service<T> {
 
     /// The service is being dropped: every task is asked to stop, and is dropped when it has ended.
     pub(super) fn abandon(&mut self) {
-        self.inner.mailboxes.close();
+        if let Some(mailboxes) = self.inner.mailboxes() {
+            mailboxes.close();
+        }
         self.inner.notifier.silence();
+        if let Some(place) = self.room.take() {
+            self.inner.scheduler.room.leave(place);
+        }
         self.receive();
         let slots = self.table.slots_by_age();
         for &slot in &slots {
@@ -167,13 +177,18 @@ impl<T: Task> Service<T> {
                 if has_name {
                     self.inner.remove_name(slot);
                 }
-                self.inner.counters.reaped.add(1);
+                self.count_reaped();
                 ended.push(outcome);
             }
         }
+        self.tell_reaped();
         let (inner, left) = (&self.inner, self.table.len());
         let cx = inner.scheduler.external_context(&inner.counters);
-        inner.abandon(left, std::mem::take(&mut self.completions), &cx);
+        inner.abandon(
+            left,
+            self.ends.take().map_or(Vec::new(), |ends| ends.completions),
+            &cx,
+        );
         ended.into_iter().for_each(drop_quietly);
         inner.scheduler.wake_for_rest(&inner.counters);
         if inner.scheduler.takers_are_gone() {

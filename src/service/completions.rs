@@ -6,6 +6,7 @@ use crate::task::phase::Phase;
 use crate::task::status::StopReason;
 use crossbeam_utils::CachePadded;
 use std::any::Any;
+use std::sync::OnceLock;
 
 /// The outcome of a turn: how the task parked or ended.
 pub(crate) enum Outcome<T> {
@@ -52,45 +53,57 @@ type SharedProducer<T> = CachePadded<Mutex<Option<Producer<Completion<T>>>>>;
 
 /// The completion rings of a service, seen from the workers.
 pub(crate) struct Completions<T> {
-    /// One for each context. A worker takes its producer out while it runs a batch. External
-    /// threads share the last producer. With a limit all contexts share it, because the order of
-    /// the ends of a connection matters then.
-    producers: Box<[SharedProducer<T>]>,
-    /// The service was dropped. A thread that returns a task drops it instead.
+    /// By context. A worker takes its producer out while it runs a batch. The last is shared by
+    /// external threads, and with a limit by all: then the order of the ends of a connection
+    /// matters.
+    ///
+    /// Made with the first task: an idle service takes little memory.
+    producers: OnceLock<Box<[SharedProducer<T>]>>,
+    /// The service is gone: whatever returns a task drops it.
     is_abandoned: AtomicBool,
     /// The loop's ends of the rings, after the service was dropped.
     orphans: Mutex<Option<Vec<Consumer<Completion<T>>>>>,
 }
 
 impl<T> Completions<T> {
-    /// Makes the rings. Also returns the loop's ends.
-    pub(crate) fn new(contexts: usize) -> (Self, Vec<Consumer<Completion<T>>>) {
-        let (producers, consumers): (Vec<_>, Vec<_>) = (0..contexts).map(|_| ring::new()).unzip();
-        let producer = |producer| CachePadded::new(Mutex::new(Some(producer)));
-        let own = Self {
-            producers: producers.into_iter().map(producer).collect(),
+    pub(crate) fn new() -> Self {
+        Self {
+            producers: OnceLock::new(),
             is_abandoned: AtomicBool::new(false),
             orphans: Mutex::new(None),
-        };
-        (own, consumers)
+        }
+    }
+
+    /// Makes the rings. Returns the loop's ends.
+    pub(crate) fn open(&self, contexts: usize) -> Vec<Consumer<Completion<T>>> {
+        let (producers, consumers): (Vec<_>, Vec<_>) = (0..contexts).map(|_| ring::new()).unzip();
+        let producer = |producer| CachePadded::new(Mutex::new(Some(producer)));
+        let producers = producers.into_iter().map(producer).collect();
+        let is_first = self.producers.set(producers).is_ok();
+        debug_assert!(is_first, "the rings are made once");
+        consumers
+    }
+
+    fn producers(&self) -> &[SharedProducer<T>] {
+        self.producers.get().expect("there was a task")
     }
 
     /// Takes the producer of a context for a batch. Returns `None` if the context uses the shared
     /// producer.
     pub(crate) fn take_producer(&self, index: usize) -> Option<Producer<Completion<T>>> {
-        let is_own = index + 1 < self.producers.len();
-        is_own.then(|| self.producers[index].lock().take()).flatten()
+        let is_own = index + 1 < self.producers().len();
+        is_own.then(|| self.producers()[index].lock().take()).flatten()
     }
 
     pub(crate) fn give_back(&self, index: usize, producer: Option<Producer<Completion<T>>>) {
         if let Some(producer) = producer {
-            *self.producers[index].lock() = Some(producer);
+            *self.producers()[index].lock() = Some(producer);
         }
     }
 
     /// Adds a completion to the shared ring.
     pub(crate) fn push_shared(&self, completion: Completion<T>) {
-        let shared = self.producers.last().expect("the context of external threads");
+        let shared = self.producers().last().expect("the context of external threads");
         let mut shared = shared.lock();
         shared
             .as_mut()

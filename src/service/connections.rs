@@ -31,6 +31,8 @@ pub(crate) struct Connection {
     pub(crate) weight: u16,
     /// Its finish tag: the virtual time up to which it has been served. Zero before its first task.
     tag: u64,
+    /// At most so many of its tasks have not started.
+    pub(crate) queued_max: u32,
 }
 
 /// How the queue is to treat a task of a connection.
@@ -147,6 +149,7 @@ impl Connections {
             away: 0,
             weight: 1,
             tag: 0,
+            queued_max: 0,
         }) as u32;
         by_id.insert_unique(hash(id), slot, |&slot| hash(id_in(slots, slot)));
         slot

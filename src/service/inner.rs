@@ -7,7 +7,7 @@ use crate::mailbox::dump::MailboxDump;
 use crate::mailbox::mailboxes::Mailboxes;
 use crate::panic::drop_quietly;
 use crate::queue::Entry;
-use crate::queue::ring::{self, Consumer, Producer};
+use crate::queue::ring::{Consumer, Producer};
 use crate::scheduler::context::WorkerContext;
 use crate::scheduler::counters::Counters;
 use crate::scheduler::{AnyService, Scheduler, ServiceRef};
@@ -22,7 +22,7 @@ use crate::wake::notifier::Notifier;
 use rustc_hash::FxHashMap;
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU32, AtomicUsize as Figure, Ordering::Relaxed};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// The name of a task, and the serial number of the task.
 type Name = (u64, Cow<'static, str>);
@@ -44,7 +44,7 @@ pub(crate) struct ServiceInner<T: Task> {
     /// Written by the loop's thread only.
     pub(crate) counters: Arc<Counters>,
     registry_slot: Figure,
-    pub(crate) mailboxes: Arc<Mailboxes>,
+    mailboxes: OnceLock<Arc<Mailboxes>>,
 }
 
 /// The loop's ends of the rings.
@@ -57,13 +57,9 @@ pub(crate) struct LoopEnds<T> {
 static SERVICES: AtomicU32 = AtomicU32::new(0);
 
 impl<T: Task> ServiceInner<T> {
-    pub(crate) fn new(scheduler: &Arc<Scheduler>, wake: Box<dyn Wake>) -> (Arc<Self>, LoopEnds<T>) {
-        let (producer, consumer) = ring::new();
-        let contexts = scheduler.contexts.len();
-        let (completions, consumers) = Completions::new(contexts);
+    pub(crate) fn new(scheduler: &Arc<Scheduler>, wake: Box<dyn Wake>) -> Arc<Self> {
         let counters = Arc::new(Counters::default());
         let notifier = Arc::new(Notifier::new(wake));
-        let mailboxes = Mailboxes::new(Arc::clone(scheduler));
         let inner = {
             let mut queue = scheduler.queue.lock();
             let queue_number = queue.next_number();
@@ -73,13 +69,13 @@ impl<T: Task> ServiceInner<T> {
                 queue_number,
                 pages: Pages::new(),
                 names: Mutex::new(FxHashMap::default()),
-                submissions: Submissions::new(consumer, queue_number, scheduler.limit, contexts),
-                completions,
+                submissions: Submissions::new(),
+                completions: Completions::new(),
                 orphans: AtomicUsize::new(0),
                 notifier,
                 counters: Arc::clone(&counters),
                 registry_slot: Figure::new(0),
-                mailboxes,
+                mailboxes: OnceLock::new(),
             });
             queue.add(ServiceRef::new(Arc::clone(&inner) as _));
             inner
@@ -87,11 +83,28 @@ impl<T: Task> ServiceInner<T> {
         let weak: Weak<Self> = Arc::downgrade(&inner);
         let slot = scheduler.registry.add(weak, counters);
         inner.registry_slot.store(slot, Relaxed);
-        let ends = LoopEnds {
-            submissions: producer,
-            completions: consumers,
-        };
-        (inner, ends)
+        inner
+    }
+
+    /// Makes the rings, for the first task.
+    #[cold]
+    pub(crate) fn open(&self) -> LoopEnds<T> {
+        let Scheduler { limit, contexts, .. } = &*self.scheduler;
+        let contexts = contexts.len();
+        LoopEnds {
+            submissions: self.submissions.open(self.queue_number, *limit, contexts),
+            completions: self.completions.open(contexts),
+        }
+    }
+
+    /// The mailboxes; `None` if there has been none.
+    pub(crate) fn mailboxes(&self) -> Option<&Arc<Mailboxes>> {
+        self.mailboxes.get()
+    }
+
+    pub(crate) fn open_mailboxes(&self) -> &Arc<Mailboxes> {
+        self.mailboxes
+            .get_or_init(|| Mailboxes::new(Arc::clone(&self.scheduler)))
     }
 
     pub(crate) fn task_id(&self, slot: u32, serial: u64) -> TaskId {
@@ -185,9 +198,16 @@ impl<T: Task> ServiceInner<T> {
             owner.set_phase(Phase::Vacant);
             self.remove_name(slot);
             cx.counters.reaped.add(1);
+            self.tell_reaped(1, cx.counters);
             drop_quietly(outcome);
             self.forget_orphan();
         }
+    }
+
+    /// So many tasks were taken out of their table. `counters` are those of this thread.
+    pub(crate) fn tell_reaped(&self, tasks: u64, counters: &Counters) {
+        self.scheduler.admission.count_reaped(tasks);
+        self.scheduler.note_room_after_count(counters);
     }
 
     fn forget_orphan(&self) {
@@ -225,7 +245,8 @@ impl<T: Task> AnyService for ServiceInner<T> {
     }
 
     fn dump_mailboxes(&self) -> Vec<MailboxDump> {
-        self.mailboxes.dump(self.number)
+        self.mailboxes()
+            .map_or(Vec::new(), |mailboxes| mailboxes.dump(self.number))
     }
 
     fn arc_fence(&self) -> &ArcFence {

@@ -91,8 +91,7 @@ impl Drop for Unread {
 }
 
 impl ReadyTasks {
-    pub(crate) fn new(tasks: Vec<Ready>, unread: &Arc<Unread>) -> Self {
-        let unread = (!tasks.is_empty()).then(|| Arc::clone(unread));
+    pub(crate) fn new(tasks: Vec<Ready>, unread: Option<Arc<Unread>>) -> Self {
         Self {
             tasks: tasks.into_iter(),
             unread,

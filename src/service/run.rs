@@ -100,7 +100,7 @@ impl<T: Task> ServiceInner<T> {
                 cx.charge(prepaid, 0, entry.tag, entry.weight);
                 return running.end(Outcome::Stopped(reason, entry.task));
             }
-            cx.counters.started.add(1);
+            cx.count_started();
         }
         running.run(entry.task, started);
     }
@@ -121,6 +121,8 @@ impl<T: Task> Running<'_, T> {
     fn run(mut self, mut task: T, started: u64) {
         let cx = self.cx;
         cx.note_busy();
+        // Its place in the queue is free. There is no fence: the completion looks again.
+        cx.scheduler.note_room(cx.counters);
         self.set_phase(Phase::Running);
         let turn = self.turn(&mut task, started);
         self.cost = cx.now().saturating_sub(started);
@@ -146,6 +148,8 @@ impl<T: Task> Running<'_, T> {
                 let unpaid = self.prepaid.is_none().then_some(self.cost);
                 self.service.push_back(entry, unpaid, cx);
                 cx.flush_old();
+                fence(Ordering::SeqCst);
+                cx.scheduler.note_room(cx.counters);
             }
             Turn::Park => {
                 cx.counters.parked.add(1);
@@ -246,6 +250,7 @@ impl<T: Task> ServiceInner<T> {
         } else {
             cx.notify(&self.notifier);
         }
+        cx.scheduler.note_room(cx.counters);
         cx.flush_old();
     }
 }

@@ -4,7 +4,7 @@
 use super::inner::ServiceInner;
 use crate::queue::fair::{Debt, Lanes, Prepaid};
 use crate::queue::flow::Flows;
-use crate::queue::ring::Consumer;
+use crate::queue::ring::{self, Consumer, Producer};
 use crate::queue::{Entry, Source, Taken};
 use crate::scheduler::context::WorkerContext;
 use crate::scheduler::{QUANTUM, SharedContext};
@@ -12,6 +12,7 @@ use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering};
 use crate::task::Task;
 use crossbeam_utils::CachePadded;
 use std::collections::VecDeque;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize as Count, Ordering::Relaxed};
 
 /// The numbers that the loop publishes about its submission ring. Only the loop writes them.
@@ -24,14 +25,19 @@ pub(crate) struct Submitted {
 }
 
 pub(crate) struct Submissions<T> {
-    /// Accessed under the lock of the run queue only.
-    state: CachePadded<Mutex<State<T>>>,
-    pub(crate) submitted: CachePadded<Submitted>,
-    /// The number of submissions that were taken out of the ring. Under the lock of the run queue
-    /// only.
-    taken: Count,
+    /// Made with the first task: an idle service takes little memory.
+    opened: OnceLock<Box<Opened<T>>>,
     /// Whether the run queue lists the service, and so looks at the ring.
     is_listed: AtomicBool,
+}
+
+struct Opened<T> {
+    /// Under the lock of the run queue only.
+    state: CachePadded<Mutex<State<T>>>,
+    submitted: CachePadded<Submitted>,
+    /// The number of submissions taken out of the ring. Accessed under the lock of the run queue
+    /// only.
+    taken: Count,
     /// By context. Written under the lock of the run queue, except that the thread of the context
     /// takes its tasks without that lock.
     batches: Box<[CachePadded<Mutex<Entries<T>>>]>,
@@ -45,36 +51,67 @@ struct State<T> {
 }
 
 impl<T> Submissions<T> {
-    pub(crate) fn new(ring: Consumer<Entry<T>>, service: u32, limit: Option<u32>, contexts: usize) -> Self {
+    pub(crate) fn new() -> Self {
+        Self {
+            opened: OnceLock::new(),
+            is_listed: AtomicBool::new(false),
+        }
+    }
+
+    /// Makes the ring and the batches. Returns the loop's end.
+    pub(crate) fn open(&self, service: u32, limit: Option<u32>, contexts: usize) -> Producer<Entry<T>> {
+        let (producer, ring) = ring::new();
         let state = State {
             ring,
             flows: Flows::new(service, limit),
         };
         let batch = |_| CachePadded::new(Mutex::new(VecDeque::new()));
-        Self {
+        let opened = Opened {
             state: CachePadded::new(Mutex::new(state)),
             submitted: CachePadded::new(Submitted {
                 count: AtomicUsize::new(0),
                 published: Count::new(0),
             }),
             taken: Count::new(0),
-            is_listed: AtomicBool::new(false),
             batches: (0..contexts).map(batch).collect(),
-        }
+        };
+        let is_first = self.opened.set(Box::new(opened)).is_ok();
+        debug_assert!(is_first, "it is opened once");
+        producer
+    }
+
+    fn opened(&self) -> &Opened<T> {
+        self.opened.get().expect("there was a task")
+    }
+
+    #[inline]
+    pub(crate) fn submitted(&self) -> &Submitted {
+        &self.opened().submitted
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.opened().state.lock()
+    }
+
+    fn batch_of(&self, index: usize) -> MutexGuard<'_, Entries<T>> {
+        self.opened().batches[index].lock()
     }
 
     /// The number of submissions in the ring. They are visible after this.
     #[inline]
     fn in_ring(&self) -> usize {
-        let count = self.submitted.count.load(Ordering::Acquire);
-        count.wrapping_sub(self.taken.load(Relaxed))
+        let Opened { submitted, taken, .. } = self.opened();
+        submitted
+            .count
+            .load(Ordering::Acquire)
+            .wrapping_sub(taken.load(Relaxed))
     }
 
     /// Takes up to `max` submissions out of the ring.
     fn pop_each(&self, ring: &mut Consumer<Entry<T>>, max: usize, sink: impl FnMut(Entry<T>)) -> usize {
         let count = ring.pop_each(max, sink);
-        let taken = self.taken.load(Relaxed).wrapping_add(count);
-        self.taken.store(taken, Relaxed);
+        let taken = &self.opened().taken;
+        taken.store(taken.load(Relaxed).wrapping_add(count), Relaxed);
         count
     }
 
@@ -88,14 +125,14 @@ impl<T> Submissions<T> {
     /// Takes the next task out of the batch of this context.
     #[inline]
     pub(crate) fn next_in_batch(&self, index: usize, shared: &SharedContext) -> Option<Taken<T>> {
-        let mut batch = self.batches[index].lock();
+        let mut batch = self.batch_of(index);
         let taken = batch.pop_front();
         shared.set_batch_len(batch.len());
         taken
     }
 
     fn batch<'a>(&'a self, index: usize, contexts: &'a [CachePadded<SharedContext>]) -> Batch<'a, T> {
-        let entries = self.batches[index].lock();
+        let entries = self.batch_of(index);
         Batch {
             len: entries.len(),
             entries,
@@ -135,7 +172,7 @@ impl<T: Task> Source for ServiceInner<T> {
         if count == 0 {
             return 0;
         }
-        let State { ring, flows } = &mut *own.state.lock();
+        let State { ring, flows } = &mut *own.state();
         let mut batch = own.batch(worker, &self.scheduler.contexts);
         own.pop_each(ring, count, |entry| {
             if entry.needs_flow {
@@ -153,14 +190,14 @@ impl<T: Task> Source for ServiceInner<T> {
         let own = &self.submissions;
         let count = own.in_ring();
         if count > 0 {
-            let State { ring, flows } = &mut *own.state.lock();
+            let State { ring, flows } = &mut *own.state();
             own.pop_each(ring, count, |entry| flows.push(entry, lanes));
         }
     }
 
     fn take_turns(&self, lanes: &mut Lanes, worker: usize, max: usize, debt: Debt) -> usize {
         let own = &self.submissions;
-        let mut state = own.state.lock();
+        let mut state = own.state();
         let mut batch = own.batch(worker, &self.scheduler.contexts);
         let (mut count, mut time, mut debt) = (0, 0, debt);
         while count < max
@@ -179,7 +216,7 @@ impl<T: Task> Source for ServiceInner<T> {
     }
 
     fn return_batch(&self, lanes: &mut Lanes, worker: usize) {
-        let mut state = self.submissions.state.lock();
+        let mut state = self.submissions.state();
         let mut batch = self.submissions.batch(worker, &self.scheduler.contexts);
         for Taken { entry, prepaid } in batch.entries.drain(..) {
             cancel(prepaid, lanes);
@@ -204,10 +241,17 @@ impl<T: Task> Source for ServiceInner<T> {
     }
 
     fn has_published(&self) -> bool {
-        let published = self.submissions.submitted.published.load(Relaxed);
-        let unseen = published.wrapping_sub(self.submissions.taken.load(Relaxed));
-        // Negative if more submissions were taken than were published.
+        let Opened { submitted, taken, .. } = self.submissions.opened();
+        let unseen = submitted
+            .published
+            .load(Relaxed)
+            .wrapping_sub(taken.load(Relaxed));
+        // Negative if more were taken than were published.
         unseen.cast_signed() > 0
+    }
+
+    fn is_listed(&self) -> bool {
+        self.submissions.is_listed()
     }
 
     fn unlist(&self) {
@@ -228,7 +272,7 @@ impl<T: Task> ServiceInner<T> {
     pub(crate) fn take_out(&self, slot: u32) -> Option<Entry<T>> {
         let mut queue = self.scheduler.queue.lock();
         queue.sort();
-        let mut state = self.submissions.state.lock();
+        let mut state = self.submissions.state();
         if let Some(entry) = state.flows.remove(slot, &mut queue.lanes) {
             return Some(entry);
         }
@@ -259,7 +303,7 @@ impl<T: Task> ServiceInner<T> {
         let mut queue = self.scheduler.queue.lock();
         cx.settle(&mut queue.lanes);
         queue.sort();
-        let mut state = self.submissions.state.lock();
+        let mut state = self.submissions.state();
         state.flows.push_again(entry, unpaid, &mut queue.lanes);
         self.scheduler.hints.note_submitted();
         self.scheduler.hints.note_published();
@@ -273,7 +317,7 @@ impl<T: Task> ServiceInner<T> {
         let mut queue = self.scheduler.queue.lock();
         cx.settle(&mut queue.lanes);
         queue.sort();
-        let mut state = self.submissions.state.lock();
+        let mut state = self.submissions.state();
         publish();
         state.flows.release(slot, &mut queue.lanes);
         if !queue.lanes.is_empty() {
@@ -287,8 +331,8 @@ impl<T: Task> ServiceInner<T> {
     pub(crate) fn relocate(&self, slot: u32, to: u32, tag: Option<u64>) {
         let mut queue = self.scheduler.queue.lock();
         queue.sort();
-        let mut state = self.submissions.state.lock();
-        // A task that was taken and not begun counts for the connection that it had then.
+        let mut state = self.submissions.state();
+        // One that was taken and not begun was taken for the connection that it had.
         let taken = self.scheduler.limit.and_then(|_| self.take_out_of_batch(slot));
         if let Some(Taken { entry, prepaid }) = taken {
             cancel(prepaid, &mut queue.lanes);

@@ -163,6 +163,8 @@ impl<T> Table<T> {
         own.must_continue = false;
         self.owner(slot).renew(serial, id.0, now);
         self.link(slot, connection);
+        let queued_max = &mut self.connections[connection].queued_max;
+        *queued_max = queued_max.saturating_add(1);
         slot
     }
 
@@ -373,7 +375,32 @@ impl<T> Table<T> {
         std::iter::successors(some(first), move |&last| some(self.slot(last).next))
     }
 
-    /// The connection is unknown from now on. Its tasks stay in the table, without a connection.
+    /// How many tasks of a connection have not started; exact if it is `limit` or more. Looks at the
+    /// tasks of the connection only if there may be so many.
+    pub(crate) fn queued_of(&mut self, id: ConnId, limit: u32) -> u32 {
+        let Some(connection) = self.connections.find(id) else {
+            return 0;
+        };
+        let own = &self.connections[connection];
+        let queued_max = own.queued_max.min(own.away);
+        if queued_max < limit {
+            return queued_max;
+        }
+        // From the end, where those are that have not started.
+        let (mut slot, mut away, mut queued) = (own.last, own.away, 0);
+        while away > 0 {
+            let task = self.slot(slot);
+            if task.outcome.is_none() {
+                away -= 1;
+                queued += u32::from(self.phase(slot) == Phase::Queued);
+            }
+            slot = task.prev;
+        }
+        self.connections[connection].queued_max = queued;
+        queued
+    }
+
+    /// The connection is unknown from now on; its tasks stay, without one.
     pub(crate) fn close_connection(&mut self, id: ConnId) {
         if let Some(slot) = self.connections.find(id) {
             self.connections.close(slot);
@@ -395,6 +422,8 @@ impl<T> Table<T> {
             if self.slot(slot).outcome.is_none() {
                 self.connections[from].away -= 1;
                 let submission = self.connections.submit(to, virtual_time);
+                let target = &mut self.connections[to];
+                target.queued_max = target.queued_max.saturating_add(1);
                 tag = (!submission.has_siblings).then_some(submission.tag);
             }
             self.unlink(slot);

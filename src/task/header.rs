@@ -294,7 +294,9 @@ impl Page {
 /// The number of pages in the first bucket. Each bucket has twice as many pages as the one before
 /// it.
 const FIRST_BUCKET: usize = 16;
-const BUCKETS: usize = 24;
+const GROWTH_BITS: u32 = 3;
+/// Enough for every slot that a `u32` can number.
+const BUCKETS: usize = 9;
 
 /// A bucket of pages. Its places are filled one by one.
 type Bucket = OnceLock<Box<[OnceLock<Arc<Page>>]>>;
@@ -309,9 +311,11 @@ impl Pages {
 
     #[inline]
     fn place(page: usize) -> (usize, usize) {
-        let number = page + FIRST_BUCKET;
-        let bucket = (number / FIRST_BUCKET).ilog2() as usize;
-        (bucket, number - (FIRST_BUCKET << bucket))
+        // So many pages are in all buckets before one: `FIRST_BUCKET * (8^bucket - 1) / 7`.
+        const LESS: usize = (1 << GROWTH_BITS) - 1;
+        let bucket = (page * LESS / FIRST_BUCKET + 1).ilog2() / GROWTH_BITS;
+        let before = FIRST_BUCKET * ((1 << (GROWTH_BITS * bucket)) - 1) / LESS;
+        (bucket as usize, page - before)
     }
 
     #[inline]
@@ -335,7 +339,7 @@ impl Pages {
     pub(crate) fn add(&self, page: usize) -> Arc<Page> {
         let (bucket, index) = Self::place(page);
         let pages = self.0[bucket].get_or_init(|| {
-            let places = FIRST_BUCKET << bucket;
+            let places = FIRST_BUCKET << (GROWTH_BITS * bucket as u32);
             (0..places).map(|_| OnceLock::new()).collect()
         });
         Arc::clone(pages[index].get_or_init(|| Arc::new(Page::new())))
@@ -355,12 +359,17 @@ mod tests {
     #[test]
     fn every_page_has_a_place_of_its_own() {
         let pages = Pages::new();
-        let added: Vec<_> = (0..200).map(|page| pages.add(page)).collect();
+        let added: Vec<_> = (0..2000).map(|page| pages.add(page)).collect();
         for (number, page) in added.iter().enumerate() {
             let found = pages.find(number).expect("it was added");
             assert!(Arc::ptr_eq(page, found));
         }
-        assert!(pages.get(200).is_none());
+        assert!(pages.get(2000).is_none());
+    }
+
+    #[test]
+    fn there_is_a_bucket_for_the_last_slot() {
+        assert_eq!(Pages::place(u32::MAX as usize / PAGE).0, BUCKETS - 1);
     }
 
     /// S11: the header that a worker wrote for one task is not valid for the next task in the slot.

@@ -34,8 +34,8 @@ const NOTIFIED: usize = 1;
 /// The loop polls: it looks again soon, or calls `poll_timeout` before it blocks.
 const POLLING: usize = 2;
 
-/// On cache lines of its own, since workers read it for every task.
-#[repr(align(128))]
+/// On a cache line of its own, since workers read it for every task.
+#[repr(align(64))]
 pub(crate) struct Notifier {
     /// The two flags.
     state: AtomicUsize,

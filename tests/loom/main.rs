@@ -15,5 +15,6 @@ mod announcements;
 mod drops;
 mod ends;
 mod mailbox;
+mod room;
 mod util;
 mod workers;

@@ -7,6 +7,17 @@ use crate::task::{Line, Task};
 use moored::Status::{self, Finished, Panicked, Queued, Running, Stopped, Stopping, Syncing};
 use moored::{Dequeued, StopReason, Timeout};
 
+/// What a loop that was refused knows about the room.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) enum Room {
+    /// It was not refused, or has looked since there was room.
+    #[default]
+    NotWanted,
+    Wanted,
+    /// There was room since it was refused.
+    Made,
+}
+
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Reference {
     pub(crate) rules: Rules,
@@ -29,6 +40,7 @@ pub(crate) struct Reference {
     /// Whether the loop was woken after its last look.
     pub(crate) is_notified: bool,
     pub(crate) wakes: u64,
+    pub(crate) room: Room,
     pub(crate) syncs: u64,
     /// The context of each step.
     pub(crate) log: Vec<Seen>,
@@ -54,14 +66,13 @@ impl Reference {
     }
 
     pub(crate) fn enqueue(&mut self, plan: &Plan) -> Result<usize, &'static str> {
-        let queued = self.tasks.iter().filter(|task| task.status == Queued).count();
         if self.finishing {
             return Err("ShuttingDown");
-        } else if self.alive.len() >= self.rules.max_tasks {
-            return Err("TooManyTasks");
-        } else if queued >= self.rules.max_queue_depth {
-            return Err("QueueFull");
         }
+        self.refusal().map_or(Ok(()), |why| {
+            self.room = Room::Wanted;
+            Err(why)
+        })?;
         let n = self.tasks.len();
         let task = Task::new(plan, self.line_of(plan.conn), self.now);
         self.tasks.push(task);
@@ -70,11 +81,33 @@ impl Reference {
         Ok(n)
     }
 
+    fn refusal(&self) -> Option<&'static str> {
+        let queued = self.tasks.iter().filter(|task| task.status == Queued).count();
+        if self.alive.len() >= self.rules.max_tasks {
+            Some("TooManyTasks")
+        } else if queued >= self.rules.max_queue_depth {
+            Some("QueueFull")
+        } else {
+            None
+        }
+    }
+
+    /// A task has started, was cancelled or was reaped.
+    pub(crate) fn note_room(&mut self) {
+        if self.room == Room::Wanted && self.refusal().is_none() {
+            self.room = Room::Made;
+            self.notify();
+        }
+    }
+
     pub(crate) fn take_ready(&mut self) -> Vec<usize> {
         while let Some((_, n, why)) = self.next_due().filter(|&(at, ..)| at <= self.now) {
             self.cancel(n, StopReason::TimedOut(why));
         }
         self.is_notified = false;
+        if self.room == Room::Made {
+            self.room = Room::NotWanted;
+        }
         for &n in &self.news {
             self.tasks[n].announced_at = self.now;
         }
@@ -98,6 +131,7 @@ impl Reference {
         if status.is_ended() {
             self.alive.retain(|&other| other != n);
             self.news.retain(|&other| other != n);
+            self.note_room();
         }
         self.task_sync(n, reply);
         Some(shown)
@@ -194,11 +228,12 @@ impl Reference {
         }
         self.news.push(n);
         self.notify();
+        self.note_room();
     }
 
     /// The loop is about to block. If there was nothing to look at, the next event wakes it again.
     pub(crate) fn poll(&mut self) {
-        self.is_notified &= !self.news.is_empty() || !self.lanes.is_empty();
+        self.is_notified &= !self.news.is_empty() || !self.lanes.is_empty() || self.room == Room::Made;
     }
 
     /// Wakes the loop, unless it was woken after its last look.

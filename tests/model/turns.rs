@@ -19,6 +19,7 @@ impl Reference {
             if self.next_of(line).is_some() {
                 self.lanes.relist(line);
             }
+            self.note_room();
             self.turn(n, until);
             self.end_call();
             turns += 1;

@@ -6,5 +6,6 @@ pub(crate) mod fair;
 pub(crate) mod growth;
 pub(crate) mod idle;
 pub(crate) mod mailbox;
+pub(crate) mod services;
 pub(crate) mod stream;
 pub(crate) mod told;

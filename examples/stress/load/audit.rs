@@ -24,6 +24,7 @@ impl Audit {
                 counters.stopped.total(),
                 counters.refused.queue_full
                     + counters.refused.too_many_tasks
+                    + counters.refused.connection_full
                     + counters.refused.shutting_down,
                 counters.steps,
                 counters.syncs,

@@ -1,0 +1,93 @@
+//! A service that is refused while room is made: it is notified, or accepted, and never waits for
+//! ever.
+
+use crate::util::{Event, First, Probe, explore, pool_of};
+use loom::thread;
+use moored::{Dequeued, Service, TaskStatus, ThreadPool};
+use std::sync::Arc;
+
+/// Enqueues a task as a loop does that was refused: once more after each notification.
+fn enqueue(service: &mut Service<Probe>, event: &Event) -> usize {
+    let mut refusals = 0;
+    while service.enqueue(2, Probe::new(First::TaskDone).0).is_err() {
+        refusals += 1;
+        event.wait();
+        let _ = service.take_ready();
+    }
+    refusals
+}
+
+/// A loop on a thread of its own that wants to enqueue a task; it gives its service back.
+fn other_loop(pool: &ThreadPool) -> thread::JoinHandle<(Service<Probe>, usize)> {
+    let event = Event::new();
+    let mut service = pool.service(Arc::clone(&event));
+    thread::spawn(move || {
+        let refusals = enqueue(&mut service, &event);
+        (service, refusals)
+    })
+}
+
+/// U10: the place of a task that is reaped, the only one.
+#[test]
+fn a_refusal_races_a_reaped_task() {
+    let refusals = explore("refuse against reap", || {
+        let pool = pool_of(0).max_tasks(1).build().unwrap();
+        let mut own = pool.service(|| {});
+        let id = own.enqueue(1, Probe::new(First::TaskDone).0).unwrap();
+        own.run_pending(crate::util::FOREVER);
+        let other = other_loop(&pool);
+        assert!(matches!(own.task_status(id), Some(TaskStatus::Finished(_))));
+        other.join().unwrap().1
+    });
+    assert_eq!(refusals.into_iter().collect::<Vec<_>>(), [0, 1]);
+}
+
+/// U10: the same with a loop that calls `poll_timeout`, and may tell the pool of a reaped task as
+/// late as in its next call.
+#[test]
+fn a_refusal_races_a_loop_that_polls() {
+    let refusals = explore("refuse against reap and poll", || {
+        let pool = pool_of(0).max_tasks(1).build().unwrap();
+        let mut own = pool.service(|| {});
+        let id = own.enqueue(1, Probe::new(First::TaskDone).0).unwrap();
+        own.run_pending(crate::util::FOREVER);
+        let _ = own.poll_timeout();
+        let other = other_loop(&pool);
+        assert!(matches!(own.task_status(id), Some(TaskStatus::Finished(_))));
+        let _ = own.poll_timeout();
+        other.join().unwrap().1
+    });
+    assert_eq!(refusals.into_iter().collect::<Vec<_>>(), [0, 1]);
+}
+
+/// U10: the place of a task that is cancelled.
+#[test]
+fn a_refusal_races_a_cancelled_task() {
+    let refusals = explore("refuse against cancel", || {
+        let pool = pool_of(0).max_queue_depth(1).build().unwrap();
+        let mut own = pool.service(|| {});
+        let id = own.enqueue(1, Probe::new(First::TaskDone).0).unwrap();
+        let other = other_loop(&pool);
+        assert_eq!(own.dequeue(id), Dequeued::Removed);
+        other.join().unwrap().1
+    });
+    assert_eq!(refusals.into_iter().collect::<Vec<_>>(), [0, 1]);
+}
+
+/// U10: the place of a task that a worker starts. The tasks of the two loops are not the same, so
+/// that no end wakes the loop that waits.
+#[test]
+fn a_refusal_races_a_worker_that_starts_a_task() {
+    let refusals = explore("refuse against start", || {
+        let pool = pool_of(1).max_queue_depth(1).build().unwrap();
+        let mut own = pool.service(|| {});
+        let tasks = [(); 2].map(|()| own.enqueue(1, Probe::new(First::TaskDone).0).is_ok());
+        assert_eq!(tasks, [true; 2], "one for the idle worker, one in the queue");
+        let event = Event::new();
+        let mut other = pool.service(Arc::clone(&event));
+        let refusals = enqueue(&mut other, &event);
+        drop((own, other));
+        refusals.min(1)
+    });
+    assert_eq!(refusals.into_iter().collect::<Vec<_>>(), [0, 1]);
+}
