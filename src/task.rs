@@ -47,8 +47,12 @@ pub enum TaskReturn {
     Continue,
     /// Park the task, without a thread, until the loop answers with `resume` or `task_sync`.
     ///
-    /// It does not park a task that is stopping or detached, since no loop would answer: its step
-    /// is called again.
+    /// It ends a task that was asked to stop as `Stopped`, and so a task that never looks at
+    /// [`Context::is_stopping`] ends, too. If the request came during this step, the step is called
+    /// once more before that, so that it can see the request.
+    ///
+    /// It does not park a detached task that outlives its connection, since no loop would answer:
+    /// its step is called again.
     #[doc(alias = "LWS_TP_RETURN_SYNC")]
     #[doc(alias = "backpressure")]
     #[doc(alias = "progress")]
@@ -88,8 +92,10 @@ impl<'a> Context<'a> {
         self.header().requests(self.id.serial)
     }
 
-    /// Whether the task was asked to stop. It is then called until it returns `Stopped` or
-    /// `TaskDone`. A long step may look more than once: the answer can change at any time.
+    /// Whether the task was asked to stop. It then ends when it returns anything but `Continue`. A
+    /// task that returns `Continue` more than 1,000 times after it was asked shows in the
+    /// [dump](crate::TaskDump::ignored_stop). A long step may look more than once: the answer can
+    /// change at any time.
     #[doc(alias = "cancel")]
     #[must_use]
     pub fn is_stopping(&self) -> bool {

@@ -61,6 +61,8 @@ counters! {
     /// Ended tasks that were taken out of their table.
     reaped,
     panicked,
+    /// Tasks that have ignored the request to stop for too long.
+    ignored_stops,
     refused_queue,
     refused_tasks,
     refused_shutting_down,

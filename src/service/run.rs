@@ -8,7 +8,7 @@ use crate::queue::ring::Producer;
 use crate::scheduler::context::WorkerContext;
 use crate::sync::{Ordering, fence};
 use crate::task::header::{NO_WORKER, Page};
-use crate::task::phase::Phase;
+use crate::task::phase::{IGNORED_MAX, Phase, Requests};
 use crate::task::status::StopReason;
 use crate::task::{Context, Task, TaskReturn};
 use std::any::Any;
@@ -78,11 +78,11 @@ impl<T: Task> ServiceInner<T> {
         let started = cx.now();
         let waited = started.saturating_sub(entry.since);
         let header = page.work(entry.slot);
+        let requests = self.requests(page, entry.slot, entry.serial);
         if entry.has_started {
             header.add_queued(waited);
         } else {
             header.renew(waited);
-            let requests = self.requests(page, entry.slot, entry.serial);
             if let Some(reason) = requests.stop() {
                 // Cancelled after it was taken out of the queue.
                 self.scheduler.admission.count_never_ran();
@@ -90,7 +90,7 @@ impl<T: Task> ServiceInner<T> {
             }
             cx.counters.started.add(1);
         }
-        running.run(entry.task, started);
+        running.run(entry.task, started, requests);
     }
 }
 
@@ -106,11 +106,11 @@ impl<T: Task> Running<'_, T> {
     }
 
     /// Runs steps until the task rests, and puts it where it belongs then.
-    fn run(mut self, mut task: T, started: u64) {
+    fn run(mut self, mut task: T, started: u64, requests: Requests) {
         let cx = self.cx;
         cx.note_busy();
         self.set_phase(Phase::Running);
-        let turn = self.turn(&mut task, started);
+        let turn = self.turn(&mut task, started, requests);
         self.page
             .work(self.slot)
             .add_run(cx.now().saturating_sub(started));
@@ -137,8 +137,7 @@ impl<T: Task> Running<'_, T> {
             }
             Turn::Finish => self.end(Outcome::Finished(task)),
             Turn::Stop => {
-                let requests = self.service.requests(self.page, self.slot, self.serial);
-                let reason = requests.stop().unwrap_or(StopReason::Returned);
+                let reason = self.requests().stop().unwrap_or(StopReason::Returned);
                 self.end(Outcome::Stopped(reason, task));
             }
             Turn::Panic(payload) => {
@@ -148,8 +147,24 @@ impl<T: Task> Running<'_, T> {
         }
     }
 
-    fn turn(&mut self, task: &mut T, started: u64) -> Turn {
+    fn requests(&self) -> Requests {
+        self.service.requests(self.page, self.slot, self.serial)
+    }
+
+    /// A step has answered `Continue` although it could see that the task is asked to stop.
+    #[cold]
+    fn note_ignored_stop(&self) {
+        let header = self.page.work(self.slot);
+        let requests = header.request(self.serial, Requests::with_ignored);
+        let is_over = requests.ignored() == IGNORED_MAX + 1;
+        self.cx.counters.ignored_stops.add(u64::from(is_over));
+    }
+
+    /// `requests`: what the task has been asked before its turn.
+    fn turn(&mut self, task: &mut T, started: u64, requests: Requests) -> Turn {
         let cx = self.cx;
+        // Whether a step can see that the task is asked to stop, from its beginning on.
+        let mut is_told = requests.stop().is_some();
         let id = self.service.task_id(self.slot, self.serial);
         loop {
             let mut context = Context::new(self.page, &self.service.scheduler, id, cx.worker());
@@ -158,13 +173,18 @@ impl<T: Task> Running<'_, T> {
             cx.counters.steps.add(1);
             match returned {
                 Ok(TaskReturn::Sync) => {
-                    let requests = self.service.requests(self.page, self.slot, self.serial);
+                    let requests = self.requests();
                     // If it must continue, no loop would resume it.
                     if !requests.must_continue() {
                         return Turn::Park;
                     }
+                    if is_told {
+                        return Turn::Stop;
+                    }
+                    is_told = requests.stop().is_some();
                 }
-                Ok(TaskReturn::Continue) => {}
+                Ok(TaskReturn::Continue) if is_told => self.note_ignored_stop(),
+                Ok(TaskReturn::Continue) => is_told = self.requests().stop().is_some(),
                 Ok(TaskReturn::TaskDone) => return Turn::Finish,
                 Ok(TaskReturn::Stopped) => return Turn::Stop,
                 Err(payload) => return Turn::Panic(payload),

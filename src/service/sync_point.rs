@@ -100,7 +100,8 @@ impl<'a, T: Task> SyncPoint<'a, T> {
         self.service.answer(self.slot, Resume::Continue);
     }
 
-    /// Asks the task to stop: its step is called once more, with `is_stopping`. O(1).
+    /// Asks the task to stop: its step is called with `is_stopping`, and the task ends when that
+    /// returns anything but `Continue`. O(1).
     #[doc(alias = "lws_threadpool_task_sync")]
     #[doc(alias = "cancel")]
     pub fn stop(self) {

@@ -57,7 +57,8 @@ impl TaskOptions {
     }
 
     /// Lets it continue, detached, when its connection closes. Its end is announced like any other
-    /// and its result can be fetched by its id. While detached it never parks.
+    /// and its result can be fetched by its id. While detached it never parks: after a `Sync` its
+    /// step is called again.
     #[doc(alias = "LWS_TP_RETURN_FLAG_OUTLIVE")]
     pub fn outlive_connection(mut self) -> Self {
         self.outlives = true;

@@ -68,19 +68,25 @@ impl Phase {
     }
 }
 
-/// What a task was asked, and what it may: `outlives: 1 | detached: 1 | stop: 4`.
+/// What a task was asked, what it may, and what it does about it: `ignored: 16 | outlives: 1 |
+/// detached: 1 | stop: 4`.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Requests(u64);
 
 const STOP: u64 = 0xf;
 const DETACHED: u64 = 1 << 4;
 const OUTLIVES: u64 = 1 << 5;
+const IGNORED_SHIFT: u32 = 6;
+
+/// A task that answers `Continue` more often than this after it was asked to stop ignores the
+/// request.
+pub(crate) const IGNORED_MAX: u16 = 1000;
 
 impl Requests {
-    pub(crate) const BITS: u32 = 6;
+    pub(crate) const BITS: u32 = IGNORED_SHIFT + u16::BITS;
 
     pub(crate) fn from_bits(bits: u64) -> Self {
-        Self(bits & (STOP | DETACHED | OUTLIVES))
+        Self(bits & ((1 << Self::BITS) - 1))
     }
 
     pub(crate) fn bits(self) -> u64 {
@@ -136,5 +142,19 @@ impl Requests {
 
     pub(crate) fn outliving(self) -> Self {
         Self(self.0 | OUTLIVES)
+    }
+
+    /// How many steps have answered `Continue` although they could see the request to stop. More
+    /// than 65,535 are not counted.
+    pub(crate) fn ignored(self) -> u16 {
+        (self.0 >> IGNORED_SHIFT) as u16
+    }
+
+    pub(crate) fn with_ignored(self) -> Self {
+        if self.ignored() == u16::MAX {
+            self
+        } else {
+            Self(self.0 + (1 << IGNORED_SHIFT))
+        }
     }
 }

@@ -148,7 +148,8 @@ impl fmt::Display for StopReason {
 pub enum Resume {
     /// Go on with the next step.
     Continue,
-    /// Stop: the step is called once more, with `is_stopping`.
+    /// Stop: the step is called with `is_stopping`. The task ends when it returns anything but
+    /// `Continue`.
     #[doc(alias = "cancel")]
     Stop,
 }
