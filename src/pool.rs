@@ -1,7 +1,6 @@
 //! The owner of a pool.
 
 pub(crate) mod builder;
-mod exits;
 pub(crate) mod shutdown;
 
 use crate::clock::nanos;
@@ -15,7 +14,6 @@ use crate::service::Service;
 use crate::sync::{Mutex, thread};
 use crate::task::Task;
 use crate::wake::Wake;
-use exits::Exits;
 use shutdown::Shutdown;
 use std::fmt;
 use std::sync::Arc;
@@ -33,19 +31,13 @@ use std::time::{Duration, Instant};
 #[must_use = "dropping it ends it"]
 pub struct ThreadPool {
     scheduler: Arc<Scheduler>,
-    exits: Arc<Exits>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
 
 impl ThreadPool {
-    fn from_parts(
-        scheduler: Arc<Scheduler>,
-        exits: Arc<Exits>,
-        threads: Vec<thread::JoinHandle<()>>,
-    ) -> Self {
+    fn from_parts(scheduler: Arc<Scheduler>, threads: Vec<thread::JoinHandle<()>>) -> Self {
         Self {
             scheduler,
-            exits,
             threads: Mutex::new(threads),
         }
     }
@@ -80,7 +72,7 @@ impl ThreadPool {
 
     /// Shuts the pool down, without waiting: it accepts nothing more, and `how` says what becomes
     /// of the tasks that it has accepted. Their ends are announced as usual. Calling it again does
-    /// nothing.
+    /// nothing, but a pool that drains can be cancelled.
     ///
     /// ```
     /// use moored::{BoxTask, EnqueueError, Shutdown, StopReason, TaskReturn, TaskStatus, ThreadPool, task_fn};
@@ -96,7 +88,25 @@ impl ThreadPool {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// It notifies every loop, because the tasks that a loop holds end in its next call of the
+    /// A server that lets its clients finish drains, for a limited time, and then cancels:
+    ///
+    /// ```
+    /// use moored::{Shutdown, ThreadPool, call};
+    /// use std::time::Duration;
+    ///
+    /// let pool = ThreadPool::builder().threads(2).build()?;
+    /// let mut service = pool.service(|| {});
+    /// service.enqueue(7, call(|_| (1..=10).product::<u64>()))?;
+    /// pool.shutdown(Shutdown::Drain);
+    /// if let Err(left) = pool.join_timeout(Duration::from_secs(5)) {
+    ///     eprintln!("{left}");
+    ///     pool.shutdown(Shutdown::Cancel);
+    /// }
+    /// # assert_eq!(pool.dump().counters.finished, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// `Cancel` notifies every loop, because the tasks that a loop holds end in its next call of the
     /// service. From any thread, a step included. O(services).
     #[doc(alias = "lws_threadpool_finish")]
     #[doc(alias = "finish")]
@@ -104,11 +114,12 @@ impl ThreadPool {
     pub fn shutdown(&self, how: Shutdown) {
         match how {
             Shutdown::Cancel => self.cancel(),
+            Shutdown::Drain => self.scheduler.start_drain(),
         }
     }
 
     fn cancel(&self) {
-        if !self.scheduler.start_shutdown() {
+        if !self.scheduler.start_cancel() {
             return;
         }
         // The wakes that it makes must not wait for it.
@@ -120,14 +131,17 @@ impl ThreadPool {
         self.scheduler.wake_for_rest(&counters);
         self.scheduler.registry.retire(&counters);
         self.scheduler.idle.close();
-        self.exits.one_less();
+        self.scheduler.exits.note_shutdown();
     }
 
-    /// Calls [`shutdown`](Self::shutdown) with [`Shutdown::Cancel`], then waits until every worker
-    /// has ended, at most for `timeout`. Without threads (`threads(0)`) it runs what is pending on
-    /// this thread. A parked task that a loop holds at that moment ends when that loop gives it
-    /// back, on the loop's thread; a step that a loop runs itself, in `run_pending`, is not waited
-    /// for.
+    /// Waits until every worker has ended, at most for `timeout`; before, it calls
+    /// [`shutdown`](Self::shutdown) with [`Shutdown::Cancel`] unless the pool is being shut down
+    /// already. Without threads (`threads(0)`) it runs what is pending on this thread.
+    ///
+    /// After `Cancel` a parked task that a loop holds ends when that loop gives it back, on the
+    /// loop's thread; a step that a loop runs itself, in `run_pending`, is not waited for. After
+    /// [`Shutdown::Drain`] it waits until every task has ended, parked ones included: call it on
+    /// another thread than that of the loops that serve them.
     ///
     /// The timeout bounds this call only: dropping the pool still waits for the steps that do not
     /// return. To leave without them, `std::mem::forget` the pool, or end the process.
@@ -140,12 +154,17 @@ impl ThreadPool {
     #[doc(alias = "lws_threadpool_destroy")]
     #[doc(alias = "wait")]
     pub fn join_timeout(&self, timeout: Duration) -> Result<(), JoinError> {
-        self.shutdown(Shutdown::Cancel);
+        if self.scheduler.is_open() {
+            self.shutdown(Shutdown::Cancel);
+        }
         if self.is_own_worker() || is_inside(&*self.scheduler) {
             return Err(JoinError::OnWorker);
         }
         let begun = Instant::now();
-        let mut ends = self.exits.wait(begun.checked_add(timeout));
+        if self.scheduler.is_draining() && !self.scheduler.has_workers() {
+            self.run_leftovers(timeout);
+        }
+        let mut ends = self.scheduler.exits.wait(begun.checked_add(timeout));
         if ends && !self.scheduler.has_workers() {
             ends = self.run_leftovers(timeout.saturating_sub(begun.elapsed()));
         }
@@ -184,6 +203,7 @@ impl ThreadPool {
             let counters = Counters::default();
             scheduler.run_pending(&scheduler.external_context(&counters).with_budget(nanos(budget)));
             scheduler.registry.retire(&counters);
+            scheduler.check_drain();
         }
         !scheduler.has_tasks()
     }

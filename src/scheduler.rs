@@ -4,6 +4,7 @@
 pub(crate) mod admission;
 pub(crate) mod context;
 pub(crate) mod counters;
+pub(crate) mod exits;
 pub(crate) mod idle;
 pub(crate) mod reentrancy;
 pub(crate) mod registry;
@@ -13,11 +14,12 @@ use crate::clock::Clock;
 use crate::dump::task::TaskDump;
 use crate::mailbox::dump::MailboxDump;
 use crate::queue::{RunQueue, Source, Taken};
-use crate::sync::{ArcFence, AtomicBool, Mutex, Ordering, fence};
+use crate::sync::{ArcFence, AtomicUsize, Mutex, Ordering, fence};
 use admission::{Admission, Progress};
 use context::WorkerContext;
 use counters::{Counters, Sums};
 use crossbeam_utils::CachePadded;
+use exits::Exits;
 use idle::{Gate, Idle};
 use reentrancy::ReentrancyGuard;
 use registry::Registry;
@@ -198,7 +200,19 @@ pub(crate) struct Scheduler {
     pub(crate) hints: CachePadded<Hints>,
     /// The recent time of a step, in nanoseconds; unknown counts as long.
     pace: CachePadded<Figure>,
-    is_shutting_down: AtomicBool,
+    /// A [`Stage`].
+    stage: AtomicUsize,
+    pub(crate) exits: Arc<Exits>,
+}
+
+/// How far the shutdown of a pool has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Open,
+    /// Nothing more is accepted.
+    Draining,
+    /// Every task is asked to stop.
+    Cancelled,
 }
 
 pub(crate) struct Setup {
@@ -239,7 +253,8 @@ impl Scheduler {
                 submitted: Flag::new(false),
             }),
             pace: CachePadded::new(Figure::new(u64::MAX)),
-            is_shutting_down: AtomicBool::new(false),
+            stage: AtomicUsize::new(Stage::Open as usize),
+            exits: Arc::new(Exits::new(setup.threads)),
         }
     }
 
@@ -373,6 +388,7 @@ impl Scheduler {
         }
         cx.flush();
         self.wake_for_rest(cx.counters);
+        self.check_drain();
         turns
     }
 
@@ -388,7 +404,7 @@ impl Scheduler {
     /// Whether no other thread would run what was submitted, because the pool has ended.
     #[inline]
     pub(crate) fn takers_are_gone(&self) -> bool {
-        self.is_shutting_down() && self.queue.lock().takers == 0
+        !self.is_open() && self.queue.lock().takers == 0
     }
 
     /// The tasks of a service are gone.
@@ -446,15 +462,48 @@ impl Scheduler {
     }
 
     /// True for the first call.
-    pub(crate) fn start_shutdown(&self) -> bool {
-        let is_first = !self.is_shutting_down.swap(true, Ordering::AcqRel);
+    pub(crate) fn start_cancel(&self) -> bool {
+        let cancelled = Stage::Cancelled as usize;
+        let is_first = self.stage.swap(cancelled, Ordering::AcqRel) != cancelled;
         fence(Ordering::SeqCst);
         is_first
     }
 
+    /// Nothing more is accepted.
+    pub(crate) fn start_drain(&self) {
+        let (open, draining) = (Stage::Open as usize, Stage::Draining as usize);
+        let _ = self
+            .stage
+            .compare_exchange(open, draining, Ordering::AcqRel, Ordering::Relaxed);
+        self.check_drain();
+    }
+
+    /// If the pool drains and every task has ended, the workers end. Call it after anything that
+    /// may have ended the last task.
+    pub(crate) fn check_drain(&self) {
+        fence(Ordering::SeqCst);
+        let is_drained = || self.sums().ended() == self.admission.accepted();
+        if self.is_draining() && is_drained() {
+            self.idle.close();
+            self.exits.note_shutdown();
+        }
+    }
+
+    /// Whether it accepts tasks.
+    #[inline]
+    pub(crate) fn is_open(&self) -> bool {
+        self.stage.load(Ordering::Acquire) == Stage::Open as usize
+    }
+
+    #[inline]
+    pub(crate) fn is_draining(&self) -> bool {
+        self.stage.load(Ordering::Acquire) == Stage::Draining as usize
+    }
+
+    /// Whether every task is asked to stop.
     #[inline]
     pub(crate) fn is_shutting_down(&self) -> bool {
-        self.is_shutting_down.load(Ordering::Acquire)
+        self.stage.load(Ordering::Acquire) == Stage::Cancelled as usize
     }
 
     /// The workers that have not ended.

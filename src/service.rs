@@ -53,8 +53,8 @@ const LOOKS: u32 = if cfg!(loom) { 2 } else { 3 };
 /// stop and dropped by the worker when they have ended, outliving ones too. It does not wait for
 /// them.
 ///
-/// When the pool is shut down, the service sees it in its next call: queued tasks end as `Stopped`,
-/// and parked ones are asked to stop. When the workers have ended, such a task runs its last steps
+/// When the pool is cancelled ([`Shutdown::Cancel`](crate::Shutdown::Cancel)), the service sees it
+/// in its next call: queued tasks end as `Stopped`, and parked ones are asked to stop. When the workers have ended, such a task runs its last steps
 /// on the loop's own thread, inside that call.
 #[doc(alias = "lws_threadpool")]
 #[must_use = "dropping it stops its tasks"]
@@ -165,10 +165,10 @@ impl<T: Task> Service<T> {
         let ServiceInner {
             scheduler, counters, ..
         } = &*self.inner;
-        let admitted = if scheduler.is_shutting_down() {
-            Err(Refused::ShuttingDown)
-        } else {
+        let admitted = if scheduler.is_open() {
             scheduler.admission.admit(|| scheduler.progress())
+        } else {
+            Err(Refused::ShuttingDown)
         };
         match admitted {
             Ok(()) => Ok(scheduler.clock.now()),

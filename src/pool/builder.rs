@@ -1,7 +1,6 @@
 //! The options of a pool, and how it comes to life.
 
 use super::ThreadPool;
-use super::exits::Exits;
 use crate::clock::{Clock, nanos};
 use crate::error::{BuildError, MAX_THREADS};
 use crate::panic::quietly;
@@ -151,18 +150,17 @@ impl ThreadPoolBuilder {
                 .map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
             admission: Admission::new(self.max_queue_depth, self.max_tasks),
         }));
-        let exits = Arc::new(Exits::new(threads));
         let mut handles = Vec::with_capacity(threads);
         for index in 0..threads {
             let worker = Worker {
                 scheduler: Arc::clone(&scheduler),
                 index,
             };
-            match self.spawn(worker, Arc::clone(&exits)) {
+            match self.spawn(worker) {
                 Ok(handle) => handles.push(handle),
                 Err(source) => {
                     // Ends and joins those that have started.
-                    drop(ThreadPool::from_parts(scheduler, exits, handles));
+                    drop(ThreadPool::from_parts(scheduler, handles));
                     return Err(BuildError::Spawn {
                         index,
                         stack_size: self.stack_size,
@@ -171,7 +169,7 @@ impl ThreadPoolBuilder {
                 }
             }
         }
-        Ok(ThreadPool::from_parts(scheduler, exits, handles))
+        Ok(ThreadPool::from_parts(scheduler, handles))
     }
 
     fn checked_threads(&self) -> Result<usize, BuildError> {
@@ -193,20 +191,20 @@ impl ThreadPoolBuilder {
         }
     }
 
-    fn spawn(&self, worker: Worker, exits: Arc<Exits>) -> std::io::Result<thread::JoinHandle<()>> {
+    fn spawn(&self, worker: Worker) -> std::io::Result<thread::JoinHandle<()>> {
         let mut builder = thread::Builder::new().name(format!("{}-{}", self.name, worker.index));
         if let Some(bytes) = self.stack_size {
             builder = builder.stack_size(bytes);
         }
         let (on_start, on_stop) = (self.on_start.clone(), self.on_stop.clone());
-        let index = worker.index;
+        let (index, exits) = (worker.index, Arc::clone(&worker.scheduler.exits));
         builder.spawn(move || {
             become_worker_of(&*worker.scheduler);
             run_hook(on_start.as_ref(), index);
             worker.work();
             drop(worker);
             run_hook(on_stop.as_ref(), index);
-            exits.one_less();
+            exits.note_end_of_worker();
         })
     }
 }

@@ -77,6 +77,7 @@ impl Worker {
             // The last reference to a service is user code: not while others rely on this worker.
             let held = scheduler.contexts[self.index].service.lock().take();
             drop(held);
+            scheduler.check_drain();
             match scheduler.enter_sleep() {
                 LastLook::Work => scheduler.idle.end_sleep(),
                 LastLook::Nothing => scheduler.idle.wait(),

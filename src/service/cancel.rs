@@ -106,6 +106,7 @@ impl<T: Task> Service<T> {
         self.table.owner(slot).receive(Phase::Stopped, entry.syncs);
         self.table.arrive(slot, Outcome::Stopped(reason, entry.task), now);
         self.notify_self();
+        self.inner.scheduler.check_drain();
         true
     }
 

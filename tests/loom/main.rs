@@ -11,6 +11,7 @@
 #![cfg(loom)]
 
 mod announcements;
+mod drain;
 mod drops;
 mod ends;
 mod mailbox;

@@ -164,6 +164,10 @@ impl Real {
                 self.clock.advance(Duration::from_nanos(by * TICK));
                 Outcome::Nothing
             }
+            Call::Drain => {
+                self.pool.shutdown(Shutdown::Drain);
+                Outcome::Nothing
+            }
             Call::Finish => {
                 self.pool.shutdown(Shutdown::Cancel);
                 // A task that is lent goes back with the service's next call.

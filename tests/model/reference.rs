@@ -10,6 +10,7 @@ use moored::{Dequeued, StopReason, Timeout};
 pub(crate) struct Reference {
     pub(crate) rules: Rules,
     pub(crate) now: u64,
+    pub(crate) draining: bool,
     pub(crate) finishing: bool,
     /// All that were ever accepted, by number.
     pub(crate) tasks: Vec<Task>,
@@ -54,7 +55,7 @@ impl Reference {
 
     pub(crate) fn enqueue(&mut self, plan: &Plan) -> Result<usize, &'static str> {
         let queued = self.tasks.iter().filter(|task| task.status == Queued).count();
-        if self.finishing {
+        if self.finishing || self.draining {
             return Err("ShuttingDown");
         } else if self.alive.len() >= self.rules.max_tasks {
             return Err("TooManyTasks");
