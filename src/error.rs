@@ -179,12 +179,37 @@ pub(crate) const MAX_THREADS: usize = 65_000;
 
 /// Why [`ThreadPool::join_timeout`](crate::ThreadPool::join_timeout) came back before the workers
 /// had ended.
+///
+/// ```
+/// use moored::{JoinError, ThreadPool};
+/// use std::sync::{Arc, Barrier};
+/// use std::time::Duration;
+///
+/// let end = Arc::new(Barrier::new(2));
+/// let waits = Arc::clone(&end);
+/// let builder = ThreadPool::builder().threads(1);
+/// let pool = builder.on_thread_start(move |_| drop(waits.wait())).build()?;
+/// let error = loop {
+///     let error = pool.join_timeout(Duration::ZERO).unwrap_err();
+///     if error.to_string().contains("on_thread_start") {
+///         break error; // the thread has come so far
+///     }
+/// };
+/// assert_eq!(error.to_string(), "still running: worker 0, in on_thread_start");
+/// end.wait();
+/// pool.join_timeout(Duration::from_secs(60))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum JoinError {
-    /// Time is up. Names the tasks that keep workers: their steps do not return, or answer
-    /// `Continue` although `is_stopping` says otherwise. If there are none, those that have not
-    /// ended.
+    /// Time is up. Names, in words, each task and each thread that keeps the pool, and where it is:
+    ///
+    /// - tasks that are on a worker or wait for their next turn there: their steps do not return,
+    ///   or answer `Continue` although `is_stopping` says otherwise; if the pool drains or has no
+    ///   threads, also those that are parked or have not started;
+    /// - workers that are in a wake-up of a loop, in a thread hook, or drop their thread-locals;
+    /// - a shutdown that is in a wake-up of a loop.
     StillRunning(Vec<String>),
     /// Called from inside a step or a wake-up of `shutdown`, on whatever thread, or on one of the
     /// pool's own threads: none of these can wait for itself.
@@ -194,7 +219,7 @@ pub enum JoinError {
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::StillRunning(tasks) => write!(f, "still running: {}", tasks.join(", ")),
+            Self::StillRunning(names) => write!(f, "still running: {}", names.join("; ")),
             Self::OnWorker => f.write_str(
                 "a step or worker cannot join its own pool: call this from outside or from another thread",
             ),

@@ -2,9 +2,9 @@
 
 pub(crate) mod builder;
 pub(crate) mod shutdown;
+mod still_running;
 
 use crate::clock::nanos;
-use crate::dump::task::TaskDump;
 use crate::dump::{Counts, PoolDump};
 use crate::error::JoinError;
 use crate::scheduler::Scheduler;
@@ -18,6 +18,7 @@ use shutdown::Shutdown;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use still_running::still_running;
 
 /// Threads that run the tasks of connections, for one or more service loops.
 ///
@@ -113,25 +114,27 @@ impl ThreadPool {
     #[doc(alias = "stop")]
     pub fn shutdown(&self, how: Shutdown) {
         match how {
-            Shutdown::Cancel => self.cancel(),
+            Shutdown::Cancel => {
+                if self.scheduler.start_cancel() {
+                    notify_cancel(&self.scheduler);
+                }
+            }
             Shutdown::Drain => self.scheduler.start_drain(),
         }
     }
 
-    fn cancel(&self) {
+    /// Cancels. If the pool has threads, another one notifies the loops, so that a wake that blocks
+    /// does not block this thread.
+    fn cancel_in_time(&self) {
         if !self.scheduler.start_cancel() {
             return;
         }
-        // The wakes that it makes must not wait for it.
-        let _guard = ReentrancyGuard::new(&*self.scheduler);
-        let counters = Counters::default();
-        for service in self.scheduler.registry.services() {
-            service.notify_shutdown(&counters);
+        let scheduler = Arc::clone(&self.scheduler);
+        let notify = thread::Builder::new().name(format!("end of {}", scheduler.name));
+        let is_spawned = scheduler.has_workers() && notify.spawn(move || notify_cancel(&scheduler)).is_ok();
+        if !is_spawned {
+            notify_cancel(&self.scheduler);
         }
-        self.scheduler.wake_for_rest(&counters);
-        self.scheduler.registry.retire(&counters);
-        self.scheduler.idle.close();
-        self.scheduler.exits.note_shutdown();
     }
 
     /// Waits until every worker has ended, at most for `timeout`; before, it calls
@@ -143,19 +146,22 @@ impl ThreadPool {
     /// [`Shutdown::Drain`] it waits until every task has ended, parked ones included: call it on
     /// another thread than that of the loops that serve them.
     ///
-    /// The timeout bounds this call only: dropping the pool still waits for the steps that do not
-    /// return. To leave without them, `std::mem::forget` the pool, or end the process.
+    /// It returns in time whatever steps, hooks, wakes and the destructors of thread-locals do; for
+    /// the wakes of a cancellation it starts a thread. Without threads steps and wakes run on this
+    /// thread, and their time is not bounded. The timeout bounds this call only: dropping the pool
+    /// still waits for the steps that do not return. To leave without them, `std::mem::forget` the
+    /// pool, or end the process.
     ///
     /// # Errors
     ///
-    /// The names of the tasks whose steps have not returned. The workers continue; it can be called
+    /// The names of the tasks and threads that keep the pool. They continue; it can be called
     /// again. On one of the pool's own workers, inside a step that a loop runs itself, and in a
     /// wake-up that `shutdown` makes: `OnWorker`, at once.
     #[doc(alias = "lws_threadpool_destroy")]
     #[doc(alias = "wait")]
     pub fn join_timeout(&self, timeout: Duration) -> Result<(), JoinError> {
         if self.scheduler.is_open() {
-            self.shutdown(Shutdown::Cancel);
+            self.cancel_in_time();
         }
         if self.is_own_worker() || is_inside(&*self.scheduler) {
             return Err(JoinError::OnWorker);
@@ -169,30 +175,10 @@ impl ThreadPool {
             ends = self.run_leftovers(timeout.saturating_sub(begun.elapsed()));
         }
         if !ends {
-            return Err(JoinError::StillRunning(self.running_tasks()));
+            return Err(JoinError::StillRunning(still_running(&self.scheduler)));
         }
         self.close();
         Ok(())
-    }
-
-    /// The tasks that keep workers; if there are none, those that have not ended.
-    fn running_tasks(&self) -> Vec<String> {
-        let tasks = self.dump().tasks;
-        let on_workers = tasks.iter().any(|task| task.worker.is_some());
-        let keeps_the_pool = |task: &&TaskDump| {
-            if on_workers {
-                task.worker.is_some()
-            } else {
-                !task.status.is_ended()
-            }
-        };
-        let named = tasks.iter().filter(keeps_the_pool);
-        named
-            .map(|task| match &task.name {
-                Some(name) => format!("{} ({name})", task.id),
-                None => task.id.to_string(),
-            })
-            .collect()
     }
 
     /// In a pool without workers, the thread that ends it runs what is left. False: `budget` was
@@ -229,6 +215,20 @@ impl ThreadPool {
     fn is_own_worker(&self) -> bool {
         is_worker_of(&*self.scheduler)
     }
+}
+
+/// Notifies the loops of a pool that was cancelled, then lets the workers end.
+fn notify_cancel(scheduler: &Scheduler) {
+    // The wakes that it makes must not wait for it.
+    let _guard = ReentrancyGuard::new(scheduler);
+    let counters = Counters::default();
+    for service in scheduler.registry.services() {
+        service.notify_shutdown(&counters);
+    }
+    scheduler.wake_for_rest(&counters);
+    scheduler.registry.retire(&counters);
+    scheduler.idle.close();
+    scheduler.exits.note_shutdown();
 }
 
 impl Drop for ThreadPool {

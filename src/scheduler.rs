@@ -262,7 +262,7 @@ impl Scheduler {
         self.contexts.len() > 1
     }
 
-    fn workers(&self) -> &[CachePadded<SharedContext>] {
+    pub(crate) fn workers(&self) -> &[CachePadded<SharedContext>] {
         &self.contexts[..self.contexts.len() - 1]
     }
 

@@ -238,7 +238,8 @@ fn join_timeout_names_what_does_not_stop() {
     pool.shutdown(Shutdown::Cancel);
     let _ = lp.take_ready().count(); // the parked task is with its loop until this
     let error = pool.join_timeout(Duration::from_secs(10)).unwrap_err();
-    assert_eq!(error, JoinError::StillRunning(vec![id.to_string()]));
+    let expected = format!("task {id}, waiting for its next turn");
+    assert_eq!(error, JoinError::StillRunning(vec![expected]));
     pool.join_timeout(PLENTY).expect("it stops in the end");
     assert_eq!(reap(&mut lp, id).stopped().0, StopReason::PoolShutdown);
 }

@@ -5,10 +5,11 @@ use crate::clock::{Clock, nanos};
 use crate::error::{BuildError, MAX_THREADS};
 use crate::panic::quietly;
 use crate::scheduler::admission::Admission;
+use crate::scheduler::exits::{EndOfWorker, Exits, Inside};
 use crate::scheduler::reentrancy::become_worker_of;
 use crate::scheduler::worker::Worker;
 use crate::scheduler::{Scheduler, Setup};
-use crate::sync::thread;
+use crate::sync::{keep_until_thread_end, thread};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -199,19 +200,26 @@ impl ThreadPoolBuilder {
         let (on_start, on_stop) = (self.on_start.clone(), self.on_stop.clone());
         let (index, exits) = (worker.index, Arc::clone(&worker.scheduler.exits));
         builder.spawn(move || {
+            // Before anything else, so that it is dropped after all else.
+            let _end = keep_until_thread_end(EndOfWorker {
+                exits: Arc::clone(&exits),
+                worker: index,
+            });
             become_worker_of(&*worker.scheduler);
-            run_hook(on_start.as_ref(), index);
+            run_hook(on_start.as_ref(), &exits, index, Inside::StartHook);
             worker.work();
             drop(worker);
-            run_hook(on_stop.as_ref(), index);
-            exits.note_end_of_worker();
+            run_hook(on_stop.as_ref(), &exits, index, Inside::StopHook);
+            exits.enter(index, Inside::ThreadLocals);
         })
     }
 }
 
-fn run_hook(hook: Option<&Hook>, index: usize) {
+fn run_hook(hook: Option<&Hook>, exits: &Exits, index: usize, inside: Inside) {
     if let Some(hook) = hook {
+        exits.enter(index, inside);
         quietly(|| hook(index));
+        exits.enter(index, Inside::Nothing);
     }
 }
 

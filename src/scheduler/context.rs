@@ -1,6 +1,7 @@
 //! One thread's view of the pool while it runs tasks: a worker, or a loop inside `run_pending`.
 
 use super::counters::Counters;
+use super::exits::Inside;
 use super::{LATE, QUANTUM, Scheduler, SharedContext};
 use crate::queue::Source;
 use crate::task::header::NO_WORKER;
@@ -147,8 +148,20 @@ impl<'a> WorkerContext<'a> {
         if notifier.is_polling() && self.has_more() && self.scheduler.has_short_steps() {
             self.defer(notifier);
         } else {
-            self.counters.wakes.add(u64::from(notifier.notify()));
+            self.wake(|| notifier.notify());
         }
+    }
+
+    /// Notifies a loop, and shows meanwhile that this worker is in a wake-up.
+    fn wake(&self, notify: impl FnOnce() -> bool) {
+        let enter = |inside| {
+            let worker = self.worker?;
+            Some(self.scheduler.exits.enter(worker.into(), inside))
+        };
+        let before = enter(Inside::Wake);
+        let notifies = notify();
+        before.map(enter);
+        self.counters.wakes.add(u64::from(notifies));
     }
 
     fn defer(&self, notifier: &Arc<Notifier>) {
@@ -160,7 +173,7 @@ impl<'a> WorkerContext<'a> {
             }
         };
         if let Some((other, _)) = before {
-            self.counters.wakes.add(u64::from(other.flush()));
+            self.wake(|| other.flush());
         }
     }
 
@@ -182,7 +195,7 @@ impl<'a> WorkerContext<'a> {
     pub(crate) fn flush(&self) {
         let deferred = self.deferred.take();
         if let Some((notifier, _)) = deferred {
-            self.counters.wakes.add(u64::from(notifier.flush()));
+            self.wake(|| notifier.flush());
         }
     }
 }

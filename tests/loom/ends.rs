@@ -285,6 +285,7 @@ fn race_with_the_drop_of_the_service(step: Step, act: Act) -> Life {
     let (mut race, seen) = Race::new(step, act);
     drop(race.service);
     let pool = race.pool.take().unwrap();
+    pool.shutdown(Shutdown::Cancel);
     pool.join_timeout(FOREVER).unwrap();
     let counters = pool.dump().counters;
     let end = match (seen().told, counters.panicked) {
