@@ -144,7 +144,9 @@ impl<T: Task> Service<T> {
         };
         let slot = self.accept(conn, now);
         let serial = self.table.slot(slot).serial;
-        if options.outlives {
+        if options.stays_parked {
+            self.table.work(slot).request(serial, Requests::staying_parked);
+        } else if options.outlives {
             self.table.work(slot).request(serial, Requests::outliving);
         }
         let timing = Timing::new(&options, now);
@@ -569,7 +571,8 @@ impl<T: Task> Service<T> {
     /// A client that came back takes over a task: it belongs to `conn` from now on. False: no such
     /// task. O(1).
     ///
-    /// A task that was asked to stop stays so.
+    /// A task that was asked to stop stays so. One that has stayed parked without a connection is
+    /// announced by the next [`take_ready`](Self::take_ready), and the loop is notified.
     pub fn reattach(&mut self, id: TaskId, conn: impl Into<ConnId>) -> bool {
         self.check_shutdown();
         let conn = conn.into();
@@ -577,8 +580,14 @@ impl<T: Task> Service<T> {
         let serial = self.table.slot(slot).serial;
         let requests = self.table.work(slot).request(serial, Requests::attached);
         self.table.slot_mut(slot).must_continue = requests.must_continue();
+        let is_detached = self.table.connection_of(slot).is_none();
         let to = self.table.reattach(slot, conn);
         self.inner.relocate(slot, to);
+        if is_detached && self.table.outcome(slot).is_some_and(Outcome::is_parked) {
+            self.table.restart_sync(slot, None);
+            self.table.announce_again(&[slot]);
+            self.notify_self();
+        }
         fence(Ordering::SeqCst);
         // With a limit, this task or those that it leaves may be free to run now.
         self.inner.scheduler.wake_for_rest(&self.inner.counters);

@@ -52,7 +52,8 @@ pub enum TaskReturn {
     /// once more before that, so that it can see the request.
     ///
     /// It does not park a detached task that outlives its connection, since no loop would answer:
-    /// its step is called again.
+    /// its step is called again. With
+    /// [`stay_parked_when_detached`](crate::TaskOptions::stay_parked_when_detached) it does.
     #[doc(alias = "LWS_TP_RETURN_SYNC")]
     #[doc(alias = "backpressure")]
     #[doc(alias = "progress")]

@@ -56,8 +56,11 @@ impl<T: Task> Service<T> {
                 started.push(slot);
             }
         }
+        let now = self.inner.scheduler.clock.now();
         for slot in started {
             self.request(slot, Requests::with_closed_connection);
+            // Counts for a task that stays parked.
+            self.table.restart_sync(slot, Some(now));
         }
         self.resume_all();
     }
@@ -69,7 +72,9 @@ impl<T: Task> Service<T> {
         let requests = self.table.work(slot).request(serial, change);
         self.table.slot_mut(slot).must_continue = requests.must_continue();
         self.fetch(slot);
-        self.resumed.push(slot);
+        if requests.must_continue() {
+            self.resumed.push(slot);
+        }
     }
 
     /// Submits the parked tasks again that were asked something. After everything else that a call

@@ -299,7 +299,12 @@ impl<T> Table<T> {
                 timing.announced = Some(clock.now());
                 self.rearm(slot);
             }
-            sink(slot, serial, self.connection_of(slot));
+            let connection = self.connection_of(slot);
+            let is_parked = self.outcome(slot).is_some_and(Outcome::is_parked);
+            // A task that is parked without a connection waits for `reattach`.
+            if connection.is_some() || !is_parked {
+                sink(slot, serial, connection);
+            }
         }
         if arrived.capacity() > KEPT && self.len < KEPT {
             arrived.shrink_to(KEPT);
@@ -405,6 +410,18 @@ impl<T> Table<T> {
     pub(crate) fn note_start(&mut self, slot: u32) {
         if let Some(timing) = &mut self.slot_mut(slot).timing {
             timing.queue = None;
+        }
+    }
+
+    /// If the task is parked, the timeout of its `Sync` counts from this moment on, or from its next
+    /// announcement.
+    pub(crate) fn restart_sync(&mut self, slot: u32, announced: Option<u64>) {
+        let own = self.slot_mut(slot);
+        if own.outcome.as_ref().is_some_and(Outcome::is_parked)
+            && let Some(timing) = &mut own.timing
+        {
+            timing.announced = announced;
+            self.rearm(slot);
         }
     }
 

@@ -110,7 +110,7 @@ impl LoopHeader {
 pub(crate) struct WorkHeader {
     /// `serial: 41 | syncs: 4 | worker: 16 | phase: 3`.
     state: AtomicU64,
-    /// `serial: 42 | requests: 22`.
+    /// `serial: 41 | requests: 23`.
     requests: AtomicU64,
     /// How long the task has waited for a worker, and how long it was on one, in all.
     queued: Figure,

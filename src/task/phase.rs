@@ -68,15 +68,16 @@ impl Phase {
     }
 }
 
-/// What a task was asked, what it may, and what it does about it: `ignored: 16 | outlives: 1 |
-/// detached: 1 | stop: 4`.
+/// What a task was asked, what it may, and what it does about it: `ignored: 16 | stays parked: 1 |
+/// outlives: 1 | detached: 1 | stop: 4`.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Requests(u64);
 
 const STOP: u64 = 0xf;
 const DETACHED: u64 = 1 << 4;
 const OUTLIVES: u64 = 1 << 5;
-const IGNORED_SHIFT: u32 = 6;
+const STAYS_PARKED: u64 = 1 << 6;
+const IGNORED_SHIFT: u32 = 7;
 
 /// A task that answers `Continue` more often than this after it was asked to stop ignores the
 /// request.
@@ -113,7 +114,7 @@ impl Requests {
     /// Whether the task must not park, since no loop would resume it.
     #[inline]
     pub(crate) fn must_continue(self) -> bool {
-        self.0 & (STOP | DETACHED) != 0
+        self.0 & STOP != 0 || self.0 & (DETACHED | STAYS_PARKED) == DETACHED
     }
 
     /// The first reason stays.
@@ -142,6 +143,10 @@ impl Requests {
 
     pub(crate) fn outliving(self) -> Self {
         Self(self.0 | OUTLIVES)
+    }
+
+    pub(crate) fn staying_parked(self) -> Self {
+        Self(self.0 | OUTLIVES | STAYS_PARKED)
     }
 
     /// How many steps have answered `Continue` although they could see the request to stop. More
