@@ -33,6 +33,9 @@ pub enum EnqueueError<T> {
     TooManyTasks(RefusedTask<T>),
     /// The pool is shutting down and accepts nothing more.
     ShuttingDown(RefusedTask<T>),
+    /// This process was forked after the pool was built: the threads of the pool exist in the parent
+    /// only. Build the pool after the fork. See the [crate](crate#fork) for what is detected.
+    Forked(RefusedTask<T>),
 }
 
 /// The task in an [`EnqueueError`], untouched.
@@ -64,19 +67,24 @@ impl<T> EnqueueError<T> {
             Refused::QueueFull => Self::QueueFull(task),
             Refused::TooManyTasks => Self::TooManyTasks(task),
             Refused::ShuttingDown => Self::ShuttingDown(task),
+            Refused::Forked => Self::Forked(task),
         }
     }
 
     /// The task that was refused, untouched.
     pub fn into_task(self) -> T {
         match self {
-            Self::QueueFull(task) | Self::TooManyTasks(task) | Self::ShuttingDown(task) => task.into_inner(),
+            Self::QueueFull(task)
+            | Self::TooManyTasks(task)
+            | Self::ShuttingDown(task)
+            | Self::Forked(task) => task.into_inner(),
         }
     }
 
-    /// Whether the refusal is for now (a limit) and not for good (the pool is shutting down).
+    /// Whether the refusal is for now (a limit) and not for good (the pool is shutting down, or in
+    /// another process).
     pub fn is_full(&self) -> bool {
-        !matches!(self, Self::ShuttingDown(_))
+        matches!(self, Self::QueueFull(_) | Self::TooManyTasks(_))
     }
 
     fn reason(&self) -> &'static str {
@@ -85,6 +93,9 @@ impl<T> EnqueueError<T> {
                 "queue full: max_queue_depth tasks wait to start; try again after a wake-up"
             }
             Self::TooManyTasks(_) => "too many tasks: max_tasks are not reaped; reap ended ones first",
+            Self::Forked(_) => {
+                "forked: the threads of the pool are in the parent process; build the pool after the fork"
+            }
             Self::ShuttingDown(_) => "the pool is shutting down and accepts no tasks",
         }
     }
@@ -94,6 +105,7 @@ impl<T> EnqueueError<T> {
             Self::QueueFull(_) => "QueueFull",
             Self::TooManyTasks(_) => "TooManyTasks",
             Self::ShuttingDown(_) => "ShuttingDown",
+            Self::Forked(_) => "Forked",
         }
     }
 }

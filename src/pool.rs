@@ -113,6 +113,9 @@ impl ThreadPool {
     #[doc(alias = "finish")]
     #[doc(alias = "stop")]
     pub fn shutdown(&self, how: Shutdown) {
+        if self.scheduler.is_forked() {
+            return;
+        }
         match how {
             Shutdown::Cancel => {
                 if self.scheduler.start_cancel() {
@@ -160,6 +163,9 @@ impl ThreadPool {
     #[doc(alias = "lws_threadpool_destroy")]
     #[doc(alias = "wait")]
     pub fn join_timeout(&self, timeout: Duration) -> Result<(), JoinError> {
+        if self.scheduler.is_forked() {
+            return Ok(());
+        }
         if self.scheduler.is_open() {
             self.cancel_in_time();
         }
@@ -233,6 +239,11 @@ fn notify_cancel(scheduler: &Scheduler) {
 
 impl Drop for ThreadPool {
     fn drop(&mut self) {
+        if self.scheduler.is_forked() {
+            // They name threads that this process does not have.
+            std::mem::forget(std::mem::take(self.threads.get_mut()));
+            return;
+        }
         self.shutdown(Shutdown::Cancel);
         if !self.is_own_worker() {
             self.close();

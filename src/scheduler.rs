@@ -187,6 +187,8 @@ pub(crate) struct Scheduler {
     /// When the pool was built, on its clock.
     pub(crate) born: u64,
     pub(crate) cores: usize,
+    /// The process that the threads are in.
+    process: u32,
     time_slice: u64,
     pub(crate) limit: Option<u32>,
     /// Written for every task, so on a line of its own.
@@ -240,6 +242,7 @@ impl Scheduler {
             name: setup.name,
             born: setup.clock.now(),
             clock: setup.clock,
+            process: std::process::id(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             time_slice: setup.time_slice,
             limit: setup.limit,
@@ -256,6 +259,13 @@ impl Scheduler {
             stage: AtomicUsize::new(Stage::Open as usize),
             exits: Arc::new(Exits::new(setup.threads)),
         }
+    }
+
+    /// Whether this process was forked after the pool was built, so that it has no workers, and any
+    /// lock may be held for ever. A system call.
+    #[cold]
+    pub(crate) fn is_forked(&self) -> bool {
+        self.has_workers() && std::process::id() != self.process
     }
 
     pub(crate) fn has_workers(&self) -> bool {

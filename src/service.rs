@@ -39,6 +39,9 @@ use sync_point::{SyncPoint, TaskStatus};
 use table::Table;
 use timers::Timing;
 
+/// `enqueue` asks once in so many submissions whether the process was forked, if all workers are
+/// busy.
+const FORK_CHECKS: usize = 64;
 /// How often `take_ready` looks before it returns nothing.
 const LOOKS: u32 = if cfg!(loom) { 2 } else { 3 };
 
@@ -167,7 +170,11 @@ impl<T: Task> Service<T> {
         let ServiceInner {
             scheduler, counters, ..
         } = &*self.inner;
-        let admitted = if scheduler.is_open() {
+        // It costs a system call: where another follows, since a worker sleeps, or once in a while.
+        let checks_fork = scheduler.idle.should_wake() || self.submitted.is_multiple_of(FORK_CHECKS);
+        let admitted = if checks_fork && scheduler.is_forked() {
+            Err(Refused::Forked)
+        } else if scheduler.is_open() {
             scheduler.admission.admit(|| scheduler.progress())
         } else {
             Err(Refused::ShuttingDown)
@@ -178,7 +185,7 @@ impl<T: Task> Service<T> {
                 let counter = match refused {
                     Refused::QueueFull => &counters.refused_queue,
                     Refused::TooManyTasks => &counters.refused_tasks,
-                    Refused::ShuttingDown => &counters.refused_shutting_down,
+                    Refused::ShuttingDown | Refused::Forked => &counters.refused_shutting_down,
                 };
                 counter.add(1);
                 Err(refused)
@@ -724,7 +731,9 @@ impl<T: Task> Service<T> {
 
 impl<T: Task> Drop for Service<T> {
     fn drop(&mut self) {
-        self.abandon();
+        if !self.inner.scheduler.is_forked() {
+            self.abandon();
+        }
         self.inner.notifier.arc_fence.pass();
     }
 }

@@ -12,6 +12,8 @@ pub(crate) enum Refused {
     TooManyTasks,
     /// The pool is shutting down.
     ShuttingDown,
+    /// The threads of the pool are in the parent process.
+    Forked,
 }
 
 #[derive(Debug)]
