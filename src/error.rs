@@ -193,7 +193,7 @@ pub(crate) const MAX_THREADS: usize = 65_000;
 /// had ended.
 ///
 /// ```
-/// use moored::{JoinError, ThreadPool};
+/// use moored::ThreadPool;
 /// use std::sync::{Arc, Barrier};
 /// use std::time::Duration;
 ///
@@ -201,13 +201,9 @@ pub(crate) const MAX_THREADS: usize = 65_000;
 /// let waits = Arc::clone(&end);
 /// let builder = ThreadPool::builder().threads(1);
 /// let pool = builder.on_thread_start(move |_| drop(waits.wait())).build()?;
-/// let error = loop {
-///     let error = pool.join_timeout(Duration::ZERO).unwrap_err();
-///     if error.to_string().contains("on_thread_start") {
-///         break error; // the thread has come so far
-///     }
-/// };
-/// assert_eq!(error.to_string(), "still running: worker 0, in on_thread_start");
+/// let hook = "still running: worker 0, in on_thread_start";
+/// // Until the thread has come so far.
+/// while pool.join_timeout(Duration::ZERO).is_err_and(|error| error.to_string() != hook) {}
 /// end.wait();
 /// pool.join_timeout(Duration::from_secs(60))?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
