@@ -241,7 +241,7 @@ impl Drop for ThreadPool {
     fn drop(&mut self) {
         if self.scheduler.is_forked() {
             // They name threads that this process does not have.
-            std::mem::forget(std::mem::take(self.threads.get_mut()));
+            std::mem::forget(std::mem::take(&mut *self.threads.lock()));
             return;
         }
         self.shutdown(Shutdown::Cancel);
