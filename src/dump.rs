@@ -72,7 +72,10 @@ pub struct Counters {
     pub stopped: StoppedCounters,
     /// Tasks whose step panicked.
     pub panicked: u64,
-    /// The number of steps that ran.
+    /// Tasks that answered `Continue` more than 1,000 times after they were asked to stop. See
+    /// [`TaskDump::ignored_stop`].
+    pub ignored_stops: u64,
+    /// Steps run.
     pub steps: u64,
     /// How often a task parked.
     pub syncs: u64,
@@ -253,6 +256,7 @@ impl Counters {
                 service_dropped: stopped(StopReason::ServiceDropped),
             },
             panicked: sums.panicked,
+            ignored_stops: sums.ignored_stops,
             steps: sums.steps,
             syncs: sums.parked,
             wakes: sums.wakes,
@@ -316,6 +320,9 @@ impl fmt::Display for Counters {
         f.write_str("stopped ")?;
         for (reason, n) in StopReason::ALL.iter().zip(self.stopped.by_reason()) {
             write!(f, "  {reason} {n}")?;
+        }
+        if self.ignored_stops > 0 {
+            write!(f, "  ignored it {}", self.ignored_stops)?;
         }
         writeln!(
             f,
@@ -392,7 +399,7 @@ fn row(task: &TaskDump) -> [String; COLUMNS] {
         task.id.to_string(),
         or_dash(task.name.as_deref().map(on_one_line)),
         or_dash(task.connection.map(|conn| conn.to_string())),
-        task.status.to_string(),
+        task.status_text(),
         Span(task.in_status_us).to_string(),
         Span(task.alive_us).to_string(),
         Span(task.queued_us).to_string(),

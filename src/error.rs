@@ -51,6 +51,9 @@ pub enum EnqueueError<T> {
     },
     /// The pool is shutting down and accepts nothing more.
     ShuttingDown(RefusedTask<T>),
+    /// This process was forked after the pool was built: the threads of the pool exist in the parent
+    /// only. Build the pool after the fork. See the [crate](crate#fork) for what is detected.
+    Forked(RefusedTask<T>),
 }
 
 /// The refused task, unchanged, in an [`EnqueueError`].
@@ -92,6 +95,7 @@ impl<T> EnqueueError<T> {
                 limit: limit as usize,
             },
             Refused::ShuttingDown => Self::ShuttingDown(task),
+            Refused::Forked => Self::Forked(task),
         }
     }
 
@@ -101,14 +105,18 @@ impl<T> EnqueueError<T> {
             Self::QueueFull(task)
             | Self::TooManyTasks(task)
             | Self::ConnectionFull { task, .. }
-            | Self::ShuttingDown(task) => task.into_inner(),
+            | Self::ShuttingDown(task)
+            | Self::Forked(task) => task.into_inner(),
         }
     }
 
     /// Whether a limit caused the refusal, so that a later call can succeed. `false`: the pool is
     /// shutting down, and every later call fails.
     pub fn is_full(&self) -> bool {
-        !matches!(self, Self::ShuttingDown(_))
+        matches!(
+            self,
+            Self::QueueFull(_) | Self::TooManyTasks(_) | Self::ConnectionFull { .. }
+        )
     }
 
     fn variant(&self) -> &'static str {
@@ -117,6 +125,7 @@ impl<T> EnqueueError<T> {
             Self::TooManyTasks(_) => "TooManyTasks",
             Self::ConnectionFull { .. } => "ConnectionFull",
             Self::ShuttingDown(_) => "ShuttingDown",
+            Self::Forked(_) => "Forked",
         }
     }
 }
@@ -145,6 +154,9 @@ impl<T> fmt::Display for EnqueueError<T> {
                 f,
                 "connection {connection} has {queued} tasks that wait to start, and \
                  max_queued_per_connection is {limit}; try again when one of them is announced"
+            ),
+            Self::Forked(_) => f.write_str(
+                "forked: the threads of the pool are in the parent process; build the pool after the fork",
             ),
             Self::ShuttingDown(_) => f.write_str("the pool is shutting down and accepts no tasks"),
         }
@@ -220,6 +232,23 @@ pub(crate) const MAX_THREADS: usize = 65_000;
 
 /// Why [`ThreadPool::join_timeout`](crate::ThreadPool::join_timeout) returned before the workers
 /// had ended.
+///
+/// ```
+/// use moored::ThreadPool;
+/// use std::sync::{Arc, Barrier};
+/// use std::time::Duration;
+///
+/// let end = Arc::new(Barrier::new(2));
+/// let waits = Arc::clone(&end);
+/// let builder = ThreadPool::builder().threads(1);
+/// let pool = builder.on_thread_start(move |_| drop(waits.wait())).build()?;
+/// let hook = "still running: worker 0, in on_thread_start";
+/// // Until the thread has come so far.
+/// while pool.join_timeout(Duration::ZERO).is_err_and(|error| error.to_string() != hook) {}
+/// end.wait();
+/// pool.join_timeout(Duration::from_secs(60))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum JoinError {
@@ -235,7 +264,7 @@ pub enum JoinError {
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::StillRunning(tasks) => write!(f, "still running: {}", tasks.join(", ")),
+            Self::StillRunning(names) => write!(f, "still running: {}", names.join("; ")),
             Self::OnWorker => f.write_str(
                 "a step or worker cannot join its own pool: call this from outside or from another thread",
             ),

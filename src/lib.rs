@@ -91,6 +91,22 @@
 //! A panic in a step ends its task as [`TaskStatus::Panicked`]; the worker continues. The panic
 //! hook prints the panic as usual. This needs `panic = "unwind"`, the default.
 //!
+//! # Fork
+//!
+//! Build the pool after a `fork` (also that of a call which makes the process a daemon): the child
+//! has none of its threads, and what they had locked stays locked. In the child
+//!
+//! - [`Service::enqueue`] refuses with [`EnqueueError::Forked`]. To cost next to nothing, it asks
+//!   only if a worker has slept at the moment of the fork, and else once in 64 tasks: so a busy
+//!   pool may accept up to 64 tasks for each service, which never run.
+//! - The drop of a pool and of a service returns at once, and so do
+//!   [`shutdown`](ThreadPool::shutdown) and [`join_timeout`](ThreadPool::join_timeout). The parent
+//!   is not affected.
+//! - Nothing else is detected, and other calls may wait for ever.
+//!
+//! A pool without threads (`threads(0)`) may be used in the child. `Command`, which forks and
+//! executes another program at once, does no harm.
+//!
 //! # Features
 //!
 //! - `mio` (default): [`Wake`] for `mio::Waker`.

@@ -1,11 +1,10 @@
 //! The handle of a pool.
 
 pub(crate) mod builder;
-mod exits;
 pub(crate) mod shutdown;
+mod still_running;
 
 use crate::clock::nanos;
-use crate::dump::task::TaskDump;
 use crate::dump::{Counts, PoolDump};
 use crate::error::JoinError;
 use crate::scheduler::Scheduler;
@@ -15,11 +14,11 @@ use crate::service::Service;
 use crate::sync::{Mutex, thread};
 use crate::task::Task;
 use crate::wake::Wake;
-use exits::Exits;
 use shutdown::Shutdown;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use still_running::still_running;
 
 /// A pool of threads that run the tasks of connections, for one or more service loops.
 ///
@@ -34,19 +33,13 @@ use std::time::{Duration, Instant};
 #[must_use = "dropping the pool shuts it down"]
 pub struct ThreadPool {
     scheduler: Arc<Scheduler>,
-    exits: Arc<Exits>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
 
 impl ThreadPool {
-    fn from_parts(
-        scheduler: Arc<Scheduler>,
-        exits: Arc<Exits>,
-        threads: Vec<thread::JoinHandle<()>>,
-    ) -> Self {
+    fn from_parts(scheduler: Arc<Scheduler>, threads: Vec<thread::JoinHandle<()>>) -> Self {
         Self {
             scheduler,
-            exits,
             threads: Mutex::new(threads),
         }
     }
@@ -103,32 +96,36 @@ impl ThreadPool {
     #[doc(alias = "finish")]
     #[doc(alias = "stop")]
     pub fn shutdown(&self, how: Shutdown) {
-        match how {
-            Shutdown::Cancel => self.cancel(),
-        }
-    }
-
-    fn cancel(&self) {
-        if !self.scheduler.start_shutdown() {
+        if self.scheduler.is_forked() {
             return;
         }
-        // The wakes that `shutdown` calls must not wait for this pool.
-        let _guard = ReentrancyGuard::new(&*self.scheduler);
-        let counters = Counters::default();
-        for service in self.scheduler.registry.services() {
-            service.notify_shutdown(&counters);
+        match how {
+            Shutdown::Cancel => {
+                if self.scheduler.start_cancel() {
+                    notify_cancel(&self.scheduler);
+                }
+            }
+            Shutdown::Drain => self.scheduler.start_drain(),
         }
-        self.scheduler.wake_for_rest(&counters);
-        self.scheduler.registry.retire(&counters);
-        self.scheduler.idle.close();
-        self.exits.one_less();
     }
 
-    /// Calls [`shutdown`](Self::shutdown) with [`Shutdown::Cancel`], then waits until every worker
-    /// has ended, or until `timeout` is over. Without threads (`threads(0)`) it runs pending steps
-    /// on this thread. It does not wait for parked tasks: such a task ends on the loop's thread
-    /// when the loop answers it. It does not wait for a step that a loop runs inside `run_pending`,
-    /// either.
+    /// Cancels. If the pool has threads, another one notifies the loops, so that a wake that blocks
+    /// does not block this thread.
+    fn cancel_in_time(&self) {
+        if !self.scheduler.start_cancel() {
+            return;
+        }
+        let scheduler = Arc::clone(&self.scheduler);
+        let notify = thread::Builder::new().name(format!("end of {}", scheduler.name));
+        let is_spawned = scheduler.has_workers() && notify.spawn(move || notify_cancel(&scheduler)).is_ok();
+        if !is_spawned {
+            notify_cancel(&self.scheduler);
+        }
+    }
+
+    /// Waits until every worker has ended, at most for `timeout`; before, it calls
+    /// [`shutdown`](Self::shutdown) with [`Shutdown::Cancel`] unless the pool is being shut down
+    /// already. Without threads (`threads(0)`) it runs what is pending on this thread.
     ///
     /// The timeout limits this call only: a drop of the pool still waits for every step. To end
     /// without waiting, call `std::mem::forget(pool)`, or end the process.
@@ -142,50 +139,39 @@ impl ThreadPool {
     #[doc(alias = "lws_threadpool_destroy")]
     #[doc(alias = "wait")]
     pub fn join_timeout(&self, timeout: Duration) -> Result<(), JoinError> {
-        self.shutdown(Shutdown::Cancel);
+        if self.scheduler.is_forked() {
+            return Ok(());
+        }
+        if self.scheduler.is_open() {
+            self.cancel_in_time();
+        }
         if self.is_own_worker() || is_inside(&*self.scheduler) {
             return Err(JoinError::OnWorker);
         }
         let begun = Instant::now();
-        let mut ends = self.exits.wait(begun.checked_add(timeout));
+        if self.scheduler.is_draining() && !self.scheduler.has_workers() {
+            self.run_leftovers(timeout);
+        }
+        let mut ends = self.scheduler.exits.wait(begun.checked_add(timeout));
         if ends && !self.scheduler.has_workers() {
             ends = self.run_leftovers(timeout.saturating_sub(begun.elapsed()));
         }
         if !ends {
-            return Err(JoinError::StillRunning(self.running_tasks()));
+            return Err(JoinError::StillRunning(still_running(&self.scheduler)));
         }
         self.close();
         Ok(())
     }
 
-    /// The tasks that keep a worker. If there are none, the tasks that have not ended.
-    fn running_tasks(&self) -> Vec<String> {
-        let tasks = self.dump().tasks;
-        let on_workers = tasks.iter().any(|task| task.worker.is_some());
-        let keeps_the_pool = |task: &&TaskDump| {
-            if on_workers {
-                task.worker.is_some()
-            } else {
-                !task.status.is_ended()
-            }
-        };
-        let named = tasks.iter().filter(keeps_the_pool);
-        named
-            .map(|task| match &task.name {
-                Some(name) => format!("{} ({name})", task.id),
-                None => task.id.to_string(),
-            })
-            .collect()
-    }
-
-    /// In a pool without workers, the thread that ends the pool runs the pending tasks. Returns
-    /// false if `budget` was not enough.
+    /// In a pool without workers, the thread that ends it runs what is left. False: `budget` was
+    /// not enough.
     fn run_leftovers(&self, budget: Duration) -> bool {
         let scheduler = &*self.scheduler;
         if scheduler.has_tasks() {
             let counters = Counters::default();
             scheduler.run_pending(&scheduler.external_context(&counters).with_budget(nanos(budget)));
             scheduler.registry.retire(&counters);
+            scheduler.check_drain();
         }
         !scheduler.has_tasks()
     }
@@ -213,8 +199,27 @@ impl ThreadPool {
     }
 }
 
+/// Notifies the loops of a pool that was cancelled, then lets the workers end.
+fn notify_cancel(scheduler: &Scheduler) {
+    // The wakes that it makes must not wait for it.
+    let _guard = ReentrancyGuard::new(scheduler);
+    let counters = Counters::default();
+    for service in scheduler.registry.services() {
+        service.notify_shutdown(&counters);
+    }
+    scheduler.wake_for_rest(&counters);
+    scheduler.registry.retire(&counters);
+    scheduler.idle.close();
+    scheduler.exits.note_shutdown();
+}
+
 impl Drop for ThreadPool {
     fn drop(&mut self) {
+        if self.scheduler.is_forked() {
+            // They name threads that this process does not have.
+            std::mem::forget(std::mem::take(&mut *self.threads.lock()));
+            return;
+        }
         self.shutdown(Shutdown::Cancel);
         if !self.is_own_worker() {
             self.close();

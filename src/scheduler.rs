@@ -4,6 +4,7 @@
 pub(crate) mod admission;
 pub(crate) mod context;
 pub(crate) mod counters;
+pub(crate) mod exits;
 pub(crate) mod idle;
 pub(crate) mod reentrancy;
 pub(crate) mod registry;
@@ -15,11 +16,12 @@ use crate::dump::task::TaskDump;
 use crate::mailbox::dump::MailboxDump;
 use crate::queue::fair::{Debt, Lanes};
 use crate::queue::{Batch, Order, RunQueue, Source};
-use crate::sync::{ArcFence, AtomicBool, Mutex, Ordering, fence};
+use crate::sync::{ArcFence, AtomicUsize, Mutex, Ordering, fence};
 use admission::{Admission, Progress};
 use context::WorkerContext;
 use counters::{Counters, Sums};
 use crossbeam_utils::CachePadded;
+use exits::Exits;
 use idle::{Gate, Idle};
 use reentrancy::ReentrancyGuard;
 use registry::Registry;
@@ -192,6 +194,8 @@ pub(crate) struct Scheduler {
     /// When the pool was built, on its clock.
     pub(crate) born: u64,
     pub(crate) cores: usize,
+    /// The process that the threads are in.
+    process: u32,
     time_slice: u64,
     pub(crate) limit: Option<u32>,
     /// Of the tasks of a connection that have not started.
@@ -211,7 +215,19 @@ pub(crate) struct Scheduler {
     virtual_time: CachePadded<Figure>,
     /// The recent time of a step in nanoseconds. Unknown counts as long.
     pace: CachePadded<Figure>,
-    is_shutting_down: AtomicBool,
+    /// A [`Stage`].
+    stage: AtomicUsize,
+    pub(crate) exits: Arc<Exits>,
+}
+
+/// How far the shutdown of a pool has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Open,
+    /// Nothing more is accepted.
+    Draining,
+    /// Every task is asked to stop.
+    Cancelled,
 }
 
 pub(crate) struct Setup {
@@ -240,6 +256,7 @@ impl Scheduler {
             name: setup.name,
             born: setup.clock.now(),
             clock: setup.clock,
+            process: std::process::id(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             time_slice: setup.time_slice,
             limit: setup.limit,
@@ -256,15 +273,23 @@ impl Scheduler {
             }),
             virtual_time: CachePadded::new(Figure::new(QUANTUM)),
             pace: CachePadded::new(Figure::new(u64::MAX)),
-            is_shutting_down: AtomicBool::new(false),
+            stage: AtomicUsize::new(Stage::Open as usize),
+            exits: Arc::new(Exits::new(setup.threads)),
         }
+    }
+
+    /// Whether this process was forked after the pool was built, so that it has no workers, and any
+    /// lock may be held for ever. A system call.
+    #[cold]
+    pub(crate) fn is_forked(&self) -> bool {
+        self.has_workers() && std::process::id() != self.process
     }
 
     pub(crate) fn has_workers(&self) -> bool {
         self.contexts.len() > 1
     }
 
-    fn workers(&self) -> &[CachePadded<SharedContext>] {
+    pub(crate) fn workers(&self) -> &[CachePadded<SharedContext>] {
         &self.contexts[..self.contexts.len() - 1]
     }
 
@@ -435,6 +460,7 @@ impl Scheduler {
         }
         drop(queue);
         self.wake_for_rest(cx.counters);
+        self.check_drain();
         turns
     }
 
@@ -457,7 +483,7 @@ impl Scheduler {
     /// Whether the pool has ended, so that no other thread runs submissions.
     #[inline]
     pub(crate) fn takers_are_gone(&self) -> bool {
-        self.is_shutting_down() && self.queue.lock().takers == 0
+        !self.is_open() && self.queue.lock().takers == 0
     }
 
     /// The tasks of a service have ended.
@@ -540,16 +566,49 @@ impl Scheduler {
         }
     }
 
-    /// Returns true for the first call.
-    pub(crate) fn start_shutdown(&self) -> bool {
-        let is_first = !self.is_shutting_down.swap(true, Ordering::AcqRel);
+    /// True for the first call.
+    pub(crate) fn start_cancel(&self) -> bool {
+        let cancelled = Stage::Cancelled as usize;
+        let is_first = self.stage.swap(cancelled, Ordering::AcqRel) != cancelled;
         fence(Ordering::SeqCst);
         is_first
     }
 
+    /// Nothing more is accepted.
+    pub(crate) fn start_drain(&self) {
+        let (open, draining) = (Stage::Open as usize, Stage::Draining as usize);
+        let _ = self
+            .stage
+            .compare_exchange(open, draining, Ordering::AcqRel, Ordering::Relaxed);
+        self.check_drain();
+    }
+
+    /// If the pool drains and every task has ended, the workers end. Call it after anything that
+    /// may have ended the last task.
+    pub(crate) fn check_drain(&self) {
+        fence(Ordering::SeqCst);
+        let is_drained = || self.sums().ended() == self.admission.accepted();
+        if self.is_draining() && is_drained() {
+            self.idle.close();
+            self.exits.note_shutdown();
+        }
+    }
+
+    /// Whether it accepts tasks.
+    #[inline]
+    pub(crate) fn is_open(&self) -> bool {
+        self.stage.load(Ordering::Acquire) == Stage::Open as usize
+    }
+
+    #[inline]
+    pub(crate) fn is_draining(&self) -> bool {
+        self.stage.load(Ordering::Acquire) == Stage::Draining as usize
+    }
+
+    /// Whether every task is asked to stop.
     #[inline]
     pub(crate) fn is_shutting_down(&self) -> bool {
-        self.is_shutting_down.load(Ordering::Acquire)
+        self.stage.load(Ordering::Acquire) == Stage::Cancelled as usize
     }
 
     /// The workers that have not ended.

@@ -40,7 +40,10 @@ use sync_point::{SyncPoint, TaskStatus};
 use table::Table;
 use timers::Timing;
 
-/// The number of looks of `take_ready` before it returns nothing.
+/// `enqueue` asks once in so many submissions whether the process was forked, if all workers are
+/// busy.
+const FORK_CHECKS: usize = 64;
+/// How often `take_ready` looks before it returns nothing.
 const LOOKS: u32 = if cfg!(loom) { 2 } else { 3 };
 
 /// The pool's handle for one service loop. It enqueues tasks for connections, announces tasks that
@@ -160,7 +163,9 @@ impl<T: Task> Service<T> {
         };
         let slot = self.accept(conn, now);
         let serial = self.table.slot(slot).serial;
-        if options.outlives {
+        if options.stays_parked {
+            self.table.work(slot).request(serial, Requests::staying_parked);
+        } else if options.outlives {
             self.table.work(slot).request(serial, Requests::outliving);
         }
         let timing = Timing::new(&options, now);
@@ -178,7 +183,12 @@ impl<T: Task> Service<T> {
     #[inline]
     fn admit(&mut self, conn: ConnId) -> Result<u64, Refused> {
         self.check_shutdown();
-        let admitted = if self.inner.scheduler.is_shutting_down() {
+        let scheduler = &self.inner.scheduler;
+        // It costs a system call: where another follows, since a worker sleeps, or once in a while.
+        let checks_fork = scheduler.idle.should_wake() || self.submitted.is_multiple_of(FORK_CHECKS);
+        let admitted = if checks_fork && scheduler.is_forked() {
+            Err(Refused::Forked)
+        } else if !scheduler.is_open() {
             Err(Refused::ShuttingDown)
         } else if let Some(full) = self.full_connection(conn) {
             Err(full)
@@ -195,7 +205,7 @@ impl<T: Task> Service<T> {
                     Refused::QueueFull => &counters.refused_queue,
                     Refused::TooManyTasks => &counters.refused_tasks,
                     Refused::ConnectionFull { .. } => &counters.refused_connection,
-                    Refused::ShuttingDown => &counters.refused_shutting_down,
+                    Refused::ShuttingDown | Refused::Forked => &counters.refused_shutting_down,
                 };
                 counter.add(1);
                 Err(refused)
@@ -677,8 +687,14 @@ impl<T: Task> Service<T> {
         let requests = self.table.work(slot).request(serial, Requests::attached);
         self.table.slot_mut(slot).must_continue = requests.must_continue();
         let virtual_time = self.inner.scheduler.virtual_time();
+        let is_detached = self.table.connection_of(slot).is_none();
         let (to, tag) = self.table.reattach(slot, conn, virtual_time);
         self.inner.relocate(slot, to, tag);
+        if is_detached && self.table.outcome(slot).is_some_and(Outcome::is_parked) {
+            self.table.restart_sync(slot, None);
+            self.table.announce_again(&[slot]);
+            self.notify_self();
+        }
         fence(Ordering::SeqCst);
         // With a limit, this task or other tasks of its old connection may be free to start now.
         self.inner.scheduler.wake_for_rest(&self.inner.counters);
@@ -847,7 +863,9 @@ impl<T: Task> Service<T> {
 
 impl<T: Task> Drop for Service<T> {
     fn drop(&mut self) {
-        self.abandon();
+        if !self.inner.scheduler.is_forked() {
+            self.abandon();
+        }
         self.inner.notifier.arc_fence.pass();
     }
 }

@@ -49,6 +49,17 @@ mod real {
         count
     }
 
+    thread_local! {
+        static KEPT: std::cell::RefCell<Option<Box<dyn std::any::Any>>> =
+            const { std::cell::RefCell::new(None) };
+    }
+
+    /// Drops the value when this thread ends, after its other thread-locals if it is called before
+    /// these are used: the standard library drops the values of a thread in reverse order.
+    pub(crate) fn keep_until_thread_end(value: impl Sized + 'static) -> impl Sized {
+        KEPT.set(Some(Box::new(value)));
+    }
+
     pub(crate) fn wait(condvar: &Condvar, guard: &mut MutexGuard<'_, impl Sized>) {
         condvar.wait(guard);
     }
@@ -103,7 +114,12 @@ mod model {
     }
     pub(crate) use per_thread as thread_local;
 
-    /// loom's mutex with the interface of `parking_lot` (no poisoning).
+    /// In a model the caller drops it, at the end of the thread's closure.
+    pub(crate) fn keep_until_thread_end<V>(value: V) -> V {
+        value
+    }
+
+    /// `parking_lot`'s face (no poisoning) over loom's mutex.
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
     impl<T> Mutex<T> {

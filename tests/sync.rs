@@ -5,7 +5,8 @@ mod util;
 
 use moored::{Resume, Status, StopReason, TaskId, TaskOptions, TaskReturn, TaskStatus, ThreadPool};
 use std::collections::HashMap;
-use util::{Loop, PLENTY, Work, pool, reap, resume};
+use std::time::Duration;
+use util::{Gate, Loop, PLENTY, Work, eventually, hasty_pool, pool, reap, resume, within_patience};
 
 /// L1: the tasks of two clients that never read are parked for ever. All 254 other tasks finish on
 /// the same two threads.
@@ -242,28 +243,91 @@ fn each_sync_is_announced_once_to_a_loop_that_polled_for_long() {
     assert!(lp.take_ready().is_empty());
 }
 
+/// U11: a task that never looks whether it should stop ended never, and kept its worker.
 #[test]
-fn sync_while_stopping_does_not_park() {
+fn sync_ends_a_task_that_is_stopping() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let id = lp.enqueue(1, Work::stubborn(|_, _| TaskReturn::Sync)).unwrap();
+    lp.run_pending(PLENTY);
+    lp.dequeue(id);
+    lp.run_pending(Duration::from_secs(1));
+    let (why, task) = reap(&mut lp, id).stopped();
+    assert_eq!((why, task.steps), (StopReason::Dequeued, 2));
+    assert_eq!(task.told, Some(why));
+    assert_eq!(pool.dump().counters.syncs, 1);
+}
+
+/// U11, L13: a request that comes during a step is seen by the next one, which is the last.
+#[test]
+fn a_task_that_was_asked_during_its_step_has_one_more() {
+    let pool = pool(1);
+    let mut lp = Loop::new(&pool);
+    let gate = Gate::new();
+    let _guard = gate.guard();
+    let at_gate = gate.clone();
+    let work = Work::stubborn(move |_, _| {
+        at_gate.pass();
+        TaskReturn::Sync
+    });
+    let id = lp.enqueue(1, work).unwrap();
+    gate.wait_for(1);
+    lp.dequeue(id);
+    gate.open();
+    let (why, task) = lp.end().stopped();
+    assert_eq!((why, task.steps), (StopReason::Dequeued, 2));
+    assert_eq!(task.told, Some(why));
+}
+
+/// U11: the pool could not be dropped, because each turn began anew.
+#[test]
+fn tasks_that_only_sync_end_with_their_pool() {
+    let pool = hasty_pool(1);
+    let mut lp = Loop::new(&pool);
+    for conn in 0..3 {
+        let outliving = TaskOptions::new().outlive_connection();
+        let work = Work::stubborn(|_, _| TaskReturn::Sync);
+        lp.enqueue_with(conn, work, outliving).unwrap();
+        lp.connection_closed(conn);
+    }
+    eventually("each has a turn", || pool.dump().counters.steps >= 100);
+    within_patience("the drop of the pool", move || drop(pool));
+    for (_, end) in lp.ends(3) {
+        assert_eq!(end.stopped().0, StopReason::PoolShutdown);
+    }
+}
+
+/// U11: a task that continues although it should stop is shown as such.
+#[test]
+fn a_task_that_ignores_the_request_to_stop_shows_in_the_dump() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     let id = lp
         .enqueue(
             1,
             Work::stubborn(|_, step| {
-                if step == 4 {
-                    TaskReturn::Stopped
+                if step < 75_000 {
+                    TaskReturn::Continue
                 } else {
-                    TaskReturn::Sync
+                    TaskReturn::Stopped
                 }
             }),
         )
         .unwrap();
-    lp.run_pending(PLENTY);
+    let step = |lp: &mut Loop<Work>, steps: usize| {
+        (0..steps).for_each(|_| assert_eq!(lp.run_pending(Duration::ZERO), 1));
+        let dump = pool.dump();
+        (dump.tasks[0].ignored_stop, dump.counters.ignored_stops)
+    };
+    assert_eq!(step(&mut lp, 2_000), (0, 0), "it was not asked yet");
     lp.dequeue(id);
-    lp.run_pending(PLENTY);
-    let (why, task) = reap(&mut lp, id).stopped();
-    assert_eq!((why, task.steps), (StopReason::Dequeued, 4));
-    assert_eq!(pool.dump().counters.syncs, 1);
+    assert_eq!(step(&mut lp, 1_000), (1_000, 0));
+    assert!(!pool.dump().to_string().contains("ignores"));
+    assert_eq!(step(&mut lp, 203), (1_203, 1));
+    let text = pool.dump().to_string();
+    assert!(text.contains("  ignores stop: 1203 steps  "), "{text}");
+    assert!(text.contains("  ignored it 1\n"), "{text}");
+    assert_eq!(step(&mut lp, 70_000), (u16::MAX, 1));
 }
 
 /// L7: the `Sync` of a detached task does not park it, since there is no loop to answer.

@@ -246,8 +246,9 @@ fn join_timeout_names_the_tasks_that_do_not_stop() {
     pool.shutdown(Shutdown::Cancel);
     let _ = lp.take_ready().count(); // until this the parked task is in its completion ring
     let error = pool.join_timeout(Duration::from_secs(10)).unwrap_err();
-    assert_eq!(error, JoinError::StillRunning(vec![id.to_string()]));
-    pool.join_timeout(PLENTY).expect("the task stops in the end");
+    let expected = format!("task {id}, waiting for its next turn");
+    assert_eq!(error, JoinError::StillRunning(vec![expected]));
+    pool.join_timeout(PLENTY).expect("it stops in the end");
     assert_eq!(reap(&mut lp, id).stopped().0, StopReason::PoolShutdown);
 }
 

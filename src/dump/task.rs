@@ -2,7 +2,7 @@
 
 use crate::task::header::Snapshot;
 use crate::task::id::{ConnId, TaskId};
-use crate::task::phase::Phase;
+use crate::task::phase::{IGNORED_MAX, Phase};
 use crate::task::status::Status;
 use std::borrow::Cow;
 
@@ -21,8 +21,11 @@ pub struct TaskDump {
     pub service: u32,
     /// Its status.
     pub status: Status,
-    /// How long the task has had this status. For a running task: the time since its turn began, or
-    /// since it began to wait for its turn.
+    /// How many of its steps have answered `Continue` although the task was asked to stop. Counted
+    /// up to 65,535. With more than 1,000 the text of a dump shows `ignores stop: 1203 steps` in
+    /// place of the status: such a task keeps a worker, and the pool from its end.
+    pub ignored_stop: u16,
+    /// How long it has had this status (a running task: since it last began, or waits for, a turn).
     pub in_status_us: u64,
     /// The age of the task. Once it has ended: how long it lived.
     pub alive_us: u64,
@@ -75,6 +78,7 @@ impl TaskDump {
             connection,
             service,
             status,
+            ignored_stop: snapshot.requests.ignored(),
             in_status_us: here / 1000,
             alive_us: alive / 1000,
             queued_us: queued / 1000,
@@ -82,6 +86,15 @@ impl TaskDump {
             run_percent: percent(run),
             sync_percent: percent(parked),
             phase: snapshot.phase,
+        }
+    }
+
+    /// The status, and whether it ignores the request to stop.
+    pub(crate) fn status_text(&self) -> String {
+        if self.status == Status::Stopping && self.ignored_stop > IGNORED_MAX {
+            format!("ignores stop: {} steps", self.ignored_stop)
+        } else {
+            self.status.to_string()
         }
     }
 }

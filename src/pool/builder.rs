@@ -1,15 +1,15 @@
 //! The options of a pool, and the start of its threads.
 
 use super::ThreadPool;
-use super::exits::Exits;
 use crate::clock::{Clock, nanos};
 use crate::error::{BuildError, MAX_THREADS};
 use crate::panic::quietly;
 use crate::scheduler::admission::Admission;
+use crate::scheduler::exits::{EndOfWorker, Exits, Inside};
 use crate::scheduler::reentrancy::become_worker_of;
 use crate::scheduler::worker::Worker;
 use crate::scheduler::{Scheduler, Setup};
-use crate::sync::thread;
+use crate::sync::{keep_until_thread_end, thread};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -183,18 +183,17 @@ impl ThreadPoolBuilder {
                 .map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
             admission: Admission::new(self.max_queue_depth, self.max_tasks),
         }));
-        let exits = Arc::new(Exits::new(threads));
         let mut handles = Vec::with_capacity(threads);
         for index in 0..threads {
             let worker = Worker {
                 scheduler: Arc::clone(&scheduler),
                 index,
             };
-            match self.spawn(worker, Arc::clone(&exits)) {
+            match self.spawn(worker) {
                 Ok(handle) => handles.push(handle),
                 Err(source) => {
-                    // Stops and joins the threads that have started.
-                    drop(ThreadPool::from_parts(scheduler, exits, handles));
+                    // Ends and joins those that have started.
+                    drop(ThreadPool::from_parts(scheduler, handles));
                     return Err(BuildError::Spawn {
                         index,
                         stack_size: self.stack_size,
@@ -203,7 +202,7 @@ impl ThreadPoolBuilder {
                 }
             }
         }
-        Ok(ThreadPool::from_parts(scheduler, exits, handles))
+        Ok(ThreadPool::from_parts(scheduler, handles))
     }
 
     fn checked_threads(&self) -> Result<usize, BuildError> {
@@ -226,27 +225,34 @@ impl ThreadPoolBuilder {
         }
     }
 
-    fn spawn(&self, worker: Worker, exits: Arc<Exits>) -> std::io::Result<thread::JoinHandle<()>> {
+    fn spawn(&self, worker: Worker) -> std::io::Result<thread::JoinHandle<()>> {
         let mut builder = thread::Builder::new().name(format!("{}-{}", self.name, worker.index));
         if let Some(bytes) = self.stack_size {
             builder = builder.stack_size(bytes);
         }
         let (on_start, on_stop) = (self.on_start.clone(), self.on_stop.clone());
-        let index = worker.index;
+        let (index, exits) = (worker.index, Arc::clone(&worker.scheduler.exits));
         builder.spawn(move || {
+            // Before anything else, so that it is dropped after all else.
+            let _end = keep_until_thread_end(EndOfWorker {
+                exits: Arc::clone(&exits),
+                worker: index,
+            });
             become_worker_of(&*worker.scheduler);
-            run_hook(on_start.as_ref(), index);
+            run_hook(on_start.as_ref(), &exits, index, Inside::StartHook);
             worker.work();
             drop(worker);
-            run_hook(on_stop.as_ref(), index);
-            exits.one_less();
+            run_hook(on_stop.as_ref(), &exits, index, Inside::StopHook);
+            exits.enter(index, Inside::ThreadLocals);
         })
     }
 }
 
-fn run_hook(hook: Option<&Hook>, index: usize) {
+fn run_hook(hook: Option<&Hook>, exits: &Exits, index: usize, inside: Inside) {
     if let Some(hook) = hook {
+        exits.enter(index, inside);
         quietly(|| hook(index));
+        exits.enter(index, Inside::Nothing);
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) enum Refused {
     },
     /// The pool is shutting down.
     ShuttingDown,
+    /// The threads of the pool are in the parent process.
+    Forked,
 }
 
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 //! loop inside `run_pending`.
 
 use super::counters::Counters;
+use super::exits::Inside;
 use super::{LATE, QUANTUM, Scheduler, SharedContext};
 use crate::queue::Source;
 use crate::queue::fair::{Lanes, Prepaid, weighted};
@@ -186,8 +187,20 @@ impl<'a> WorkerContext<'a> {
         if notifier.is_polling() && self.has_more() && self.scheduler.has_short_steps() {
             self.defer(notifier);
         } else {
-            self.counters.wakes.add(u64::from(notifier.notify()));
+            self.wake(|| notifier.notify());
         }
+    }
+
+    /// Notifies a loop, and shows meanwhile that this worker is in a wake-up.
+    fn wake(&self, notify: impl FnOnce() -> bool) {
+        let enter = |inside| {
+            let worker = self.worker?;
+            Some(self.scheduler.exits.enter(worker.into(), inside))
+        };
+        let before = enter(Inside::Wake);
+        let notifies = notify();
+        before.map(enter);
+        self.counters.wakes.add(u64::from(notifies));
     }
 
     fn defer(&self, notifier: &Arc<Notifier>) {
@@ -199,7 +212,7 @@ impl<'a> WorkerContext<'a> {
             }
         };
         if let Some((other, _)) = before {
-            self.counters.wakes.add(u64::from(other.flush()));
+            self.wake(|| other.flush());
         }
     }
 
@@ -221,7 +234,7 @@ impl<'a> WorkerContext<'a> {
     pub(crate) fn flush(&self) {
         let deferred = self.deferred.take();
         if let Some((notifier, _)) = deferred {
-            self.counters.wakes.add(u64::from(notifier.flush()));
+            self.wake(|| notifier.flush());
         }
     }
 }

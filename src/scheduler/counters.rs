@@ -60,6 +60,8 @@ counters! {
     /// Ended tasks that were reaped.
     reaped,
     panicked,
+    /// Tasks that have ignored the request to stop for too long.
+    ignored_stops,
     refused_queue,
     refused_tasks,
     refused_connection,

@@ -84,6 +84,7 @@ impl Worker {
             // threads rely on this worker.
             let held = scheduler.contexts[self.index].service.lock().take();
             drop(held);
+            scheduler.check_drain();
             match scheduler.enter_sleep(&cx) {
                 LastLook::Work => scheduler.idle.end_sleep(),
                 LastLook::Nothing => scheduler.idle.wait(),

@@ -57,8 +57,11 @@ impl<T: Task> Service<T> {
                 started.push(slot);
             }
         }
+        let now = self.inner.scheduler.clock.now();
         for slot in started {
             self.request(slot, Requests::with_closed_connection);
+            // Counts for a task that stays parked.
+            self.table.restart_sync(slot, Some(now));
         }
         self.resume_all();
     }
@@ -71,7 +74,9 @@ impl<T: Task> Service<T> {
         let requests = self.table.work(slot).request(serial, change);
         self.table.slot_mut(slot).must_continue = requests.must_continue();
         self.fetch(slot);
-        self.resumed.push(slot);
+        if requests.must_continue() {
+            self.resumed.push(slot);
+        }
     }
 
     /// Submits the parked tasks again that got a request. This is the last action of a call, so
@@ -113,6 +118,7 @@ impl<T: Task> Service<T> {
         self.table.owner(slot).receive(Phase::Stopped, entry.syncs);
         self.table.arrive(slot, Outcome::Stopped(reason, entry.task), now);
         self.notify_self();
+        self.inner.scheduler.check_drain();
         true
     }
 

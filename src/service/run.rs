@@ -9,7 +9,7 @@ use crate::queue::{Entry, Taken};
 use crate::scheduler::context::WorkerContext;
 use crate::sync::{Ordering, fence};
 use crate::task::header::{NO_WORKER, Page};
-use crate::task::phase::Phase;
+use crate::task::phase::{IGNORED_MAX, Phase, Requests};
 use crate::task::status::StopReason;
 use crate::task::{Context, Task, TaskReturn};
 use std::any::Any;
@@ -89,11 +89,11 @@ impl<T: Task> ServiceInner<T> {
         let started = cx.now();
         let waited = started.saturating_sub(entry.since);
         let header = page.work(entry.slot);
+        let requests = self.requests(page, entry.slot, entry.serial);
         if entry.has_started {
             header.add_queued(waited);
         } else {
             header.renew(waited);
-            let requests = self.requests(page, entry.slot, entry.serial);
             if let Some(reason) = requests.stop() {
                 // The task was cancelled after it had been taken out of the queue.
                 self.scheduler.admission.count_never_ran();
@@ -102,7 +102,7 @@ impl<T: Task> ServiceInner<T> {
             }
             cx.count_started();
         }
-        running.run(entry.task, started);
+        running.run(entry.task, started, requests);
     }
 }
 
@@ -117,14 +117,14 @@ impl<T: Task> Running<'_, T> {
         header.set(self.serial, self.syncs, worker, phase);
     }
 
-    /// Runs steps until the task parks, ends or gives way, and then moves it to its next place.
-    fn run(mut self, mut task: T, started: u64) {
+    /// Runs steps until the task rests, and puts it where it belongs then.
+    fn run(mut self, mut task: T, started: u64, requests: Requests) {
         let cx = self.cx;
         cx.note_busy();
         // Its place in the queue is free. There is no fence: the completion looks again.
         cx.scheduler.note_room(cx.counters);
         self.set_phase(Phase::Running);
-        let turn = self.turn(&mut task, started);
+        let turn = self.turn(&mut task, started, requests);
         self.cost = cx.now().saturating_sub(started);
         self.page.work(self.slot).add_run(self.cost);
         cx.charge(self.prepaid, self.cost, self.tag, self.weight);
@@ -158,8 +158,7 @@ impl<T: Task> Running<'_, T> {
             }
             Turn::Finish => self.end(Outcome::Finished(task)),
             Turn::Stop => {
-                let requests = self.service.requests(self.page, self.slot, self.serial);
-                let reason = requests.stop().unwrap_or(StopReason::Returned);
+                let reason = self.requests().stop().unwrap_or(StopReason::Returned);
                 self.end(Outcome::Stopped(reason, task));
             }
             Turn::Panic(payload) => {
@@ -169,8 +168,24 @@ impl<T: Task> Running<'_, T> {
         }
     }
 
-    fn turn(&mut self, task: &mut T, started: u64) -> Turn {
+    fn requests(&self) -> Requests {
+        self.service.requests(self.page, self.slot, self.serial)
+    }
+
+    /// A step has answered `Continue` although it could see that the task is asked to stop.
+    #[cold]
+    fn note_ignored_stop(&self) {
+        let header = self.page.work(self.slot);
+        let requests = header.request(self.serial, Requests::with_ignored);
+        let is_over = requests.ignored() == IGNORED_MAX + 1;
+        self.cx.counters.ignored_stops.add(u64::from(is_over));
+    }
+
+    /// `requests`: what the task has been asked before its turn.
+    fn turn(&mut self, task: &mut T, started: u64, requests: Requests) -> Turn {
         let cx = self.cx;
+        // Whether a step can see that the task is asked to stop, from its beginning on.
+        let mut is_told = requests.stop().is_some();
         let id = self.service.task_id(self.slot, self.serial);
         loop {
             let mut context = Context::new(self.page, &self.service.scheduler, id, cx.worker());
@@ -179,13 +194,18 @@ impl<T: Task> Running<'_, T> {
             cx.counters.steps.add(1);
             match returned {
                 Ok(TaskReturn::Sync) => {
-                    let requests = self.service.requests(self.page, self.slot, self.serial);
-                    // A task that must continue is not parked, since no loop would resume it.
+                    let requests = self.requests();
+                    // If it must continue, no loop would resume it.
                     if !requests.must_continue() {
                         return Turn::Park;
                     }
+                    if is_told {
+                        return Turn::Stop;
+                    }
+                    is_told = requests.stop().is_some();
                 }
-                Ok(TaskReturn::Continue) => {}
+                Ok(TaskReturn::Continue) if is_told => self.note_ignored_stop(),
+                Ok(TaskReturn::Continue) => is_told = self.requests().stop().is_some(),
                 Ok(TaskReturn::TaskDone) => return Turn::Finish,
                 Ok(TaskReturn::Stopped) => return Turn::Stop,
                 Err(payload) => return Turn::Panic(payload),

@@ -309,7 +309,12 @@ impl<T> Table<T> {
                 timing.announced = Some(clock.now());
                 self.rearm(slot);
             }
-            sink(slot, serial, self.connection_of(slot));
+            let connection = self.connection_of(slot);
+            let is_parked = self.outcome(slot).is_some_and(Outcome::is_parked);
+            // A task that is parked without a connection waits for `reattach`.
+            if connection.is_some() || !is_parked {
+                sink(slot, serial, connection);
+            }
         }
         if arrived.capacity() > KEPT && self.len < KEPT {
             arrived.shrink_to(KEPT);
@@ -450,7 +455,19 @@ impl<T> Table<T> {
         }
     }
 
-    /// Sets the time at which the timers check a task again.
+    /// If the task is parked, the timeout of its `Sync` counts from this moment on, or from its next
+    /// announcement.
+    pub(crate) fn restart_sync(&mut self, slot: u32, announced: Option<u64>) {
+        let own = self.slot_mut(slot);
+        if own.outcome.as_ref().is_some_and(Outcome::is_parked)
+            && let Some(timing) = &mut own.timing
+        {
+            timing.announced = announced;
+            self.rearm(slot);
+        }
+    }
+
+    /// Sets the moment at which the timers look at a task again.
     pub(crate) fn rearm(&mut self, slot: u32) {
         let serial = self.slot(slot).serial;
         let due = self.due(slot).map(|(at, _)| Due { at, serial, slot });

@@ -111,7 +111,7 @@ impl LoopHeader {
 pub(crate) struct WorkHeader {
     /// `serial: 41 | syncs: 4 | worker: 16 | phase: 3`.
     state: AtomicU64,
-    /// `serial: 58 | requests: 6`.
+    /// `serial: 41 | requests: 23`.
     requests: AtomicU64,
     /// How long the task has waited for a worker in total, and how long it was on a worker.
     queued: Figure,

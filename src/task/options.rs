@@ -16,6 +16,7 @@ pub struct TaskOptions {
     pub(crate) sync_timeout: Option<Duration>,
     pub(crate) deadline: Option<Duration>,
     pub(crate) outlives: bool,
+    pub(crate) stays_parked: bool,
 }
 
 impl TaskOptions {
@@ -62,6 +63,44 @@ impl TaskOptions {
     #[doc(alias = "LWS_TP_RETURN_FLAG_OUTLIVE")]
     pub fn outlive_connection(mut self) -> Self {
         self.outlives = true;
+        self
+    }
+
+    /// Lets it stay parked when its connection closes, until its client comes back: a detached
+    /// `Sync` parks it too, is not announced, and waits for
+    /// [`reattach`](crate::Service::reattach), which announces it to the new connection. Until its
+    /// first `Sync` it runs on. It implies [`outlive_connection`](Self::outlive_connection).
+    ///
+    /// ```
+    /// use moored::{BoxTask, TaskOptions, TaskReturn, TaskStatus, ThreadPool, task_fn};
+    /// use std::time::Duration;
+    ///
+    /// let pool = ThreadPool::builder().threads(0).build()?;
+    /// let mut service = pool.service::<BoxTask>(|| {});
+    /// let chunks = task_fn(|cx| if cx.is_stopping() { TaskReturn::Stopped } else { TaskReturn::Sync });
+    /// let options = TaskOptions::new()
+    ///     .stay_parked_when_detached()
+    ///     .sync_timeout(Duration::from_secs(60)); // for the client to come back
+    /// let id = service.enqueue_with(7, chunks, options)?;
+    /// service.run_pending(Duration::MAX);
+    /// service.connection_closed(7);
+    /// assert!(service.take_ready().is_empty());
+    /// assert!(service.reattach(id, 8)); // the client came back with the id
+    /// let ready = service.take_ready().next().expect("it is announced");
+    /// assert_eq!((ready.id, ready.connection), (id, Some(8.into())));
+    /// assert!(matches!(service.task_status(id), Some(TaskStatus::Syncing(_))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Give it a [`sync_timeout`](Self::sync_timeout), which counts anew from the moment when the
+    /// connection closes, and again from the announcement after `reattach`; or a
+    /// [`deadline`](Self::deadline). Otherwise a task whose client never comes back stays until it
+    /// is dequeued, its service is dropped, or the pool is cancelled. Costs nothing else.
+    #[doc(alias = "resume")]
+    #[doc(alias = "reconnect")]
+    pub fn stay_parked_when_detached(mut self) -> Self {
+        self.outlives = true;
+        self.stays_parked = true;
         self
     }
 }

@@ -76,12 +76,18 @@ pub(crate) struct Requests(u64);
 const STOP: u64 = 0xf;
 const DETACHED: u64 = 1 << 4;
 const OUTLIVES: u64 = 1 << 5;
+const STAYS_PARKED: u64 = 1 << 6;
+const IGNORED_SHIFT: u32 = 7;
+
+/// A task that answers `Continue` more often than this after it was asked to stop ignores the
+/// request.
+pub(crate) const IGNORED_MAX: u16 = 1000;
 
 impl Requests {
-    pub(crate) const BITS: u32 = 6;
+    pub(crate) const BITS: u32 = IGNORED_SHIFT + u16::BITS;
 
     pub(crate) fn from_bits(bits: u64) -> Self {
-        Self(bits & (STOP | DETACHED | OUTLIVES))
+        Self(bits & ((1 << Self::BITS) - 1))
     }
 
     pub(crate) fn bits(self) -> u64 {
@@ -108,7 +114,7 @@ impl Requests {
     /// Whether the task must not park, since no loop would resume it.
     #[inline]
     pub(crate) fn must_continue(self) -> bool {
-        self.0 & (STOP | DETACHED) != 0
+        self.0 & STOP != 0 || self.0 & (DETACHED | STAYS_PARKED) == DETACHED
     }
 
     /// Only the first reason is kept.
@@ -137,5 +143,23 @@ impl Requests {
 
     pub(crate) fn outliving(self) -> Self {
         Self(self.0 | OUTLIVES)
+    }
+
+    pub(crate) fn staying_parked(self) -> Self {
+        Self(self.0 | OUTLIVES | STAYS_PARKED)
+    }
+
+    /// How many steps have answered `Continue` although they could see the request to stop. More
+    /// than 65,535 are not counted.
+    pub(crate) fn ignored(self) -> u16 {
+        (self.0 >> IGNORED_SHIFT) as u16
+    }
+
+    pub(crate) fn with_ignored(self) -> Self {
+        if self.ignored() == u16::MAX {
+            self
+        } else {
+            Self(self.0 + (1 << IGNORED_SHIFT))
+        }
     }
 }

@@ -106,6 +106,7 @@ fn a_service_is_dropped_inside_a_step_of_another_one() {
         let (pool, inner, event, drops) = scene(First::Sync);
         let mut outer = pool.service(|| {});
         outer.enqueue(1, Owner(Some(inner))).unwrap();
+        pool.shutdown(Shutdown::Cancel);
         pool.join_timeout(FOREVER).unwrap();
         drop(outer);
         assert_eq!(drops(), 1);

@@ -45,6 +45,8 @@ enum Act {
     Detach,
     /// The client connects again, and the task is reattached.
     DetachAndReattach,
+    /// The same with a task that stays parked meanwhile.
+    AwayAndBack,
     Deadline,
     QueueTimeout,
     /// On another thread.
@@ -84,7 +86,7 @@ fn lives(step: Step, act: Act) -> BTreeSet<Life> {
     let mut lives = BTreeSet::from([undisturbed(step)]);
     match act {
         Act::SyncStop if step == Step::Sync => drop(lives.insert(before_its_second_look)),
-        Act::Detach | Act::DetachAndReattach | Act::SyncContinue | Act::SyncStop => {}
+        Act::Detach | Act::DetachAndReattach | Act::AwayAndBack | Act::SyncContinue | Act::SyncStop => {}
         Act::QueueTimeout => drop(lives.insert(before_its_start)),
         _ => {
             lives.extend([before_its_start, before_its_first_look]);
@@ -108,7 +110,7 @@ fn reason(act: Act) -> Option<StopReason> {
         Act::QueueTimeout => Some(StopReason::TimedOut(Timeout::Queue)),
         Act::Finish | Act::DropPool => Some(StopReason::PoolShutdown),
         Act::DropService => Some(StopReason::ServiceDropped),
-        Act::SyncContinue | Act::Detach | Act::DetachAndReattach => None,
+        Act::SyncContinue | Act::Detach | Act::DetachAndReattach | Act::AwayAndBack => None,
     }
 }
 
@@ -140,6 +142,7 @@ impl Race {
             Act::Deadline => TaskOptions::new().deadline(Duration::from_secs(1)),
             Act::QueueTimeout => TaskOptions::new().queue_timeout(Duration::from_secs(1)),
             Act::Detach | Act::DetachAndReattach => TaskOptions::new().outlive_connection(),
+            Act::AwayAndBack => TaskOptions::new().stay_parked_when_detached(),
             _ => TaskOptions::new(),
         };
         let (task, seen) = Probe::new(match step {
@@ -174,7 +177,7 @@ impl Race {
             Act::SyncContinue => self.answered = self.service.task_sync(self.id, Resume::Continue),
             Act::SyncStop => self.answered = self.service.task_sync(self.id, Resume::Stop),
             Act::Close | Act::Detach => assert_eq!(self.service.connection_closed(CLIENT), 1),
-            Act::DetachAndReattach => {
+            Act::DetachAndReattach | Act::AwayAndBack => {
                 assert_eq!(self.service.connection_closed(CLIENT), 1);
                 assert!(self.service.reattach(self.id, RETURNED_CLIENT));
             }
@@ -289,6 +292,7 @@ fn race_with_the_drop_of_the_service(step: Step, act: Act) -> Life {
     let (mut race, seen) = Race::new(step, act);
     drop(race.service);
     let pool = race.pool.take().unwrap();
+    pool.shutdown(Shutdown::Cancel);
     pool.join_timeout(FOREVER).unwrap();
     let counters = pool.dump().counters;
     let end = match (seen().told, counters.panicked) {
@@ -354,7 +358,13 @@ fn a_reattachment_races_every_end_of_a_step() {
     against_every_step(Act::DetachAndReattach);
 }
 
-/// L4, S8: a deadline passes while the task waits, runs, or is parked.
+/// U17, S15: the same with a task that stays parked meanwhile: it is announced once.
+#[test]
+fn a_stream_that_waits_for_its_client_races_every_end_of_a_step() {
+    against_every_step(Act::AwayAndBack);
+}
+
+/// L4, S8: a deadline passes while the task waits, runs or is parked.
 #[test]
 fn a_deadline_races_every_end_of_a_step() {
     against_every_step(Act::Deadline);

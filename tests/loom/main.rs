@@ -12,6 +12,7 @@
 #![cfg(loom)]
 
 mod announcements;
+mod drain;
 mod drops;
 mod ends;
 mod mailbox;

@@ -1,7 +1,7 @@
 //! Tasks are submitted while workers go to sleep: every accepted task runs, without another event.
 
 use crate::util::{Event, FOREVER, First, Probe, explore, explore_within, parked, pool_of};
-use moored::{BoxTask, Clock, ManualClock, Service, TaskReturn, TaskStatus, ThreadPool, task_fn};
+use moored::{BoxTask, Clock, ManualClock, Service, Shutdown, TaskReturn, TaskStatus, ThreadPool, task_fn};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -234,6 +234,7 @@ fn a_task_behind_a_long_step_is_stolen_by_a_worker_that_is_about_to_sleep() {
         posted.happen();
         service.dequeue(third);
         gone.wait();
+        pool.shutdown(Shutdown::Cancel);
         pool.join_timeout(FOREVER).unwrap();
         pool.dump().counters.steals
     });
@@ -299,6 +300,7 @@ fn a_task_behind_a_long_step_is_found_by_the_last_look_before_sleep() {
         gone.wait();
         // Not by the task that the worker runs.
         let service = service.lock().unwrap().take();
+        pool.shutdown(Shutdown::Cancel);
         pool.join_timeout(FOREVER).unwrap();
         drop(service);
         pool.dump().counters.steals

@@ -27,6 +27,7 @@ pub(crate) enum Call {
     Reattach(usize, u64),
     RunPending(u64),
     Advance(u64),
+    Drain,
     Finish,
 }
 
@@ -139,6 +140,7 @@ impl ReferenceStateMachine for Model {
             4 => (task.clone(), reply()).prop_map(|(task, reply)| Call::TaskSync(task, reply)),
             4 => task.clone().prop_map(Call::Dequeue),
             5 => (task, 0..CONNS).prop_map(|(task, conn)| Call::Reattach(task, conn)),
+            1 => Just(Call::Drain),
             1 => Just(Call::Finish),
         ]
         .boxed()
@@ -185,6 +187,10 @@ impl ReferenceStateMachine for Model {
             }
             Call::Advance(by) => {
                 pool.now += by * TICK;
+                Outcome::Nothing
+            }
+            Call::Drain => {
+                pool.draining = true;
                 Outcome::Nothing
             }
             Call::Finish => {

@@ -165,6 +165,10 @@ impl Real {
                 self.clock.advance(Duration::from_nanos(by * TICK));
                 Outcome::Nothing
             }
+            Call::Drain => {
+                self.pool.shutdown(Shutdown::Drain);
+                Outcome::Nothing
+            }
             Call::Finish => {
                 self.pool.shutdown(Shutdown::Cancel);
                 // The borrow ends with this call of the service.

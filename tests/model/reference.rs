@@ -22,6 +22,7 @@ pub(crate) enum Room {
 pub(crate) struct Reference {
     pub(crate) rules: Rules,
     pub(crate) now: u64,
+    pub(crate) draining: bool,
     pub(crate) finishing: bool,
     /// All tasks that were ever accepted, by number.
     pub(crate) tasks: Vec<Task>,
@@ -66,7 +67,7 @@ impl Reference {
     }
 
     pub(crate) fn enqueue(&mut self, plan: &Plan) -> Result<usize, &'static str> {
-        if self.finishing {
+        if self.finishing || self.draining {
             return Err("ShuttingDown");
         }
         self.refusal().map_or(Ok(()), |why| {

@@ -45,8 +45,9 @@ impl Reference {
                 Act::Done => Finished,
                 Act::Stop => Stopped,
                 Act::Panic => Panicked,
-                // The task parks only if a loop will answer.
-                Act::Sync if task.stop.is_none() && conn.is_some() => Syncing,
+                Act::Sync if task.stop.is_some() => Stopped,
+                // Only if somebody will answer it.
+                Act::Sync if conn.is_some() => Syncing,
                 _ if gives_way => task.status,
                 _ => continue,
             };

@@ -1,0 +1,79 @@
+//! What keeps a pool from its end, in words.
+
+use crate::dump::PoolDump;
+use crate::dump::task::TaskDump;
+use crate::scheduler::Scheduler;
+use crate::scheduler::exits::Inside;
+use crate::task::phase::Phase;
+
+/// The tasks and the threads that keep the pool.
+pub(super) fn still_running(scheduler: &Scheduler) -> Vec<String> {
+    let tasks = PoolDump::of(scheduler).tasks;
+    let mut names: Vec<String> = tasks
+        .iter()
+        .filter(|task| keeps(scheduler, task))
+        .map(|task| name_task(scheduler, task))
+        .collect();
+    let workers = 0..scheduler.workers().len();
+    names.extend(workers.clone().filter_map(|worker| {
+        let place = place(inside(scheduler, worker))?;
+        Some(format!("worker {worker}, {place}"))
+    }));
+    if scheduler.is_shutting_down() && !scheduler.exits.is_shut_down() {
+        names.push("the shutdown, in a wake-up of a loop".to_owned());
+    }
+    if names.is_empty() {
+        // They are about to end.
+        let is_left = |&worker: &usize| inside(scheduler, worker) != Inside::Gone;
+        names.extend(
+            workers
+                .filter(is_left)
+                .map(|worker| format!("worker {worker}, between steps")),
+        );
+    }
+    names
+}
+
+/// A worker must run the task before the pool can end; if it drains, or has no workers, whatever
+/// has not ended keeps it.
+fn keeps(scheduler: &Scheduler, task: &TaskDump) -> bool {
+    match task.phase {
+        ended if ended.is_ended() => false,
+        Phase::Parked => scheduler.is_draining(),
+        Phase::Queued => scheduler.is_draining() || !scheduler.has_workers(),
+        Phase::Running => scheduler.is_draining() || task.worker.is_some(),
+        _ => true,
+    }
+}
+
+fn name_task(scheduler: &Scheduler, task: &TaskDump) -> String {
+    let place = match (task.phase, task.worker) {
+        (_, Some(worker)) if inside(scheduler, worker.into()) == Inside::Nothing => {
+            format!("in a step on worker {worker}")
+        }
+        (_, Some(worker)) => format!("on worker {worker}"),
+        (Phase::Running, None) => "in a step".to_owned(),
+        (Phase::Queued, None) => "not started".to_owned(),
+        (Phase::Parked, None) => "parked".to_owned(),
+        (_, None) => "waiting for its next turn".to_owned(),
+    };
+    match &task.name {
+        Some(name) => format!("task {} ({name}), {place}", task.id),
+        None => format!("task {}, {place}", task.id),
+    }
+}
+
+/// Where a worker is, if it is in code of the user that is no step.
+fn place(inside: Inside) -> Option<&'static str> {
+    match inside {
+        Inside::Nothing | Inside::Gone => None,
+        Inside::Wake => Some("in a wake-up of a loop"),
+        Inside::StartHook => Some("in on_thread_start"),
+        Inside::StopHook => Some("in on_thread_stop"),
+        Inside::ThreadLocals => Some("dropping its thread-locals"),
+    }
+}
+
+fn inside(scheduler: &Scheduler, worker: usize) -> Inside {
+    scheduler.exits.inside(worker)
+}

@@ -1,0 +1,111 @@
+//! The end of a pool, for those that wait for it, and what each of its threads is in meanwhile.
+
+use crate::sync::{Condvar, Mutex, wait, wait_until};
+use crossbeam_utils::CachePadded;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::time::Instant;
+
+/// The code of the user that a worker is in, other than a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Inside {
+    Nothing,
+    Wake,
+    StartHook,
+    StopHook,
+    ThreadLocals,
+    /// The thread has ended.
+    Gone,
+}
+
+impl Inside {
+    const ALL: [Self; 6] = [
+        Self::Nothing,
+        Self::Wake,
+        Self::StartHook,
+        Self::StopHook,
+        Self::ThreadLocals,
+        Self::Gone,
+    ];
+}
+
+/// What must come to its end before the pool has ended. It does not own the pool.
+pub(crate) struct Exits {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// By worker, an [`Inside`].
+    inside: Box<[CachePadded<AtomicU8>]>,
+}
+
+struct State {
+    /// The workers that have not ended.
+    running: usize,
+    /// Whether the shutdown is complete: every loop has been notified of the cancellation, or the
+    /// last task of a pool that drains has ended.
+    is_shut_down: bool,
+}
+
+impl Exits {
+    pub(super) fn new(workers: usize) -> Self {
+        let nothing = |_| CachePadded::new(AtomicU8::new(Inside::Nothing as u8));
+        Self {
+            state: Mutex::new(State {
+                running: workers,
+                is_shut_down: false,
+            }),
+            changed: Condvar::new(),
+            inside: (0..workers).map(nothing).collect(),
+        }
+    }
+
+    pub(crate) fn inside(&self, worker: usize) -> Inside {
+        Inside::ALL[usize::from(self.inside[worker].load(Relaxed))]
+    }
+
+    /// Returns what it was in before.
+    pub(crate) fn enter(&self, worker: usize, inside: Inside) -> Inside {
+        let before = self.inside(worker);
+        self.inside[worker].store(inside as u8, Relaxed);
+        before
+    }
+
+    fn note_end_of_worker(&self) {
+        self.state.lock().running -= 1;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn note_shutdown(&self) {
+        self.state.lock().is_shut_down = true;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn is_shut_down(&self) -> bool {
+        self.state.lock().is_shut_down
+    }
+
+    /// True: all has ended.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> bool {
+        let mut state = self.state.lock();
+        while state.running > 0 || !state.is_shut_down {
+            match deadline {
+                Some(deadline) if Instant::now() >= deadline => return false,
+                Some(deadline) => wait_until(&self.changed, &mut state, deadline),
+                None => wait(&self.changed, &mut state),
+            }
+        }
+        true
+    }
+}
+
+/// Notes the end of a worker when it is dropped, which is the last thing that its thread does.
+pub(crate) struct EndOfWorker {
+    pub(crate) exits: Arc<Exits>,
+    pub(crate) worker: usize,
+}
+
+impl Drop for EndOfWorker {
+    fn drop(&mut self) {
+        self.exits.enter(self.worker, Inside::Gone);
+        self.exits.note_end_of_worker();
+    }
+}
