@@ -147,9 +147,14 @@ impl<T: Task> Service<T> {
         if options.outlives {
             self.table.work(slot).request(serial, Requests::outliving);
         }
-        let timing = Timing::new(&options, now);
-        if !timing.is_empty() {
-            self.table.set_timing(slot, timing);
+        let at = |timeout| now.saturating_add(nanos(timeout));
+        let (queue, deadline) = (options.queue_timeout.map(at), options.deadline.map(at));
+        if queue.is_some() || deadline.is_some() {
+            self.table.page(slot).set_limits(slot, serial, queue, deadline);
+        }
+        if queue.is_some() || deadline.is_some() || options.sync_timeout.is_some() {
+            self.table
+                .set_timing(slot, Timing::new(queue, options.sync_timeout));
         }
         if let Some(name) = options.name {
             self.table.note_name(slot);

@@ -413,3 +413,104 @@ fn an_answer_races_the_timeout() {
     }
     assert_eq!(ends[0], 500, "{} of them by timeout", ends[1]);
 }
+
+/// U7: the worker was busy until the time was up, the loop did not come, and the task was begun.
+#[test]
+fn a_worker_does_not_begin_a_task_whose_time_is_up() {
+    for limit in [None, Some(3)] {
+        let (clock, hand) = Clock::manual();
+        let mut builder = ThreadPool::builder().threads(1).clock(clock);
+        if let Some(limit) = limit {
+            builder = builder.max_running_per_connection(limit);
+        }
+        let pool = builder.build().unwrap();
+        let mut lp = Loop::new(&pool);
+        let gate = Gate::new();
+        let _guard = gate.guard();
+        let busy = lp.enqueue(1, Work::at(&gate)).unwrap();
+        gate.wait_for(1);
+        let by_queue = TaskOptions::new().queue_timeout(SECOND).deadline(2 * SECOND);
+        let by_deadline = TaskOptions::new().queue_timeout(2 * SECOND).deadline(SECOND);
+        let in_time = TaskOptions::new().queue_timeout(2 * SECOND).deadline(9 * SECOND);
+        let [queue, deadline, runs] = [by_queue, by_deadline, in_time]
+            .map(|options| lp.enqueue_with(2, Work::done(), options).unwrap());
+        hand.advance(SECOND);
+        gate.open();
+        util::eventually("all end", || {
+            [busy, queue, deadline, runs]
+                .iter()
+                .all(|&id| lp.peek(id).is_some_and(Status::is_ended))
+        });
+        assert_eq!(reap(&mut lp, runs).finished().steps, 1);
+        for (id, timeout) in [(queue, Timeout::Queue), (deadline, Timeout::Deadline)] {
+            let (why, task) = reap(&mut lp, id).stopped();
+            assert_eq!((why, task.steps), (timed_out(timeout), 0));
+        }
+        let stopped = pool.dump().counters.stopped;
+        assert_eq!((stopped.queue_timeout, stopped.deadline), (1, 1));
+        assert_eq!(pool.counts().queued, 0);
+    }
+}
+
+/// U7: without threads, too: no call of `take_ready` comes before the step.
+#[test]
+fn run_pending_does_not_begin_a_task_whose_time_is_up() {
+    let (pool, hand) = manual(0);
+    let mut lp = Loop::new(&pool);
+    let options = TaskOptions::new().queue_timeout(SECOND);
+    lp.enqueue_with(1, Work::done(), options).unwrap();
+    hand.advance(SECOND);
+    lp.run_pending(PLENTY);
+    let (why, task) = lp.end().stopped();
+    assert_eq!((why, task.steps), (timed_out(Timeout::Queue), 0));
+}
+
+/// U7: a step sees by itself that the deadline has passed, and that reason stays.
+#[test]
+fn a_step_sees_a_passed_deadline_without_the_loop() {
+    let (pool, hand) = manual(0);
+    let mut lp = Loop::new(&pool);
+    let later = hand.clone();
+    let task = Work::stubborn(move |cx, _| {
+        assert!(!cx.is_stopping());
+        later.advance(almost(SECOND));
+        assert!(!cx.is_stopping(), "too early");
+        later.advance(INSTANT);
+        assert_eq!(cx.stop_reason(), Some(timed_out(Timeout::Deadline)));
+        TaskReturn::Stopped
+    });
+    let options = TaskOptions::new().deadline(SECOND).queue_timeout(SECOND / 2);
+    lp.enqueue_with(1, task, options).unwrap();
+    lp.run_pending(PLENTY);
+    assert_eq!(lp.end().stopped().0, timed_out(Timeout::Deadline));
+}
+
+/// U7: a task that would park after its deadline is asked to stop instead, and a later request
+/// does not change the reason.
+#[test]
+fn a_task_does_not_park_after_its_deadline() {
+    let (pool, hand) = manual(0);
+    let mut lp = Loop::new(&pool);
+    let later = hand.clone();
+    let task = Work::stubborn(move |cx, step| match step {
+        1 => {
+            later.advance(SECOND);
+            TaskReturn::Sync
+        }
+        2 => {
+            assert_eq!(cx.stop_reason(), Some(timed_out(Timeout::Deadline)));
+            TaskReturn::Continue
+        }
+        _ => TaskReturn::Stopped,
+    });
+    let id = lp
+        .enqueue_with(1, task, TaskOptions::new().deadline(SECOND))
+        .unwrap();
+    for _ in 0..2 {
+        lp.run_pending(Duration::ZERO);
+        assert_eq!(lp.peek(id), Some(Status::Stopping));
+        lp.dequeue(id);
+    }
+    lp.run_pending(PLENTY);
+    assert_eq!(lp.end().stopped().0, timed_out(Timeout::Deadline));
+}

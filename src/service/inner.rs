@@ -116,6 +116,18 @@ impl<T: Task> ServiceInner<T> {
         }
     }
 
+    /// What a task was asked until now. One whose deadline has passed, or which has not started and
+    /// whose queue timeout has, is asked to stop.
+    #[inline]
+    pub(crate) fn requests_at(&self, page: &Page, slot: u32, serial: u64, now: u64) -> Requests {
+        let requests = self.requests(page, slot, serial);
+        if requests.is_timed() && requests.stop().is_none() {
+            page.time_out(slot, serial, now)
+        } else {
+            requests
+        }
+    }
+
     pub(crate) fn set_name(&self, slot: u32, serial: u64, name: Cow<'static, str>) {
         self.names.lock().insert(slot, (serial, name));
     }

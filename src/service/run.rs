@@ -82,11 +82,14 @@ impl<T: Task> ServiceInner<T> {
             header.add_queued(waited);
         } else {
             header.renew(waited);
-            let requests = self.requests(page, entry.slot, entry.serial);
+            let requests = self.requests_at(page, entry.slot, entry.serial, started);
             if let Some(reason) = requests.stop() {
-                // Cancelled after it was taken out of the queue.
+                // Cancelled after it was taken out of the queue, or too late.
                 self.scheduler.admission.count_never_ran();
                 return running.end(Outcome::Stopped(reason, entry.task));
+            }
+            if requests.is_timed() {
+                page.limits(entry.slot).note_start();
             }
             cx.counters.started.add(1);
         }
@@ -158,7 +161,9 @@ impl<T: Task> Running<'_, T> {
             cx.counters.steps.add(1);
             match returned {
                 Ok(TaskReturn::Sync) => {
-                    let requests = self.service.requests(self.page, self.slot, self.serial);
+                    let requests = self
+                        .service
+                        .requests_at(self.page, self.slot, self.serial, cx.now());
                     // If it must continue, no loop would resume it.
                     if !requests.must_continue() {
                         return Turn::Park;

@@ -398,7 +398,8 @@ impl<T> Table<T> {
         if own.must_continue && self.work(slot).requests(own.serial).stop().is_some() {
             return None;
         }
-        timing.next(self.phase(slot))
+        let deadline = self.page(slot).deadline(slot, own.serial);
+        timing.next(self.phase(slot), deadline)
     }
 
     /// A worker has begun with the task: its queue timeout does not count any more.

@@ -6,6 +6,7 @@
 //! worker's header counts for a task only if it has the serial number of that task.
 
 use crate::task::phase::{Phase, Requests};
+use crate::task::status::{StopReason, Timeout};
 use std::sync::atomic::{
     AtomicU64 as Figure,
     Ordering::{Acquire, Relaxed, Release},
@@ -110,7 +111,7 @@ impl LoopHeader {
 pub(crate) struct WorkHeader {
     /// `serial: 41 | syncs: 4 | worker: 16 | phase: 3`.
     state: AtomicU64,
-    /// `serial: 58 | requests: 6`.
+    /// `serial: 57 | requests: 7`.
     requests: AtomicU64,
     /// How long the task has waited for a worker, and how long it was on one, in all.
     queued: Figure,
@@ -203,6 +204,46 @@ impl WorkHeader {
     }
 }
 
+/// The moments by which a task must have started and ended, for those that have such moments.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    queue: Figure,
+    deadline: Figure,
+}
+
+/// Stands for no moment.
+const NEVER: u64 = u64::MAX;
+
+impl Limits {
+    fn new() -> Self {
+        Self {
+            queue: Figure::new(NEVER),
+            deadline: Figure::new(NEVER),
+        }
+    }
+
+    /// The task has started: its queue timeout does not count any more.
+    #[inline]
+    pub(crate) fn note_start(&self) {
+        self.queue.store(NEVER, Relaxed);
+    }
+
+    fn deadline(&self) -> Option<u64> {
+        Some(self.deadline.load(Relaxed)).filter(|&at| at != NEVER)
+    }
+
+    /// The timeout that has run out; the earlier one if both have.
+    fn passed(&self, now: u64) -> Option<Timeout> {
+        let (queue, deadline) = (self.queue.load(Relaxed), self.deadline.load(Relaxed));
+        let (at, timeout) = if queue < deadline {
+            (queue, Timeout::Queue)
+        } else {
+            (deadline, Timeout::Deadline)
+        };
+        (at <= now && at != NEVER).then_some(timeout)
+    }
+}
+
 /// A task at one moment, as its headers show it. Racing with the task, a time may be off by what is
 /// being booked.
 #[derive(Clone, Copy, Debug)]
@@ -223,6 +264,8 @@ pub(crate) struct Snapshot {
 pub(crate) struct Page {
     work: [WorkHeader; PAGE],
     owner: [LoopHeader; PAGE],
+    /// Made for the first task that needs it.
+    limits: OnceLock<Box<[Limits]>>,
 }
 
 impl Page {
@@ -230,6 +273,7 @@ impl Page {
         Self {
             work: std::array::from_fn(|_| WorkHeader::new()),
             owner: std::array::from_fn(|_| LoopHeader::default()),
+            limits: OnceLock::new(),
         }
     }
 
@@ -241,6 +285,43 @@ impl Page {
     #[inline]
     pub(crate) fn owner(&self, slot: u32) -> &LoopHeader {
         &self.owner[slot as usize % PAGE]
+    }
+
+    /// The moments of a task whose requests say that it is timed.
+    #[inline]
+    pub(crate) fn limits(&self, slot: u32) -> &Limits {
+        let limits = self
+            .limits
+            .get_or_init(|| (0..PAGE).map(|_| Limits::new()).collect());
+        &limits[slot as usize % PAGE]
+    }
+
+    /// Gives a task a queue timeout and a deadline. No other thread may have it.
+    pub(crate) fn set_limits(&self, slot: u32, serial: u64, queue: Option<u64>, deadline: Option<u64>) {
+        let limits = self.limits(slot);
+        limits.queue.store(queue.unwrap_or(NEVER), Relaxed);
+        limits.deadline.store(deadline.unwrap_or(NEVER), Relaxed);
+        self.work(slot).request(serial, Requests::timed);
+    }
+
+    /// The moment by which a task must have ended.
+    pub(crate) fn deadline(&self, slot: u32, serial: u64) -> Option<u64> {
+        let is_timed = self.work(slot).requests(serial).is_timed();
+        is_timed.then(|| self.limits(slot).deadline()).flatten()
+    }
+
+    /// Asks a timed task to stop if its time is up. Returns its requests as they are then: the
+    /// first reason stays, whether the loop or a worker gives it.
+    #[cold]
+    pub(crate) fn time_out(&self, slot: u32, serial: u64, now: u64) -> Requests {
+        let header = self.work(slot);
+        match self.limits(slot).passed(now) {
+            Some(timeout) => {
+                let reason = StopReason::TimedOut(timeout);
+                header.request(serial, |requests| requests.with_stop(reason))
+            }
+            None => header.requests(serial),
+        }
     }
 
     /// Where the task with this serial number stands, as far as the headers tell: a task that a
@@ -347,7 +428,7 @@ mod tests {
     #[test]
     fn headers_are_half_a_cache_line_each() {
         assert_eq!((size_of::<LoopHeader>(), size_of::<WorkHeader>()), (32, 32));
-        assert_eq!(size_of::<Page>(), 64 * PAGE);
+        assert_eq!(size_of::<Page>(), 64 * (PAGE + 1));
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::time::Duration;
 /// Options of one task, for [`Service::enqueue_with`](crate::Service::enqueue_with).
 ///
 /// The loop checks the timeouts in [`take_ready`](crate::Service::take_ready);
-/// [`poll_timeout`](crate::Service::poll_timeout) returns how long it may block. A task with a name
-/// or a timeout costs one more small allocation.
+/// [`poll_timeout`](crate::Service::poll_timeout) returns how long it may block. Workers check the
+/// queue timeout and the deadline too: a task whose time is up is not begun, whatever its loop does.
+/// A task with a name or a timeout costs one more small allocation.
 #[derive(Clone, Default, Debug)]
 #[must_use]
 pub struct TaskOptions {
@@ -49,7 +50,7 @@ impl TaskOptions {
 
     /// The longest that it may live, from now on. It is then asked to stop, with
     /// `TimedOut(Timeout::Deadline)`, whatever it does: a step that runs is not interrupted, but
-    /// can see it.
+    /// sees it by [`Context::is_stopping`](crate::Context::is_stopping).
     #[doc(alias = "timeout")]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);

@@ -68,19 +68,20 @@ impl Phase {
     }
 }
 
-/// What a task was asked, and what it may: `outlives: 1 | detached: 1 | stop: 4`.
+/// What a task was asked, and what it may: `is timed: 1 | outlives: 1 | detached: 1 | stop: 4`.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Requests(u64);
 
 const STOP: u64 = 0xf;
 const DETACHED: u64 = 1 << 4;
 const OUTLIVES: u64 = 1 << 5;
+const TIMED: u64 = 1 << 6;
 
 impl Requests {
-    pub(crate) const BITS: u32 = 6;
+    pub(crate) const BITS: u32 = 7;
 
     pub(crate) fn from_bits(bits: u64) -> Self {
-        Self(bits & (STOP | DETACHED | OUTLIVES))
+        Self(bits & (STOP | DETACHED | OUTLIVES | TIMED))
     }
 
     pub(crate) fn bits(self) -> u64 {
@@ -136,5 +137,15 @@ impl Requests {
 
     pub(crate) fn outliving(self) -> Self {
         Self(self.0 | OUTLIVES)
+    }
+
+    /// Whether the task has, or has had, a queue timeout or a deadline.
+    #[inline]
+    pub(crate) fn is_timed(self) -> bool {
+        self.0 & TIMED != 0
+    }
+
+    pub(crate) fn timed(self) -> Self {
+        Self(self.0 | TIMED)
     }
 }
