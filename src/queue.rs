@@ -35,6 +35,8 @@ pub(crate) struct Entry<T> {
     pub(crate) has_started: bool,
     /// Whether its connection had another task with the workers when it was submitted.
     pub(crate) has_siblings: bool,
+    /// Whether the task has set its deadline since its loop last had it.
+    pub(crate) has_new_deadline: bool,
 }
 
 /// A service as the run queue sees it. All calls are made under the lock of the queue.

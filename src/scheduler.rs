@@ -425,6 +425,12 @@ impl Scheduler {
         }
     }
 
+    /// Whether tasks wait beside the one that runs in this context.
+    #[inline]
+    pub(crate) fn others_wait(&self, index: usize) -> bool {
+        self.contexts[index].has_batch() || self.hints.has_submitted()
+    }
+
     /// Whether steps are so short that a notification costs more.
     #[inline]
     pub(crate) fn has_short_steps(&self) -> bool {

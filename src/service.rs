@@ -212,6 +212,7 @@ impl<T: Task> Service<T> {
             flow,
             has_started: false,
             has_siblings: false,
+            has_new_deadline: false,
         });
         self.inner.task_id(slot, serial)
     }
@@ -438,6 +439,7 @@ impl<T: Task> Service<T> {
             flow,
             has_started: true,
             has_siblings: false,
+            has_new_deadline: false,
         });
         true
     }

@@ -514,3 +514,151 @@ fn a_task_does_not_park_after_its_deadline() {
     lp.run_pending(PLENTY);
     assert_eq!(lp.end().stopped().0, timed_out(Timeout::Deadline));
 }
+
+/// Takes what is ready, and gives how long the loop may block then.
+fn next_timeout(lp: &mut Loop<Work>) -> Option<Duration> {
+    let _ = lp.take_ready().count();
+    lp.poll_timeout()
+}
+
+#[test]
+fn a_step_moves_its_deadline_and_the_loop_respects_it() {
+    let (pool, hand) = manual(0);
+    let mut lp = Loop::new(&pool);
+    let later = Work::new(|cx, _| {
+        cx.set_deadline(Some(5 * SECOND));
+        TaskReturn::Sync
+    });
+    let options = |seconds| TaskOptions::new().deadline(seconds * SECOND);
+    lp.enqueue_with(1, later, options(2)).unwrap();
+    hand.advance(SECOND);
+    lp.run_pending(PLENTY);
+    assert_eq!(next_timeout(&mut lp), Some(5 * SECOND));
+    hand.advance(almost(5 * SECOND));
+    assert_eq!(next_timeout(&mut lp), Some(INSTANT), "it has moved");
+    hand.advance(INSTANT);
+    let _ = lp.take_ready().count();
+    lp.run_pending(PLENTY);
+    assert_eq!(lp.end().stopped().0, timed_out(Timeout::Deadline));
+}
+
+#[test]
+fn a_step_gives_a_deadline_to_a_task_without_one_makes_it_earlier_and_drops_it() {
+    let (pool, hand) = manual(0);
+    let mut lp = Loop::new(&pool);
+    let task = || {
+        Work::new(|cx, step| {
+            match step {
+                1 => cx.set_deadline(Some(9 * SECOND)),
+                // The task gives way in between: its loop has not seen it yet.
+                2 | 4 => return TaskReturn::Continue,
+                3 => cx.set_deadline(Some(SECOND)),
+                _ => cx.set_deadline(None),
+            }
+            TaskReturn::Sync
+        })
+    };
+    let plain = lp.enqueue(1, task()).unwrap();
+    let options = TaskOptions::new().deadline(3 * SECOND);
+    let timed = lp.enqueue_with(2, task(), options).unwrap();
+    let run = |lp: &mut Loop<Work>| while lp.run_pending(Duration::ZERO) > 0 {};
+    run(&mut lp);
+    assert_eq!(next_timeout(&mut lp), Some(9 * SECOND));
+    for id in [plain, timed] {
+        resume(&mut lp, id);
+    }
+    run(&mut lp);
+    assert_eq!(next_timeout(&mut lp), Some(SECOND));
+    for id in [plain, timed] {
+        resume(&mut lp, id);
+    }
+    run(&mut lp);
+    assert_eq!(next_timeout(&mut lp), None);
+    hand.advance(YEAR);
+    assert!(lp.take_ready().is_empty());
+    assert_eq!([plain, timed].map(|id| lp.peek(id)), [Some(Status::Syncing); 2]);
+}
+
+#[test]
+fn a_deadline_that_was_seen_cannot_be_moved() {
+    let (pool, hand) = manual(0);
+    let mut lp = Loop::new(&pool);
+    let later = hand.clone();
+    let task = Work::stubborn(move |cx, _| {
+        later.advance(SECOND);
+        // Nobody has seen this one.
+        cx.set_deadline(Some(SECOND));
+        assert!(!cx.is_stopping());
+        later.advance(SECOND);
+        assert!(cx.is_stopping());
+        cx.set_deadline(None);
+        assert_eq!(cx.stop_reason(), Some(timed_out(Timeout::Deadline)));
+        TaskReturn::Stopped
+    });
+    lp.enqueue_with(1, task, TaskOptions::new().deadline(SECOND))
+        .unwrap();
+    lp.run_pending(PLENTY);
+    assert_eq!(lp.end().stopped().0, timed_out(Timeout::Deadline));
+}
+
+#[test]
+fn a_step_knows_when_its_slice_is_used_up_and_others_wait() {
+    let (clock, hand) = Clock::manual();
+    let builder = ThreadPool::builder().threads(0).clock(clock);
+    let pool = builder.time_slice(SECOND).build().unwrap();
+    let mut lp = Loop::new(&pool);
+    let long = || {
+        let hand = hand.clone();
+        Work::new(move |cx, _| {
+            assert_eq!(cx.time_slice_left(), SECOND);
+            hand.advance(almost(SECOND));
+            assert_eq!((cx.time_slice_left(), cx.should_yield()), (INSTANT, false));
+            hand.advance(SECOND);
+            assert_eq!(cx.time_slice_left(), Duration::ZERO);
+            if cx.should_yield() {
+                TaskReturn::Stopped
+            } else {
+                TaskReturn::TaskDone
+            }
+        })
+    };
+    lp.enqueue(1, long()).unwrap();
+    lp.run_pending(PLENTY);
+    lp.end().finished();
+    lp.enqueue(1, long()).unwrap();
+    lp.enqueue(2, Work::done()).unwrap();
+    lp.run_pending(Duration::MAX);
+    let end = lp.ends(2).remove(0).1;
+    assert_eq!(end.stopped().0, StopReason::Returned);
+}
+
+#[test]
+fn a_step_should_yield_when_it_is_stopping_or_its_budget_is_used_up() {
+    let (pool, _hand) = manual(1);
+    let mut lp = Loop::new(&pool);
+    let gate = Gate::new();
+    let _guard = gate.guard();
+    let task = Work::at_and_then(&gate, |cx| {
+        assert!(cx.should_yield());
+        TaskReturn::Stopped
+    });
+    let id = lp.enqueue(1, task).unwrap();
+    gate.wait_for(1);
+    lp.dequeue(id);
+    gate.open();
+    assert_eq!(lp.end().stopped().0, StopReason::Dequeued);
+
+    let (pool, _hand) = manual(0);
+    let mut lp = Loop::new(&pool);
+    lp.enqueue(
+        1,
+        Work::new(|cx, _| {
+            assert!(cx.should_yield(), "the budget is zero");
+            assert_eq!(cx.time_slice_left(), Duration::ZERO);
+            TaskReturn::TaskDone
+        }),
+    )
+    .unwrap();
+    lp.run_pending(Duration::ZERO);
+    lp.end().finished();
+}

@@ -291,6 +291,7 @@ mod tests {
             flow,
             has_started: false,
             has_siblings: false,
+            has_new_deadline: false,
         }
     }
 

@@ -126,9 +126,18 @@ impl<'a> WorkerContext<'a> {
     /// Whether a task whose turn began at `started` must let others run.
     #[inline]
     pub(crate) fn must_yield(&self, started: u64) -> bool {
-        let is_slice_over = self.now().saturating_sub(started) >= self.scheduler.time_slice;
-        let others_wait = || self.own_shared().has_batch() || self.scheduler.hints.has_submitted();
-        self.is_time_up() || is_slice_over && others_wait()
+        let is_slice_over = self.now() >= self.slice_end(started);
+        self.is_time_up() || is_slice_over && self.scheduler.others_wait(self.index)
+    }
+
+    /// When the time slice of a turn ends that began at `started`.
+    pub(crate) fn slice_end(&self, started: u64) -> u64 {
+        started.saturating_add(self.scheduler.time_slice)
+    }
+
+    /// When every task must give way.
+    pub(crate) fn until(&self) -> u64 {
+        self.until
     }
 
     /// Whether this worker has more to do after the present task.

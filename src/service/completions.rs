@@ -38,10 +38,12 @@ pub(crate) struct Completion<T> {
     /// When it parked or ended.
     pub(crate) at: u64,
     /// How often it has parked, modulo 16.
-    pub(crate) syncs: u64,
+    pub(crate) syncs: u8,
     pub(crate) slot: u32,
     /// The slot of the connection that it was submitted for.
     pub(crate) flow: u32,
+    /// Whether the task has set its deadline since its loop last had it.
+    pub(crate) has_new_deadline: bool,
 }
 
 /// A producer, unless a worker has taken it out.

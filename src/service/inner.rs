@@ -167,23 +167,25 @@ impl<T: Task> ServiceInner<T> {
             syncs,
             slot,
             flow,
+            has_new_deadline,
         } in self.completions.take_orphans()
         {
             let owner = self.pages.of(slot).owner(slot);
             if let Outcome::Parked(task) = outcome {
                 let Some(serial) = owner.serial() else { continue };
                 cx.counters.unparked.add(1);
-                owner.receive(Phase::Waiting, syncs);
+                owner.receive(Phase::Waiting, syncs.into());
                 owner.add_parked(cx.now().saturating_sub(at));
                 self.push_back(Entry {
                     task,
                     serial,
                     since: cx.now().max(at),
-                    syncs,
+                    syncs: syncs.into(),
                     slot,
                     flow,
                     has_started: true,
                     has_siblings: false,
+                    has_new_deadline,
                 });
                 crate::sync::fence(Ordering::SeqCst);
                 self.scheduler.wake_worker(cx.counters);

@@ -34,6 +34,7 @@ struct Running<'a, T: Task> {
     flow: u32,
     serial: u64,
     syncs: u64,
+    has_new_deadline: bool,
 }
 
 impl<T: Task> ServiceInner<T> {
@@ -74,6 +75,7 @@ impl<T: Task> ServiceInner<T> {
             flow: entry.flow,
             serial: entry.serial,
             syncs: entry.syncs,
+            has_new_deadline: entry.has_new_deadline,
         };
         let started = cx.now();
         let waited = started.saturating_sub(entry.since);
@@ -130,6 +132,7 @@ impl<T: Task> Running<'_, T> {
                     flow: self.flow,
                     has_started: true,
                     has_siblings: false,
+                    has_new_deadline: self.has_new_deadline,
                 });
                 cx.flush_old();
             }
@@ -155,8 +158,9 @@ impl<T: Task> Running<'_, T> {
         let cx = self.cx;
         let id = self.service.task_id(self.slot, self.serial);
         loop {
-            let mut context = Context::new(self.page, &self.service.scheduler, id, cx.worker());
+            let mut context = Context::new(self.page, id, cx, started);
             let returned = contain(|| task.step(&mut context));
+            self.has_new_deadline |= context.has_new_deadline();
             cx.tick();
             cx.counters.steps.add(1);
             match returned {
@@ -206,9 +210,10 @@ impl<T: Task> Running<'_, T> {
         Completion {
             outcome,
             at: self.cx.now(),
-            syncs: self.syncs,
+            syncs: (self.syncs % 16) as u8,
             slot: self.slot,
             flow: self.flow,
+            has_new_deadline: self.has_new_deadline,
         }
     }
 

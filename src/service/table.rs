@@ -221,11 +221,16 @@ impl<T> Table<T> {
             at,
             syncs,
             slot,
+            has_new_deadline,
             ..
         } = completion;
-        self.owner(slot).receive(outcome.phase(), syncs);
-        self.slot_mut(slot).syncs = syncs as u8 & 15;
+        self.owner(slot).receive(outcome.phase(), syncs.into());
+        self.slot_mut(slot).syncs = syncs;
         self.arrive(slot, outcome, at);
+        if has_new_deadline {
+            self.slot_mut(slot).timing.get_or_insert_default();
+            self.rearm(slot);
+        }
     }
 
     /// A task is here now, to be announced.

@@ -228,6 +228,11 @@ impl Limits {
         self.queue.store(NEVER, Relaxed);
     }
 
+    /// Moves the deadline; `None` drops it. For the task's step.
+    pub(crate) fn set_deadline(&self, deadline: Option<u64>) {
+        self.deadline.store(deadline.unwrap_or(NEVER), Relaxed);
+    }
+
     fn deadline(&self) -> Option<u64> {
         Some(self.deadline.load(Relaxed)).filter(|&at| at != NEVER)
     }
@@ -296,7 +301,7 @@ impl Page {
         &limits[slot as usize % PAGE]
     }
 
-    /// Gives a task a queue timeout and a deadline. No other thread may have it.
+    /// Gives a task that is not timed a queue timeout and a deadline. No other thread may have it.
     pub(crate) fn set_limits(&self, slot: u32, serial: u64, queue: Option<u64>, deadline: Option<u64>) {
         let limits = self.limits(slot);
         limits.queue.store(queue.unwrap_or(NEVER), Relaxed);
