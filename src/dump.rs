@@ -1,5 +1,6 @@
 //! Everything about a pool, as a value: as text for people, as JSON for programs (feature `serde`).
 
+pub(crate) mod end;
 pub(crate) mod task;
 
 use crate::mailbox::dump::MailboxDump;
@@ -7,6 +8,7 @@ use crate::scheduler::Scheduler;
 use crate::scheduler::counters::Sums;
 use crate::task::phase::Phase;
 use crate::task::status::{Status, StopReason, Timeout};
+use end::EndDump;
 use std::collections::HashSet;
 use std::fmt;
 use task::TaskDump;
@@ -149,6 +151,8 @@ pub struct PoolDump {
     pub counts: Counts,
     /// What was counted since the start.
     pub counters: Counters,
+    /// The last 32 tasks that have panicked or timed out, the oldest first.
+    pub abnormal_ends: Vec<EndDump>,
     /// Every mailbox, service by service.
     pub mailboxes: Vec<MailboxDump>,
     /// Every task that is not reaped, service by service.
@@ -172,6 +176,7 @@ impl PoolDump {
             uptime_us: now.saturating_sub(scheduler.born) / 1000,
             counts: Counts::of_tasks(&tasks, scheduler.live_workers()),
             counters: Counters::of(scheduler),
+            abnormal_ends: scheduler.abnormal_ends.copy(),
             mailboxes,
             tasks,
         }
@@ -281,6 +286,9 @@ impl fmt::Display for PoolDump {
         }
         writeln!(f)?;
         self.counters.fmt(f)?;
+        self.abnormal_ends
+            .iter()
+            .try_for_each(|end| line_of_end(end, self.uptime_us, f))?;
         self.mailboxes
             .iter()
             .try_for_each(|mailbox| line_of(mailbox, f))?;
@@ -334,8 +342,27 @@ fn line_of(mailbox: &MailboxDump, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         m.waiting_senders,
         m.dropped,
         m.notifications,
-        on_one_line(m.message_type)
+        on_one_line(m.message_type, NAME_MAX)
     )
+}
+
+fn line_of_end(end: &EndDump, uptime_us: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(
+        f,
+        "ended     {}  {} ago  id {}",
+        end.reason,
+        Span(uptime_us.saturating_sub(end.at_us)),
+        end.id
+    )?;
+    if let Some(name) = &end.name {
+        write!(f, "  name {}", on_one_line(name, NAME_MAX))?;
+    }
+    write!(f, "  connection {}  alive {}", end.connection, Span(end.alive_us))?;
+    write!(f, "  queued {}  run {}", Span(end.queued_us), Span(end.run_us))?;
+    match &end.message {
+        Some(message) => writeln!(f, "  message {}", on_one_line(message, MESSAGE_MAX)),
+        None => writeln!(f),
+    }
 }
 
 /// The tasks as a table whose columns are as wide as what is in them.
@@ -386,7 +413,7 @@ fn row(task: &TaskDump) -> [String; COLUMNS] {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     [
         task.id.to_string(),
-        or_dash(task.name.as_deref().map(on_one_line)),
+        or_dash(task.name.as_deref().map(|name| on_one_line(name, NAME_MAX))),
         or_dash(task.connection.map(|conn| conn.to_string())),
         task.status.to_string(),
         Span(task.in_status_us).to_string(),
@@ -407,16 +434,19 @@ fn disturbs(c: char) -> bool {
     c.is_control() || is_format
 }
 
-/// A name as it fits into a table: its first 32 characters, none of which disturbs it.
-fn on_one_line(name: &str) -> String {
-    const LONGEST: usize = 32;
-    let mut text: String = name
+/// How much is shown of a name, and of the message of a panic, in characters.
+const NAME_MAX: usize = 32;
+const MESSAGE_MAX: usize = 120;
+
+/// A text as it fits into a line: its first characters, none of which disturbs it.
+fn on_one_line(text: &str, longest: usize) -> String {
+    let mut text: String = text
         .chars()
         .map(|c| if disturbs(c) { '?' } else { c })
-        .take(LONGEST + 1)
+        .take(longest + 1)
         .collect();
-    if text.chars().count() > LONGEST {
-        text = text.chars().take(LONGEST - 1).chain(['…']).collect();
+    if text.chars().count() > longest {
+        text = text.chars().take(longest - 1).chain(['…']).collect();
     }
     text
 }

@@ -117,6 +117,7 @@ mod wake;
 pub mod pairing {}
 
 pub use clock::{Clock, ManualClock};
+pub use dump::end::{EndDump, EndReason};
 pub use dump::task::TaskDump;
 pub use dump::{Counters, Counts, PoolDump, RefusedCounters, StoppedCounters};
 pub use error::{BuildError, EnqueueError, JoinError, RefusedTask};
@@ -152,6 +153,7 @@ const _: () = {
     is_shared::<TaskOptions>();
     is_shared::<Panic>();
     is_shared::<PoolDump>();
+    is_shared::<(EndDump, EndReason)>();
     is_shared::<(Clock, ManualClock)>();
     is_shared::<(BuildError, JoinError, ParseTaskIdError)>();
     is_shared::<(ConnId, TaskId, Ready)>();

@@ -10,6 +10,7 @@ pub(crate) mod registry;
 pub(crate) mod worker;
 
 use crate::clock::Clock;
+use crate::dump::end::AbnormalEnds;
 use crate::dump::task::TaskDump;
 use crate::mailbox::dump::MailboxDump;
 use crate::queue::{RunQueue, Source, Taken};
@@ -198,6 +199,7 @@ pub(crate) struct Scheduler {
     pub(crate) hints: CachePadded<Hints>,
     /// The recent time of a step, in nanoseconds; unknown counts as long.
     pace: CachePadded<Figure>,
+    pub(crate) abnormal_ends: AbnormalEnds,
     is_shutting_down: AtomicBool,
 }
 
@@ -239,6 +241,7 @@ impl Scheduler {
                 submitted: Flag::new(false),
             }),
             pace: CachePadded::new(Figure::new(u64::MAX)),
+            abnormal_ends: AbnormalEnds::default(),
             is_shutting_down: AtomicBool::new(false),
         }
     }

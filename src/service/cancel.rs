@@ -97,6 +97,8 @@ impl<T: Task> Service<T> {
         let header = self.table.work(slot);
         header.renew(now.saturating_sub(entry.since));
         header.set(entry.serial, entry.syncs, NO_WORKER, Phase::Stopped);
+        let outcome = Outcome::Stopped(reason, entry.task);
+        self.inner.note_end(slot, entry.serial, &outcome);
         self.inner.counters.stopped[reason.index()].add(1);
         self.inner.scheduler.admission.count_never_ran();
         if self.inner.scheduler.limit.is_some() {
@@ -104,7 +106,7 @@ impl<T: Task> Service<T> {
             self.receive();
         }
         self.table.owner(slot).receive(Phase::Stopped, entry.syncs);
-        self.table.arrive(slot, Outcome::Stopped(reason, entry.task), now);
+        self.table.arrive(slot, outcome, now);
         self.notify_self();
         true
     }

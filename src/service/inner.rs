@@ -2,6 +2,7 @@
 
 use super::completions::{Completion, Completions, Outcome};
 use super::submissions::Submissions;
+use crate::dump::end::{EndDump, EndReason};
 use crate::dump::task::TaskDump;
 use crate::mailbox::dump::MailboxDump;
 use crate::mailbox::mailboxes::Mailboxes;
@@ -15,6 +16,7 @@ use crate::sync::{ArcFence, AtomicUsize, Mutex, Ordering};
 use crate::task::Task;
 use crate::task::header::{PAGE, Page, Pages};
 use crate::task::id::{ConnId, TaskId};
+use crate::task::panicked::message_of;
 use crate::task::phase::{Phase, Requests};
 use crate::task::status::StopReason;
 use crate::wake::Wake;
@@ -141,6 +143,32 @@ impl<T: Task> ServiceInner<T> {
         let names = self.names.lock();
         let (owner, name) = names.get(&slot)?;
         (*owner == serial).then(|| name.clone())
+    }
+
+    /// Keeps what is known of a task that has panicked or timed out, for dumps. Its header must say
+    /// that it has ended.
+    #[inline]
+    pub(crate) fn note_end(&self, slot: u32, serial: u64, outcome: &Outcome<T>) {
+        match outcome {
+            Outcome::Panicked(payload) => {
+                self.note_abnormal_end(slot, serial, (EndReason::Panicked, message_of(&**payload)));
+            }
+            Outcome::Stopped(StopReason::TimedOut(timeout), _) => {
+                self.note_abnormal_end(slot, serial, (EndReason::TimedOut(*timeout), None));
+            }
+            _ => {}
+        }
+    }
+
+    #[cold]
+    fn note_abnormal_end(&self, slot: u32, serial: u64, why: (EndReason, Option<&str>)) {
+        let page = self.pages.of(slot);
+        let snapshot = page.snapshot(slot, serial);
+        let connection = ConnId(page.owner(slot).connection_id());
+        let (id, name) = (self.task_id(slot, serial), self.name_of(slot, serial));
+        let at = snapshot.since.saturating_sub(self.scheduler.born);
+        let end = EndDump::new(id, name, connection, why, &snapshot, at);
+        self.scheduler.abnormal_ends.add(end);
     }
 
     /// The service is gone, and so many tasks are left, which were all asked to stop: whatever

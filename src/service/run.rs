@@ -207,6 +207,7 @@ impl<T: Task> Running<'_, T> {
 
     fn completion(&self, outcome: Outcome<T>) -> Completion<T> {
         self.set_phase(outcome.phase());
+        self.service.note_end(self.slot, self.serial, &outcome);
         Completion {
             outcome,
             at: self.cx.now(),
