@@ -415,7 +415,10 @@ fn row(task: &TaskDump) -> [String; COLUMNS] {
         task.id.to_string(),
         or_dash(task.name.as_deref().map(|name| on_one_line(name, NAME_MAX))),
         or_dash(task.connection.map(|conn| conn.to_string())),
-        task.status.to_string(),
+        match task.delay_left_us {
+            Some(left) => format!("delayed {}", Span(left)),
+            None => task.status.to_string(),
+        },
         Span(task.in_status_us).to_string(),
         Span(task.alive_us).to_string(),
         Span(task.queued_us).to_string(),

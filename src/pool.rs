@@ -117,6 +117,8 @@ impl ThreadPool {
         for service in self.scheduler.registry.services() {
             service.notify_shutdown(&counters);
         }
+        // Every task is asked to stop: none waits for a moment any more.
+        self.scheduler.end_delays(u64::MAX, usize::MAX);
         self.scheduler.wake_for_rest(&counters);
         self.scheduler.registry.retire(&counters);
         self.scheduler.idle.close();

@@ -13,10 +13,12 @@
 //! their service ([`crate::service::submissions`]), behind a lock that is only taken under this
 //! one.
 
+pub(crate) mod delayed;
 pub(crate) mod flow;
 pub(crate) mod ring;
 pub(crate) mod turns;
 
+use delayed::Delayed;
 use slab::Slab;
 use std::ops::Deref;
 use turns::Turns;
@@ -56,6 +58,9 @@ pub(crate) trait Source: Send + Sync {
     /// Moves up to `max` tasks from the front of one worker's batch into another's, half of it at
     /// most.
     fn steal(&self, from: usize, to: usize, max: usize) -> usize;
+    /// Moves a task into the flows whose moment has come, and which is not with
+    /// [`RunQueue::delayed`] any more.
+    fn end_delay(&self, turns: &mut Turns, slot: u32);
     /// Whether the ring holds anything, published or not.
     fn has_submitted(&self) -> bool;
     /// Whether the ring holds something that the loop has published.
@@ -72,6 +77,7 @@ pub(crate) struct RunQueue<S> {
     /// The services that may have something in their rings.
     listed: Vec<u32>,
     pub(crate) turns: Turns,
+    pub(crate) delayed: Delayed,
     has_limit: bool,
     /// The threads that still take tasks: the workers that have not ended, or the owner of a pool
     /// without workers.
@@ -91,6 +97,7 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
             services: Slab::new(),
             listed: Vec::new(),
             turns: Turns::new(),
+            delayed: Delayed::default(),
             has_limit: limit.is_some(),
             takers,
         }
@@ -169,6 +176,17 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
         } = self;
         for &service in &*listed {
             services[service as usize].sort(turns);
+        }
+    }
+
+    /// Moves up to `max` tasks whose moment has come behind everything that was submitted.
+    pub(crate) fn end_delays(&mut self, now: u64, max: usize) {
+        self.sort();
+        for _ in 0..max {
+            let Some(due) = self.delayed.take_due(now) else {
+                break;
+            };
+            self.services[due.service as usize].end_delay(&mut self.turns, due.slot);
         }
     }
 

@@ -15,6 +15,7 @@ use crate::dump::task::TaskDump;
 use crate::mailbox::dump::MailboxDump;
 use crate::queue::{RunQueue, Source, Taken};
 use crate::sync::{ArcFence, AtomicBool, Mutex, Ordering, fence};
+use crate::task::header::NEVER;
 use admission::{Admission, Progress};
 use context::WorkerContext;
 use counters::{Counters, Sums};
@@ -144,7 +145,12 @@ pub(crate) struct Hints {
     published: Flag,
     /// Something was submitted, published or not.
     submitted: Flag,
+    /// The earliest moment for which a task waits. Written under the lock of the queue.
+    next_moment: Figure,
 }
+
+/// So many tasks at most go on under one lock, when the moments for which they wait have come.
+const DUE_MAX: usize = 256;
 
 impl Hints {
     #[inline]
@@ -170,6 +176,22 @@ impl Hints {
         if !self.has_published() {
             self.published.store(true, Relaxed);
         }
+    }
+
+    /// The earliest moment for which a task waits.
+    #[inline]
+    pub(crate) fn next_moment(&self) -> Option<u64> {
+        Some(self.next_moment.load(Relaxed)).filter(|&at| at != NEVER)
+    }
+
+    pub(crate) fn set_next_moment(&self, at: Option<u64>) {
+        self.next_moment.store(at.unwrap_or(NEVER), Relaxed);
+    }
+
+    /// Whether a task waits for a moment that has come.
+    #[inline]
+    pub(crate) fn is_due(&self, now: u64) -> bool {
+        self.next_moment.load(Relaxed) <= now
     }
 
     /// The caller is about to look at the queue, under its lock.
@@ -239,6 +261,7 @@ impl Scheduler {
             hints: CachePadded::new(Hints {
                 published: Flag::new(false),
                 submitted: Flag::new(false),
+                next_moment: Figure::new(NEVER),
             }),
             pace: CachePadded::new(Figure::new(u64::MAX)),
             abnormal_ends: AbnormalEnds::default(),
@@ -295,6 +318,26 @@ impl Scheduler {
         drop(queue);
         drop(before);
         taken
+    }
+
+    /// Tasks that wait for a moment before `now` are in the queue from now on; at least some.
+    #[cold]
+    pub(crate) fn end_delays(&self, now: u64, max: usize) {
+        let mut queue = self.queue.lock();
+        queue.end_delays(now, max);
+        self.hints.set_next_moment(queue.delayed.next());
+        self.hints.note_submitted();
+        self.hints.note_published();
+    }
+
+    /// As [`end_delays`](Self::end_delays), if there are such tasks.
+    #[inline]
+    fn end_due_delays(&self, now: u64) -> bool {
+        let is_due = self.hints.is_due(now);
+        if is_due {
+            self.end_delays(now, DUE_MAX);
+        }
+        is_due
     }
 
     /// Other workers find the service of a worker's batch in its shared context, before they see the
@@ -367,7 +410,11 @@ impl Scheduler {
     pub(crate) fn run_pending(&self, cx: &WorkerContext<'_>) -> usize {
         let _guard = ReentrancyGuard::new(self);
         let mut turns = 0;
-        while let Some(taken) = self.steal_any_one(cx).or_else(|| self.take(cx.index, 1)) {
+        loop {
+            self.end_due_delays(cx.now());
+            let Some(taken) = self.steal_any_one(cx).or_else(|| self.take(cx.index, 1)) else {
+                break;
+            };
             turns += taken.service.run_batch(cx);
             // What is left is for the workers, if there are any.
             if cx.is_time_up() && !(self.takers_are_gone() && self.has_tasks()) {
@@ -375,6 +422,7 @@ impl Scheduler {
             }
         }
         cx.flush();
+        cx.see_to_timer();
         self.wake_for_rest(cx.counters);
         turns
     }
@@ -432,6 +480,12 @@ impl Scheduler {
     #[inline]
     pub(crate) fn others_wait(&self, index: usize) -> bool {
         self.contexts[index].has_batch() || self.hints.has_submitted()
+    }
+
+    /// How long until the earliest moment for which a task waits.
+    pub(crate) fn time_to_next_moment(&self) -> Option<u64> {
+        let at = self.hints.next_moment()?;
+        Some(at.saturating_sub(self.clock.now()))
     }
 
     /// Whether steps are so short that a notification costs more.

@@ -664,10 +664,17 @@ impl<T: Task> Service<T> {
                 return Some(Duration::ZERO);
             }
         }
-        let now = self.inner.scheduler.clock.now();
+        let scheduler = &self.inner.scheduler;
+        let now = scheduler.clock.now();
         let poll = self.inner.notifier.is_polling().then(|| self.polling.left(now));
         let due = self.table.timers.next();
-        let left = [due.map(|due| due.saturating_sub(now)), poll];
+        // With threads, a worker wakes up by itself.
+        let moment = if scheduler.has_workers() {
+            None
+        } else {
+            scheduler.time_to_next_moment()
+        };
+        let left = [due.map(|due| due.saturating_sub(now)), poll, moment];
         left.into_iter().flatten().min().map(Duration::from_nanos)
     }
 

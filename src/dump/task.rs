@@ -27,6 +27,8 @@ pub struct TaskDump {
     pub alive_us: u64,
     /// How long it has waited for a worker, in all.
     pub queued_us: u64,
+    /// The time until its next step, while it waits by `TaskReturn::Delay`.
+    pub delay_left_us: Option<u64>,
     /// The worker it is on at this moment.
     pub worker: Option<u16>,
     /// The share of its life that it was on a worker, in per cent.
@@ -77,6 +79,7 @@ impl TaskDump {
             in_status_us: here / 1000,
             alive_us: alive / 1000,
             queued_us: queued / 1000,
+            delay_left_us: snapshot.delay.map(|at| at.saturating_sub(now) / 1000),
             worker: snapshot.worker,
             run_percent: percent(run),
             sync_percent: percent(parked),

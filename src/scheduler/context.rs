@@ -25,6 +25,8 @@ pub(crate) struct WorkerContext<'a> {
     batch_begun: Cell<u64>,
     /// A notification that was deferred, and since when.
     deferred: RefCell<Option<(Arc<Notifier>, u64)>>,
+    /// Whether it may need another worker that sleeps until the earliest moment.
+    owes_timer: Cell<bool>,
 }
 
 impl<'a> WorkerContext<'a> {
@@ -46,6 +48,7 @@ impl<'a> WorkerContext<'a> {
             now: Cell::new(scheduler.clock.now()),
             batch_begun: Cell::new(u64::MAX),
             deferred: RefCell::new(None),
+            owes_timer: Cell::new(false),
         }
     }
 
@@ -107,9 +110,26 @@ impl<'a> WorkerContext<'a> {
         &self.scheduler.contexts[self.index]
     }
 
+    /// A task waits for a moment, and this thread has not yet seen to it that a worker sleeps until
+    /// then.
+    pub(crate) fn note_timer(&self) {
+        self.owes_timer.set(true);
+    }
+
+    /// Before a step, which can be long: if a task waits for a moment and a worker sleeps, one must
+    /// sleep until then.
+    #[inline]
+    pub(crate) fn see_to_timer(&self) {
+        if self.owes_timer.get() {
+            self.owes_timer.set(false);
+            self.scheduler.idle.watch(self.scheduler.hints.next_moment());
+        }
+    }
+
     /// A step begins.
     #[inline]
     pub(crate) fn note_busy(&self) {
+        self.see_to_timer();
         if self.worker.is_some() {
             self.own_shared().set_busy(true);
         }
@@ -127,7 +147,9 @@ impl<'a> WorkerContext<'a> {
     #[inline]
     pub(crate) fn must_yield(&self, started: u64) -> bool {
         let is_slice_over = self.now() >= self.slice_end(started);
-        self.is_time_up() || is_slice_over && self.scheduler.others_wait(self.index)
+        let others_wait =
+            || self.scheduler.others_wait(self.index) || self.scheduler.hints.is_due(self.now());
+        self.is_time_up() || is_slice_over && others_wait()
     }
 
     /// When the time slice of a turn ends that began at `started`.

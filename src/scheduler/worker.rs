@@ -79,7 +79,11 @@ impl Worker {
             drop(held);
             match scheduler.enter_sleep() {
                 LastLook::Work => scheduler.idle.end_sleep(),
-                LastLook::Nothing => scheduler.idle.wait(),
+                LastLook::Nothing => {
+                    let next_moment = || scheduler.hints.next_moment();
+                    scheduler.idle.wait(&scheduler.clock, next_moment);
+                    cx.note_timer();
+                }
                 LastLook::End => break scheduler.idle.end_sleep(),
             }
             pacing.must_look = true;
@@ -96,7 +100,8 @@ impl Worker {
         }
         let mut counter = &cx.counters.batches;
         let mut taken = None;
-        if must_look || scheduler.hints.has_published() {
+        let is_due = scheduler.end_due_delays(cx.now());
+        if must_look || is_due || scheduler.hints.has_published() {
             taken = scheduler.take(self.index, pacing.size);
         }
         let mut count = 1;

@@ -3,6 +3,7 @@
 use super::Service;
 use super::completions::Outcome;
 use crate::panic::drop_quietly;
+use crate::sync::{Ordering, fence};
 use crate::task::Task;
 use crate::task::header::NO_WORKER;
 use crate::task::phase::{Phase, Requests};
@@ -68,6 +69,10 @@ impl<T: Task> Service<T> {
         let serial = self.table.slot(slot).serial;
         let requests = self.table.work(slot).request(serial, change);
         self.table.slot_mut(slot).must_continue = requests.must_continue();
+        if requests.stop().is_some() && self.inner.cut_delay_short(slot) {
+            fence(Ordering::SeqCst);
+            self.inner.scheduler.wake_worker(&self.inner.counters);
+        }
         self.fetch(slot);
         self.resumed.push(slot);
     }

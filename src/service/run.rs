@@ -2,12 +2,13 @@
 
 use super::completions::{Completion, Outcome};
 use super::inner::ServiceInner;
+use crate::clock::nanos;
 use crate::panic::{contain, drop_quietly};
 use crate::queue::Entry;
 use crate::queue::ring::Producer;
 use crate::scheduler::context::WorkerContext;
 use crate::sync::{Ordering, fence};
-use crate::task::header::{NO_WORKER, Page};
+use crate::task::header::{NEVER, NO_WORKER, Page};
 use crate::task::phase::Phase;
 use crate::task::status::StopReason;
 use crate::task::{Context, Task, TaskReturn};
@@ -17,6 +18,8 @@ use std::any::Any;
 enum Turn {
     /// The task wants to continue, but others may be first.
     GiveWay,
+    /// The next step is at this moment.
+    Delay(u64),
     Park,
     Finish,
     Stop,
@@ -123,17 +126,13 @@ impl<T: Task> Running<'_, T> {
         match turn {
             Turn::GiveWay => {
                 self.set_phase(Phase::Waiting);
-                self.service.push_back(Entry {
-                    task,
-                    serial: self.serial,
-                    since: cx.now(),
-                    syncs: self.syncs,
-                    slot: self.slot,
-                    flow: self.flow,
-                    has_started: true,
-                    has_siblings: false,
-                    has_new_deadline: self.has_new_deadline,
-                });
+                self.service.push_back(self.entry(task));
+                cx.flush_old();
+            }
+            Turn::Delay(at) => {
+                self.set_phase(Phase::Waiting);
+                self.service.delay(self.entry(task), at);
+                cx.note_timer();
                 cx.flush_old();
             }
             Turn::Park => {
@@ -154,8 +153,24 @@ impl<T: Task> Running<'_, T> {
         }
     }
 
+    /// The task, on its way to its next turn.
+    fn entry(&self, task: T) -> Entry<T> {
+        Entry {
+            task,
+            serial: self.serial,
+            since: self.cx.now(),
+            syncs: self.syncs,
+            slot: self.slot,
+            flow: self.flow,
+            has_started: true,
+            has_siblings: false,
+            has_new_deadline: self.has_new_deadline,
+        }
+    }
+
     fn turn(&mut self, task: &mut T, started: u64) -> Turn {
         let cx = self.cx;
+        let mut was_told = false;
         let id = self.service.task_id(self.slot, self.serial);
         loop {
             let mut context = Context::new(self.page, id, cx, started);
@@ -171,6 +186,23 @@ impl<T: Task> Running<'_, T> {
                     // If it must continue, no loop would resume it.
                     if !requests.must_continue() {
                         return Turn::Park;
+                    }
+                }
+                Ok(TaskReturn::Delay(time)) => {
+                    let requests = self
+                        .service
+                        .requests_at(self.page, self.slot, self.serial, cx.now());
+                    let is_stopping = requests.stop().is_some();
+                    if is_stopping && was_told {
+                        return Turn::Stop;
+                    }
+                    was_told = is_stopping;
+                    if !is_stopping && !time.is_zero() {
+                        let at = cx.now().saturating_add(nanos(time)).min(NEVER - 1);
+                        let deadline = requests
+                            .is_timed()
+                            .then(|| self.page.limits(self.slot).deadline());
+                        return Turn::Delay(deadline.flatten().map_or(at, |deadline| at.min(deadline)));
                     }
                 }
                 Ok(TaskReturn::Continue) => {}

@@ -2,14 +2,16 @@
 //! worker's batch.
 
 use super::inner::ServiceInner;
+use crate::queue::delayed::Moment;
 use crate::queue::flow::Flows;
 use crate::queue::ring::Consumer;
 use crate::queue::turns::Turns;
 use crate::queue::{Entry, Source};
 use crate::scheduler::SharedContext;
-use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, fence};
 use crate::task::Task;
 use crossbeam_utils::CachePadded;
+use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize as Count, Ordering::Relaxed};
 
@@ -32,6 +34,8 @@ pub(crate) struct Submissions<T> {
     /// Under the lock of the run queue only.
     taken: Count,
     siblings_taken: Count,
+    /// The number of tasks that wait for a moment. Written under the lock of the run queue.
+    delayed: AtomicUsize,
     /// Whether the run queue looks at the ring.
     is_listed: AtomicBool,
     /// By context. Written under the lock of the run queue, but for the context's thread, which takes
@@ -44,6 +48,8 @@ type Entries<T> = VecDeque<Entry<T>>;
 struct State<T> {
     ring: Consumer<Entry<T>>,
     flows: Flows<T>,
+    /// The tasks that wait for a moment, by slot.
+    delayed: FxHashMap<u32, (Moment, Entry<T>)>,
 }
 
 impl<T> Submissions<T> {
@@ -51,6 +57,7 @@ impl<T> Submissions<T> {
         let state = State {
             ring,
             flows: Flows::new(service, limit),
+            delayed: FxHashMap::default(),
         };
         let batch = |_| CachePadded::new(Mutex::new(VecDeque::new()));
         Self {
@@ -62,6 +69,7 @@ impl<T> Submissions<T> {
             }),
             taken: Count::new(0),
             siblings_taken: Count::new(0),
+            delayed: AtomicUsize::new(0),
             is_listed: AtomicBool::new(false),
             batches: (0..contexts).map(batch).collect(),
         }
@@ -157,7 +165,7 @@ impl<T: Task> Source for ServiceInner<T> {
         let own = &self.submissions;
         let count = own.in_ring();
         if count > 0 {
-            let State { ring, flows } = &mut *own.state.lock();
+            let State { ring, flows, .. } = &mut *own.state.lock();
             own.pop_each(ring, count, |entry| flows.push(entry, turns));
         }
     }
@@ -196,6 +204,14 @@ impl<T: Task> Source for ServiceInner<T> {
         let count = stolen.len();
         self.submissions.batch(to, contexts).entries.extend(stolen);
         count
+    }
+
+    fn end_delay(&self, turns: &mut Turns, slot: u32) {
+        let mut state = self.submissions.state.lock();
+        if let Some((_, entry)) = state.delayed.remove(&slot) {
+            self.note_delay_end(slot, state.delayed.len());
+            state.flows.push(entry, turns);
+        }
     }
 
     fn has_submitted(&self) -> bool {
@@ -262,6 +278,65 @@ impl<T: Task> ServiceInner<T> {
         self.scheduler.hints.note_published();
     }
 
+    /// Keeps a task that has started until a moment, unless it was asked to stop.
+    #[cold]
+    pub(crate) fn delay(&self, entry: Entry<T>, at: u64) {
+        let (slot, service) = (entry.slot, self.queue_number);
+        let page = self.pages.of(slot);
+        let mut queue = self.scheduler.queue.lock();
+        let mut state = self.submissions.state.lock();
+        self.submissions
+            .delayed
+            .store(state.delayed.len() + 1, Ordering::Relaxed);
+        // The loop asks the task to stop, then looks whether it is delayed; here it is the other way
+        // round.
+        fence(Ordering::SeqCst);
+        if self.requests(page, slot, entry.serial).stop().is_some() {
+            self.note_delay_end(slot, state.delayed.len());
+            drop(state);
+            drop(queue);
+            return self.push_back(entry);
+        }
+        let moment = Moment { at, service, slot };
+        page.limits(slot).set_delay(Some(at));
+        state.delayed.insert(slot, (moment, entry));
+        queue.delayed.insert(moment);
+        self.scheduler.hints.set_next_moment(queue.delayed.next());
+    }
+
+    fn note_delay_end(&self, slot: u32, left: usize) {
+        self.pages.of(slot).limits(slot).set_delay(None);
+        self.submissions.delayed.store(left, Ordering::Relaxed);
+    }
+
+    /// The task was asked to stop: if it waits for a moment, it runs as soon as a worker is free.
+    /// True: it did.
+    #[inline]
+    pub(crate) fn cut_delay_short(&self, slot: u32) -> bool {
+        fence(Ordering::SeqCst);
+        self.submissions.delayed.load(Ordering::Relaxed) > 0 && self.cut_short(slot)
+    }
+
+    #[cold]
+    fn cut_short(&self, slot: u32) -> bool {
+        let mut queue = self.scheduler.queue.lock();
+        let moment = self
+            .submissions
+            .state
+            .lock()
+            .delayed
+            .get(&slot)
+            .map(|&(moment, _)| moment);
+        let Some(moment) = moment else { return false };
+        queue.delayed.remove(moment);
+        self.scheduler.hints.set_next_moment(queue.delayed.next());
+        queue.sort();
+        self.end_delay(&mut queue.turns, slot);
+        self.scheduler.hints.note_submitted();
+        self.scheduler.hints.note_published();
+        true
+    }
+
     /// With a limit: a task that was taken has ended, so its connection may start another. `publish`
     /// makes the end visible; under the lock of the queue, so that the ends of a connection are
     /// visible in order, and that the slot has no other task before its end is booked.
@@ -282,6 +357,9 @@ impl<T: Task> ServiceInner<T> {
         let mut queue = self.scheduler.queue.lock();
         queue.sort();
         let mut state = self.submissions.state.lock();
+        if let Some((_, entry)) = state.delayed.get_mut(&slot) {
+            entry.flow = to;
+        }
         // One that was taken and not begun was taken for the connection that it had.
         let taken = self.scheduler.limit.and_then(|_| self.take_out_of_batch(slot));
         if let Some(entry) = taken {

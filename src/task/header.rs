@@ -209,16 +209,19 @@ impl WorkHeader {
 pub(crate) struct Limits {
     queue: Figure,
     deadline: Figure,
+    /// The moment for which it waits.
+    delay: Figure,
 }
 
 /// Stands for no moment.
-const NEVER: u64 = u64::MAX;
+pub(crate) const NEVER: u64 = u64::MAX;
 
 impl Limits {
     fn new() -> Self {
         Self {
             queue: Figure::new(NEVER),
             deadline: Figure::new(NEVER),
+            delay: Figure::new(NEVER),
         }
     }
 
@@ -233,7 +236,12 @@ impl Limits {
         self.deadline.store(deadline.unwrap_or(NEVER), Relaxed);
     }
 
-    fn deadline(&self) -> Option<u64> {
+    /// The moment for which the task waits from now on; `None`: it does not.
+    pub(crate) fn set_delay(&self, moment: Option<u64>) {
+        self.delay.store(moment.unwrap_or(NEVER), Relaxed);
+    }
+
+    pub(crate) fn deadline(&self) -> Option<u64> {
         Some(self.deadline.load(Relaxed)).filter(|&at| at != NEVER)
     }
 
@@ -261,6 +269,8 @@ pub(crate) struct Snapshot {
     pub(crate) parked: u64,
     /// When it came into its phase.
     pub(crate) since: u64,
+    /// The moment for which it waits.
+    pub(crate) delay: Option<u64>,
 }
 
 /// The headers of [`PAGE`] tasks: those of the workers, then those of the loop.
@@ -292,7 +302,7 @@ impl Page {
         &self.owner[slot as usize % PAGE]
     }
 
-    /// The moments of a task whose requests say that it is timed.
+    /// The moments of a task: `queue` and `deadline` count if its requests say that it is timed.
     #[inline]
     pub(crate) fn limits(&self, slot: u32) -> &Limits {
         let limits = self
@@ -361,6 +371,8 @@ impl Page {
         };
         let worker = state.map(|state| (state >> WORKER_SHIFT) as u16);
         let born = owner.born.load(Relaxed);
+        let limits = self.limits.get().filter(|_| phase == Phase::Waiting);
+        let delay = limits.map(|limits| limits[slot as usize % PAGE].delay.load(Relaxed));
         Snapshot {
             phase,
             requests: work.requests(serial),
@@ -372,6 +384,7 @@ impl Page {
                 .saturating_add(queued)
                 .saturating_add(run)
                 .saturating_add(parked),
+            delay: delay.filter(|&at| at != NEVER),
         }
     }
 }
