@@ -4,6 +4,7 @@ use crate::reference::Reference;
 use crate::script::{Act, Seen, TICK};
 use crate::task::{Line, Task};
 use moored::Status::{Finished, Panicked, Queued, Running, Stopped, Stopping, Syncing};
+use moored::StopReason;
 
 impl Reference {
     /// Gives turns until `budget` ticks are used up, at least one; how many. A step is not interrupted.
@@ -13,23 +14,42 @@ impl Reference {
             let line = self.round.remove(0);
             let n = self.next_of(line).expect("it has something to run");
             self.waiting.retain(|&other| other != n);
+            self.time_out(n);
             let task = &mut self.tasks[n];
-            task.status = task.stop.map_or(Running, |_| Stopping);
-            self.end_call();
-            self.turn(n, until);
+            if task.status == Queued && task.stop.is_some() {
+                self.put(n, Stopped);
+            } else {
+                task.status = task.stop.map_or(Running, |_| Stopping);
+                self.end_call();
+                self.turn(n, until);
+            }
             self.end_call();
             turns += 1;
         }
         turns
     }
 
+    /// What a worker sees without the loop: the task's deadline, and its queue timeout.
+    fn time_out(&mut self, n: usize) {
+        let dues = self.tasks[n].dues(n, false).min_by_key(|&(at, _)| at);
+        if let Some((_, why)) = dues.filter(|&(at, _)| at <= self.now) {
+            let task = &mut self.tasks[n];
+            task.stop.get_or_insert(StopReason::TimedOut(why));
+            if task.status == Running {
+                task.status = Stopping;
+            }
+        }
+    }
+
     fn turn(&mut self, n: usize, until: u64) {
         let slice_ends = self.now + self.rules.time_slice * TICK;
         loop {
-            self.now += TICK;
             let conn = self.connection_of(n);
+            self.time_out(n);
+            self.log.push(Seen(n, self.tasks[n].stop, conn));
+            self.now += TICK;
+            self.time_out(n);
             let task = &mut self.tasks[n];
-            self.log.push(Seen(n, task.stop, conn));
             let gives_way = self.now >= slice_ends && !self.round.is_empty() || self.now >= until;
             let act = task.plan.script.next(task.stop.is_some());
             task.plan.outlives |= act == Act::Outlive;
