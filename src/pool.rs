@@ -115,10 +115,10 @@ impl ThreadPool {
         let _guard = ReentrancyGuard::new(&*self.scheduler);
         let counters = Counters::default();
         for service in self.scheduler.registry.services() {
-            service.notify_shutdown(&counters);
+            service.notify_loop_of(&counters);
         }
         // Every task is asked to stop: none waits for a moment any more.
-        self.scheduler.end_delays(u64::MAX, usize::MAX);
+        self.scheduler.end_delays(u64::MAX, usize::MAX, &counters);
         self.scheduler.wake_for_rest(&counters);
         self.scheduler.registry.retire(&counters);
         self.scheduler.idle.close();

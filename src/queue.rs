@@ -18,7 +18,7 @@ pub(crate) mod flow;
 pub(crate) mod ring;
 pub(crate) mod turns;
 
-use delayed::Delayed;
+use delayed::{Delayed, LOOP};
 use slab::Slab;
 use std::ops::Deref;
 use turns::Turns;
@@ -179,15 +179,24 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
         }
     }
 
-    /// Moves up to `max` tasks whose moment has come behind everything that was submitted.
-    pub(crate) fn end_delays(&mut self, now: u64, max: usize) {
+    /// Moves up to `max` tasks whose moment has come behind everything that was submitted. Returns
+    /// the services whose loops are to be notified, for after the lock.
+    #[must_use]
+    pub(crate) fn end_delays(&mut self, now: u64, max: usize) -> Vec<S> {
         self.sort();
+        let mut notified = Vec::new();
         for _ in 0..max {
             let Some(due) = self.delayed.take_due(now) else {
                 break;
             };
-            self.services[due.service as usize].end_delay(&mut self.turns, due.slot);
+            let service = &self.services[due.service as usize];
+            if due.slot == LOOP {
+                notified.push(service.clone());
+            } else {
+                service.end_delay(&mut self.turns, due.slot);
+            }
         }
+        notified
     }
 
     /// Forgets services whose rings are empty, so that they cost nothing.

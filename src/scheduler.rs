@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::dump::end::AbnormalEnds;
 use crate::dump::task::TaskDump;
 use crate::mailbox::dump::MailboxDump;
+use crate::queue::delayed::{LOOP, Moment};
 use crate::queue::{RunQueue, Source, Taken};
 use crate::sync::{ArcFence, AtomicBool, Mutex, Ordering, fence};
 use crate::task::header::NEVER;
@@ -45,8 +46,8 @@ pub(crate) const SPINS: u32 = 32;
 pub(crate) trait AnyService: Source {
     /// Runs the tasks of the batch of this context. Returns the number of turns.
     fn run_batch(&self, cx: &WorkerContext<'_>) -> usize;
-    /// The pool is shutting down: the loop must come and see.
-    fn notify_shutdown(&self, counters: &Counters);
+    /// The loop must come and see: the pool is shutting down, or a timeout has run out.
+    fn notify_loop_of(&self, counters: &Counters);
     /// Copies some tasks, from a slot on. Returns the slot to continue with.
     fn copy_tasks(&self, from: usize, now: u64, tasks: &mut Vec<TaskDump>) -> Option<usize>;
     fn dump_mailboxes(&self) -> Vec<MailboxDump>;
@@ -322,20 +323,44 @@ impl Scheduler {
 
     /// Tasks that wait for a moment before `now` are in the queue from now on; at least some.
     #[cold]
-    pub(crate) fn end_delays(&self, now: u64, max: usize) {
+    pub(crate) fn end_delays(&self, now: u64, max: usize, counters: &Counters) {
         let mut queue = self.queue.lock();
-        queue.end_delays(now, max);
+        let services = queue.end_delays(now, max);
         self.hints.set_next_moment(queue.delayed.next());
         self.hints.note_submitted();
         self.hints.note_published();
+        drop(queue);
+        for service in services {
+            service.notify_loop_of(counters);
+        }
+    }
+
+    /// The loop of a service is notified at `next`, and not at `before` any more.
+    #[cold]
+    pub(crate) fn set_alarm(&self, service: u32, before: Option<u64>, next: Option<u64>) {
+        let mut queue = self.queue.lock();
+        let moment = |at| Moment {
+            at,
+            service,
+            slot: LOOP,
+        };
+        if let Some(before) = before {
+            queue.delayed.remove(moment(before));
+        }
+        if let Some(next) = next {
+            queue.delayed.insert(moment(next));
+        }
+        self.hints.set_next_moment(queue.delayed.next());
+        drop(queue);
+        self.idle.watch(self.hints.next_moment());
     }
 
     /// As [`end_delays`](Self::end_delays), if there are such tasks.
     #[inline]
-    fn end_due_delays(&self, now: u64) -> bool {
+    fn end_due_delays(&self, now: u64, counters: &Counters) -> bool {
         let is_due = self.hints.is_due(now);
         if is_due {
-            self.end_delays(now, DUE_MAX);
+            self.end_delays(now, DUE_MAX, counters);
         }
         is_due
     }
@@ -411,7 +436,7 @@ impl Scheduler {
         let _guard = ReentrancyGuard::new(self);
         let mut turns = 0;
         loop {
-            self.end_due_delays(cx.now());
+            self.end_due_delays(cx.now(), cx.counters);
             let Some(taken) = self.steal_any_one(cx).or_else(|| self.take(cx.index, 1)) else {
                 break;
             };

@@ -76,6 +76,10 @@ pub struct Service<T: Task> {
     /// Tasks that are to be resumed at the end of the present call. Kept for its memory.
     resumed: Vec<u32>,
     has_seen_shutdown: bool,
+    /// Whether the loop has called `poll_timeout` since it last called `take_ready`.
+    has_polled: bool,
+    /// When an idle worker notifies the loop, since a timeout runs out.
+    alarm: Option<u64>,
 }
 
 impl<T: Task> Service<T> {
@@ -99,6 +103,8 @@ impl<T: Task> Service<T> {
             skipped_spins: 0,
             resumed: Vec::new(),
             has_seen_shutdown,
+            has_polled: false,
+            alarm: None,
         }
     }
 
@@ -328,7 +334,26 @@ impl<T: Task> Service<T> {
         self.receive();
         self.resume_all();
         self.take_back_unseen();
-        self.announce()
+        let ready = self.announce();
+        let has_polled = std::mem::take(&mut self.has_polled);
+        if !has_polled && self.table.timers.next().is_some() {
+            self.set_alarm();
+        }
+        ready
+    }
+
+    /// The loop does not look at its timeouts by itself: an idle worker notifies it when the next
+    /// one runs out, at the latest.
+    #[cold]
+    fn set_alarm(&mut self) {
+        let scheduler = &self.inner.scheduler;
+        let now = scheduler.clock.now();
+        let next = self.table.timers.next();
+        let is_early = self.alarm.is_some_and(|at| at > now && Some(at) <= next);
+        if scheduler.has_workers() && !is_early {
+            scheduler.set_alarm(self.inner.queue_number, self.alarm, next);
+            self.alarm = next;
+        }
     }
 
     /// Allows the next notification. Everything that may have used the one before must be looked at
@@ -647,6 +672,7 @@ impl<T: Task> Service<T> {
     #[must_use = "the loop must not block for longer"]
     pub fn poll_timeout(&mut self) -> Option<Duration> {
         self.check_shutdown();
+        self.has_polled = true;
         self.publish();
         let scheduler = &self.inner.scheduler;
         if self.polling.has_found() && self.table.away() > 0 && scheduler.has_short_steps() {

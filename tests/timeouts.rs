@@ -662,3 +662,32 @@ fn a_step_should_yield_when_it_is_stopping_or_its_budget_is_used_up() {
     lp.run_pending(Duration::ZERO);
     lp.end().finished();
 }
+
+/// U8: a loop that blocked for ever, without `poll_timeout`, never stopped a parked task.
+#[test]
+fn an_idle_worker_notifies_the_loop_when_a_timeout_runs_out() {
+    for (options, timeout) in [
+        (TaskOptions::new().sync_timeout(SECOND), Timeout::Sync),
+        (TaskOptions::new().deadline(SECOND), Timeout::Deadline),
+    ] {
+        let (pool, hand) = manual(2);
+        let mut lp = Loop::new(&pool);
+        // A later timeout, set before and left behind.
+        lp.enqueue_with(2, Work::parks(), TaskOptions::new().deadline(YEAR))
+            .unwrap();
+        lp.parked(1);
+        let id = lp.enqueue_with(1, Work::parks(), options).unwrap();
+        assert_eq!(lp.parked(1), [id]);
+        let before = lp.wakes.total();
+        hand.advance(SECOND);
+        util::eventually("the loop is notified", || lp.wakes.total() > before);
+        lp.turn_until(|service, seen| seen == id && service.peek(id) == Some(Status::Stopped));
+        assert_eq!(reap(&mut lp, id).stopped().0, timed_out(timeout));
+        drop(lp);
+        // Nobody is notified for a service that is gone.
+        hand.advance(YEAR);
+        let mut lp = Loop::new(&pool);
+        lp.enqueue(1, Work::done()).unwrap();
+        lp.end().finished();
+    }
+}

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-/// A moment at which a task is to run.
+/// A moment at which a task is to run, or a loop to look at its timeouts.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Moment {
     pub(crate) at: u64,
@@ -11,6 +11,9 @@ pub(crate) struct Moment {
     pub(crate) service: u32,
     pub(crate) slot: u32,
 }
+
+/// Stands for the slot of a moment at which the loop of the service is notified.
+pub(crate) const LOOP: u32 = u32::MAX;
 
 /// Every moment, the earliest first.
 #[derive(Default)]

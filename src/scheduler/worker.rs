@@ -100,7 +100,7 @@ impl Worker {
         }
         let mut counter = &cx.counters.batches;
         let mut taken = None;
-        let is_due = scheduler.end_due_delays(cx.now());
+        let is_due = scheduler.end_due_delays(cx.now(), cx.counters);
         if must_look || is_due || scheduler.hints.has_published() {
             taken = scheduler.take(self.index, pacing.size);
         }

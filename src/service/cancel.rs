@@ -159,6 +159,10 @@ impl<T: Task> Service<T> {
     pub(super) fn abandon(&mut self) {
         self.inner.mailboxes.close();
         self.inner.notifier.silence();
+        if self.alarm.is_some() {
+            let number = self.inner.queue_number;
+            self.inner.scheduler.set_alarm(number, self.alarm, None);
+        }
         self.receive();
         let slots = self.table.slots_by_age();
         for &slot in &slots {

@@ -239,7 +239,7 @@ impl<T: Task> AnyService for ServiceInner<T> {
         self.run_tasks(cx)
     }
 
-    fn notify_shutdown(&self, counters: &Counters) {
+    fn notify_loop_of(&self, counters: &Counters) {
         counters.wakes.add(u64::from(self.notifier.notify()));
     }
 
