@@ -125,6 +125,7 @@ pub use mailbox::{Drain, LoopFn, Mailbox, MailboxDump, Recipient, SendError, Sen
 pub use pool::ThreadPool;
 pub use pool::builder::ThreadPoolBuilder;
 pub use pool::shutdown::Shutdown;
+pub use scheduler::slow_step::SlowStep;
 pub use service::Service;
 pub use service::ready::{Ready, ReadyTasks};
 pub use service::sync_point::{SyncPoint, TaskStatus};
@@ -153,7 +154,7 @@ const _: () = {
     is_shared::<TaskOptions>();
     is_shared::<Panic>();
     is_shared::<PoolDump>();
-    is_shared::<(EndDump, EndReason)>();
+    is_shared::<(EndDump, EndReason, SlowStep)>();
     is_shared::<(Clock, ManualClock)>();
     is_shared::<(BuildError, JoinError, ParseTaskIdError)>();
     is_shared::<(ConnId, TaskId, Ready)>();

@@ -7,6 +7,7 @@ pub(crate) mod counters;
 pub(crate) mod idle;
 pub(crate) mod reentrancy;
 pub(crate) mod registry;
+pub(crate) mod slow_step;
 pub(crate) mod worker;
 
 use crate::clock::Clock;
@@ -17,6 +18,7 @@ use crate::queue::delayed::{LOOP, Moment};
 use crate::queue::{RunQueue, Source, Taken};
 use crate::sync::{ArcFence, AtomicBool, Mutex, Ordering, fence};
 use crate::task::header::NEVER;
+use crate::task::id::{ConnId, TaskId};
 use admission::{Admission, Progress};
 use context::WorkerContext;
 use counters::{Counters, Sums};
@@ -24,6 +26,8 @@ use crossbeam_utils::CachePadded;
 use idle::{Gate, Idle};
 use reentrancy::ReentrancyGuard;
 use registry::Registry;
+use slow_step::{PresentStep, SlowSteps};
+use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool as Flag, AtomicU64 as Figure, AtomicUsize as Length, Ordering::Relaxed};
@@ -42,6 +46,9 @@ pub(crate) const SKIPPED_SEARCHES: u32 = 16;
 /// The length of a pause between two looks of a search, in spins. (Rows: `latency`, `told-16`.)
 pub(crate) const SPINS: u32 = 32;
 
+/// The id, the name and the connection of a task.
+pub(crate) type Description = (TaskId, Option<Cow<'static, str>>, Option<ConnId>);
+
 /// A service as its pool sees it.
 pub(crate) trait AnyService: Source {
     /// Runs the tasks of the batch of this context. Returns the number of turns.
@@ -50,6 +57,8 @@ pub(crate) trait AnyService: Source {
     fn notify_loop_of(&self, counters: &Counters);
     /// Copies some tasks, from a slot on. Returns the slot to continue with.
     fn copy_tasks(&self, from: usize, now: u64, tasks: &mut Vec<TaskDump>) -> Option<usize>;
+    /// A task that was not reaped: its id, name and connection.
+    fn describe(&self, slot: u32, serial: u64) -> Option<Description>;
     fn dump_mailboxes(&self) -> Vec<MailboxDump>;
     /// Passed before a reference to the service is dropped.
     fn arc_fence(&self) -> &ArcFence;
@@ -94,6 +103,7 @@ pub(crate) struct SharedContext {
     batch_begun: CachePadded<Figure>,
     /// The service of its batch.
     service: Mutex<Option<ServiceRef>>,
+    present_step: PresentStep,
 }
 
 impl SharedContext {
@@ -104,6 +114,7 @@ impl SharedContext {
             batch_len: Length::new(0),
             batch_begun: CachePadded::new(Figure::new(0)),
             service: Mutex::new(None),
+            present_step: PresentStep::new(),
         })
     }
 
@@ -211,6 +222,7 @@ pub(crate) struct Scheduler {
     pub(crate) cores: usize,
     time_slice: u64,
     pub(crate) limit: Option<u32>,
+    slow_steps: Option<SlowSteps>,
     /// Written for every task, so on a line of its own.
     pub(crate) admission: CachePadded<Admission>,
     pub(crate) registry: Registry,
@@ -232,6 +244,7 @@ pub(crate) struct Setup {
     pub(crate) threads: usize,
     pub(crate) time_slice: u64,
     pub(crate) limit: Option<u32>,
+    pub(crate) slow_steps: Option<SlowSteps>,
     pub(crate) admission: Admission,
 }
 
@@ -254,6 +267,7 @@ impl Scheduler {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             time_slice: setup.time_slice,
             limit: setup.limit,
+            slow_steps: setup.slow_steps,
             admission: CachePadded::new(setup.admission),
             registry: Registry::new(),
             idle: CachePadded::new(Idle::new()),

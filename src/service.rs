@@ -325,6 +325,7 @@ impl<T: Task> Service<T> {
         self.check_shutdown();
         self.polling.end();
         self.publish();
+        self.inner.scheduler.report_slow_steps();
         self.stop_late();
         self.receive();
         if !self.table.has_unannounced() {
@@ -674,6 +675,7 @@ impl<T: Task> Service<T> {
         self.check_shutdown();
         self.has_polled = true;
         self.publish();
+        self.inner.scheduler.report_slow_steps();
         let scheduler = &self.inner.scheduler;
         if self.polling.has_found() && self.table.away() > 0 && scheduler.has_short_steps() {
             self.inner.notifier.start_polling();

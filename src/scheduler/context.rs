@@ -135,6 +135,21 @@ impl<'a> WorkerContext<'a> {
         }
     }
 
+    /// This worker is inside a step of this task from now on.
+    #[inline]
+    pub(crate) fn begin_step(&self, slot: u32, serial: u64) {
+        if self.worker.is_some() && self.scheduler.slow_steps.is_some() {
+            self.own_shared().present_step.begin(slot, serial, self.now());
+        }
+    }
+
+    #[inline]
+    pub(crate) fn end_step(&self) {
+        if self.worker.is_some() && self.scheduler.slow_steps.is_some() {
+            self.own_shared().present_step.end();
+        }
+    }
+
     /// The task of the last step is about to leave this thread.
     #[inline]
     pub(crate) fn note_free(&self) {

@@ -94,6 +94,7 @@ impl Worker {
     /// Takes the next batch from the queue, or a part of another worker's.
     fn next_batch(&self, cx: &WorkerContext<'_>, pacing: &mut Pacing) -> Option<Taken<ServiceRef>> {
         let scheduler = cx.scheduler;
+        scheduler.report_slow_steps();
         let must_look = std::mem::take(&mut pacing.must_look);
         if let Some(victim) = self.late_neighbour(cx, pacing) {
             scheduler.return_batch_of(victim);

@@ -11,7 +11,7 @@ use crate::queue::Entry;
 use crate::queue::ring::{self, Consumer, Producer};
 use crate::scheduler::context::WorkerContext;
 use crate::scheduler::counters::Counters;
-use crate::scheduler::{AnyService, Scheduler, ServiceRef};
+use crate::scheduler::{AnyService, Description, Scheduler, ServiceRef};
 use crate::sync::{ArcFence, AtomicUsize, Mutex, Ordering};
 use crate::task::Task;
 use crate::task::header::{PAGE, Page, Pages};
@@ -259,6 +259,13 @@ impl<T: Task> AnyService for ServiceInner<T> {
             }
         }
         Some(from + PAGE)
+    }
+
+    fn describe(&self, slot: u32, serial: u64) -> Option<Description> {
+        let owner = self.pages.get(slot as usize / PAGE)?.owner(slot);
+        let connection = owner.connection().map(ConnId);
+        let is_it = owner.serial() == Some(serial);
+        is_it.then(|| (self.task_id(slot, serial), self.name_of(slot, serial), connection))
     }
 
     fn dump_mailboxes(&self) -> Vec<MailboxDump> {

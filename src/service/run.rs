@@ -174,7 +174,9 @@ impl<T: Task> Running<'_, T> {
         let id = self.service.task_id(self.slot, self.serial);
         loop {
             let mut context = Context::new(self.page, id, cx, started);
+            cx.begin_step(self.slot, self.serial);
             let returned = contain(|| task.step(&mut context));
+            cx.end_step();
             self.has_new_deadline |= context.has_new_deadline();
             cx.tick();
             cx.counters.steps.add(1);
