@@ -100,7 +100,7 @@ fn one_seed_replays_one_run_exactly_without_threads() {
         let first_difference = trace.iter().zip(&again).find(|(one, other)| one != other);
         assert_eq!(first_difference, None, "seed {seed}");
         assert_eq!(trace.len(), again.len(), "seed {seed}");
-        assert!(trace.len() > 500, "seed {seed}: hardly anything happens");
+        assert!(trace.len() > 400, "seed {seed}: hardly anything happens");
         assert_ne!(trace, last, "seed {seed} does what the last one did");
         last = trace;
     }
