@@ -38,8 +38,9 @@ use task::TaskDump;
 pub struct Counts {
     /// Accepted; no step has run.
     pub queued: usize,
-    /// Started, and waiting for the next turn. Also a task whose step runs on a thread that is no
-    /// worker, inside [`run_pending`](crate::Service::run_pending).
+    /// Started, and waiting for the next turn, or for a time
+    /// ([`TaskReturn::Delay`](crate::TaskReturn::Delay)). Also a task whose step runs on a thread
+    /// that is no worker, inside [`run_pending`](crate::Service::run_pending).
     pub waiting: usize,
     /// On a worker: its step runs at this moment. At most one for each thread.
     pub on_worker: usize,

@@ -84,7 +84,7 @@ pub enum TaskReturn {
     /// ```
     ///
     /// A dump shows it as running, with `delay_left_us`; [`Counts`](crate::Counts) count it as
-    /// waiting. While it is delayed, O(log n) of the tasks that are; about a microsecond a time.
+    /// waiting. O(log n) for n delayed tasks, under the lock of the run queue.
     #[doc(alias = "sleep")]
     #[doc(alias = "timer")]
     #[doc(alias = "interval")]

@@ -15,7 +15,7 @@ pub enum Status {
     #[doc(alias = "LWS_TP_STATUS_QUEUED")]
     Queued,
     /// Has started and is neither parked nor asked to stop: on a worker, or waiting for its next
-    /// turn.
+    /// turn, or for a time (`TaskReturn::Delay`).
     #[doc(alias = "LWS_TP_STATUS_RUNNING")]
     Running,
     /// Parked by `TaskReturn::Sync` until its loop answers. It holds no thread.
