@@ -59,9 +59,9 @@ pub enum TaskReturn {
     Sync,
     /// Run the next step after this time. The task waits without a thread, and without its loop.
     ///
-    /// The step runs within about 2 ms of its time if a worker is idle: one idle worker sleeps until
-    /// the earliest moment. Busy workers look between batches. Without threads (`threads(0)`) the
-    /// loop does: [`poll_timeout`](crate::Service::poll_timeout) tells when to call
+    /// The step runs within about 2 ms of its time if a worker is idle: one idle worker sleeps
+    /// until the earliest moment. Busy workers look between batches. Without threads (`threads(0)`)
+    /// the loop does: [`poll_timeout`](crate::Service::poll_timeout) tells when to call
     /// [`run_pending`](crate::Service::run_pending). The wait ends at once if the task is asked to
     /// stop, and at its deadline. A task that is stopping is not delayed: its step is called again,
     /// and if that returns `Delay` again, it ends as `Stopped`. `Duration::ZERO` is `Continue`.
@@ -144,8 +144,8 @@ impl<'a> Context<'a> {
     /// returns `Stopped` or `TaskDone`. A long step may look more than once: the answer can change
     /// at any time.
     ///
-    /// About a nanosecond; for a task with a deadline about 10 ns, since it reads the clock: neither
-    /// the loop nor a timer thread need see that the deadline has passed.
+    /// About a nanosecond; for a task with a deadline about 10 ns, since it reads the clock:
+    /// neither the loop nor a timer thread need see that the deadline has passed.
     #[doc(alias = "cancel")]
     #[must_use]
     pub fn is_stopping(&self) -> bool {
@@ -198,9 +198,9 @@ impl<'a> Context<'a> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// About a nanosecond while no other task waits, also not in a `Delay`; else, for a task with a deadline, and inside
-    /// [`run_pending`](crate::Service::run_pending) with a budget, about 10 ns more, since it reads
-    /// the clock.
+    /// About a nanosecond while no other task waits, also not in a `Delay`; else, for a task with a
+    /// deadline, and inside [`run_pending`](crate::Service::run_pending) with a budget, about 10 ns
+    /// more, since it reads the clock.
     #[doc(alias = "yield")]
     #[doc(alias = "checkpoint")]
     #[must_use]
@@ -216,8 +216,8 @@ impl<'a> Context<'a> {
     }
 
     /// How much of the time slice of this turn is left; zero once it is used up. A task that
-    /// returns `Continue` keeps its worker longer than that if no other task waits. Reads the clock,
-    /// about 10 ns.
+    /// returns `Continue` keeps its worker longer than that if no other task waits. Reads the
+    /// clock, about 10 ns.
     ///
     /// The slice is that of
     /// [`ThreadPoolBuilder::time_slice`](crate::ThreadPoolBuilder::time_slice); inside
@@ -232,9 +232,9 @@ impl<'a> Context<'a> {
     /// stop with `TimedOut(Timeout::Deadline)`. `None`: it has no deadline any more.
     ///
     /// For a task that shows progress, and should be stopped only when that ends. It works whether
-    /// the task had a [`TaskOptions::deadline`](crate::TaskOptions::deadline) or not, and the loop's
-    /// [`poll_timeout`](crate::Service::poll_timeout) respects it. A task that was asked to stop
-    /// stays so: a deadline that has passed, and was seen, cannot be moved.
+    /// the task had a [`TaskOptions::deadline`](crate::TaskOptions::deadline) or not, and the
+    /// loop's [`poll_timeout`](crate::Service::poll_timeout) respects it. A task that was asked to
+    /// stop stays so: a deadline that has passed, and was seen, cannot be moved.
     ///
     /// ```
     /// use moored::{BoxTask, TaskReturn, ThreadPool, task_fn};

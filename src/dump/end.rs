@@ -77,8 +77,8 @@ pub struct EndDump {
     pub service: u32,
     /// Why it ended; as text in JSON.
     pub reason: EndReason,
-    /// The message of the panic, at most 1000 characters of it. `None` if the task has not panicked,
-    /// or with a payload that is no text.
+    /// The message of the panic, at most 1000 characters of it. `None` if the task has not
+    /// panicked, or with a payload that is no text.
     pub message: Option<String>,
     /// When it ended: the time since the pool was built.
     pub at_us: u64,

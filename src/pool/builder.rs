@@ -156,8 +156,8 @@ impl ThreadPoolBuilder {
     /// Another thread calls it that passes by anyway: a worker before it looks for tasks, or a loop
     /// in [`take_ready`](crate::Service::take_ready) or
     /// [`poll_timeout`](crate::Service::poll_timeout). There is no watchdog thread, so a step is
-    /// reported late, or not at all, if no other thread does anything; a loop that wants a report in
-    /// time wakes up from time to time. No lock is held meanwhile, and a panic in `report` is
+    /// reported late, or not at all, if no other thread does anything; a loop that wants a report
+    /// in time wakes up from time to time. No lock is held meanwhile, and a panic in `report` is
     /// contained. Steps that run inside [`run_pending`](crate::Service::run_pending) are not
     /// reported.
     ///

@@ -288,8 +288,8 @@ impl<T: Task> ServiceInner<T> {
         self.submissions
             .delayed
             .store(state.delayed.len() + 1, Ordering::Relaxed);
-        // The loop asks the task to stop, then looks whether it is delayed; here it is the other way
-        // round.
+        // The loop asks the task to stop, then looks whether it is delayed; here it is the other
+        // way round.
         fence(Ordering::SeqCst);
         if self.requests(page, slot, entry.serial).stop().is_some() {
             self.note_delay_end(slot, state.delayed.len());

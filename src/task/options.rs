@@ -7,10 +7,10 @@ use std::time::Duration;
 ///
 /// The loop checks the timeouts in [`take_ready`](crate::Service::take_ready);
 /// [`poll_timeout`](crate::Service::poll_timeout) returns how long it may block. Workers check the
-/// queue timeout and the deadline too: a task whose time is up is not begun, whatever its loop does.
-/// If the loop does not call `poll_timeout` before it blocks, an idle worker notifies it when a
-/// timeout runs out, so that `take_ready` stops the task then.
-/// A task with a name or a timeout costs one more small allocation.
+/// queue timeout and the deadline too: a task whose time is up is not begun, whatever its loop
+/// does. If the loop does not call `poll_timeout` before it blocks, an idle worker notifies it when
+/// a timeout runs out, so that `take_ready` stops the task then. A task with a name or a timeout
+/// costs one more small allocation.
 #[derive(Clone, Default, Debug)]
 #[must_use]
 pub struct TaskOptions {
