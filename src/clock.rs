@@ -70,6 +70,17 @@ impl Clock {
     }
 }
 
+impl Clock {
+    /// How long a thread may sleep until so many nanoseconds have passed on this clock. A manual
+    /// clock does not tell when it is moved, so the thread looks again after a millisecond.
+    pub(crate) fn real_time(&self, nanos: u64) -> Duration {
+        match self.0 {
+            Source::System { .. } => Duration::from_nanos(nanos),
+            Source::Manual(_) => Duration::from_millis(1),
+        }
+    }
+}
+
 impl Default for Clock {
     fn default() -> Self {
         Self::system()

@@ -1,5 +1,6 @@
 //! The state of a pool as a value, as text, and as JSON (feature `serde`).
 
+pub(crate) mod end;
 pub(crate) mod task;
 
 use crate::mailbox::dump::MailboxDump;
@@ -7,6 +8,7 @@ use crate::scheduler::Scheduler;
 use crate::scheduler::counters::Sums;
 use crate::task::phase::Phase;
 use crate::task::status::{Status, StopReason, Timeout};
+use end::EndDump;
 use std::collections::HashSet;
 use std::fmt;
 use task::TaskDump;
@@ -155,7 +157,9 @@ pub struct PoolDump {
     pub counts: Counts,
     /// Counters since the start of the pool.
     pub counters: Counters,
-    /// Every mailbox, ordered by service.
+    /// The last 32 tasks that have panicked or timed out, the oldest first.
+    pub abnormal_ends: Vec<EndDump>,
+    /// Every mailbox, service by service.
     pub mailboxes: Vec<MailboxDump>,
     /// Every task that has not been reaped, ordered by service.
     pub tasks: Vec<TaskDump>,
@@ -178,6 +182,7 @@ impl PoolDump {
             uptime_us: now.saturating_sub(scheduler.born) / 1000,
             counts: Counts::of_tasks(&tasks, scheduler.live_workers()),
             counters: Counters::of(scheduler),
+            abnormal_ends: scheduler.abnormal_ends.copy(),
             mailboxes,
             tasks,
         }
@@ -289,6 +294,9 @@ impl fmt::Display for PoolDump {
         }
         writeln!(f)?;
         self.counters.fmt(f)?;
+        self.abnormal_ends
+            .iter()
+            .try_for_each(|end| line_of_end(end, self.uptime_us, f))?;
         self.mailboxes
             .iter()
             .try_for_each(|mailbox| line_of(mailbox, f))?;
@@ -345,11 +353,30 @@ fn line_of(mailbox: &MailboxDump, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         m.waiting_senders,
         m.dropped,
         m.notifications,
-        on_one_line(m.message_type)
+        on_one_line(m.message_type, NAME_MAX)
     )
 }
 
-/// The tasks as a table. Each column is as wide as its longest cell.
+fn line_of_end(end: &EndDump, uptime_us: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(
+        f,
+        "ended     {}  {} ago  id {}",
+        end.reason,
+        Span(uptime_us.saturating_sub(end.at_us)),
+        end.id
+    )?;
+    if let Some(name) = &end.name {
+        write!(f, "  name {}", on_one_line(name, NAME_MAX))?;
+    }
+    write!(f, "  connection {}  alive {}", end.connection, Span(end.alive_us))?;
+    write!(f, "  queued {}  run {}", Span(end.queued_us), Span(end.run_us))?;
+    match &end.message {
+        Some(message) => writeln!(f, "  message {}", on_one_line(message, MESSAGE_MAX)),
+        None => writeln!(f),
+    }
+}
+
+/// The tasks as a table whose columns are as wide as what is in them.
 fn table(f: &mut fmt::Formatter<'_>, tasks: &[TaskDump]) -> fmt::Result {
     const HEAD: [&str; COLUMNS] = [
         "id",
@@ -397,9 +424,12 @@ fn row(task: &TaskDump) -> [String; COLUMNS] {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     [
         task.id.to_string(),
-        or_dash(task.name.as_deref().map(on_one_line)),
+        or_dash(task.name.as_deref().map(|name| on_one_line(name, NAME_MAX))),
         or_dash(task.connection.map(|conn| conn.to_string())),
-        task.status_text(),
+        match task.delay_left_us {
+            Some(left) => format!("delayed {}", Span(left)),
+            None => task.status_text(),
+        },
         Span(task.in_status_us).to_string(),
         Span(task.alive_us).to_string(),
         Span(task.queued_us).to_string(),
@@ -418,17 +448,19 @@ fn disturbs(c: char) -> bool {
     c.is_control() || is_format
 }
 
-/// A name for the table: its first 32 characters, with `?` for each character that would break the
-/// layout.
-fn on_one_line(name: &str) -> String {
-    const LONGEST: usize = 32;
-    let mut text: String = name
+/// How much is shown of a name, and of the message of a panic, in characters.
+const NAME_MAX: usize = 32;
+const MESSAGE_MAX: usize = 120;
+
+/// A text as it fits into a line: its first characters, none of which disturbs it.
+fn on_one_line(text: &str, longest: usize) -> String {
+    let mut text: String = text
         .chars()
         .map(|c| if disturbs(c) { '?' } else { c })
-        .take(LONGEST + 1)
+        .take(longest + 1)
         .collect();
-    if text.chars().count() > LONGEST {
-        text = text.chars().take(LONGEST - 1).chain(['…']).collect();
+    if text.chars().count() > longest {
+        text = text.chars().take(longest - 1).chain(['…']).collect();
     }
     text
 }

@@ -138,6 +138,7 @@ mod wake;
 pub mod pairing {}
 
 pub use clock::{Clock, ManualClock};
+pub use dump::end::{EndDump, EndReason};
 pub use dump::task::TaskDump;
 pub use dump::{Counters, Counts, PoolDump, RefusedCounters, StoppedCounters};
 pub use error::{BuildError, EnqueueError, JoinError, RefusedTask};
@@ -145,6 +146,7 @@ pub use mailbox::{Drain, LoopFn, Mailbox, MailboxDump, Recipient, SendError, Sen
 pub use pool::ThreadPool;
 pub use pool::builder::ThreadPoolBuilder;
 pub use pool::shutdown::Shutdown;
+pub use scheduler::slow_step::SlowStep;
 pub use service::Service;
 pub use service::ready::{Ready, ReadyTasks};
 pub use service::sync_point::{SyncPoint, TaskStatus};
@@ -173,6 +175,7 @@ const _: () = {
     is_shared::<TaskOptions>();
     is_shared::<Panic>();
     is_shared::<PoolDump>();
+    is_shared::<(EndDump, EndReason, SlowStep)>();
     is_shared::<(Clock, ManualClock)>();
     is_shared::<(BuildError, JoinError, ParseTaskIdError)>();
     is_shared::<(ConnId, TaskId, Ready)>();

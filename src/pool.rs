@@ -205,8 +205,10 @@ fn notify_cancel(scheduler: &Scheduler) {
     let _guard = ReentrancyGuard::new(scheduler);
     let counters = Counters::default();
     for service in scheduler.registry.services() {
-        service.notify_shutdown(&counters);
+        service.notify_loop_of(&counters);
     }
+    // Every task is asked to stop: none waits for a moment any more.
+    scheduler.end_delays(u64::MAX, usize::MAX, &counters);
     scheduler.wake_for_rest(&counters);
     scheduler.registry.retire(&counters);
     scheduler.idle.close();

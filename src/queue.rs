@@ -14,12 +14,14 @@
 //! in their service ([`crate::service::submissions`]), behind a lock that is taken only under this
 //! one.
 
+pub(crate) mod delayed;
 pub(crate) mod fair;
 pub(crate) mod flow;
 pub(crate) mod ring;
 #[cfg(all(test, not(loom)))]
 mod simulation;
 
+use delayed::{Delayed, LOOP};
 use fair::{Debt, Lanes, Prepaid};
 use slab::Slab;
 use std::ops::Deref;
@@ -45,6 +47,8 @@ pub(crate) struct Entry<T> {
     pub(crate) has_siblings: bool,
     /// Whether it must pass through the flows.
     pub(crate) needs_flow: bool,
+    /// Whether the task has set its deadline since its loop last had it.
+    pub(crate) has_new_deadline: bool,
 }
 
 /// A task in a batch.
@@ -77,7 +81,10 @@ pub(crate) trait Source: Send + Sync {
     /// Moves up to `max` tasks, and at most half, from the front of one worker's batch into another
     /// batch.
     fn steal(&self, from: usize, to: usize, max: usize) -> usize;
-    /// Whether the ring contains anything, published or not.
+    /// Moves a task into the flows whose moment has come, and which is not with
+    /// [`RunQueue::delayed`] any more.
+    fn end_delay(&self, lanes: &mut Lanes, slot: u32);
+    /// Whether the ring holds anything, published or not.
     fn has_submitted(&self) -> bool;
     /// Whether the ring contains a published task.
     fn has_published(&self) -> bool;
@@ -95,6 +102,7 @@ pub(crate) struct RunQueue<S> {
     /// The services that may have something in their rings.
     listed: Vec<u32>,
     pub(crate) lanes: Lanes,
+    pub(crate) delayed: Delayed,
     has_limit: bool,
     /// The number of threads that still take tasks: workers that have not ended, or the owner of a
     /// pool without workers.
@@ -114,6 +122,7 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
             services: Slab::new(),
             listed: Vec::new(),
             lanes: Lanes::new(),
+            delayed: Delayed::default(),
             has_limit: limit.is_some(),
             takers,
         }
@@ -195,7 +204,27 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
         }
     }
 
-    /// Unlists the services whose rings are empty, so that they cost nothing.
+    /// Moves up to `max` tasks whose moment has come behind everything that was submitted. Returns
+    /// the services whose loops are to be notified, for after the lock.
+    #[must_use]
+    pub(crate) fn end_delays(&mut self, now: u64, max: usize) -> Vec<S> {
+        self.sort();
+        let mut notified = Vec::new();
+        for _ in 0..max {
+            let Some(due) = self.delayed.take_due(now) else {
+                break;
+            };
+            let service = &self.services[due.service as usize];
+            if due.slot == LOOP {
+                notified.push(service.clone());
+            } else {
+                service.end_delay(&mut self.lanes, due.slot);
+            }
+        }
+        notified
+    }
+
+    /// Forgets services whose rings are empty, so that they cost nothing.
     fn unlist_idle(&mut self) {
         let Self { services, listed, .. } = self;
         listed.retain(|&service| {

@@ -9,14 +9,19 @@ pub(crate) mod idle;
 pub(crate) mod reentrancy;
 pub(crate) mod registry;
 pub(crate) mod room;
+pub(crate) mod slow_step;
 pub(crate) mod worker;
 
 use crate::clock::Clock;
+use crate::dump::end::AbnormalEnds;
 use crate::dump::task::TaskDump;
 use crate::mailbox::dump::MailboxDump;
+use crate::queue::delayed::{LOOP, Moment};
 use crate::queue::fair::{Debt, Lanes};
 use crate::queue::{Batch, Order, RunQueue, Source};
 use crate::sync::{ArcFence, AtomicUsize, Mutex, Ordering, fence};
+use crate::task::header::NEVER;
+use crate::task::id::{ConnId, TaskId};
 use admission::{Admission, Progress};
 use context::WorkerContext;
 use counters::{Counters, Sums};
@@ -26,6 +31,8 @@ use idle::{Gate, Idle};
 use reentrancy::ReentrancyGuard;
 use registry::Registry;
 use room::Room;
+use slow_step::{PresentStep, SlowSteps};
+use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool as Flag, AtomicU64 as Figure, AtomicUsize as Length, Ordering::Relaxed};
@@ -44,14 +51,19 @@ pub(crate) const SKIPPED_SEARCHES: u32 = 16;
 /// The length of a pause between two looks of a search, in spins. (Rows: `latency`, `told-16`.)
 pub(crate) const SPINS: u32 = 32;
 
+/// The id, the name and the connection of a task.
+pub(crate) type Description = (TaskId, Option<Cow<'static, str>>, Option<ConnId>);
+
 /// A service as its pool sees it.
 pub(crate) trait AnyService: Source {
     /// Runs the batch of this context. Returns the number of turns.
     fn run_batch(&self, cx: &WorkerContext<'_>) -> usize;
-    /// The pool is shutting down: notifies the loop.
-    fn notify_shutdown(&self, counters: &Counters);
-    /// Copies the tasks of some slots, beginning with a slot. Returns the slot to continue with.
+    /// The loop must come and see: the pool is shutting down, or a timeout has run out.
+    fn notify_loop_of(&self, counters: &Counters);
+    /// Copies some tasks, from a slot on. Returns the slot to continue with.
     fn copy_tasks(&self, from: usize, now: u64, tasks: &mut Vec<TaskDump>) -> Option<usize>;
+    /// A task that was not reaped: its id, name and connection.
+    fn describe(&self, slot: u32, serial: u64) -> Option<Description>;
     fn dump_mailboxes(&self) -> Vec<MailboxDump>;
     /// Every thread passes it before it drops a reference to the service.
     fn arc_fence(&self) -> &ArcFence;
@@ -99,6 +111,7 @@ pub(crate) struct SharedContext {
     batch_begun: CachePadded<Figure>,
     /// The service of its batch.
     service: Mutex<Option<ServiceRef>>,
+    present_step: PresentStep,
 }
 
 impl SharedContext {
@@ -109,6 +122,7 @@ impl SharedContext {
             batch_len: Length::new(0),
             batch_begun: CachePadded::new(Figure::new(0)),
             service: Mutex::new(None),
+            present_step: PresentStep::new(),
         })
     }
 
@@ -152,7 +166,12 @@ pub(crate) struct Hints {
     published: Flag,
     /// A task was submitted, published or not.
     submitted: Flag,
+    /// The earliest moment for which a task waits. Written under the lock of the queue.
+    next_moment: Figure,
 }
+
+/// So many tasks at most go on under one lock, when the moments for which they wait have come.
+const DUE_MAX: usize = 256;
 
 impl Hints {
     #[inline]
@@ -180,6 +199,22 @@ impl Hints {
         }
     }
 
+    /// The earliest moment for which a task waits.
+    #[inline]
+    pub(crate) fn next_moment(&self) -> Option<u64> {
+        Some(self.next_moment.load(Relaxed)).filter(|&at| at != NEVER)
+    }
+
+    pub(crate) fn set_next_moment(&self, at: Option<u64>) {
+        self.next_moment.store(at.unwrap_or(NEVER), Relaxed);
+    }
+
+    /// Whether a task waits for a moment that has come.
+    #[inline]
+    pub(crate) fn is_due(&self, now: u64) -> bool {
+        self.next_moment.load(Relaxed) <= now
+    }
+
     /// The caller is about to look at the queue, under its lock.
     fn clear(&self) {
         self.published.store(false, Relaxed);
@@ -200,6 +235,7 @@ pub(crate) struct Scheduler {
     pub(crate) limit: Option<u32>,
     /// Of the tasks of a connection that have not started.
     pub(crate) max_queued: Option<u32>,
+    slow_steps: Option<SlowSteps>,
     /// Written for every task, so on a line of its own.
     pub(crate) admission: CachePadded<Admission>,
     /// Read for every task, and seldom written.
@@ -215,6 +251,7 @@ pub(crate) struct Scheduler {
     virtual_time: CachePadded<Figure>,
     /// The recent time of a step in nanoseconds. Unknown counts as long.
     pace: CachePadded<Figure>,
+    pub(crate) abnormal_ends: AbnormalEnds,
     /// A [`Stage`].
     stage: AtomicUsize,
     pub(crate) exits: Arc<Exits>,
@@ -237,6 +274,7 @@ pub(crate) struct Setup {
     pub(crate) time_slice: u64,
     pub(crate) limit: Option<u32>,
     pub(crate) max_queued: Option<u32>,
+    pub(crate) slow_steps: Option<SlowSteps>,
     pub(crate) admission: Admission,
 }
 
@@ -261,6 +299,7 @@ impl Scheduler {
             time_slice: setup.time_slice,
             limit: setup.limit,
             max_queued: setup.max_queued,
+            slow_steps: setup.slow_steps,
             admission: CachePadded::new(setup.admission),
             room: CachePadded::new(Room::new()),
             registry: Registry::new(),
@@ -270,11 +309,13 @@ impl Scheduler {
             hints: CachePadded::new(Hints {
                 published: Flag::new(false),
                 submitted: Flag::new(false),
+                next_moment: Figure::new(NEVER),
             }),
             virtual_time: CachePadded::new(Figure::new(QUANTUM)),
             pace: CachePadded::new(Figure::new(u64::MAX)),
             stage: AtomicUsize::new(Stage::Open as usize),
             exits: Arc::new(Exits::new(setup.threads)),
+            abnormal_ends: AbnormalEnds::default(),
         }
     }
 
@@ -370,6 +411,50 @@ impl Scheduler {
         taken
     }
 
+    /// Tasks that wait for a moment before `now` are in the queue from now on; at least some.
+    #[cold]
+    pub(crate) fn end_delays(&self, now: u64, max: usize, counters: &Counters) {
+        let mut queue = self.queue.lock();
+        let services = queue.end_delays(now, max);
+        self.hints.set_next_moment(queue.delayed.next());
+        self.hints.note_submitted();
+        self.hints.note_published();
+        drop(queue);
+        for service in services {
+            service.notify_loop_of(counters);
+        }
+    }
+
+    /// The loop of a service is notified at `next`, and not at `before` any more.
+    #[cold]
+    pub(crate) fn set_alarm(&self, service: u32, before: Option<u64>, next: Option<u64>) {
+        let mut queue = self.queue.lock();
+        let moment = |at| Moment {
+            at,
+            service,
+            slot: LOOP,
+        };
+        if let Some(before) = before {
+            queue.delayed.remove(moment(before));
+        }
+        if let Some(next) = next {
+            queue.delayed.insert(moment(next));
+        }
+        self.hints.set_next_moment(queue.delayed.next());
+        drop(queue);
+        self.idle.watch(self.hints.next_moment());
+    }
+
+    /// As [`end_delays`](Self::end_delays), if there are such tasks.
+    #[inline]
+    fn end_due_delays(&self, now: u64, counters: &Counters) -> bool {
+        let is_due = self.hints.is_due(now);
+        if is_due {
+            self.end_delays(now, DUE_MAX, counters);
+        }
+        is_due
+    }
+
     /// The service is set in the shared context first, so that other workers find it before they
     /// see the batch.
     fn hold_service(&self, index: usize, taken: Option<&Batch<ServiceRef>>) -> Option<ServiceRef> {
@@ -445,7 +530,11 @@ impl Scheduler {
     pub(crate) fn run_pending(&self, cx: &WorkerContext<'_>) -> usize {
         let _guard = ReentrancyGuard::new(self);
         let mut turns = 0;
-        while let Some(taken) = self.steal_any_one(cx).or_else(|| self.take(cx, 1, Debt::Take)) {
+        loop {
+            self.end_due_delays(cx.now(), cx.counters);
+            let Some(taken) = self.steal_any_one(cx).or_else(|| self.take(cx, 1, Debt::Take)) else {
+                break;
+            };
             turns += taken.service.run_batch(cx);
             // The workers, if there are any, run the remaining tasks.
             if cx.is_time_up() && !(self.takers_are_gone() && self.has_tasks()) {
@@ -453,6 +542,7 @@ impl Scheduler {
             }
         }
         cx.flush();
+        cx.see_to_timer();
         let mut queue = self.queue.lock();
         cx.settle(&mut queue.lanes);
         if !self.has_workers() && !queue.has_tasks() {
@@ -544,6 +634,18 @@ impl Scheduler {
                 notifier.arc_fence.pass();
             }
         }
+    }
+
+    /// Whether tasks wait beside the one that runs in this context.
+    #[inline]
+    pub(crate) fn others_wait(&self, index: usize) -> bool {
+        self.contexts[index].has_batch() || self.hints.has_submitted()
+    }
+
+    /// How long until the earliest moment for which a task waits.
+    pub(crate) fn time_to_next_moment(&self) -> Option<u64> {
+        let at = self.hints.next_moment()?;
+        Some(at.saturating_sub(self.clock.now()))
     }
 
     /// Whether steps are so short that a notification costs more.

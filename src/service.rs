@@ -83,9 +83,13 @@ pub struct Service<T: Task> {
     room: Option<Place>,
     /// The tasks that were reaped and that the pool was not told of.
     untold: u64,
-    /// Whether the loop calls `poll_timeout` before it blocks.
-    has_polled: bool,
+    /// Whether the loop has ever called `poll_timeout`, and so calls it before it blocks.
+    calls_poll_timeout: bool,
     has_seen_shutdown: bool,
+    /// Whether the loop has called `poll_timeout` since it last called `take_ready`.
+    has_polled: bool,
+    /// When an idle worker notifies the loop, since a timeout runs out.
+    alarm: Option<u64>,
 }
 
 /// A task that is to be submitted.
@@ -115,8 +119,10 @@ impl<T: Task> Service<T> {
             resumed: Vec::new(),
             room: None,
             untold: 0,
-            has_polled: false,
+            calls_poll_timeout: false,
             has_seen_shutdown,
+            has_polled: false,
+            alarm: None,
         }
     }
 
@@ -168,9 +174,14 @@ impl<T: Task> Service<T> {
         } else if options.outlives {
             self.table.work(slot).request(serial, Requests::outliving);
         }
-        let timing = Timing::new(&options, now);
-        if !timing.is_empty() {
-            self.table.set_timing(slot, timing);
+        let at = |timeout| now.saturating_add(nanos(timeout));
+        let (queue, deadline) = (options.queue_timeout.map(at), options.deadline.map(at));
+        if queue.is_some() || deadline.is_some() {
+            self.table.page(slot).set_limits(slot, serial, queue, deadline);
+        }
+        if queue.is_some() || deadline.is_some() || options.sync_timeout.is_some() {
+            self.table
+                .set_timing(slot, Timing::new(queue, options.sync_timeout));
         }
         if let Some(name) = options.name {
             self.table.note_name(slot);
@@ -298,6 +309,7 @@ impl<T: Task> Service<T> {
             has_started: work.has_started,
             has_siblings,
             needs_flow: has_siblings || is_in_debt,
+            has_new_deadline: false,
         });
         self.submitted = self.submitted.wrapping_add(1);
         let unpublished = self.submitted.wrapping_sub(submitted.published.load(Relaxed));
@@ -392,6 +404,7 @@ impl<T: Task> Service<T> {
         self.polling.end();
         self.tell_reaped();
         self.publish();
+        self.inner.scheduler.report_slow_steps();
         self.stop_late();
         self.receive();
         if !self.table.has_unannounced() {
@@ -404,7 +417,26 @@ impl<T: Task> Service<T> {
         self.receive();
         self.resume_all();
         self.take_back_unseen();
-        self.announce()
+        let ready = self.announce();
+        let has_polled = std::mem::take(&mut self.has_polled);
+        if !has_polled && self.table.timers.next().is_some() {
+            self.set_alarm();
+        }
+        ready
+    }
+
+    /// The loop does not look at its timeouts by itself: an idle worker notifies it when the next
+    /// one runs out, at the latest.
+    #[cold]
+    fn set_alarm(&mut self) {
+        let scheduler = &self.inner.scheduler;
+        let now = scheduler.clock.now();
+        let next = self.table.timers.next();
+        let is_early = self.alarm.is_some_and(|at| at > now && Some(at) <= next);
+        if scheduler.has_workers() && !is_early {
+            scheduler.set_alarm(self.inner.queue_number, self.alarm, next);
+            self.alarm = next;
+        }
     }
 
     /// Allows the next notification. The caller must look after this at everything that may have
@@ -602,7 +634,7 @@ impl<T: Task> Service<T> {
         self.inner.counters.reaped.add(1);
         self.untold += 1;
         let is_full = self.untold >= BATCH_MAX as u64;
-        if !self.has_polled || is_full || self.inner.scheduler.room.is_waited() {
+        if !self.calls_poll_timeout || is_full || self.inner.scheduler.room.is_waited() {
             self.tell_reaped();
         }
     }
@@ -780,8 +812,10 @@ impl<T: Task> Service<T> {
     pub fn poll_timeout(&mut self) -> Option<Duration> {
         self.check_shutdown();
         self.has_polled = true;
+        self.calls_poll_timeout = true;
         self.tell_reaped();
         self.publish();
+        self.inner.scheduler.report_slow_steps();
         let scheduler = &self.inner.scheduler;
         if self.polling.has_found() && self.table.away() > 0 && scheduler.has_short_steps() {
             self.inner.notifier.start_polling();
@@ -802,10 +836,17 @@ impl<T: Task> Service<T> {
                 return Some(Duration::ZERO);
             }
         }
-        let now = self.inner.scheduler.clock.now();
+        let scheduler = &self.inner.scheduler;
+        let now = scheduler.clock.now();
         let poll = self.inner.notifier.is_polling().then(|| self.polling.left(now));
         let due = self.table.timers.next();
-        let left = [due.map(|due| due.saturating_sub(now)), poll];
+        // With threads, a worker wakes up by itself.
+        let moment = if scheduler.has_workers() {
+            None
+        } else {
+            scheduler.time_to_next_moment()
+        };
+        let left = [due.map(|due| due.saturating_sub(now)), poll, moment];
         left.into_iter().flatten().min().map(Duration::from_nanos)
     }
 

@@ -9,12 +9,15 @@ pub(crate) mod panicked;
 pub(crate) mod phase;
 pub(crate) mod status;
 
+use crate::clock::nanos;
 use crate::scheduler::Scheduler;
+use crate::scheduler::context::WorkerContext;
 use header::{Page, WorkHeader};
 use id::{ConnId, TaskId};
 use phase::Requests;
 use status::StopReason;
 use std::fmt;
+use std::time::Duration;
 
 /// Work for a connection that the pool runs step by step.
 ///
@@ -54,6 +57,38 @@ pub enum TaskReturn {
     #[doc(alias = "progress")]
     #[doc(alias = "wait")]
     Sync,
+    /// Run the next step after this time. The task waits without a thread, and without its loop.
+    ///
+    /// The step runs within about 2 ms of its time if a worker is idle: one idle worker sleeps
+    /// until the earliest moment. Busy workers look between batches. Without threads (`threads(0)`)
+    /// the loop does: [`poll_timeout`](crate::Service::poll_timeout) tells when to call
+    /// [`run_pending`](crate::Service::run_pending). The wait ends at once if the task is asked to
+    /// stop, and at its deadline. A task that is stopping is not delayed: its step is called again,
+    /// and if that returns `Delay` again, it ends as `Stopped`. `Duration::ZERO` is `Continue`.
+    ///
+    /// A periodic producer:
+    ///
+    /// ```
+    /// use moored::{BoxTask, Resume, TaskReturn, ThreadPool, task_fn};
+    /// use std::time::Duration;
+    ///
+    /// let pool = ThreadPool::builder().threads(1).build()?;
+    /// let (send, ticks) = std::sync::mpsc::sync_channel(2);
+    /// let mut service = pool.service::<BoxTask>(|| {});
+    /// service.enqueue(7, task_fn(move |cx| match send.try_send("tick") {
+    ///     _ if cx.is_stopping() => TaskReturn::Stopped,
+    ///     _ => TaskReturn::Delay(Duration::from_millis(1)),
+    /// }))?;
+    /// assert_eq!(ticks.iter().take(3).count(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// A dump shows it as running, with `delay_left_us`; [`Counts`](crate::Counts) count it as
+    /// waiting. O(log n) for n delayed tasks, under the lock of the run queue.
+    #[doc(alias = "sleep")]
+    #[doc(alias = "timer")]
+    #[doc(alias = "interval")]
+    Delay(Duration),
     /// The task has finished.
     #[doc(alias = "LWS_TP_RETURN_FINISHED")]
     TaskDone,
@@ -68,16 +103,33 @@ pub struct Context<'a> {
     scheduler: &'a Scheduler,
     id: TaskId,
     worker: Option<u16>,
+    /// The index of the worker's shared context.
+    index: usize,
+    /// When the time slice of the turn ends.
+    slice_end: u64,
+    /// When the task must give way, whether others wait or not.
+    until: u64,
+    has_new_deadline: bool,
 }
 
 impl<'a> Context<'a> {
-    pub(crate) fn new(page: &'a Page, scheduler: &'a Scheduler, id: TaskId, worker: Option<u16>) -> Self {
+    /// For a step of a turn that began at `started`.
+    pub(crate) fn new(page: &'a Page, id: TaskId, cx: &WorkerContext<'a>, started: u64) -> Self {
         Self {
             page,
-            scheduler,
+            scheduler: cx.scheduler,
             id,
-            worker,
+            worker: cx.worker(),
+            index: cx.index,
+            slice_end: cx.slice_end(started),
+            until: cx.until(),
+            has_new_deadline: false,
         }
+    }
+
+    /// Whether the step has set the task's deadline.
+    pub(crate) fn has_new_deadline(&self) -> bool {
+        self.has_new_deadline
     }
 
     fn header(&self) -> &WorkHeader {
@@ -102,8 +154,117 @@ impl<'a> Context<'a> {
         // In this order: a request that was set before the shutdown is visible to a thread that
         // sees the shutdown.
         let is_shutting_down = self.scheduler.is_shutting_down();
-        let by_shutdown = || is_shutting_down.then_some(StopReason::PoolShutdown);
-        self.requests().stop().or_else(by_shutdown)
+        let requests = self.requests();
+        if let Some(reason) = requests.stop() {
+            return Some(reason);
+        }
+        if is_shutting_down {
+            return Some(StopReason::PoolShutdown);
+        }
+        if !requests.is_timed() {
+            return None;
+        }
+        let now = self.scheduler.clock.now();
+        self.page.time_out(self.id.slot, self.id.serial, now).stop()
+    }
+
+    /// Whether a long step should return soon: the task is stopping
+    /// ([`is_stopping`](Self::is_stopping)), or its time slice is used up and other tasks wait.
+    ///
+    /// A step with a loop looks at it in each round, and returns `Continue` when it is true: it is
+    /// called again, in turn.
+    ///
+    /// ```
+    /// use moored::{BoxTask, TaskReturn, TaskStatus, ThreadPool, task_fn};
+    /// use std::time::Duration;
+    ///
+    /// let pool = ThreadPool::builder().threads(0).build()?;
+    /// let mut service = pool.service::<BoxTask>(|| {});
+    /// let mut left = 1_000_000;
+    /// let id = service.enqueue(7, task_fn(move |cx| {
+    ///     while left > 0 && !cx.should_yield() {
+    ///         left -= 1;
+    ///     }
+    ///     match left {
+    ///         0 => TaskReturn::TaskDone,
+    ///         _ if cx.is_stopping() => TaskReturn::Stopped,
+    ///         _ => TaskReturn::Continue,
+    ///     }
+    /// }))?;
+    /// service.run_pending(Duration::MAX);
+    /// assert!(matches!(service.task_status(id), Some(TaskStatus::Finished(_))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// About a nanosecond while no other task waits, also not in a `Delay`; else, for a task with a
+    /// deadline, and inside [`run_pending`](crate::Service::run_pending) with a budget, about 10 ns
+    /// more, since it reads the clock.
+    #[doc(alias = "yield")]
+    #[doc(alias = "checkpoint")]
+    #[must_use]
+    pub fn should_yield(&self) -> bool {
+        let hints = &self.scheduler.hints;
+        let others_wait = self.scheduler.others_wait(self.index);
+        let may_be_over = others_wait || self.until != u64::MAX || hints.next_moment().is_some();
+        let is_over = || {
+            let now = self.scheduler.clock.now();
+            now >= self.until || now >= self.slice_end && (others_wait || hints.is_due(now))
+        };
+        self.is_stopping() || may_be_over && is_over()
+    }
+
+    /// How much of the time slice of this turn is left; zero once it is used up. A task that
+    /// returns `Continue` keeps its worker longer than that if no other task waits. Reads the
+    /// clock, about 10 ns.
+    ///
+    /// The slice is that of
+    /// [`ThreadPoolBuilder::time_slice`](crate::ThreadPoolBuilder::time_slice); inside
+    /// [`run_pending`](crate::Service::run_pending) it is not longer than what is left of the
+    /// budget.
+    pub fn time_slice_left(&self) -> Duration {
+        let end = self.slice_end.min(self.until);
+        Duration::from_nanos(end.saturating_sub(self.scheduler.clock.now()))
+    }
+
+    /// Moves the task's deadline: it must have ended within this time from now on, or is asked to
+    /// stop with `TimedOut(Timeout::Deadline)`. `None`: it has no deadline any more.
+    ///
+    /// For a task that shows progress, and should be stopped only when that ends. It works whether
+    /// the task had a [`TaskOptions::deadline`](crate::TaskOptions::deadline) or not, and the
+    /// loop's [`poll_timeout`](crate::Service::poll_timeout) respects it. A task that was asked to
+    /// stop stays so: a deadline that has passed, and was seen, cannot be moved.
+    ///
+    /// ```
+    /// use moored::{BoxTask, TaskReturn, ThreadPool, task_fn};
+    /// use std::time::Duration;
+    ///
+    /// let pool = ThreadPool::builder().threads(0).build()?;
+    /// let mut service = pool.service::<BoxTask>(|| {});
+    /// service.enqueue(7, task_fn(|cx| {
+    ///     if cx.is_stopping() {
+    ///         return TaskReturn::Stopped;
+    ///     }
+    ///     cx.set_deadline(Some(Duration::from_secs(10))); // for the next step
+    ///     TaskReturn::Sync
+    /// }))?;
+    /// service.run_pending(Duration::MAX);
+    /// assert_eq!(service.take_ready().count(), 1);
+    /// assert!(service.poll_timeout().is_some_and(|left| left <= Duration::from_secs(10)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Reads the clock, about 10 ns. The first call for a task without timeouts may allocate.
+    #[doc(alias = "timeout")]
+    #[doc(alias = "progress")]
+    pub fn set_deadline(&mut self, deadline: Option<Duration>) {
+        let now = self.scheduler.clock.now();
+        let at = deadline.map(|left| now.saturating_add(nanos(left)));
+        if self.requests().is_timed() {
+            self.page.limits(self.id.slot).set_deadline(at);
+        } else {
+            self.page.set_limits(self.id.slot, self.id.serial, None, at);
+        }
+        self.has_new_deadline = true;
     }
 
     /// The connection of the task. `None` once it has closed.

@@ -2,7 +2,7 @@
 
 mod util;
 
-use moored::{Clock, ConnId, Counts, Status, TaskOptions, TaskReturn, ThreadPool};
+use moored::{Clock, ConnId, Counts, EndReason, Status, TaskOptions, TaskReturn, ThreadPool, Timeout};
 use std::sync::Arc;
 use std::time::Duration;
 use util::{Gate, Loop, PLENTY, Work, panic_silently, pool, reap, resume};
@@ -569,5 +569,99 @@ fn a_task_that_parks_often_keeps_its_connection() {
         let task = pool.dump().tasks.remove(0);
         assert_eq!(task.connection, Some(ConnId(7)), "after {syncs} syncs");
         resume(&mut lp, id);
+    }
+}
+
+/// U15: once a task was reaped, nothing said which task of which client had panicked, and why.
+#[test]
+fn the_dump_keeps_the_last_abnormal_ends() {
+    let (clock, hand) = Clock::manual();
+    let pool = ThreadPool::builder().threads(0).clock(clock).build().unwrap();
+    let mut lp = Loop::new(&pool);
+    hand.advance(ms(1));
+    let later = hand.clone();
+    let panics = Work::new(move |_, _| {
+        later.advance(ms(20));
+        std::panic::resume_unwind(Box::new("no such\nrow: 17".to_owned()))
+    });
+    let options = || TaskOptions::new().name("query");
+    let panics = lp.enqueue_with(7, panics, options()).unwrap();
+    hand.advance(ms(10));
+    lp.run_pending(PLENTY);
+    let _ = lp.news();
+    lp.connection_closed(7);
+    reap(&mut lp, panics).panicked();
+    let never_runs = lp
+        .enqueue_with(8, Work::done(), options().queue_timeout(ms(2)))
+        .unwrap();
+    hand.advance(ms(5));
+    assert_eq!(lp.news(), [never_runs]);
+    let late = lp.enqueue_with(9, Work::parks(), TaskOptions::new().deadline(ms(3)));
+    let fine = lp.enqueue(9, Work::done()).unwrap();
+    lp.run_pending(PLENTY);
+    hand.advance(ms(4));
+    let _ = lp.take_ready().count();
+    lp.run_pending(PLENTY);
+    reap(&mut lp, fine).finished();
+    drop(lp);
+
+    let dump = pool.dump();
+    let times = |index: usize| {
+        let end = &dump.abnormal_ends[index];
+        (end.at_us, end.alive_us, end.queued_us, end.run_us)
+    };
+    let what = |index: usize| {
+        let end = &dump.abnormal_ends[index];
+        let (name, message) = (end.name.as_deref(), end.message.as_deref());
+        (end.id, end.connection, end.reason, name, message)
+    };
+    let timed_out = EndReason::TimedOut;
+    let message = Some("no such\nrow: 17");
+    let [conn7, conn8, conn9] = [7, 8, 9].map(ConnId);
+    assert_eq!(dump.abnormal_ends.len(), 3);
+    assert_eq!(
+        what(0),
+        (panics, conn7, EndReason::Panicked, Some("query"), message)
+    );
+    assert_eq!(times(0), (31_000, 30_000, 10_000, 20_000));
+    let reason = timed_out(Timeout::Queue);
+    assert_eq!(what(1), (never_runs, conn8, reason, Some("query"), None));
+    assert_eq!(times(1), (36_000, 5_000, 5_000, 0));
+    let reason = timed_out(Timeout::Deadline);
+    assert_eq!(what(2), (late.unwrap(), conn9, reason, None, None));
+    assert_eq!(times(2), (40_000, 4_000, 0, 0));
+
+    let text = dump.to_string();
+    let line = format!(
+        "ended     panicked  9000 us ago  id {panics}  name query  connection 7  alive 30 ms  queued 10 ms  \
+         run 20 ms  message no such?row: 17\n"
+    );
+    assert!(text.contains(&line), "{text}");
+    assert!(text.contains("\nended     queue timeout  4000 us ago"), "{text}");
+    assert!(format!("{dump:?}").contains("no such\\nrow: 17"), "{dump:?}");
+    let json = serde_json::to_value(&dump).unwrap();
+    let end = &json["abnormal_ends"][0];
+    assert_eq!(
+        [&end["name"], &end["reason"], &end["message"]],
+        ["query", "panicked", "no such\nrow: 17"]
+    );
+    assert_eq!((&end["connection"], &end["run_us"]), (&7.into(), &20_000.into()));
+    assert_eq!(json["abnormal_ends"][2]["reason"], "deadline");
+}
+
+/// U15: the list is bounded, and so is each message.
+#[test]
+fn abnormal_ends_do_not_pile_up() {
+    let pool = pool(2);
+    let mut lp = Loop::new(&pool);
+    for n in 0..100 {
+        let panics = Work::new(move |_, _| std::panic::resume_unwind(Box::new("x".repeat(5000))));
+        lp.enqueue(n, panics).unwrap();
+    }
+    lp.ends(100);
+    let ends = pool.dump().abnormal_ends;
+    assert_eq!(ends.len(), 32);
+    for end in ends {
+        assert_eq!(end.message.map(|message| message.len()), Some(1000));
     }
 }

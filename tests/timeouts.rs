@@ -418,3 +418,281 @@ fn an_answer_races_the_timeout() {
     }
     assert_eq!(ends[0], 500, "{} of them by timeout", ends[1]);
 }
+
+/// U7: the worker was busy until the time was up, the loop did not come, and the task was begun.
+#[test]
+fn a_worker_does_not_begin_a_task_whose_time_is_up() {
+    for limit in [None, Some(3)] {
+        let (clock, hand) = Clock::manual();
+        let mut builder = ThreadPool::builder().threads(1).clock(clock);
+        if let Some(limit) = limit {
+            builder = builder.max_running_per_connection(limit);
+        }
+        let pool = builder.build().unwrap();
+        let mut lp = Loop::new(&pool);
+        let gate = Gate::new();
+        let _guard = gate.guard();
+        let busy = lp.enqueue(1, Work::at(&gate)).unwrap();
+        gate.wait_for(1);
+        let by_queue = TaskOptions::new().queue_timeout(SECOND).deadline(2 * SECOND);
+        let by_deadline = TaskOptions::new().queue_timeout(2 * SECOND).deadline(SECOND);
+        let in_time = TaskOptions::new().queue_timeout(2 * SECOND).deadline(9 * SECOND);
+        let [queue, deadline, runs] = [by_queue, by_deadline, in_time]
+            .map(|options| lp.enqueue_with(2, Work::done(), options).unwrap());
+        hand.advance(SECOND);
+        gate.open();
+        util::eventually("all end", || {
+            [busy, queue, deadline, runs]
+                .iter()
+                .all(|&id| lp.peek(id).is_some_and(Status::is_ended))
+        });
+        assert_eq!(reap(&mut lp, runs).finished().steps, 1);
+        for (id, timeout) in [(queue, Timeout::Queue), (deadline, Timeout::Deadline)] {
+            let (why, task) = reap(&mut lp, id).stopped();
+            assert_eq!((why, task.steps), (timed_out(timeout), 0));
+        }
+        let stopped = pool.dump().counters.stopped;
+        assert_eq!((stopped.queue_timeout, stopped.deadline), (1, 1));
+        assert_eq!(pool.counts().queued, 0);
+    }
+}
+
+/// U7: without threads, too: no call of `take_ready` comes before the step.
+#[test]
+fn run_pending_does_not_begin_a_task_whose_time_is_up() {
+    let (pool, hand) = manual(0);
+    let mut lp = Loop::new(&pool);
+    let options = TaskOptions::new().queue_timeout(SECOND);
+    lp.enqueue_with(1, Work::done(), options).unwrap();
+    hand.advance(SECOND);
+    lp.run_pending(PLENTY);
+    let (why, task) = lp.end().stopped();
+    assert_eq!((why, task.steps), (timed_out(Timeout::Queue), 0));
+}
+
+/// U7: a step sees by itself that the deadline has passed, and that reason stays.
+#[test]
+fn a_step_sees_a_passed_deadline_without_the_loop() {
+    let (pool, hand) = manual(0);
+    let mut lp = Loop::new(&pool);
+    let later = hand.clone();
+    let task = Work::stubborn(move |cx, _| {
+        assert!(!cx.is_stopping());
+        later.advance(almost(SECOND));
+        assert!(!cx.is_stopping(), "too early");
+        later.advance(INSTANT);
+        assert_eq!(cx.stop_reason(), Some(timed_out(Timeout::Deadline)));
+        TaskReturn::Stopped
+    });
+    let options = TaskOptions::new().deadline(SECOND).queue_timeout(SECOND / 2);
+    lp.enqueue_with(1, task, options).unwrap();
+    lp.run_pending(PLENTY);
+    assert_eq!(lp.end().stopped().0, timed_out(Timeout::Deadline));
+}
+
+/// U7: a task that would park after its deadline is asked to stop instead, and a later request
+/// does not change the reason.
+#[test]
+fn a_task_does_not_park_after_its_deadline() {
+    let (pool, hand) = manual(0);
+    let mut lp = Loop::new(&pool);
+    let later = hand.clone();
+    let task = Work::stubborn(move |cx, step| match step {
+        1 => {
+            later.advance(SECOND);
+            TaskReturn::Sync
+        }
+        2 => {
+            assert_eq!(cx.stop_reason(), Some(timed_out(Timeout::Deadline)));
+            TaskReturn::Continue
+        }
+        _ => TaskReturn::Stopped,
+    });
+    let id = lp
+        .enqueue_with(1, task, TaskOptions::new().deadline(SECOND))
+        .unwrap();
+    for _ in 0..2 {
+        lp.run_pending(Duration::ZERO);
+        assert_eq!(lp.peek(id), Some(Status::Stopping));
+        lp.dequeue(id);
+    }
+    lp.run_pending(PLENTY);
+    assert_eq!(lp.end().stopped().0, timed_out(Timeout::Deadline));
+}
+
+/// Takes what is ready, and gives how long the loop may block then.
+fn next_timeout(lp: &mut Loop<Work>) -> Option<Duration> {
+    let _ = lp.take_ready().count();
+    lp.poll_timeout()
+}
+
+#[test]
+fn a_step_moves_its_deadline_and_the_loop_respects_it() {
+    let (pool, hand) = manual(0);
+    let mut lp = Loop::new(&pool);
+    let later = Work::new(|cx, _| {
+        cx.set_deadline(Some(5 * SECOND));
+        TaskReturn::Sync
+    });
+    let options = |seconds| TaskOptions::new().deadline(seconds * SECOND);
+    lp.enqueue_with(1, later, options(2)).unwrap();
+    hand.advance(SECOND);
+    lp.run_pending(PLENTY);
+    assert_eq!(next_timeout(&mut lp), Some(5 * SECOND));
+    hand.advance(almost(5 * SECOND));
+    assert_eq!(next_timeout(&mut lp), Some(INSTANT), "it has moved");
+    hand.advance(INSTANT);
+    let _ = lp.take_ready().count();
+    lp.run_pending(PLENTY);
+    assert_eq!(lp.end().stopped().0, timed_out(Timeout::Deadline));
+}
+
+#[test]
+fn a_step_gives_a_deadline_to_a_task_without_one_makes_it_earlier_and_drops_it() {
+    let (pool, hand) = manual(0);
+    let mut lp = Loop::new(&pool);
+    let task = || {
+        Work::new(|cx, step| {
+            match step {
+                1 => cx.set_deadline(Some(9 * SECOND)),
+                // The task gives way in between: its loop has not seen it yet.
+                2 | 4 => return TaskReturn::Continue,
+                3 => cx.set_deadline(Some(SECOND)),
+                _ => cx.set_deadline(None),
+            }
+            TaskReturn::Sync
+        })
+    };
+    let plain = lp.enqueue(1, task()).unwrap();
+    let options = TaskOptions::new().deadline(3 * SECOND);
+    let timed = lp.enqueue_with(2, task(), options).unwrap();
+    let run = |lp: &mut Loop<Work>| while lp.run_pending(Duration::ZERO) > 0 {};
+    run(&mut lp);
+    assert_eq!(next_timeout(&mut lp), Some(9 * SECOND));
+    for id in [plain, timed] {
+        resume(&mut lp, id);
+    }
+    run(&mut lp);
+    assert_eq!(next_timeout(&mut lp), Some(SECOND));
+    for id in [plain, timed] {
+        resume(&mut lp, id);
+    }
+    run(&mut lp);
+    assert_eq!(next_timeout(&mut lp), None);
+    hand.advance(YEAR);
+    assert!(lp.take_ready().is_empty());
+    assert_eq!([plain, timed].map(|id| lp.peek(id)), [Some(Status::Syncing); 2]);
+}
+
+#[test]
+fn a_deadline_that_was_seen_cannot_be_moved() {
+    let (pool, hand) = manual(0);
+    let mut lp = Loop::new(&pool);
+    let later = hand.clone();
+    let task = Work::stubborn(move |cx, _| {
+        later.advance(SECOND);
+        // Nobody has seen this one.
+        cx.set_deadline(Some(SECOND));
+        assert!(!cx.is_stopping());
+        later.advance(SECOND);
+        assert!(cx.is_stopping());
+        cx.set_deadline(None);
+        assert_eq!(cx.stop_reason(), Some(timed_out(Timeout::Deadline)));
+        TaskReturn::Stopped
+    });
+    lp.enqueue_with(1, task, TaskOptions::new().deadline(SECOND))
+        .unwrap();
+    lp.run_pending(PLENTY);
+    assert_eq!(lp.end().stopped().0, timed_out(Timeout::Deadline));
+}
+
+#[test]
+fn a_step_knows_when_its_slice_is_used_up_and_others_wait() {
+    let (clock, hand) = Clock::manual();
+    let builder = ThreadPool::builder().threads(0).clock(clock);
+    let pool = builder.time_slice(SECOND).build().unwrap();
+    let mut lp = Loop::new(&pool);
+    let long = || {
+        let hand = hand.clone();
+        Work::new(move |cx, _| {
+            assert_eq!(cx.time_slice_left(), SECOND);
+            hand.advance(almost(SECOND));
+            assert_eq!((cx.time_slice_left(), cx.should_yield()), (INSTANT, false));
+            hand.advance(SECOND);
+            assert_eq!(cx.time_slice_left(), Duration::ZERO);
+            if cx.should_yield() {
+                TaskReturn::Stopped
+            } else {
+                TaskReturn::TaskDone
+            }
+        })
+    };
+    lp.enqueue(1, long()).unwrap();
+    lp.run_pending(PLENTY);
+    lp.end().finished();
+    lp.enqueue(2, long()).unwrap();
+    lp.enqueue(3, Work::done()).unwrap();
+    lp.run_pending(Duration::MAX);
+    let end = lp.ends(2).remove(0).1;
+    assert_eq!(end.stopped().0, StopReason::Returned);
+}
+
+#[test]
+fn a_step_should_yield_when_it_is_stopping_or_its_budget_is_used_up() {
+    let (pool, _hand) = manual(1);
+    let mut lp = Loop::new(&pool);
+    let gate = Gate::new();
+    let _guard = gate.guard();
+    let task = Work::at_and_then(&gate, |cx| {
+        assert!(cx.should_yield());
+        TaskReturn::Stopped
+    });
+    let id = lp.enqueue(1, task).unwrap();
+    gate.wait_for(1);
+    lp.dequeue(id);
+    gate.open();
+    assert_eq!(lp.end().stopped().0, StopReason::Dequeued);
+
+    let (pool, _hand) = manual(0);
+    let mut lp = Loop::new(&pool);
+    lp.enqueue(
+        1,
+        Work::new(|cx, _| {
+            assert!(cx.should_yield(), "the budget is zero");
+            assert_eq!(cx.time_slice_left(), Duration::ZERO);
+            TaskReturn::TaskDone
+        }),
+    )
+    .unwrap();
+    lp.run_pending(Duration::ZERO);
+    lp.end().finished();
+}
+
+/// U8: a loop that blocked for ever, without `poll_timeout`, never stopped a parked task.
+#[test]
+fn an_idle_worker_notifies_the_loop_when_a_timeout_runs_out() {
+    for (options, timeout) in [
+        (TaskOptions::new().sync_timeout(SECOND), Timeout::Sync),
+        (TaskOptions::new().deadline(SECOND), Timeout::Deadline),
+    ] {
+        let (pool, hand) = manual(2);
+        let mut lp = Loop::new(&pool);
+        // A later timeout, set before and left behind.
+        lp.enqueue_with(2, Work::parks(), TaskOptions::new().deadline(YEAR))
+            .unwrap();
+        lp.parked(1);
+        let id = lp.enqueue_with(1, Work::parks(), options).unwrap();
+        assert_eq!(lp.parked(1), [id]);
+        let before = lp.wakes.total();
+        hand.advance(SECOND);
+        util::eventually("the loop is notified", || lp.wakes.total() > before);
+        lp.turn_until(|service, seen| seen == id && service.peek(id) == Some(Status::Stopped));
+        assert_eq!(reap(&mut lp, id).stopped().0, timed_out(timeout));
+        drop(lp);
+        // Nobody is notified for a service that is gone.
+        hand.advance(YEAR);
+        let mut lp = Loop::new(&pool);
+        lp.enqueue(1, Work::done()).unwrap();
+        lp.end().finished();
+    }
+}

@@ -31,7 +31,9 @@ pub struct TaskDump {
     pub alive_us: u64,
     /// How long the task has waited for a worker in total.
     pub queued_us: u64,
-    /// The worker that runs the task at this moment.
+    /// The time until its next step, while it waits by `TaskReturn::Delay`.
+    pub delay_left_us: Option<u64>,
+    /// The worker it is on at this moment.
     pub worker: Option<u16>,
     /// The part of its life that the task spent on a worker, in per cent.
     pub run_percent: f32,
@@ -82,6 +84,7 @@ impl TaskDump {
             in_status_us: here / 1000,
             alive_us: alive / 1000,
             queued_us: queued / 1000,
+            delay_left_us: snapshot.delay.map(|at| at.saturating_sub(now) / 1000),
             worker: snapshot.worker,
             run_percent: percent(run),
             sync_percent: percent(parked),

@@ -7,6 +7,7 @@ use crate::panic::quietly;
 use crate::scheduler::admission::Admission;
 use crate::scheduler::exits::{EndOfWorker, Exits, Inside};
 use crate::scheduler::reentrancy::become_worker_of;
+use crate::scheduler::slow_step::{SlowStep, SlowSteps};
 use crate::scheduler::worker::Worker;
 use crate::scheduler::{Scheduler, Setup};
 use crate::sync::{keep_until_thread_end, thread};
@@ -31,6 +32,7 @@ pub struct ThreadPoolBuilder {
     clock: Option<Clock>,
     on_start: Option<Hook>,
     on_stop: Option<Hook>,
+    slow_steps: Option<SlowSteps>,
 }
 
 impl ThreadPool {
@@ -55,6 +57,7 @@ impl ThreadPoolBuilder {
             clock: None,
             on_start: None,
             on_stop: None,
+            slow_steps: None,
         }
     }
 
@@ -161,6 +164,48 @@ impl ThreadPoolBuilder {
         self
     }
 
+    /// Calls `report` once for each step that takes longer than `threshold` on a worker, while it
+    /// runs.
+    ///
+    /// ```
+    /// use moored::{ThreadPool, call};
+    /// use std::time::Duration;
+    ///
+    /// let builder = ThreadPool::builder().threads(1);
+    /// let pool = builder
+    ///     .on_slow_step(Duration::from_millis(100), |step| {
+    ///         eprintln!("worker {}: task {} runs for {:?}", step.worker, step.id, step.elapsed);
+    ///     })
+    ///     .build()?;
+    /// let mut service = pool.service(|| {});
+    /// service.enqueue(7, call(|_| 17))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Another thread calls it that passes by anyway: a worker before it looks for tasks, or a loop
+    /// in [`take_ready`](crate::Service::take_ready) or
+    /// [`poll_timeout`](crate::Service::poll_timeout). There is no watchdog thread, so a step is
+    /// reported late, or not at all, if no other thread does anything; a loop that wants a report
+    /// in time wakes up from time to time. No lock is held meanwhile, and a panic in `report` is
+    /// contained. Steps that run inside [`run_pending`](crate::Service::run_pending) are not
+    /// reported.
+    ///
+    /// It costs a few nanoseconds a step, and each thread that passes by a read of the clock and of
+    /// one cache line for each worker.
+    #[doc(alias = "watchdog")]
+    #[doc(alias = "stuck")]
+    pub fn on_slow_step(
+        mut self,
+        threshold: Duration,
+        report: impl Fn(&SlowStep) + Send + Sync + 'static,
+    ) -> Self {
+        self.slow_steps = Some(SlowSteps {
+            threshold: nanos(threshold),
+            report: Arc::new(report),
+        });
+        self
+    }
+
     /// Makes the pool and starts its threads.
     ///
     /// # Errors
@@ -181,6 +226,7 @@ impl ThreadPoolBuilder {
             max_queued: self
                 .max_queued_per_connection
                 .map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
+            slow_steps: self.slow_steps.clone(),
             admission: Admission::new(self.max_queue_depth, self.max_tasks),
         }));
         let mut handles = Vec::with_capacity(threads);
@@ -268,6 +314,7 @@ impl fmt::Debug for ThreadPoolBuilder {
             .field("time_slice", &self.time_slice)
             .field("stack_size", &self.stack_size)
             .field("clock", &self.clock)
+            .field("slow_steps", &self.slow_steps)
             .finish_non_exhaustive()
     }
 }

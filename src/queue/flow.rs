@@ -5,7 +5,7 @@
 //! a task that may run.
 
 use super::Entry;
-use super::fair::{Debt, FlowKey, Lanes, NONE, Prepaid, weighted};
+use super::fair::{Debt, FlowKey, Lanes, NONE, Prepaid};
 use slab::Slab;
 
 /// Empty flows keep the memory of this many tasks.
@@ -114,14 +114,11 @@ impl<T> Flows<T> {
         self.insert(entry, lanes);
     }
 
-    /// Adds a task that gives way after a turn of so many nanoseconds, which was charged if it was
-    /// prepaid.
-    pub(crate) fn push_again(&mut self, mut entry: Entry<T>, unpaid: Option<u64>, lanes: &mut Lanes) {
+    /// Adds a task that has had a turn. Its tag includes that turn if it had no account.
+    pub(crate) fn push_again(&mut self, mut entry: Entry<T>, lanes: &mut Lanes) {
         self.find_counted(&mut entry);
         let account = self.account(entry.flow, lanes);
-        if let Some(nanos) = unpaid {
-            lanes.raise_tag(account, entry.tag + weighted(nanos, entry.weight));
-        }
+        lanes.raise_tag(account, entry.tag);
         self.insert(entry, lanes);
     }
 
@@ -391,6 +388,7 @@ mod tests {
             has_started: false,
             has_siblings: true,
             needs_flow: true,
+            has_new_deadline: false,
         }
     }
 
@@ -435,7 +433,7 @@ mod tests {
     #[test]
     fn started_tasks_take_turns_with_the_others_of_their_flow() {
         let (mut flows, mut lanes) = flows_of(None, &[(0, 0), (1, 0)]);
-        flows.push_again(started(8, 0), None, &mut lanes);
+        flows.push_again(started(8, 0), &mut lanes);
         flows.push(entry(2, 0), &mut lanes);
         assert_eq!(pop_all(&mut flows, &mut lanes), [0, 1, 8, 2]);
     }

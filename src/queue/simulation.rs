@@ -150,6 +150,7 @@ impl Simulation {
             has_started,
             has_siblings: connection.is_some_and(|connection| connection.streams > 1),
             needs_flow: true,
+            has_new_deadline: false,
         };
         self.flows.push(entry, &mut self.lanes);
     }

@@ -26,12 +26,15 @@ pub(crate) struct WorkerContext<'a> {
     now: Cell<u64>,
     /// When the batch began.
     batch_begun: Cell<u64>,
-    /// The turns that were not charged yet, each with its worker time in nanoseconds.
-    charges: RefCell<Vec<(Prepaid, u64)>>,
+    /// The turns that were not charged yet, each with its worker time in nanoseconds; `None` if it
+    /// did not begin.
+    charges: RefCell<Vec<(Prepaid, Option<u64>)>>,
     /// The largest finish tag of those that have no account.
     finish_max: Cell<u64>,
     /// A deferred notification, and the time since which it is deferred.
     deferred: RefCell<Option<(Arc<Notifier>, u64)>>,
+    /// Whether it may need another worker that sleeps until the earliest moment.
+    owes_timer: Cell<bool>,
 }
 
 impl<'a> WorkerContext<'a> {
@@ -55,6 +58,7 @@ impl<'a> WorkerContext<'a> {
             charges: RefCell::new(Vec::new()),
             finish_max: Cell::new(0),
             deferred: RefCell::new(None),
+            owes_timer: Cell::new(false),
         }
     }
 
@@ -122,7 +126,7 @@ impl<'a> WorkerContext<'a> {
     #[inline]
     pub(crate) fn charge(&self, prepaid: Option<Prepaid>, nanos: u64, tag: u64, weight: u16) {
         if let Some(prepaid) = prepaid {
-            self.charges.borrow_mut().push((prepaid, nanos));
+            self.charges.borrow_mut().push((prepaid, Some(nanos)));
         } else {
             let start = tag.max(self.scheduler.virtual_time());
             let finish = start.saturating_add(weighted(nanos, weight));
@@ -130,10 +134,20 @@ impl<'a> WorkerContext<'a> {
         }
     }
 
+    /// A taken task has ended without a turn.
+    pub(crate) fn cancel_turn(&self, prepaid: Option<Prepaid>) {
+        if let Some(prepaid) = prepaid {
+            self.charges.borrow_mut().push((prepaid, None));
+        }
+    }
+
     /// Charges the turns that have ended here. The caller has locked the queue.
     pub(crate) fn settle(&self, lanes: &mut Lanes) {
         for (prepaid, nanos) in self.charges.borrow_mut().drain(..) {
-            lanes.charge(prepaid, nanos);
+            match nanos {
+                Some(nanos) => lanes.charge(prepaid, nanos),
+                None => lanes.cancel_turn(prepaid),
+            }
         }
         lanes.note_finish(self.finish_max.get());
     }
@@ -147,11 +161,43 @@ impl<'a> WorkerContext<'a> {
         }
     }
 
+    /// A task waits for a moment, and this thread has not yet seen to it that a worker sleeps until
+    /// then.
+    pub(crate) fn note_timer(&self) {
+        self.owes_timer.set(true);
+    }
+
+    /// Before a step, which can be long: if a task waits for a moment and a worker sleeps, one must
+    /// sleep until then.
+    #[inline]
+    pub(crate) fn see_to_timer(&self) {
+        if self.owes_timer.get() {
+            self.owes_timer.set(false);
+            self.scheduler.idle.watch(self.scheduler.hints.next_moment());
+        }
+    }
+
     /// A step begins.
     #[inline]
     pub(crate) fn note_busy(&self) {
+        self.see_to_timer();
         if self.worker.is_some() {
             self.own_shared().set_busy(true);
+        }
+    }
+
+    /// This worker is inside a step of this task from now on.
+    #[inline]
+    pub(crate) fn begin_step(&self, slot: u32, serial: u64) {
+        if self.worker.is_some() && self.scheduler.slow_steps.is_some() {
+            self.own_shared().present_step.begin(slot, serial, self.now());
+        }
+    }
+
+    #[inline]
+    pub(crate) fn end_step(&self) {
+        if self.worker.is_some() && self.scheduler.slow_steps.is_some() {
+            self.own_shared().present_step.end();
         }
     }
 
@@ -166,12 +212,23 @@ impl<'a> WorkerContext<'a> {
     /// Whether a task whose turn began at `started` must give way to others.
     #[inline]
     pub(crate) fn must_yield(&self, started: u64) -> bool {
-        let is_slice_over = self.now().saturating_sub(started) >= self.scheduler.time_slice;
-        let others_wait = || self.own_shared().has_batch() || self.scheduler.hints.has_submitted();
+        let is_slice_over = self.now() >= self.slice_end(started);
+        let others_wait =
+            || self.scheduler.others_wait(self.index) || self.scheduler.hints.is_due(self.now());
         self.is_time_up() || is_slice_over && others_wait()
     }
 
-    /// Whether this worker has more tasks to run after the current one.
+    /// When the time slice of a turn ends that began at `started`.
+    pub(crate) fn slice_end(&self, started: u64) -> u64 {
+        started.saturating_add(self.scheduler.time_slice)
+    }
+
+    /// When every task must give way.
+    pub(crate) fn until(&self) -> u64 {
+        self.until
+    }
+
+    /// Whether this worker has more to do after the present task.
     #[inline]
     fn has_more(&self) -> bool {
         self.worker.is_some() && (self.own_shared().has_batch() || self.scheduler.hints.has_published())

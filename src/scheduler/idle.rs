@@ -1,18 +1,26 @@
 //! How workers search for work, sleep and are woken. The protocol and the argument that nothing is
 //! lost are in `scheduler/README.md`.
 
-use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, fence, wait};
+use crate::clock::Clock;
+use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, fence, wait, wait_until};
+use std::time::Instant;
 
 pub(crate) struct Idle {
     state: Mutex<State>,
     condvar: Condvar,
-    /// Written while `state` is locked.
+    /// For the worker that sleeps with a time limit.
+    timed: Condvar,
+    /// Written under the lock.
     should_wake: AtomicBool,
 }
 
 #[derive(Default)]
 struct State {
     sleeping: usize,
+    /// Those that wait without a time limit.
+    untimed: usize,
+    /// Until when one worker sleeps.
+    until: Option<u64>,
     searching: usize,
     /// A wake-up is pending: a worker was woken and has not looked for work yet.
     token: bool,
@@ -31,6 +39,7 @@ impl Idle {
         Self {
             state: Mutex::new(State::default()),
             condvar: Condvar::new(),
+            timed: Condvar::new(),
             should_wake: AtomicBool::new(false),
         }
     }
@@ -56,9 +65,12 @@ impl Idle {
             state.token = true;
             self.publish(&state);
         }
+        let has_untimed = state.untimed > 0;
         drop(state);
         if wakes {
-            self.condvar.notify_one();
+            // The other one has a task of its own: it wakes up at the earliest moment.
+            let condvar = if has_untimed { &self.condvar } else { &self.timed };
+            condvar.notify_one();
         }
         wakes
     }
@@ -103,12 +115,33 @@ impl Idle {
         self.publish(state);
     }
 
-    /// Sleeps until there is a token or the pool is closed. After this the caller does not count as
-    /// sleeping, and must look at everything that can hold work.
-    pub(crate) fn wait(&self) {
+    /// Sleeps until there is a token, the pool is closed, or the earliest moment has come, which
+    /// `next_moment` tells. One worker at a time sleeps until that; the others sleep without a time
+    /// limit. The caller does not count as sleeping then, and must look at everything that can hold
+    /// work.
+    pub(crate) fn wait(&self, clock: &Clock, next_moment: impl Fn() -> Option<u64>) {
         let mut state = self.state.lock();
         while !state.token && !state.is_closed {
-            wait(&self.condvar, &mut state);
+            let moment = next_moment();
+            let (Some(moment), None) = (moment, state.until) else {
+                if moment < state.until {
+                    self.timed.notify_one();
+                }
+                state.untimed += 1;
+                wait(&self.condvar, &mut state);
+                state.untimed -= 1;
+                continue;
+            };
+            let now = clock.now();
+            if moment <= now {
+                break;
+            }
+            state.until = Some(moment);
+            match Instant::now().checked_add(clock.real_time(moment - now)) {
+                Some(until) => wait_until(&self.timed, &mut state, until),
+                None => wait(&self.timed, &mut state),
+            }
+            state.until = None;
         }
         state.token = false;
         self.end_sleep_locked(&mut state);
@@ -116,10 +149,26 @@ impl Idle {
         fence(Ordering::SeqCst);
     }
 
-    /// From now on no worker sleeps.
+    /// The earliest moment is this one from now on, and the caller does not watch it: a worker that
+    /// sleeps must sleep until then.
+    #[cold]
+    pub(crate) fn watch(&self, moment: Option<u64>) {
+        let Some(moment) = moment else { return };
+        let state = self.state.lock();
+        let condvar = match state.until {
+            Some(until) if until <= moment => return,
+            Some(_) => &self.timed,
+            None => &self.condvar,
+        };
+        drop(state);
+        condvar.notify_one();
+    }
+
+    /// No worker sleeps from now on.
     pub(crate) fn close(&self) {
         self.state.lock().is_closed = true;
         self.condvar.notify_all();
+        self.timed.notify_all();
     }
 }
 
@@ -137,7 +186,7 @@ mod tests {
         assert_eq!([idle.wake_one(), idle.wake_one()], [true, false]);
         assert!(!idle.should_wake());
         // The worker that takes the token is awake; the other one can be woken now.
-        idle.wait();
+        idle.wait(&Clock::system(), || None);
         assert!(idle.should_wake());
         assert_eq!([idle.wake_one(), idle.wake_one()], [true, false]);
     }

@@ -87,7 +87,11 @@ impl Worker {
             scheduler.check_drain();
             match scheduler.enter_sleep(&cx) {
                 LastLook::Work => scheduler.idle.end_sleep(),
-                LastLook::Nothing => scheduler.idle.wait(),
+                LastLook::Nothing => {
+                    let next_moment = || scheduler.hints.next_moment();
+                    scheduler.idle.wait(&scheduler.clock, next_moment);
+                    cx.note_timer();
+                }
                 LastLook::End => break scheduler.idle.end_sleep(),
             }
             pacing.must_look = true;
@@ -98,13 +102,15 @@ impl Worker {
     /// Takes the next batch from the queue, or steals a part of another worker's batch.
     fn next_batch(&self, cx: &WorkerContext<'_>, pacing: &mut Pacing) -> Option<Batch<ServiceRef>> {
         let scheduler = cx.scheduler;
+        scheduler.report_slow_steps();
         let must_look = std::mem::take(&mut pacing.must_look);
         if let Some(victim) = self.late_neighbour(cx, pacing) {
             scheduler.return_batch_of(victim);
         }
         let mut counter = &cx.counters.batches;
         let mut taken = None;
-        if must_look || scheduler.hints.has_published() {
+        let is_due = scheduler.end_due_delays(cx.now(), cx.counters);
+        if must_look || is_due || scheduler.hints.has_published() {
             taken = scheduler.take(cx, pacing.size, Debt::Leave);
         }
         let mut count = 1;

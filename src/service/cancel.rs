@@ -4,6 +4,7 @@ use super::Service;
 use super::completions::Outcome;
 use super::inner::ServiceInner;
 use crate::panic::drop_quietly;
+use crate::sync::{Ordering, fence};
 use crate::task::Task;
 use crate::task::header::NO_WORKER;
 use crate::task::phase::{Phase, Requests};
@@ -73,6 +74,10 @@ impl<T: Task> Service<T> {
         let serial = self.table.slot(slot).serial;
         let requests = self.table.work(slot).request(serial, change);
         self.table.slot_mut(slot).must_continue = requests.must_continue();
+        if requests.stop().is_some() && self.inner.cut_delay_short(slot) {
+            fence(Ordering::SeqCst);
+            self.inner.scheduler.wake_worker(&self.inner.counters);
+        }
         self.fetch(slot);
         if requests.must_continue() {
             self.resumed.push(slot);
@@ -108,6 +113,8 @@ impl<T: Task> Service<T> {
         let ServiceInner {
             scheduler, counters, ..
         } = &*self.inner;
+        let outcome = Outcome::Stopped(reason, entry.task);
+        self.inner.note_end(slot, entry.serial, &outcome);
         counters.stopped[reason.index()].add(1);
         scheduler.admission.count_never_ran();
         scheduler.note_room_after_count(counters);
@@ -116,7 +123,7 @@ impl<T: Task> Service<T> {
             self.receive();
         }
         self.table.owner(slot).receive(Phase::Stopped, entry.syncs);
-        self.table.arrive(slot, Outcome::Stopped(reason, entry.task), now);
+        self.table.arrive(slot, outcome, now);
         self.notify_self();
         self.inner.scheduler.check_drain();
         true
@@ -170,6 +177,10 @@ impl<T: Task> Service<T> {
         self.inner.notifier.silence();
         if let Some(place) = self.room.take() {
             self.inner.scheduler.room.leave(place);
+        }
+        if self.alarm.is_some() {
+            let number = self.inner.queue_number;
+            self.inner.scheduler.set_alarm(number, self.alarm, None);
         }
         self.receive();
         let slots = self.table.slots_by_age();

@@ -46,6 +46,8 @@ pub(crate) struct Completion<T> {
     pub(crate) slot: u32,
     /// The slot of the connection for which it was submitted.
     pub(crate) flow: u32,
+    /// Whether the task has set its deadline since its loop last had it.
+    pub(crate) has_new_deadline: bool,
 }
 
 /// A producer. `None` while a worker uses it.

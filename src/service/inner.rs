@@ -2,6 +2,7 @@
 
 use super::completions::{Completion, Completions, Outcome};
 use super::submissions::Submissions;
+use crate::dump::end::{EndDump, EndReason};
 use crate::dump::task::TaskDump;
 use crate::mailbox::dump::MailboxDump;
 use crate::mailbox::mailboxes::Mailboxes;
@@ -10,11 +11,12 @@ use crate::queue::Entry;
 use crate::queue::ring::{Consumer, Producer};
 use crate::scheduler::context::WorkerContext;
 use crate::scheduler::counters::Counters;
-use crate::scheduler::{AnyService, Scheduler, ServiceRef};
+use crate::scheduler::{AnyService, Description, Scheduler, ServiceRef};
 use crate::sync::{ArcFence, AtomicUsize, Mutex, Ordering};
 use crate::task::Task;
 use crate::task::header::{PAGE, Page, Pages};
 use crate::task::id::{ConnId, TaskId};
+use crate::task::panicked::message_of;
 use crate::task::phase::{Phase, Requests};
 use crate::task::status::StopReason;
 use crate::wake::Wake;
@@ -129,6 +131,18 @@ impl<T: Task> ServiceInner<T> {
         }
     }
 
+    /// What a task was asked until now. One whose deadline has passed, or which has not started and
+    /// whose queue timeout has, is asked to stop.
+    #[inline]
+    pub(crate) fn requests_at(&self, page: &Page, slot: u32, serial: u64, now: u64) -> Requests {
+        let requests = self.requests(page, slot, serial);
+        if requests.is_timed() && requests.stop().is_none() {
+            page.time_out(slot, serial, now)
+        } else {
+            requests
+        }
+    }
+
     pub(crate) fn set_name(&self, slot: u32, serial: u64, name: Cow<'static, str>) {
         self.names.lock().insert(slot, (serial, name));
     }
@@ -144,8 +158,34 @@ impl<T: Task> ServiceInner<T> {
         (*owner == serial).then(|| name.clone())
     }
 
-    /// The service was dropped, and `left` tasks have not ended. All of them were asked to stop. A
-    /// thread that returns one of them drops it.
+    /// Keeps what is known of a task that has panicked or timed out, for dumps. Its header must say
+    /// that it has ended.
+    #[inline]
+    pub(crate) fn note_end(&self, slot: u32, serial: u64, outcome: &Outcome<T>) {
+        match outcome {
+            Outcome::Panicked(payload) => {
+                self.note_abnormal_end(slot, serial, (EndReason::Panicked, message_of(&**payload)));
+            }
+            Outcome::Stopped(StopReason::TimedOut(timeout), _) => {
+                self.note_abnormal_end(slot, serial, (EndReason::TimedOut(*timeout), None));
+            }
+            _ => {}
+        }
+    }
+
+    #[cold]
+    fn note_abnormal_end(&self, slot: u32, serial: u64, why: (EndReason, Option<&str>)) {
+        let page = self.pages.of(slot);
+        let snapshot = page.snapshot(slot, serial);
+        let connection = ConnId(page.owner(slot).connection_id());
+        let (id, name) = (self.task_id(slot, serial), self.name_of(slot, serial));
+        let at = snapshot.since.saturating_sub(self.scheduler.born);
+        let end = EndDump::new(id, name, connection, why, &snapshot, at);
+        self.scheduler.abnormal_ends.add(end);
+    }
+
+    /// The service is gone, and so many tasks are left, which were all asked to stop: whatever
+    /// returns one drops it.
     pub(crate) fn abandon(
         &self,
         left: usize,
@@ -168,6 +208,7 @@ impl<T: Task> ServiceInner<T> {
             syncs,
             slot,
             flow,
+            has_new_deadline,
             ..
         } in self.completions.take_orphans()
         {
@@ -175,7 +216,7 @@ impl<T: Task> ServiceInner<T> {
             if let Outcome::Parked(task) = outcome {
                 let Some(serial) = owner.serial() else { continue };
                 cx.counters.unparked.add(1);
-                owner.receive(Phase::Waiting, syncs);
+                owner.receive(Phase::Waiting, syncs.into());
                 owner.add_parked(cx.now().saturating_sub(at));
                 let entry = Entry {
                     task,
@@ -189,8 +230,9 @@ impl<T: Task> ServiceInner<T> {
                     has_started: true,
                     has_siblings: false,
                     needs_flow: true,
+                    has_new_deadline,
                 };
-                self.push_back(entry, Some(0), cx);
+                self.push_back(entry, cx);
                 crate::sync::fence(Ordering::SeqCst);
                 self.scheduler.wake_worker(cx.counters);
                 continue;
@@ -222,7 +264,7 @@ impl<T: Task> AnyService for ServiceInner<T> {
         self.run_tasks(cx)
     }
 
-    fn notify_shutdown(&self, counters: &Counters) {
+    fn notify_loop_of(&self, counters: &Counters) {
         counters.wakes.add(u64::from(self.notifier.notify()));
     }
 
@@ -242,6 +284,13 @@ impl<T: Task> AnyService for ServiceInner<T> {
             }
         }
         Some(from + PAGE)
+    }
+
+    fn describe(&self, slot: u32, serial: u64) -> Option<Description> {
+        let owner = self.pages.get(slot as usize / PAGE)?.owner(slot);
+        let connection = owner.connection().map(ConnId);
+        let is_it = owner.serial() == Some(serial);
+        is_it.then(|| (self.task_id(slot, serial), self.name_of(slot, serial), connection))
     }
 
     fn dump_mailboxes(&self) -> Vec<MailboxDump> {

@@ -2,13 +2,14 @@
 
 use super::completions::{Completion, Outcome};
 use super::inner::ServiceInner;
+use crate::clock::nanos;
 use crate::panic::{contain, drop_quietly};
-use crate::queue::fair::Prepaid;
+use crate::queue::fair::{Prepaid, weighted};
 use crate::queue::ring::Producer;
 use crate::queue::{Entry, Taken};
 use crate::scheduler::context::WorkerContext;
 use crate::sync::{Ordering, fence};
-use crate::task::header::{NO_WORKER, Page};
+use crate::task::header::{NEVER, NO_WORKER, Page};
 use crate::task::phase::{IGNORED_MAX, Phase, Requests};
 use crate::task::status::StopReason;
 use crate::task::{Context, Task, TaskReturn};
@@ -18,6 +19,8 @@ use std::any::Any;
 enum Turn {
     /// The task returned `Continue`, but gives way to others.
     GiveWay,
+    /// The next step is at this moment.
+    Delay(u64),
     Park,
     Finish,
     Stop,
@@ -39,6 +42,7 @@ struct Running<'a, T: Task> {
     tag: u64,
     weight: u16,
     syncs: u8,
+    has_new_deadline: bool,
     /// The worker time of this turn, in nanoseconds.
     cost: u64,
 }
@@ -84,21 +88,25 @@ impl<T: Task> ServiceInner<T> {
             tag: entry.tag,
             weight: entry.weight,
             syncs: entry.syncs,
+            has_new_deadline: entry.has_new_deadline,
             cost: 0,
         };
         let started = cx.now();
         let waited = started.saturating_sub(entry.since);
         let header = page.work(entry.slot);
-        let requests = self.requests(page, entry.slot, entry.serial);
+        let requests = self.requests_at(page, entry.slot, entry.serial, started);
         if entry.has_started {
             header.add_queued(waited);
         } else {
             header.renew(waited);
             if let Some(reason) = requests.stop() {
-                // The task was cancelled after it had been taken out of the queue.
+                // It was cancelled after it had been taken out of the queue, or its time is up.
                 self.scheduler.admission.count_never_ran();
-                cx.charge(prepaid, 0, entry.tag, entry.weight);
+                cx.cancel_turn(prepaid);
                 return running.end(Outcome::Stopped(reason, entry.task));
+            }
+            if requests.is_timed() {
+                page.limits(entry.slot).note_start();
             }
             cx.count_started();
         }
@@ -132,21 +140,15 @@ impl<T: Task> Running<'_, T> {
         match turn {
             Turn::GiveWay => {
                 self.set_phase(Phase::Waiting);
-                let entry = Entry {
-                    task,
-                    serial: self.serial,
-                    since: cx.now(),
-                    tag: self.tag,
-                    slot: self.slot,
-                    flow: self.flow,
-                    weight: self.weight,
-                    syncs: self.syncs,
-                    has_started: true,
-                    has_siblings: false,
-                    needs_flow: true,
-                };
-                let unpaid = self.prepaid.is_none().then_some(self.cost);
-                self.service.push_back(entry, unpaid, cx);
+                self.service.push_back(self.entry(task), cx);
+                cx.flush_old();
+                fence(Ordering::SeqCst);
+                cx.scheduler.note_room(cx.counters);
+            }
+            Turn::Delay(at) => {
+                self.set_phase(Phase::Waiting);
+                self.service.delay(self.entry(task), at, cx);
+                cx.note_timer();
                 cx.flush_old();
                 fence(Ordering::SeqCst);
                 cx.scheduler.note_room(cx.counters);
@@ -168,8 +170,33 @@ impl<T: Task> Running<'_, T> {
         }
     }
 
+    /// The task, for its next turn. Its tag includes this turn, which may have no account.
+    fn entry(&self, task: T) -> Entry<T> {
+        let start = self.tag.max(self.cx.scheduler.virtual_time());
+        let tag = match self.prepaid {
+            Some(_) => self.tag,
+            None => start.saturating_add(weighted(self.cost, self.weight)),
+        };
+        Entry {
+            task,
+            serial: self.serial,
+            since: self.cx.now(),
+            tag,
+            slot: self.slot,
+            flow: self.flow,
+            weight: self.weight,
+            syncs: self.syncs,
+            has_started: true,
+            has_siblings: false,
+            needs_flow: true,
+            has_new_deadline: self.has_new_deadline,
+        }
+    }
+
+    /// What the task is asked now.
     fn requests(&self) -> Requests {
-        self.service.requests(self.page, self.slot, self.serial)
+        self.service
+            .requests_at(self.page, self.slot, self.serial, self.cx.now())
     }
 
     /// A step has answered `Continue` although it could see that the task is asked to stop.
@@ -188,8 +215,11 @@ impl<T: Task> Running<'_, T> {
         let mut is_told = requests.stop().is_some();
         let id = self.service.task_id(self.slot, self.serial);
         loop {
-            let mut context = Context::new(self.page, &self.service.scheduler, id, cx.worker());
+            let mut context = Context::new(self.page, id, cx, started);
+            cx.begin_step(self.slot, self.serial);
             let returned = contain(|| task.step(&mut context));
+            cx.end_step();
+            self.has_new_deadline |= context.has_new_deadline();
             cx.tick();
             cx.counters.steps.add(1);
             match returned {
@@ -203,6 +233,21 @@ impl<T: Task> Running<'_, T> {
                         return Turn::Stop;
                     }
                     is_told = requests.stop().is_some();
+                }
+                Ok(TaskReturn::Delay(time)) => {
+                    let requests = self.requests();
+                    let is_stopping = requests.stop().is_some();
+                    if is_stopping && is_told {
+                        return Turn::Stop;
+                    }
+                    is_told = is_stopping;
+                    if !is_stopping && !time.is_zero() {
+                        let at = cx.now().saturating_add(nanos(time)).min(NEVER - 1);
+                        let deadline = requests
+                            .is_timed()
+                            .then(|| self.page.limits(self.slot).deadline());
+                        return Turn::Delay(deadline.flatten().map_or(at, |deadline| at.min(deadline)));
+                    }
                 }
                 Ok(TaskReturn::Continue) if is_told => self.note_ignored_stop(),
                 Ok(TaskReturn::Continue) => is_told = self.requests().stop().is_some(),
@@ -239,6 +284,7 @@ impl<T: Task> Running<'_, T> {
 
     fn completion(&self, outcome: Outcome<T>) -> Completion<T> {
         self.set_phase(outcome.phase());
+        self.service.note_end(self.slot, self.serial, &outcome);
         Completion {
             outcome,
             at: self.cx.now(),
@@ -246,6 +292,7 @@ impl<T: Task> Running<'_, T> {
             syncs: self.syncs,
             slot: self.slot,
             flow: self.flow,
+            has_new_deadline: self.has_new_deadline,
         }
     }
 

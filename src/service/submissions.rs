@@ -2,15 +2,17 @@
 //! of each worker's batch.
 
 use super::inner::ServiceInner;
+use crate::queue::delayed::Moment;
 use crate::queue::fair::{Debt, Lanes, Prepaid};
 use crate::queue::flow::Flows;
 use crate::queue::ring::{self, Consumer, Producer};
 use crate::queue::{Entry, Source, Taken};
 use crate::scheduler::context::WorkerContext;
 use crate::scheduler::{QUANTUM, SharedContext};
-use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, fence};
 use crate::task::Task;
 use crossbeam_utils::CachePadded;
+use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize as Count, Ordering::Relaxed};
@@ -29,6 +31,8 @@ pub(crate) struct Submissions<T> {
     opened: OnceLock<Box<Opened<T>>>,
     /// Whether the run queue lists the service, and so looks at the ring.
     is_listed: AtomicBool,
+    /// The number of tasks that wait for a moment. Written under the lock of the run queue.
+    delayed: AtomicUsize,
 }
 
 struct Opened<T> {
@@ -48,6 +52,8 @@ type Entries<T> = VecDeque<Taken<T>>;
 struct State<T> {
     ring: Consumer<Entry<T>>,
     flows: Flows<T>,
+    /// The tasks that wait for a moment, by slot.
+    delayed: FxHashMap<u32, (Moment, Entry<T>)>,
 }
 
 impl<T> Submissions<T> {
@@ -55,6 +61,7 @@ impl<T> Submissions<T> {
         Self {
             opened: OnceLock::new(),
             is_listed: AtomicBool::new(false),
+            delayed: AtomicUsize::new(0),
         }
     }
 
@@ -64,6 +71,7 @@ impl<T> Submissions<T> {
         let state = State {
             ring,
             flows: Flows::new(service, limit),
+            delayed: FxHashMap::default(),
         };
         let batch = |_| CachePadded::new(Mutex::new(VecDeque::new()));
         let opened = Opened {
@@ -172,7 +180,7 @@ impl<T: Task> Source for ServiceInner<T> {
         if count == 0 {
             return 0;
         }
-        let State { ring, flows } = &mut *own.state();
+        let State { ring, flows, .. } = &mut *own.state();
         let mut batch = own.batch(worker, &self.scheduler.contexts);
         own.pop_each(ring, count, |entry| {
             if entry.needs_flow {
@@ -190,7 +198,7 @@ impl<T: Task> Source for ServiceInner<T> {
         let own = &self.submissions;
         let count = own.in_ring();
         if count > 0 {
-            let State { ring, flows } = &mut *own.state();
+            let State { ring, flows, .. } = &mut *own.state();
             own.pop_each(ring, count, |entry| flows.push(entry, lanes));
         }
     }
@@ -234,6 +242,14 @@ impl<T: Task> Source for ServiceInner<T> {
         let count = stolen.len();
         self.submissions.batch(to, contexts).entries.extend(stolen);
         count
+    }
+
+    fn end_delay(&self, lanes: &mut Lanes, slot: u32) {
+        let mut state = self.submissions.state();
+        if let Some((_, entry)) = state.delayed.remove(&slot) {
+            self.note_delay_end(slot, state.delayed.len());
+            state.flows.push_again(entry, lanes);
+        }
     }
 
     fn has_submitted(&self) -> bool {
@@ -298,15 +314,73 @@ impl<T: Task> ServiceInner<T> {
     }
 
     /// Adds a task that has started to the flows, behind everything that was submitted before: one
-    /// that gives way. `unpaid`: how long its turn took, if no account was charged for it.
-    pub(crate) fn push_back(&self, entry: Entry<T>, unpaid: Option<u64>, cx: &WorkerContext<'_>) {
+    /// that gives way.
+    pub(crate) fn push_back(&self, entry: Entry<T>, cx: &WorkerContext<'_>) {
         let mut queue = self.scheduler.queue.lock();
         cx.settle(&mut queue.lanes);
         queue.sort();
         let mut state = self.submissions.state();
-        state.flows.push_again(entry, unpaid, &mut queue.lanes);
+        state.flows.push_again(entry, &mut queue.lanes);
         self.scheduler.hints.note_submitted();
         self.scheduler.hints.note_published();
+    }
+
+    /// Keeps a task that has started until a moment, unless it was asked to stop.
+    #[cold]
+    pub(crate) fn delay(&self, entry: Entry<T>, at: u64, cx: &WorkerContext<'_>) {
+        let (slot, service) = (entry.slot, self.queue_number);
+        let page = self.pages.of(slot);
+        let mut queue = self.scheduler.queue.lock();
+        cx.settle(&mut queue.lanes);
+        let mut state = self.submissions.state();
+        let delayed = state.delayed.len();
+        self.submissions.delayed.store(delayed + 1, Ordering::Relaxed);
+        // The loop asks the task to stop, then looks whether it is delayed. This is the opposite
+        // order.
+        fence(Ordering::SeqCst);
+        if self.requests(page, slot, entry.serial).stop().is_some() {
+            self.note_delay_end(slot, delayed);
+            drop(state);
+            drop(queue);
+            return self.push_back(entry, cx);
+        }
+        let moment = Moment { at, service, slot };
+        page.limits(slot).set_delay(Some(at));
+        state.delayed.insert(slot, (moment, entry));
+        queue.delayed.insert(moment);
+        self.scheduler.hints.set_next_moment(queue.delayed.next());
+    }
+
+    fn note_delay_end(&self, slot: u32, left: usize) {
+        self.pages.of(slot).limits(slot).set_delay(None);
+        self.submissions.delayed.store(left, Ordering::Relaxed);
+    }
+
+    /// The task was asked to stop: if it waits for a moment, it runs as soon as a worker is free.
+    /// True: it did.
+    #[inline]
+    pub(crate) fn cut_delay_short(&self, slot: u32) -> bool {
+        fence(Ordering::SeqCst);
+        self.submissions.delayed.load(Ordering::Relaxed) > 0 && self.cut_short(slot)
+    }
+
+    #[cold]
+    fn cut_short(&self, slot: u32) -> bool {
+        let mut queue = self.scheduler.queue.lock();
+        let delayed = self
+            .submissions
+            .state()
+            .delayed
+            .get(&slot)
+            .map(|&(moment, _)| moment);
+        let Some(moment) = delayed else { return false };
+        queue.delayed.remove(moment);
+        self.scheduler.hints.set_next_moment(queue.delayed.next());
+        queue.sort();
+        self.end_delay(&mut queue.lanes, slot);
+        self.scheduler.hints.note_submitted();
+        self.scheduler.hints.note_published();
+        true
     }
 
     /// With a limit: a taken task has ended, so its connection may start another one. `publish`
@@ -332,6 +406,9 @@ impl<T: Task> ServiceInner<T> {
         let mut queue = self.scheduler.queue.lock();
         queue.sort();
         let mut state = self.submissions.state();
+        if let Some((_, entry)) = state.delayed.get_mut(&slot) {
+            entry.flow = to;
+        }
         // One that was taken and not begun was taken for the connection that it had.
         let taken = self.scheduler.limit.and_then(|_| self.take_out_of_batch(slot));
         if let Some(Taken { entry, prepaid }) = taken {

@@ -226,6 +226,7 @@ impl<T> Table<T> {
             cost,
             syncs,
             slot,
+            has_new_deadline,
             ..
         } = completion;
         self.owner(slot).receive(outcome.phase(), syncs);
@@ -234,6 +235,10 @@ impl<T> Table<T> {
         let connection = own.connection;
         self.connections[connection].charge(cost as u64);
         self.arrive(slot, outcome, at);
+        if has_new_deadline {
+            self.slot_mut(slot).timing.get_or_insert_default();
+            self.rearm(slot);
+        }
     }
 
     /// The value of a task is in the table from now on, and the task will be announced.
@@ -445,7 +450,8 @@ impl<T> Table<T> {
         if own.must_continue && self.work(slot).requests(own.serial).stop().is_some() {
             return None;
         }
-        timing.next(self.phase(slot))
+        let deadline = self.page(slot).deadline(slot, own.serial);
+        timing.next(self.phase(slot), deadline)
     }
 
     /// A worker has begun the task, so its queue timeout ends.

@@ -1,10 +1,10 @@
 //! Timeouts without a thread. Each service has a set of times at which its loop checks tasks.
 
 use crate::clock::nanos;
-use crate::task::options::TaskOptions;
 use crate::task::phase::Phase;
 use crate::task::status::Timeout;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// The times at which tasks must be checked, at most one for each task, so that the length is
 /// bounded by the number of tasks with timeouts. (A heap would keep the entries of ended tasks.)
@@ -39,13 +39,12 @@ impl Timers {
     }
 }
 
-/// A task's timeouts, on the pool's clock.
+/// A task's timeouts, on the pool's clock. Its deadline is where workers see it, too
+/// ([`Page::deadline`](crate::task::header::Page::deadline)).
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Timing {
     /// The time by which its first step must have begun.
     pub(crate) queue: Option<u64>,
-    /// The time by which the task must have ended.
-    deadline: Option<u64>,
     /// How long it may be parked.
     sync: Option<u64>,
     /// When its current `Sync` was announced: set by `Table::announce`. The sync timeout counts from
@@ -56,28 +55,21 @@ pub(crate) struct Timing {
 }
 
 impl Timing {
-    pub(crate) fn new(options: &TaskOptions, now: u64) -> Self {
-        let at = |timeout| now.saturating_add(nanos(timeout));
+    pub(crate) fn new(queue: Option<u64>, sync: Option<Duration>) -> Self {
         Self {
-            queue: options.queue_timeout.map(at),
-            deadline: options.deadline.map(at),
-            sync: options.sync_timeout.map(nanos),
-            announced: None,
-            armed: None,
+            queue,
+            sync: sync.map(nanos),
+            ..Self::default()
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_none() && self.deadline.is_none() && self.sync.is_none()
-    }
-
-    /// The next timeout of a task in this phase, and the time at which it runs out. The task must
-    /// not have been asked to stop.
-    pub(crate) fn next(&self, phase: Phase) -> Option<(u64, Timeout)> {
+    /// The timeout that a task in this phase, with this deadline, has next, and when it is due. The
+    /// task must not have been asked to stop.
+    pub(crate) fn next(&self, phase: Phase, deadline: Option<u64>) -> Option<(u64, Timeout)> {
         if phase.is_ended() {
             return None;
         }
-        let deadline = self.deadline.map(|at| (at, Timeout::Deadline));
+        let deadline = deadline.map(|at| (at, Timeout::Deadline));
         let here = match phase {
             Phase::Queued => self.queue.map(|at| (at, Timeout::Queue)),
             Phase::Parked => {

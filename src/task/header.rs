@@ -7,6 +7,7 @@
 //! that task.
 
 use crate::task::phase::{Phase, Requests};
+use crate::task::status::{StopReason, Timeout};
 use std::sync::atomic::{
     AtomicU64 as Figure,
     Ordering::{Acquire, Relaxed, Release},
@@ -111,7 +112,7 @@ impl LoopHeader {
 pub(crate) struct WorkHeader {
     /// `serial: 41 | syncs: 4 | worker: 16 | phase: 3`.
     state: AtomicU64,
-    /// `serial: 41 | requests: 23`.
+    /// `serial: 40 | requests: 24`.
     requests: AtomicU64,
     /// How long the task has waited for a worker in total, and how long it was on a worker.
     queued: Figure,
@@ -204,8 +205,61 @@ impl WorkHeader {
     }
 }
 
-/// The state of a task at one moment, from its headers. If the task changes at that moment, a time
-/// may miss the part that is being added.
+/// The moments by which a task must have started and ended, for those that have such moments.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    queue: Figure,
+    deadline: Figure,
+    /// The moment for which it waits.
+    delay: Figure,
+}
+
+/// Stands for no moment.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+impl Limits {
+    fn new() -> Self {
+        Self {
+            queue: Figure::new(NEVER),
+            deadline: Figure::new(NEVER),
+            delay: Figure::new(NEVER),
+        }
+    }
+
+    /// The task has started: its queue timeout does not count any more.
+    #[inline]
+    pub(crate) fn note_start(&self) {
+        self.queue.store(NEVER, Relaxed);
+    }
+
+    /// Moves the deadline; `None` drops it. For the task's step.
+    pub(crate) fn set_deadline(&self, deadline: Option<u64>) {
+        self.deadline.store(deadline.unwrap_or(NEVER), Relaxed);
+    }
+
+    /// The moment for which the task waits from now on; `None`: it does not.
+    pub(crate) fn set_delay(&self, moment: Option<u64>) {
+        self.delay.store(moment.unwrap_or(NEVER), Relaxed);
+    }
+
+    pub(crate) fn deadline(&self) -> Option<u64> {
+        Some(self.deadline.load(Relaxed)).filter(|&at| at != NEVER)
+    }
+
+    /// The timeout that has run out; the earlier one if both have.
+    fn passed(&self, now: u64) -> Option<Timeout> {
+        let (queue, deadline) = (self.queue.load(Relaxed), self.deadline.load(Relaxed));
+        let (at, timeout) = if queue < deadline {
+            (queue, Timeout::Queue)
+        } else {
+            (deadline, Timeout::Deadline)
+        };
+        (at <= now && at != NEVER).then_some(timeout)
+    }
+}
+
+/// A task at one moment, as its headers show it. Racing with the task, a time may be off by what is
+/// being booked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Snapshot {
     pub(crate) phase: Phase,
@@ -216,6 +270,8 @@ pub(crate) struct Snapshot {
     pub(crate) parked: u64,
     /// When it entered its phase.
     pub(crate) since: u64,
+    /// The moment for which it waits.
+    pub(crate) delay: Option<u64>,
 }
 
 /// The headers of [`PAGE`] tasks: first those that workers write, then those that the loop writes.
@@ -224,6 +280,8 @@ pub(crate) struct Snapshot {
 pub(crate) struct Page {
     work: [WorkHeader; PAGE],
     owner: [LoopHeader; PAGE],
+    /// Made for the first task that needs it.
+    limits: OnceLock<Box<[Limits]>>,
 }
 
 impl Page {
@@ -231,6 +289,7 @@ impl Page {
         Self {
             work: std::array::from_fn(|_| WorkHeader::new()),
             owner: std::array::from_fn(|_| LoopHeader::default()),
+            limits: OnceLock::new(),
         }
     }
 
@@ -244,8 +303,45 @@ impl Page {
         &self.owner[slot as usize % PAGE]
     }
 
-    /// The phase of the task with this serial number, from its headers. A task that a worker has
-    /// returned counts as returned before the loop has received it.
+    /// The moments of a task: `queue` and `deadline` count if its requests say that it is timed.
+    #[inline]
+    pub(crate) fn limits(&self, slot: u32) -> &Limits {
+        let limits = self
+            .limits
+            .get_or_init(|| (0..PAGE).map(|_| Limits::new()).collect());
+        &limits[slot as usize % PAGE]
+    }
+
+    /// Gives a task that is not timed a queue timeout and a deadline. No other thread may have it.
+    pub(crate) fn set_limits(&self, slot: u32, serial: u64, queue: Option<u64>, deadline: Option<u64>) {
+        let limits = self.limits(slot);
+        limits.queue.store(queue.unwrap_or(NEVER), Relaxed);
+        limits.deadline.store(deadline.unwrap_or(NEVER), Relaxed);
+        self.work(slot).request(serial, Requests::timed);
+    }
+
+    /// The moment by which a task must have ended.
+    pub(crate) fn deadline(&self, slot: u32, serial: u64) -> Option<u64> {
+        let is_timed = self.work(slot).requests(serial).is_timed();
+        is_timed.then(|| self.limits(slot).deadline()).flatten()
+    }
+
+    /// Asks a timed task to stop if its time is up. Returns its requests as they are then: the
+    /// first reason stays, whether the loop or a worker gives it.
+    #[cold]
+    pub(crate) fn time_out(&self, slot: u32, serial: u64, now: u64) -> Requests {
+        let header = self.work(slot);
+        match self.limits(slot).passed(now) {
+            Some(timeout) => {
+                let reason = StopReason::TimedOut(timeout);
+                header.request(serial, |requests| requests.with_stop(reason))
+            }
+            None => header.requests(serial),
+        }
+    }
+
+    /// Where the task with this serial number stands, as far as the headers tell: a task that a
+    /// worker has returned counts as such before the loop has received it.
     #[inline]
     pub(crate) fn phase(&self, slot: u32, serial: u64) -> Phase {
         let (owner, work) = (self.owner(slot), self.work(slot));
@@ -276,6 +372,8 @@ impl Page {
         };
         let worker = state.map(|state| (state >> WORKER_SHIFT) as u16);
         let born = owner.born.load(Relaxed);
+        let limits = self.limits.get().filter(|_| phase == Phase::Waiting);
+        let delay = limits.map(|limits| limits[slot as usize % PAGE].delay.load(Relaxed));
         Snapshot {
             phase,
             requests: work.requests(serial),
@@ -287,6 +385,7 @@ impl Page {
                 .saturating_add(queued)
                 .saturating_add(run)
                 .saturating_add(parked),
+            delay: delay.filter(|&at| at != NEVER),
         }
     }
 }
@@ -353,7 +452,7 @@ mod tests {
     #[test]
     fn headers_are_half_a_cache_line_each() {
         assert_eq!((size_of::<LoopHeader>(), size_of::<WorkHeader>()), (32, 32));
-        assert_eq!(size_of::<Page>(), 64 * PAGE);
+        assert_eq!(size_of::<Page>(), 64 * (PAGE + 1));
     }
 
     #[test]

@@ -2,11 +2,14 @@
 
 use parking_lot::Mutex;
 use std::any::Any;
-use std::borrow::Cow;
 use std::fmt;
 
 /// The panic that ended a task, in [`TaskStatus::Panicked`](crate::TaskStatus::Panicked). The task
 /// itself was dropped on the worker.
+///
+/// It has no location: Rust tells that to the panic hook only, which is global, and a library must
+/// not replace it. The standard hook prints it. The last panics are also in
+/// [`PoolDump::abnormal_ends`](crate::PoolDump::abnormal_ends), with the names of their tasks.
 ///
 /// ```
 /// use moored::{BoxTask, TaskStatus, ThreadPool, task_fn};
@@ -21,19 +24,15 @@ use std::fmt;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Panic {
-    message: Option<Cow<'static, str>>,
-    /// Never locked. The lock makes `Panic` implement `Sync` although a payload need not.
+    message: Option<String>,
+    /// Never locked: it makes the type `Sync`, which a payload need not be.
     payload: Mutex<Box<dyn Any + Send>>,
 }
 
 impl Panic {
     pub(crate) fn new(payload: Box<dyn Any + Send>) -> Self {
-        let message = match payload.downcast_ref::<&'static str>() {
-            Some(message) => Some(Cow::Borrowed(*message)),
-            None => payload.downcast_ref::<String>().cloned().map(Cow::Owned),
-        };
         Self {
-            message,
+            message: message_of(&*payload).map(str::to_owned),
             payload: Mutex::new(payload),
         }
     }
@@ -48,6 +47,14 @@ impl Panic {
     #[must_use = "the payload is lost if it is dropped"]
     pub fn into_payload(self) -> Box<dyn Any + Send> {
         self.payload.into_inner()
+    }
+}
+
+/// The message of a panic, if its payload is a text.
+pub(crate) fn message_of(payload: &(dyn Any + Send)) -> Option<&str> {
+    match payload.downcast_ref::<&'static str>() {
+        Some(message) => Some(message),
+        None => payload.downcast_ref::<String>().map(String::as_str),
     }
 }
 

@@ -69,7 +69,8 @@ impl Phase {
     }
 }
 
-/// The requests and permissions of a task: `outlives: 1 | detached: 1 | stop: 4`.
+/// The requests and permissions of a task: `ignored: 16 | timed: 1 |
+/// stays parked: 1 | outlives: 1 | detached: 1 | stop: 4`.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Requests(u64);
 
@@ -77,7 +78,8 @@ const STOP: u64 = 0xf;
 const DETACHED: u64 = 1 << 4;
 const OUTLIVES: u64 = 1 << 5;
 const STAYS_PARKED: u64 = 1 << 6;
-const IGNORED_SHIFT: u32 = 7;
+const TIMED: u64 = 1 << 7;
+const IGNORED_SHIFT: u32 = 8;
 
 /// A task that answers `Continue` more often than this after it was asked to stop ignores the
 /// request.
@@ -143,6 +145,16 @@ impl Requests {
 
     pub(crate) fn outliving(self) -> Self {
         Self(self.0 | OUTLIVES)
+    }
+
+    /// Whether the task has, or has had, a queue timeout or a deadline.
+    #[inline]
+    pub(crate) fn is_timed(self) -> bool {
+        self.0 & TIMED != 0
+    }
+
+    pub(crate) fn timed(self) -> Self {
+        Self(self.0 | TIMED)
     }
 
     pub(crate) fn staying_parked(self) -> Self {

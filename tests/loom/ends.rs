@@ -2,6 +2,7 @@
 //! there is one end, one announcement and one drop, and the counters agree.
 
 use crate::util::{Event, FOREVER, First, Probe, Seen, explore_deeper};
+use loom::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use moored::{
     Clock, Dequeued, ManualClock, Resume, Service, Shutdown, StopReason, TaskId, TaskOptions, TaskStatus,
     ThreadPool, Timeout,
@@ -22,14 +23,17 @@ enum Step {
     /// `Continue`, and the task goes back into the queue, since another connection waits.
     GiveWay,
     Sync,
+    /// Waits for a moment that never comes.
+    Delay,
     TaskDone,
     Panic,
 }
 
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 6] = [
     Step::Continue,
     Step::GiveWay,
     Step::Sync,
+    Step::Delay,
     Step::TaskDone,
     Step::Panic,
 ];
@@ -71,7 +75,7 @@ type Life = (usize, bool, End);
 /// The result of the first step without an action.
 fn undisturbed(step: Step) -> Life {
     match step {
-        Step::Continue | Step::GiveWay | Step::Sync => (2, false, End::Finished),
+        Step::Continue | Step::GiveWay | Step::Sync | Step::Delay => (2, false, End::Finished),
         Step::TaskDone => (1, false, End::Finished),
         Step::Panic => (1, false, End::Panicked),
     }
@@ -82,7 +86,7 @@ fn lives(step: Step, act: Act) -> BTreeSet<Life> {
     let before_its_start = (0, false, End::Stopped);
     let before_its_first_look = (0, true, End::Stopped);
     let before_its_second_look = (1, true, End::Stopped);
-    let has_two_steps = matches!(step, Step::Continue | Step::GiveWay | Step::Sync);
+    let has_two_steps = matches!(step, Step::Continue | Step::GiveWay | Step::Sync | Step::Delay);
     let mut lives = BTreeSet::from([undisturbed(step)]);
     match act {
         Act::SyncStop if step == Step::Sync => drop(lives.insert(before_its_second_look)),
@@ -92,6 +96,9 @@ fn lives(step: Step, act: Act) -> BTreeSet<Life> {
             lives.extend([before_its_start, before_its_first_look]);
             if has_two_steps {
                 lives.insert(before_its_second_look);
+            }
+            if step == Step::Delay {
+                lives.remove(&undisturbed(step));
             }
             // The loop acts before it answers.
             if step == Step::Sync && !matches!(act, Act::Finish | Act::DropPool) {
@@ -119,6 +126,8 @@ struct Race {
     act: Act,
     pool: Option<Arc<ThreadPool>>,
     hand: ManualClock,
+    /// Whether a step has begun.
+    begun: Arc<AtomicBool>,
     event: Arc<Event>,
     service: Service<Probe>,
     id: TaskId,
@@ -145,12 +154,17 @@ impl Race {
             Act::AwayAndBack => TaskOptions::new().stay_parked_when_detached(),
             _ => TaskOptions::new(),
         };
-        let (task, seen) = Probe::new(match step {
+        let (mut task, seen) = Probe::new(match step {
             Step::Continue | Step::GiveWay => First::Continue,
             Step::Sync => First::Sync,
+            Step::Delay => First::Delay,
             Step::TaskDone => First::TaskDone,
             Step::Panic => First::Panic,
         });
+        let begun = Arc::new(AtomicBool::new(false));
+        if matches!(act, Act::Deadline | Act::QueueTimeout) {
+            task.tell(&begun);
+        }
         let id = service.enqueue_with(CLIENT, task, options).unwrap();
         if step == Step::GiveWay {
             let (bystander, _) = Probe::new(First::TaskDone);
@@ -160,6 +174,7 @@ impl Race {
             act,
             pool: Some(pool),
             hand,
+            begun,
             event,
             service,
             id,
@@ -182,6 +197,11 @@ impl Race {
                 assert!(self.service.reattach(self.id, RETURNED_CLIENT));
             }
             Act::Deadline | Act::QueueTimeout => {
+                // loom does not see the clock. It sees that workers take their tasks under the lock
+                // that this needs, and that steps begin: so it explores both orders of that and of
+                // what follows.
+                let _ = self.pool.as_ref().unwrap().counts();
+                self.begun.load(SeqCst);
                 self.hand.advance(Duration::from_secs(2));
                 self.drain();
             }
@@ -309,7 +329,12 @@ fn race_with_the_drop_of_the_service(step: Step, act: Act) -> Life {
 }
 
 fn against_every_step(act: Act) {
-    for step in STEPS {
+    // A delay that nothing ends never ends.
+    let ends_a_delay = reason(act).is_some() && !matches!(act, Act::SyncStop | Act::QueueTimeout);
+    for step in STEPS
+        .into_iter()
+        .filter(|&step| step != Step::Delay || ends_a_delay)
+    {
         let name = format!("{act:?} against {step:?}");
         // With two preemptions the worker cannot park the task before the loop answers.
         let preemptions = if act == Act::SyncStop { 3 } else { 2 };

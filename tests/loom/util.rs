@@ -145,6 +145,8 @@ pub(crate) enum First {
     Sync,
     /// The second step returns the same.
     SyncTwice,
+    /// Waits for a moment that never comes.
+    Delay,
     TaskDone,
     Panic,
 }
@@ -164,13 +166,24 @@ pub(crate) struct Probe {
     first: First,
     /// The lock of std: loom never switches threads while it is held.
     seen: Arc<std::sync::Mutex<Seen>>,
+    begun: Option<Arc<loom::sync::atomic::AtomicBool>>,
 }
 
 impl Probe {
     pub(crate) fn new(first: First) -> (Self, impl Fn() -> Seen) {
         let seen = Arc::new(std::sync::Mutex::new(Seen::default()));
         let look = Arc::clone(&seen);
-        (Self { first, seen }, move || look.lock().unwrap().clone())
+        let probe = Self {
+            first,
+            seen,
+            begun: None,
+        };
+        (probe, move || look.lock().unwrap().clone())
+    }
+
+    /// Tells when a step begins.
+    pub(crate) fn tell(&mut self, begun: &Arc<loom::sync::atomic::AtomicBool>) {
+        self.begun = Some(Arc::clone(begun));
     }
 }
 
@@ -187,6 +200,9 @@ pub(crate) fn parked(pool: &ThreadPool) -> (Service<Probe>, Arc<Event>, TaskId, 
 
 impl Task for Probe {
     fn step(&mut self, cx: &mut Context<'_>) -> TaskReturn {
+        if let Some(begun) = &self.begun {
+            begun.store(true, SeqCst);
+        }
         let told = cx.stop_reason();
         let mut seen = self.seen.lock().unwrap();
         seen.told = told;
@@ -199,6 +215,7 @@ impl Task for Probe {
             _ if seen.steps > 1 => TaskReturn::TaskDone,
             First::Continue => TaskReturn::Continue,
             First::Sync | First::SyncTwice => TaskReturn::Sync,
+            First::Delay => TaskReturn::Delay(FOREVER),
             First::TaskDone => TaskReturn::TaskDone,
             First::Panic => {
                 drop(seen);

@@ -187,6 +187,13 @@ impl Lanes {
         self.finish_max = self.finish_max.max(finish);
     }
 
+    /// The turn of a connection did not begin.
+    pub(crate) fn cancel(&mut self, line: Line) {
+        let account = self.account(line);
+        account.finish -= account.prepaid;
+        account.prepaid = 0;
+    }
+
     /// Nothing waits.
     pub(crate) fn forgive(&mut self) {
         self.virtual_time = self.virtual_time.max(self.finish_max);

@@ -3,7 +3,8 @@
 use crate::reference::Reference;
 use crate::script::{Act, Seen, TICK};
 use crate::task::{Line, Task};
-use moored::Status::{Finished, Panicked, Running, Stopped, Stopping, Syncing};
+use moored::Status::{Finished, Panicked, Queued, Running, Stopped, Stopping, Syncing};
+use moored::StopReason;
 
 impl Reference {
     /// Gives turns until `budget` ticks are over, at least one. Returns the number of turns. A step
@@ -14,13 +15,20 @@ impl Reference {
             let line = self.lanes.begin_turn();
             let n = self.next_of(line).expect("it has something to run");
             self.waiting.retain(|&other| other != n);
-            let task = &mut self.tasks[n];
-            task.status = task.stop.map_or(Running, |_| Stopping);
+            self.time_out(n);
+            let has_expired = self.tasks[n].status == Queued && self.tasks[n].stop.is_some();
+            // It counts as started in either case.
+            self.tasks[n].status = self.tasks[n].stop.map_or(Running, |_| Stopping);
             if self.next_of(line).is_some() {
                 self.lanes.relist(line);
             }
             self.note_room();
-            self.turn(n, until);
+            if has_expired {
+                self.lanes.cancel(line);
+                self.put(n, Stopped);
+            } else {
+                self.turn(n, until);
+            }
             self.end_call();
             turns += 1;
         }
@@ -30,14 +38,29 @@ impl Reference {
         turns
     }
 
+    /// What a worker sees without the loop: the task's deadline, and its queue timeout.
+    fn time_out(&mut self, n: usize) {
+        let dues = self.tasks[n].dues(n, false).min_by_key(|&(at, _)| at);
+        if let Some((_, why)) = dues.filter(|&(at, _)| at <= self.now) {
+            let task = &mut self.tasks[n];
+            task.stop.get_or_insert(StopReason::TimedOut(why));
+            if task.status == Running {
+                task.status = Stopping;
+            }
+        }
+    }
+
     fn turn(&mut self, n: usize, until: u64) {
         let (begun, line) = (self.now, self.tasks[n].line);
         let slice_ends = begun + self.rules.time_slice * TICK;
         loop {
-            self.now += TICK;
             let conn = self.connection_of(n);
+            self.time_out(n);
+            self.log.push(Seen(n, self.tasks[n].stop, conn));
+            let was_told = self.tasks[n].stop.is_some();
+            self.now += TICK;
+            self.time_out(n);
             let task = &mut self.tasks[n];
-            self.log.push(Seen(n, task.stop, conn));
             let gives_way = self.now >= slice_ends && !self.lanes.is_empty() || self.now >= until;
             let act = task.plan.script.next(task.stop.is_some());
             task.plan.outlives |= act == Act::Outlive;
@@ -45,9 +68,9 @@ impl Reference {
                 Act::Done => Finished,
                 Act::Stop => Stopped,
                 Act::Panic => Panicked,
-                Act::Sync if task.stop.is_some() => Stopped,
-                // Only if somebody will answer it.
-                Act::Sync if conn.is_some() => Syncing,
+                Act::Sync if was_told => Stopped,
+                // The task parks only if a loop will answer.
+                Act::Sync if task.stop.is_none() && conn.is_some() => Syncing,
                 _ if gives_way => task.status,
                 _ => continue,
             };

@@ -1,0 +1,145 @@
+//! The last abnormal ends of a pool: what a dump shows of tasks that are gone.
+
+use crate::task::header::Snapshot;
+use crate::task::id::{ConnId, TaskId};
+use crate::task::status::Timeout;
+use parking_lot::Mutex;
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+/// A dump shows this many.
+const KEPT: usize = 32;
+/// The longest message that is kept, in characters.
+const MESSAGE_MAX: usize = 1000;
+
+/// Why a task has ended abnormally.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum EndReason {
+    /// Its step panicked.
+    Panicked,
+    /// One of its timeouts ran out, and it ended as `Stopped`.
+    TimedOut(Timeout),
+}
+
+/// `panicked`, `queue timeout`, `sync timeout` or `deadline`.
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Panicked => "panicked",
+            Self::TimedOut(Timeout::Queue) => "queue timeout",
+            Self::TimedOut(Timeout::Sync) => "sync timeout",
+            Self::TimedOut(Timeout::Deadline) => "deadline",
+        })
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for EndReason {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The end of a task that has panicked or timed out. Times are in microseconds.
+///
+/// A [`PoolDump`](crate::PoolDump) has the last 32, also of tasks that were reaped and of services
+/// that were dropped.
+///
+/// ```
+/// use moored::{BoxTask, EndReason, TaskOptions, ThreadPool, task_fn};
+/// use std::time::Duration;
+///
+/// let pool = ThreadPool::builder().threads(0).build()?;
+/// let mut service = pool.service::<BoxTask>(|| {});
+/// let task = task_fn(|_| panic!("no such row: {}", 17));
+/// service.enqueue_with(7, task, TaskOptions::new().name("query"))?;
+/// service.run_pending(Duration::MAX);
+/// drop(service);
+/// let end = &pool.dump().abnormal_ends[0];
+/// assert_eq!((end.reason, end.connection.0), (EndReason::Panicked, 7));
+/// assert_eq!((end.name.as_deref(), end.message.as_deref()), (Some("query"), Some("no such row: 17")));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct EndDump {
+    /// The task's id; as text in JSON.
+    pub id: TaskId,
+    /// Its name, if it was given one.
+    pub name: Option<Cow<'static, str>>,
+    /// Its connection, also if that had closed.
+    pub connection: ConnId,
+    /// The number of the service that owned it.
+    pub service: u32,
+    /// Why it ended; as text in JSON.
+    pub reason: EndReason,
+    /// The message of the panic, at most 1000 characters of it. `None` if the task has not
+    /// panicked, or with a payload that is no text.
+    pub message: Option<String>,
+    /// When it ended: the time since the pool was built.
+    pub at_us: u64,
+    /// How long it lived.
+    pub alive_us: u64,
+    /// How long it waited for a worker, in all.
+    pub queued_us: u64,
+    /// How long it was on a worker, in all.
+    pub run_us: u64,
+}
+
+impl EndDump {
+    /// `at` is the time since the pool was built, in nanoseconds.
+    pub(crate) fn new(
+        id: TaskId,
+        name: Option<Cow<'static, str>>,
+        connection: ConnId,
+        (reason, message): (EndReason, Option<&str>),
+        snapshot: &Snapshot,
+        at: u64,
+    ) -> Self {
+        let Snapshot {
+            queued, run, parked, ..
+        } = *snapshot;
+        Self {
+            id,
+            name,
+            connection,
+            service: id.service,
+            reason,
+            message: message.map(|text| text.chars().take(MESSAGE_MAX).collect()),
+            at_us: at / 1000,
+            alive_us: (queued + run + parked) / 1000,
+            queued_us: queued / 1000,
+            run_us: run / 1000,
+        }
+    }
+}
+
+/// The last abnormal ends. The lock is only held to add one, or to copy references to them.
+#[derive(Default)]
+pub(crate) struct AbnormalEnds(Mutex<VecDeque<Arc<EndDump>>>);
+
+impl AbnormalEnds {
+    pub(crate) fn add(&self, end: EndDump) {
+        let end = Arc::new(end);
+        let mut ends = self.0.lock();
+        let oldest = if ends.len() == KEPT {
+            ends.pop_front()
+        } else {
+            None
+        };
+        ends.push_back(end);
+        drop(ends);
+        drop(oldest);
+    }
+
+    /// The oldest is first.
+    pub(crate) fn copy(&self) -> Vec<EndDump> {
+        let mut ends = Vec::with_capacity(KEPT);
+        ends.extend(self.0.lock().iter().cloned());
+        ends.into_iter().map(Arc::unwrap_or_clone).collect()
+    }
+}
