@@ -43,12 +43,20 @@ pub(crate) struct Entry<T> {
     /// How many times it has parked, modulo 16.
     pub(crate) syncs: u8,
     pub(crate) has_started: bool,
-    /// Whether another task of its connection was in flight when it was submitted.
-    pub(crate) has_siblings: bool,
-    /// Whether it must pass through the flows.
-    pub(crate) needs_flow: bool,
+    pub(crate) flow_state: FlowState,
     /// Whether the task has set its deadline since its loop last had it.
     pub(crate) has_new_deadline: bool,
+}
+
+/// The state of a connection when a task was submitted for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum FlowState {
+    /// It has no other task in flight, and no debt.
+    Idle,
+    /// It has no other task in flight, and a debt.
+    InDebt,
+    /// It has another task in flight.
+    Busy,
 }
 
 /// A task in a batch.

@@ -292,8 +292,7 @@ impl<T: Task> Service<T> {
         let Submission {
             tag,
             weight,
-            has_siblings,
-            is_in_debt,
+            flow_state,
         } = table.connections.submit(work.flow, virtual_time);
         let submitted = inner.submissions.submitted();
         let ends = self.ends.as_mut().expect("a task was accepted");
@@ -307,8 +306,7 @@ impl<T: Task> Service<T> {
             weight,
             syncs: work.syncs,
             has_started: work.has_started,
-            has_siblings,
-            needs_flow: has_siblings || is_in_debt,
+            flow_state,
             has_new_deadline: false,
         });
         self.submitted = self.submitted.wrapping_add(1);

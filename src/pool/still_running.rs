@@ -41,7 +41,6 @@ fn keeps(scheduler: &Scheduler, task: &TaskDump) -> bool {
         ended if ended.is_ended() => false,
         Phase::Parked => scheduler.is_draining(),
         Phase::Queued => scheduler.is_draining() || !scheduler.has_workers(),
-        Phase::Running => scheduler.is_draining() || task.worker.is_some(),
         _ => true,
     }
 }
@@ -52,6 +51,7 @@ fn name_task(scheduler: &Scheduler, task: &TaskDump) -> String {
             format!("in a step on worker {worker}")
         }
         (_, Some(worker)) => format!("on worker {worker}"),
+        // On an external thread; or its turn has just ended.
         (Phase::Running, None) => "in a step".to_owned(),
         (Phase::Queued, None) => "not started".to_owned(),
         (Phase::Parked, None) => "parked".to_owned(),

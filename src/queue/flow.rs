@@ -4,8 +4,8 @@
 //! started take turns with those that have not. A flow is listed in the lanes if and only if it has
 //! a task that may run.
 
-use super::Entry;
 use super::fair::{Debt, FlowKey, Lanes, NONE, Prepaid};
+use super::{Entry, FlowState};
 use slab::Slab;
 
 /// Empty flows keep the memory of this many tasks.
@@ -107,7 +107,7 @@ impl<T> Flows<T> {
     pub(crate) fn push(&mut self, mut entry: Entry<T>, lanes: &mut Lanes) {
         self.find_counted(&mut entry);
         let account = self.account(entry.flow, lanes);
-        if !entry.has_siblings {
+        if entry.flow_state != FlowState::Busy {
             lanes.set_tag(account, entry.tag);
         }
         lanes.set_weight(account, entry.weight);
@@ -386,8 +386,7 @@ mod tests {
             weight: 1,
             syncs: 0,
             has_started: false,
-            has_siblings: true,
-            needs_flow: true,
+            flow_state: FlowState::Busy,
             has_new_deadline: false,
         }
     }

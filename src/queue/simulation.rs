@@ -1,9 +1,9 @@
 //! The shares of connections in simulated time: the flows and the lanes that ship, with workers
 //! that take batches as real ones do, a virtual clock, and scheduling that costs nothing.
 
-use super::Entry;
 use super::fair::{Debt, Lanes, Prepaid};
 use super::flow::Flows;
+use super::{Entry, FlowState};
 use crate::scheduler::{BATCH_MAX, QUANTUM};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -148,8 +148,10 @@ impl Simulation {
             weight: connection.map_or(1, |connection| connection.weight),
             syncs: 0,
             has_started,
-            has_siblings: connection.is_some_and(|connection| connection.streams > 1),
-            needs_flow: true,
+            flow_state: match connection {
+                Some(connection) if connection.streams > 1 => FlowState::Busy,
+                _ => FlowState::Idle,
+            },
             has_new_deadline: false,
         };
         self.flows.push(entry, &mut self.lanes);

@@ -4,6 +4,7 @@
 //! connections have no tasks. A connection with a weight or a debt is kept longer: a client must
 //! not lose its debt when its last task ends.
 
+use crate::queue::FlowState;
 use crate::queue::fair::{is_in_debt, weighted};
 use crate::task::id::ConnId;
 use hashbrown::HashTable;
@@ -39,22 +40,26 @@ pub(crate) struct Connection {
 pub(crate) struct Submission {
     pub(crate) tag: u64,
     pub(crate) weight: u16,
-    pub(crate) has_siblings: bool,
-    pub(crate) is_in_debt: bool,
+    pub(crate) flow_state: FlowState,
 }
 
 impl Connection {
     #[inline]
     fn submit(&mut self, virtual_time: u64) -> Submission {
-        let has_siblings = self.away > 0;
+        let flow_state = if self.away > 0 {
+            FlowState::Busy
+        } else if is_in_debt(self.tag, virtual_time) {
+            FlowState::InDebt
+        } else {
+            FlowState::Idle
+        };
         self.away += 1;
         let submission = Submission {
             tag: self.tag,
             weight: self.weight,
-            has_siblings,
-            is_in_debt: is_in_debt(self.tag, virtual_time),
+            flow_state,
         };
-        if !has_siblings {
+        if flow_state != FlowState::Busy {
             // Idle time is not saved.
             self.tag = self.tag.max(virtual_time);
         }

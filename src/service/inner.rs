@@ -7,8 +7,8 @@ use crate::dump::task::TaskDump;
 use crate::mailbox::dump::MailboxDump;
 use crate::mailbox::mailboxes::Mailboxes;
 use crate::panic::drop_quietly;
-use crate::queue::Entry;
 use crate::queue::ring::{Consumer, Producer};
+use crate::queue::{Entry, FlowState};
 use crate::scheduler::context::WorkerContext;
 use crate::scheduler::counters::Counters;
 use crate::scheduler::{AnyService, Description, Scheduler, ServiceRef};
@@ -216,7 +216,7 @@ impl<T: Task> ServiceInner<T> {
             if let Outcome::Parked(task) = outcome {
                 let Some(serial) = owner.serial() else { continue };
                 cx.counters.unparked.add(1);
-                owner.receive(Phase::Waiting, syncs.into());
+                owner.receive(Phase::Waiting, syncs);
                 owner.add_parked(cx.now().saturating_sub(at));
                 let entry = Entry {
                     task,
@@ -228,8 +228,7 @@ impl<T: Task> ServiceInner<T> {
                     weight: 1,
                     syncs,
                     has_started: true,
-                    has_siblings: false,
-                    needs_flow: true,
+                    flow_state: FlowState::Busy,
                     has_new_deadline,
                 };
                 self.push_back(entry, cx);

@@ -6,7 +6,7 @@ use crate::clock::nanos;
 use crate::panic::{contain, drop_quietly};
 use crate::queue::fair::{Prepaid, weighted};
 use crate::queue::ring::Producer;
-use crate::queue::{Entry, Taken};
+use crate::queue::{Entry, FlowState, Taken};
 use crate::scheduler::context::WorkerContext;
 use crate::sync::{Ordering, fence};
 use crate::task::header::{NEVER, NO_WORKER, Page};
@@ -187,8 +187,7 @@ impl<T: Task> Running<'_, T> {
             weight: self.weight,
             syncs: self.syncs,
             has_started: true,
-            has_siblings: false,
-            needs_flow: true,
+            flow_state: FlowState::Busy,
             has_new_deadline: self.has_new_deadline,
         }
     }

@@ -6,7 +6,7 @@ use crate::queue::delayed::Moment;
 use crate::queue::fair::{Debt, Lanes, Prepaid};
 use crate::queue::flow::Flows;
 use crate::queue::ring::{self, Consumer, Producer};
-use crate::queue::{Entry, Source, Taken};
+use crate::queue::{Entry, FlowState, Source, Taken};
 use crate::scheduler::context::WorkerContext;
 use crate::scheduler::{QUANTUM, SharedContext};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, fence};
@@ -183,12 +183,12 @@ impl<T: Task> Source for ServiceInner<T> {
         let State { ring, flows, .. } = &mut *own.state();
         let mut batch = own.batch(worker, &self.scheduler.contexts);
         own.pop_each(ring, count, |entry| {
-            if entry.needs_flow {
-                flows.push(entry, lanes);
-            } else {
+            if entry.flow_state == FlowState::Idle {
                 lanes.pass(entry.tag);
                 let prepaid = None;
                 batch.entries.push_back(Taken { entry, prepaid });
+            } else {
+                flows.push(entry, lanes);
             }
         });
         batch.entries.len()

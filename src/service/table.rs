@@ -9,6 +9,7 @@ use super::completions::{Completion, Outcome};
 use super::connections::Connections;
 use super::timers::{Due, Timers, Timing};
 use crate::clock::Clock;
+use crate::queue::FlowState;
 use crate::task::header::{LoopHeader, PAGE, Page, WorkHeader};
 use crate::task::id::{ConnId, TaskId};
 use crate::task::phase::Phase;
@@ -434,7 +435,7 @@ impl<T> Table<T> {
                 let submission = self.connections.submit(to, virtual_time);
                 let target = &mut self.connections[to];
                 target.queued_max = target.queued_max.saturating_add(1);
-                tag = (!submission.has_siblings).then_some(submission.tag);
+                tag = (submission.flow_state != FlowState::Busy).then_some(submission.tag);
             }
             self.unlink(slot);
             self.link(slot, to);
