@@ -28,8 +28,9 @@ enum Client {
 }
 
 impl Task for Client {
-    fn step(&mut self, _: &mut Context<'_>) -> TaskReturn {
+    fn step(&mut self, context: &mut Context<'_>) -> TaskReturn {
         match self {
+            Self::Stream if context.is_stopping() => TaskReturn::Stopped,
             Self::Stream => {
                 occupy(STEP);
                 TaskReturn::Sync
