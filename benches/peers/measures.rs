@@ -85,10 +85,6 @@ pub(crate) fn measures(quick: bool) -> Vec<Measure> {
         })
     };
     let repeats = size(5_000, 1_000);
-    let flood = fair::Plan {
-        flood: 10_000,
-        guests: size(400, 100),
-    };
     let told_1024 = Told {
         window: 1024,
         tasks,
@@ -149,11 +145,6 @@ pub(crate) fn measures(quick: bool) -> Vec<Measure> {
             Work::Growth { repeats },
         ),
         (
-            "fair",
-            "wait of a single task while another connection floods",
-            Work::Fair(flood),
-        ),
-        (
             "dump",
             "a dump of 100,000 tasks; told-1024 while dumping 10 times a second",
             Work::Dump {
@@ -172,19 +163,28 @@ pub(crate) fn measures(quick: bool) -> Vec<Measure> {
     ];
     table
         .into_iter()
-        .chain(fairness(size(1_000, 200)))
+        .chain(fairness(size(400, 100), size(1_000, 200)))
         .chain(mailboxes(size(2_000_000, 200_000)))
         .map(|(name, about, work)| Measure { name, about, work })
         .collect()
 }
 
 /// The window of `shares` and `weight` is always one second: the goals are for that time.
-fn fairness(newcomers: usize) -> [(&'static str, &'static str, Work); 7] {
+fn fairness(guests: usize, newcomers: usize) -> [(&'static str, &'static str, Work); 8] {
+    let flood = fair::Plan {
+        flood: 10_000,
+        guests,
+    };
     let shares = |long, short| Work::Shares {
         steps: [long, short].map(Duration::from_micros),
     };
     let newcomer = |streams| Work::Newcomer(newcomer::Plan { streams, newcomers });
     [
+        (
+            "fair",
+            "wait of a single task while another connection floods",
+            Work::Fair(flood),
+        ),
         (
             "shares-10-1",
             "distance from equal shares, steps of 10 ms and 1 ms",
