@@ -6,7 +6,7 @@ pub(crate) const USAGE: &str = "\
 cargo bench -p benches --bench peers -- [measure ...] [options]
 
   measure              told-16, or told for all that begin so; none: all of them
-  --quick              all measures in under 3 minutes (a tenth of the work)
+  --quick              all measures in under 4 minutes (a tenth of the work)
   --threads N          workers of each contender (2)
   --rounds N           rounds, interleaved (5)
   --contenders a,b     only these

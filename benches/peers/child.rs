@@ -22,7 +22,7 @@ use crate::job::Stream;
 use crate::measures::Work;
 use crate::pool::{Family, Host, Pool, Requeue, Streams};
 use crate::rows::mailbox::{self, Mailbox};
-use crate::rows::{cancel, dump, fair, growth, idle, services, stream, told};
+use crate::rows::{cancel, dump, fair, growth, idle, newcomer, services, shares, stream, told};
 
 /// A contender that hangs must not hang the bench.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -92,6 +92,9 @@ fn moored(work: Work, threads: usize) -> Vec<Figure> {
         Work::Growth { repeats } => growth::growth(repeats),
         Work::Dump { tasks, told } => dump::dump(tasks, told, threads),
         Work::Services(told) => services::services(told, threads),
+        Work::Shares { steps } => shares::shares(steps, threads),
+        Work::Weight { weight, step } => shares::weight(weight, step, threads),
+        Work::Newcomer(plan) => newcomer::newcomer(plan, threads),
         Work::Idle { tasks, seconds } => idle::idle(tasks, seconds, threads),
         _ => pooled::<Moored, StreamLoop>(work, threads),
     }

@@ -146,6 +146,26 @@ impl Gate {
     }
 }
 
+/// From this time on a step sleeps instead of computing. The pool charges the time that a step
+/// takes, whether it computes or sleeps; but a step that sleeps leaves its core to the loop and to
+/// other programs, so that the figures depend less on the load of the machine.
+const SLEEPS_FROM: Duration = Duration::from_micros(100);
+
+/// Keeps the worker for this time.
+pub(crate) fn occupy(time: Duration) {
+    if time >= SLEEPS_FROM {
+        thread::sleep(time);
+    } else {
+        spin(time, Instant::now());
+    }
+}
+
+fn spin(time: Duration, start: Instant) {
+    while start.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
 /// A task of `fair`: notes how long it waited, then computes for `spin`.
 #[derive(Debug)]
 pub(crate) struct Timed {
@@ -159,9 +179,7 @@ impl Job for Timed {
     fn run(&mut self) {
         let start = Instant::now();
         self.waited = start.duration_since(self.enqueued);
-        while start.elapsed() < self.spin {
-            std::hint::spin_loop();
-        }
+        spin(self.spin, start);
     }
 
     fn connection(&self) -> u64 {

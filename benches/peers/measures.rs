@@ -1,6 +1,8 @@
 //! The table of measures: what each does and how much of it.
 
-use crate::rows::{fair, mailbox, stream, told::Told};
+use std::time::Duration;
+
+use crate::rows::{fair, mailbox, newcomer, stream, told::Told};
 
 /// What a child process does for a measure.
 #[derive(Debug, Clone, Copy)]
@@ -11,6 +13,9 @@ pub(crate) enum Work {
     Memory { streams: usize },
     Cancel { tasks: usize },
     Fair(fair::Plan),
+    Shares { steps: [Duration; 2] },
+    Weight { weight: u16, step: Duration },
+    Newcomer(newcomer::Plan),
     Mailbox(mailbox::Plan),
     CloseOne { repeats: usize },
     Growth { repeats: usize },
@@ -40,7 +45,10 @@ impl Measure {
     pub(crate) fn rivals(&self) -> Rivals {
         match self.work {
             Work::Memory { .. } => Rivals::Tokio,
-            Work::CloseOne { .. }
+            Work::Shares { .. }
+            | Work::Weight { .. }
+            | Work::Newcomer(_)
+            | Work::CloseOne { .. }
             | Work::Growth { .. }
             | Work::Dump { .. }
             | Work::Services(_)
@@ -79,10 +87,6 @@ pub(crate) fn measures(quick: bool) -> Vec<Measure> {
         })
     };
     let repeats = size(5_000, 1_000);
-    let flood = fair::Plan {
-        flood: 10_000,
-        guests: size(400, 100),
-    };
     let told_1024 = Told {
         window: 1024,
         tasks,
@@ -142,14 +146,10 @@ pub(crate) fn measures(quick: bool) -> Vec<Measure> {
             "calls among 10 to 100,000 other tasks",
             Work::Growth { repeats },
         ),
-        (
-            "fair",
-            "wait of a single task while another connection floods",
-            Work::Fair(flood),
-        ),
     ];
     let table = table
         .into_iter()
+        .chain(fairness(size(400, 100), size(1_000, 200)))
         .chain(idle(told_1024, size(10, 2) as u64))
         .chain(mailboxes(size(2_000_000, 200_000)));
     table
@@ -178,6 +178,47 @@ fn idle(told: Told, seconds: u64) -> [(&'static str, &'static str, Work); 3] {
                 seconds,
             },
         ),
+    ]
+}
+
+/// The window of `shares` and `weight` is always one second: the goals are for that time.
+fn fairness(guests: usize, newcomers: usize) -> [(&'static str, &'static str, Work); 8] {
+    let flood = fair::Plan {
+        flood: 10_000,
+        guests,
+    };
+    let shares = |long, short| Work::Shares {
+        steps: [long, short].map(Duration::from_micros),
+    };
+    let newcomer = |streams| Work::Newcomer(newcomer::Plan { streams, newcomers });
+    [
+        (
+            "fair",
+            "wait of a single task while another connection floods",
+            Work::Fair(flood),
+        ),
+        (
+            "shares-10-1",
+            "distance from equal shares, steps of 10 ms and 1 ms",
+            shares(10_000, 1_000),
+        ),
+        ("shares-20-0.2", "steps of 20 ms and 0.2 ms", shares(20_000, 200)),
+        ("shares-5-0.01", "steps of 5 ms and 0.01 ms", shares(5_000, 10)),
+        (
+            "weight-3-1",
+            "error of the ratio between shares, weights 3 and 1",
+            Work::Weight {
+                weight: 3,
+                step: Duration::from_millis(1),
+            },
+        ),
+        (
+            "newcomer-100",
+            "wait of a new connection beside 100 streams with steps of 100 us",
+            newcomer(100),
+        ),
+        ("newcomer-1000", "beside 1,000 streams", newcomer(1_000)),
+        ("newcomer-4000", "beside 4,000 streams", newcomer(4_000)),
     ]
 }
 
