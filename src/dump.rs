@@ -117,6 +117,7 @@ pub struct StoppedCounters {
     pub deadline: u64,
     pub pool_shutdown: u64,
     pub service_dropped: u64,
+    pub shed: u64,
 }
 
 impl StoppedCounters {
@@ -136,6 +137,7 @@ impl StoppedCounters {
             self.deadline,
             self.pool_shutdown,
             self.service_dropped,
+            self.shed,
         ]
     }
 }
@@ -259,6 +261,7 @@ impl Counters {
                 deadline: stopped(StopReason::TimedOut(Timeout::Deadline)),
                 pool_shutdown: stopped(StopReason::PoolShutdown),
                 service_dropped: stopped(StopReason::ServiceDropped),
+                shed: stopped(StopReason::Shed),
             },
             panicked: sums.panicked,
             ignored_stops: sums.ignored_stops,

@@ -145,6 +145,7 @@ pub use error::{BuildError, EnqueueError, JoinError, RefusedTask};
 pub use mailbox::{Drain, LoopFn, Mailbox, MailboxDump, Recipient, SendError, Sender};
 pub use pool::ThreadPool;
 pub use pool::builder::ThreadPoolBuilder;
+pub use pool::overload::Overload;
 pub use pool::shutdown::Shutdown;
 pub use scheduler::slow_step::SlowStep;
 pub use service::Service;

@@ -1,6 +1,7 @@
 //! The handle of a pool.
 
 pub(crate) mod builder;
+pub(crate) mod overload;
 pub(crate) mod shutdown;
 mod still_running;
 

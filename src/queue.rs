@@ -21,6 +21,7 @@ pub(crate) mod ring;
 #[cfg(all(test, not(loom)))]
 mod simulation;
 
+use crate::scheduler::context::WorkerContext;
 use delayed::{Delayed, LOOP};
 use fair::{Debt, Lanes, Prepaid};
 use slab::Slab;
@@ -86,6 +87,10 @@ pub(crate) trait Source: Send + Sync {
     fn take_turns(&self, lanes: &mut Lanes, worker: usize, max: usize, debt: Debt) -> usize;
     /// Returns the rest of a worker's batch to the flows.
     fn return_batch(&self, lanes: &mut Lanes, worker: usize);
+    /// The number of tasks in a flow that have not started.
+    fn queued_in(&self, flow: u32) -> u32;
+    /// Ends the newest task of a flow that has not started. True: there was one.
+    fn shed(&self, lanes: &mut Lanes, flow: u32, cx: &WorkerContext<'_>) -> bool;
     /// Moves up to `max` tasks, and at most half, from the front of one worker's batch into another
     /// batch.
     fn steal(&self, from: usize, to: usize, max: usize) -> usize;
@@ -250,6 +255,18 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
             }
             is_busy
         });
+    }
+
+    /// Ends the newest waiting task of the flow with the most, if that has at least two more than
+    /// this flow (`None`: a new one). Returns its service.
+    pub(crate) fn shed(&mut self, service: u32, flow: Option<u32>, cx: &WorkerContext<'_>) -> Option<S> {
+        self.sort();
+        let own = flow.map_or(0, |flow| self.services[service as usize].queued_in(flow));
+        let fattest = self.lanes.fattest(own + 2)?;
+        let service = &self.services[fattest.service as usize];
+        service
+            .shed(&mut self.lanes, fattest.flow, cx)
+            .then(|| service.clone())
     }
 
     /// Whether there is anything to run, published or not.

@@ -16,12 +16,14 @@ use crate::clock::Clock;
 use crate::dump::end::AbnormalEnds;
 use crate::dump::task::TaskDump;
 use crate::mailbox::dump::MailboxDump;
+use crate::pool::overload::Overload;
 use crate::queue::delayed::{LOOP, Moment};
 use crate::queue::fair::{Debt, Lanes};
 use crate::queue::{Batch, Order, RunQueue, Source};
 use crate::sync::{ArcFence, AtomicUsize, Mutex, Ordering, fence};
 use crate::task::header::NEVER;
 use crate::task::id::{ConnId, TaskId};
+use crate::task::status::StopReason;
 use admission::{Admission, Progress};
 use context::WorkerContext;
 use counters::{Counters, Sums};
@@ -60,6 +62,8 @@ pub(crate) trait AnyService: Source {
     fn run_batch(&self, cx: &WorkerContext<'_>) -> usize;
     /// The loop must come and see: the pool is shutting down, or a timeout has run out.
     fn notify_loop_of(&self, counters: &Counters);
+    /// A task of this service was shed, and the lock of the queue is free: notifies the loop.
+    fn notify_shed(&self, cx: &WorkerContext<'_>);
     /// Copies some tasks, from a slot on. Returns the slot to continue with.
     fn copy_tasks(&self, from: usize, now: u64, tasks: &mut Vec<TaskDump>) -> Option<usize>;
     /// A task that was not reaped: its id, name and connection.
@@ -235,6 +239,7 @@ pub(crate) struct Scheduler {
     pub(crate) limit: Option<u32>,
     /// Of the tasks of a connection that have not started.
     pub(crate) max_queued: Option<u32>,
+    pub(crate) overload: Overload,
     slow_steps: Option<SlowSteps>,
     /// Written for every task, so on a line of its own.
     pub(crate) admission: CachePadded<Admission>,
@@ -274,6 +279,7 @@ pub(crate) struct Setup {
     pub(crate) time_slice: u64,
     pub(crate) limit: Option<u32>,
     pub(crate) max_queued: Option<u32>,
+    pub(crate) overload: Overload,
     pub(crate) slow_steps: Option<SlowSteps>,
     pub(crate) admission: Admission,
 }
@@ -299,6 +305,7 @@ impl Scheduler {
             time_slice: setup.time_slice,
             limit: setup.limit,
             max_queued: setup.max_queued,
+            overload: setup.overload,
             slow_steps: setup.slow_steps,
             admission: CachePadded::new(setup.admission),
             room: CachePadded::new(Room::new()),
@@ -453,6 +460,20 @@ impl Scheduler {
             self.end_delays(now, DUE_MAX, counters);
         }
         is_due
+    }
+
+    /// Ends the newest waiting task of the flow with the most, if that has at least two more than
+    /// this flow. True: it has ended one.
+    #[cold]
+    pub(crate) fn shed(&self, service: u32, flow: Option<u32>, cx: &WorkerContext<'_>) -> bool {
+        let mut queue = self.queue.lock();
+        let shed = queue.shed(service, flow, cx);
+        drop(queue);
+        let Some(service) = shed else { return false };
+        self.admission.count_never_ran();
+        cx.counters.stopped[StopReason::Shed.index()].add(1);
+        service.notify_shed(cx);
+        true
     }
 
     /// The service is set in the shared context first, so that other workers find it before they

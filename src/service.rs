@@ -14,6 +14,7 @@ mod timers;
 
 use crate::clock::nanos;
 use crate::error::EnqueueError;
+use crate::pool::overload::Overload;
 use crate::queue::Entry;
 use crate::scheduler::admission::Refused;
 use crate::scheduler::room::Place;
@@ -207,7 +208,9 @@ impl<T: Task> Service<T> {
             let scheduler = &self.inner.scheduler;
             scheduler.admission.admit(|| scheduler.progress())
         };
-        let admitted = admitted.or_else(|refused| self.wait_for_room(refused));
+        let admitted = admitted
+            .or_else(|refused| self.make_room(conn, refused))
+            .or_else(|refused| self.wait_for_room(refused));
         match admitted {
             Ok(()) => Ok(self.inner.scheduler.clock.now()),
             Err(refused) => {
@@ -222,6 +225,23 @@ impl<T: Task> Service<T> {
                 Err(refused)
             }
         }
+    }
+
+    /// Sheds a task of another connection if the queue is full, and asks once more.
+    #[cold]
+    fn make_room(&mut self, conn: ConnId, refused: Refused) -> Result<(), Refused> {
+        let ServiceInner {
+            scheduler, counters, ..
+        } = &*self.inner;
+        if scheduler.overload != Overload::ShedFattest || !matches!(refused, Refused::QueueFull) {
+            return Err(refused);
+        }
+        let flow = self.table.connections.find(conn).filter(|_| self.ends.is_some());
+        let cx = scheduler.external_context(counters);
+        if !scheduler.shed(self.inner.queue_number, flow, &cx) {
+            return Err(refused);
+        }
+        scheduler.admission.admit(|| scheduler.progress())
     }
 
     /// The refusal, if so many tasks of a connection have not started that it may have no more.

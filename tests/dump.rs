@@ -377,7 +377,7 @@ fn the_text_contains_every_counter() {
             "since start  accepted 17  finished 0  stopped 13  panicked 3",
             "refused   queue full 5  too many tasks 0  connection full 0  shutting down 0",
             "stopped   stopped by itself 4  dequeued 0  connection closed 9  queue timeout 0  \
-             sync timeout 0  deadline 0  pool shutdown 0  service dropped 0",
+             sync timeout 0  deadline 0  pool shutdown 0  service dropped 0  shed 0",
         ]
     );
     assert!(

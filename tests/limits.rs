@@ -4,10 +4,12 @@
 mod util;
 
 use moored::{
-    BoxTask, Dequeued, EnqueueError, Service, Shutdown, TaskReturn, ThreadPool, ThreadPoolBuilder, task_fn,
+    BoxTask, Dequeued, EnqueueError, Overload, Service, Shutdown, StopReason, TaskReturn, TaskStatus,
+    ThreadPool, ThreadPoolBuilder, task_fn,
 };
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use util::{Gate, Log, Loop, PLENTY, Work, panic_silently, pool, reap, resume};
 
 fn build(builder: ThreadPoolBuilder) -> ThreadPool {
@@ -669,4 +671,84 @@ fn a_full_connection_says_so_and_is_not_notified() {
     assert_eq!(lp.wakes.total(), 1, "for the tasks that have parked");
     lp.parked(2);
     assert_eq!(lp.poll_timeout(), None);
+}
+
+/// U1: beside a connection that enqueues until it is refused in every turn of the loop, nine others
+/// are never refused. The tasks that make room come back by value, and all are counted.
+#[test]
+fn a_connection_that_fills_the_queue_does_not_shut_out_others() {
+    let builder = ThreadPool::builder().threads(0).max_queue_depth(64);
+    let pool = builder.overload(Overload::ShedFattest).build().unwrap();
+    let mut lp = Loop::new(&pool);
+    let (mut accepted, mut shed, mut finished) = (0, 0, 0);
+    for _ in 0..120 {
+        while lp.enqueue(0, Work::done()).is_ok() {
+            accepted += 1;
+        }
+        for conn in 1..10 {
+            lp.enqueue(conn, Work::done()).expect("a polite client");
+            accepted += 1;
+        }
+        lp.run_pending(Duration::ZERO);
+        for ready in lp.take_ready() {
+            match lp.task_status(ready.id) {
+                Some(TaskStatus::Finished(_)) => finished += 1,
+                Some(TaskStatus::Stopped(StopReason::Shed, task)) => {
+                    assert_eq!((ready.connection, task.steps), (Some(0.into()), 0));
+                    shed += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        if lp.len() > 50 {
+            lp.run_pending(PLENTY);
+            finished += lp
+                .take_ready()
+                .filter(|ready| lp.task_status(ready.id).is_some())
+                .count();
+        }
+    }
+    lp.run_pending(PLENTY);
+    finished += lp
+        .take_ready()
+        .filter(|ready| lp.task_status(ready.id).is_some())
+        .count();
+    assert!(shed > 100, "{shed}");
+    assert_eq!((accepted, lp.len()), (shed + finished, 0));
+    let counters = pool.dump().counters;
+    assert_eq!(counters.stopped.shed, shed as u64);
+    assert_eq!(counters.accepted, counters.finished + counters.stopped.total());
+}
+
+/// Connections with one task each do not take each other's places.
+#[test]
+fn nothing_is_shed_between_equal_connections() {
+    let builder = ThreadPool::builder().threads(0).max_queue_depth(4);
+    let pool = builder.overload(Overload::ShedFattest).build().unwrap();
+    let mut lp = Loop::new(&pool);
+    for conn in 0..4 {
+        lp.enqueue(conn, Work::done()).unwrap();
+    }
+    assert!(matches!(
+        lp.enqueue(4, Work::done()),
+        Err(EnqueueError::QueueFull(_))
+    ));
+    assert_eq!(lp.run_pending(PLENTY), 4);
+}
+
+/// The shed task may be of another loop, which is notified.
+#[test]
+fn a_task_of_another_service_is_shed_and_announced_there() {
+    let builder = ThreadPool::builder().threads(0).max_queue_depth(4);
+    let pool = builder.overload(Overload::ShedFattest).build().unwrap();
+    let (mut flood, mut lp) = (Loop::new(&pool), Loop::new(&pool));
+    let ids: Vec<_> = (0..4).map(|_| flood.enqueue(1, Work::done()).unwrap()).collect();
+    let before = flood.wakes.total();
+    lp.enqueue(1, Work::done()).unwrap();
+    assert_eq!(flood.wakes.total(), before + 1);
+    let ready: Vec<_> = flood.take_ready().map(|ready| ready.id).collect();
+    assert_eq!(ready, [ids[3]]);
+    let status = flood.task_status(ids[3]);
+    assert!(matches!(status, Some(TaskStatus::Stopped(StopReason::Shed, _))));
+    assert_eq!(pool.dump().abnormal_ends.len(), 1);
 }

@@ -103,6 +103,7 @@ fn metrics(dump: &PoolDump, net: &NetCounters) -> Metrics {
         ("deadline", stopped.deadline),
         ("pool_shutdown", stopped.pool_shutdown),
         ("service_dropped", stopped.service_dropped),
+        ("shed", stopped.shed),
     ];
     text.samples("tasks_stopped_total", "reason", &stopped);
     text.counter("steps", "Steps run.", counters.steps);

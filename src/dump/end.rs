@@ -22,6 +22,8 @@ pub enum EndReason {
     Panicked,
     /// One of its timeouts ran out, and it ended as `Stopped`.
     TimedOut(Timeout),
+    /// The queue was full, and it ended as `Stopped` without a step.
+    Shed,
 }
 
 /// `panicked`, `queue timeout`, `sync timeout` or `deadline`.
@@ -32,6 +34,7 @@ impl fmt::Display for EndReason {
             Self::TimedOut(Timeout::Queue) => "queue timeout",
             Self::TimedOut(Timeout::Sync) => "sync timeout",
             Self::TimedOut(Timeout::Deadline) => "deadline",
+            Self::Shed => "shed",
         })
     }
 }

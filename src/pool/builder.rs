@@ -1,6 +1,7 @@
 //! The options of a pool, and the start of its threads.
 
 use super::ThreadPool;
+use super::overload::Overload;
 use crate::clock::{Clock, nanos};
 use crate::error::{BuildError, MAX_THREADS};
 use crate::panic::quietly;
@@ -25,6 +26,7 @@ pub struct ThreadPoolBuilder {
     threads: Option<usize>,
     max_queue_depth: usize,
     max_tasks: usize,
+    overload: Overload,
     max_queued_per_connection: Option<usize>,
     max_running_per_connection: Option<usize>,
     time_slice: Duration,
@@ -50,6 +52,7 @@ impl ThreadPoolBuilder {
             threads: None,
             max_queue_depth: 1024,
             max_tasks: 100_000,
+            overload: Overload::Refuse,
             max_queued_per_connection: None,
             max_running_per_connection: None,
             time_slice: Duration::from_millis(10),
@@ -81,6 +84,27 @@ impl ThreadPoolBuilder {
     #[doc(alias = "backpressure")]
     pub fn max_queue_depth(mut self, tasks: usize) -> Self {
         self.max_queue_depth = tasks;
+        self
+    }
+
+    /// What `enqueue` does when the queue is full. Default: [`Overload::Refuse`].
+    ///
+    /// ```
+    /// use moored::{BoxTask, Overload, StopReason, TaskReturn, TaskStatus, ThreadPool, task_fn};
+    ///
+    /// let builder = ThreadPool::builder().threads(0).max_queue_depth(4);
+    /// let pool = builder.overload(Overload::ShedFattest).build()?;
+    /// let mut service = pool.service::<BoxTask>(|| {});
+    /// let done = || task_fn(|_| TaskReturn::TaskDone);
+    /// let flood: Vec<_> = (0..4).map(|_| service.enqueue(1, done())).collect::<Result<_, _>>()?;
+    /// service.enqueue(2, done())?; // takes the place of the newest task of connection 1
+    /// let shed = service.task_status(flood[3]);
+    /// assert!(matches!(shed, Some(TaskStatus::Stopped(StopReason::Shed, _))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "load shedding")]
+    pub fn overload(mut self, overload: Overload) -> Self {
+        self.overload = overload;
         self
     }
 
@@ -223,6 +247,7 @@ impl ThreadPoolBuilder {
             limit: self
                 .max_running_per_connection
                 .map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
+            overload: self.overload,
             max_queued: self
                 .max_queued_per_connection
                 .map(|n| u32::try_from(n).unwrap_or(u32::MAX)),

@@ -109,6 +109,10 @@ struct Account {
     /// Its number among those that were ever listed in debt.
     debt_number: u64,
     stamp: u32,
+    /// The number of its tasks that have not started, and its place among the flows that have about
+    /// as many.
+    queued: u32,
+    place: u32,
 }
 
 /// A flow in debt: its finish tag when it was listed, its number, and its account.
@@ -154,6 +158,8 @@ pub(crate) struct Lanes {
     /// The first estimate of a new flow: the recent cost of any turn.
     estimate: u32,
     stamps: u32,
+    /// The flows with two tasks or more that have not started, by the logarithm of that number.
+    by_size: Vec<Vec<u32>>,
     /// When there are so many accounts, those that do not matter any more are removed.
     sweep_at: usize,
 }
@@ -161,6 +167,11 @@ pub(crate) struct Lanes {
 /// A moving average: a quarter of the new value, and all of the first.
 fn average(old: u32, new: u32) -> u32 {
     if old == 0 { new } else { old - old / 4 + new / 4 }
+}
+
+/// The logarithm of a number of tasks, zero for less than two.
+fn size_of(queued: u32) -> usize {
+    queued.max(1).ilog2() as usize
 }
 
 impl Lanes {
@@ -181,6 +192,7 @@ impl Lanes {
             tasks: 0,
             estimate: 0,
             stamps: 0,
+            by_size: Vec::new(),
             sweep_at: KEPT,
         }
     }
@@ -222,6 +234,40 @@ impl Lanes {
         self.tasks -= 1;
     }
 
+    /// A flow has so many tasks that have not started.
+    pub(crate) fn set_queued(&mut self, at: u32, queued: u32) {
+        let before = std::mem::replace(&mut self.accounts[at as usize].queued, queued);
+        let (from, to) = (size_of(before), size_of(queued));
+        if from != to {
+            if from > 0 {
+                self.leave_size(at, from);
+            }
+            if to > 0 {
+                if self.by_size.len() <= to {
+                    self.by_size.resize_with(to + 1, Vec::new);
+                }
+                self.accounts[at as usize].place = self.by_size[to].len() as u32;
+                self.by_size[to].push(at);
+            }
+        }
+    }
+
+    fn leave_size(&mut self, at: u32, size: usize) {
+        let place = self.accounts[at as usize].place;
+        self.by_size[size].swap_remove(place as usize);
+        if let Some(&moved) = self.by_size[size].get(place as usize) {
+            self.accounts[moved as usize].place = place;
+        }
+    }
+
+    /// A flow with the most tasks that have not started, within a factor of two, if these are at
+    /// least `least`.
+    pub(crate) fn fattest(&self, least: u32) -> Option<FlowKey> {
+        let flows = self.by_size.iter().rfind(|flows| !flows.is_empty())?;
+        let fattest = &self.accounts[*flows.last()? as usize];
+        (fattest.queued >= least).then_some(fattest.key)
+    }
+
     /// Whether no flow has a second task.
     pub(crate) fn are_single(&self) -> bool {
         self.tasks == self.listed
@@ -253,6 +299,8 @@ impl Lanes {
             prev: NONE,
             next: NONE,
             debt_number: 0,
+            queued: 0,
+            place: 0,
             stamp: self.stamps,
         }) as u32
     }
@@ -265,7 +313,8 @@ impl Lanes {
     /// Removes the accounts of flows that have no task, and no debt.
     #[cold]
     fn sweep(&mut self) {
-        let is_active = |account: &Account| account.lane != Lane::Unlisted || account.running > 0;
+        let is_active =
+            |account: &Account| account.lane != Lane::Unlisted || account.running > 0 || account.queued > 0;
         let virtual_time = self.virtual_time;
         let keeps_debts = self.accounts.len() <= MANY + 2 * self.listed;
         self.accounts.retain(|_, account| {

@@ -24,6 +24,8 @@ struct Flow {
     lists: [List; 2],
     /// The number of tasks that have started and not ended. Counted only if there is a limit.
     running: u32,
+    /// Tasks that wait and have not started.
+    queued: u32,
     /// Its account in the lanes, if that is still its own.
     account: u32,
 }
@@ -35,6 +37,7 @@ const EMPTY_LIST: List = List {
 const EMPTY: Flow = Flow {
     lists: [EMPTY_LIST; 2],
     running: 0,
+    queued: 0,
     account: NONE,
 };
 
@@ -135,8 +138,9 @@ impl<T> Flows<T> {
         let flow = entry.flow;
         let last = self.flow(flow).lists[list_of(&entry)].last;
         self.order += 1;
+        let has_started = entry.has_started;
         self.link(entry, self.order, last);
-        lanes.note_task();
+        self.note_task(flow, has_started, lanes);
         self.settle(flow, lanes);
     }
 
@@ -158,12 +162,41 @@ impl<T> Flows<T> {
             Some(prev) => prev.order,
             None => self.order_of_first(flow) - 1,
         };
+        let has_started = entry.has_started;
         self.link(entry, order, prev);
-        lanes.note_task();
+        self.note_task(flow, has_started, lanes);
         if self.may_run(flow) {
             let account = self.account(flow, lanes);
             lanes.list_returned(account);
         }
+    }
+
+    /// A flow has one task more.
+    fn note_task(&mut self, flow: u32, has_started: bool, lanes: &mut Lanes) {
+        lanes.note_task();
+        if !has_started {
+            self.flow(flow).queued += 1;
+            self.publish_queued(flow, lanes);
+        }
+    }
+
+    fn publish_queued(&mut self, flow: u32, lanes: &mut Lanes) {
+        let account = self.account(flow, lanes);
+        lanes.set_queued(account, self.flow(flow).queued);
+    }
+
+    /// The number of tasks of a flow that wait and have not started.
+    pub(crate) fn queued_in(&self, flow: u32) -> u32 {
+        let flow = self.by_connection.get(flow as usize);
+        flow.map_or(0, |flow| flow.queued)
+    }
+
+    /// Takes out the newest task of a flow that has not started.
+    pub(crate) fn pop_newest(&mut self, flow: u32, lanes: &mut Lanes) -> Option<Entry<T>> {
+        let newest = self.flow(flow).lists[1].last;
+        let entry = self.unlink(newest, lanes)?;
+        self.settle(flow, lanes);
+        Some(entry)
     }
 
     /// The lowest order of the tasks of a flow.
@@ -269,6 +302,10 @@ impl<T> Flows<T> {
         } = self.waiting.try_remove(place as usize)?;
         let (flow, list) = (entry.flow, list_of(&entry));
         lanes.note_task_gone();
+        if !entry.has_started {
+            self.flow(flow).queued -= 1;
+            self.publish_queued(flow, lanes);
+        }
         self.places[entry.slot as usize] = NONE;
         self.set_next(flow, list, prev, next);
         self.set_prev(flow, list, next, prev);

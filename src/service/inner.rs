@@ -169,6 +169,9 @@ impl<T: Task> ServiceInner<T> {
             Outcome::Stopped(StopReason::TimedOut(timeout), _) => {
                 self.note_abnormal_end(slot, serial, (EndReason::TimedOut(*timeout), None));
             }
+            Outcome::Stopped(StopReason::Shed, _) => {
+                self.note_abnormal_end(slot, serial, (EndReason::Shed, None));
+            }
             _ => {}
         }
     }
@@ -265,6 +268,10 @@ impl<T: Task> AnyService for ServiceInner<T> {
 
     fn notify_loop_of(&self, counters: &Counters) {
         counters.wakes.add(u64::from(self.notifier.notify()));
+    }
+
+    fn notify_shed(&self, cx: &WorkerContext<'_>) {
+        self.notify_loop(cx);
     }
 
     fn copy_tasks(&self, from: usize, now: u64, tasks: &mut Vec<TaskDump>) -> Option<usize> {

@@ -307,9 +307,27 @@ impl<T: Task> Running<'_, T> {
 }
 
 impl<T: Task> ServiceInner<T> {
+    /// Returns a task to its loop that has not started and never will. The caller notifies the loop.
+    pub(crate) fn return_shed(&self, entry: Entry<T>, cx: &WorkerContext<'_>) {
+        let header = self.pages.of(entry.slot).work(entry.slot);
+        header.renew(cx.now().saturating_sub(entry.since));
+        header.set(entry.serial, entry.syncs, NO_WORKER, Phase::Stopped);
+        let outcome = Outcome::Stopped(StopReason::Shed, entry.task);
+        self.note_end(entry.slot, entry.serial, &outcome);
+        self.completions.push_shared(Completion {
+            outcome,
+            at: cx.now(),
+            cost: 0.0,
+            syncs: entry.syncs,
+            slot: entry.slot,
+            flow: entry.flow,
+            has_new_deadline: false,
+        });
+    }
+
     /// A completion was added: notifies the loop, or reaps the task if the service was dropped.
     #[inline]
-    fn notify_loop(&self, cx: &WorkerContext<'_>) {
+    pub(crate) fn notify_loop(&self, cx: &WorkerContext<'_>) {
         fence(Ordering::SeqCst);
         if self.completions.is_abandoned() {
             self.reap_orphans(cx);

@@ -232,6 +232,19 @@ impl<T: Task> Source for ServiceInner<T> {
         }
     }
 
+    fn queued_in(&self, flow: u32) -> u32 {
+        self.submissions.state().flows.queued_in(flow)
+    }
+
+    fn shed(&self, lanes: &mut Lanes, flow: u32, cx: &WorkerContext<'_>) -> bool {
+        let mut state = self.submissions.state();
+        let Some(entry) = state.flows.pop_newest(flow, lanes) else {
+            return false;
+        };
+        self.return_shed(entry, cx);
+        true
+    }
+
     fn steal(&self, from: usize, to: usize, max: usize) -> usize {
         let contexts = &self.scheduler.contexts;
         let stolen: Vec<_> = {

@@ -86,6 +86,10 @@ pub enum StopReason {
     PoolShutdown,
     /// The task's [`Service`](crate::Service) was dropped. Only the step can see this reason.
     ServiceDropped,
+    /// The queue was full, the connection of the task had the most waiting tasks, and another
+    /// connection needed the place: see [`Overload::ShedFattest`](crate::Overload::ShedFattest).
+    /// The task had not started.
+    Shed,
 }
 
 /// The timeout of a task that has run out. See [`TaskOptions`](crate::TaskOptions).
@@ -102,7 +106,7 @@ pub enum Timeout {
 
 impl StopReason {
     /// Every reason, in the order of [`StopReason::index`].
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Returned,
         Self::Dequeued,
         Self::ConnectionClosed,
@@ -111,6 +115,7 @@ impl StopReason {
         Self::TimedOut(Timeout::Deadline),
         Self::PoolShutdown,
         Self::ServiceDropped,
+        Self::Shed,
     ];
 
     pub(crate) fn index(self) -> usize {
@@ -123,6 +128,7 @@ impl StopReason {
             Self::TimedOut(Timeout::Deadline) => 5,
             Self::PoolShutdown => 6,
             Self::ServiceDropped => 7,
+            Self::Shed => 8,
         }
     }
 }
@@ -138,6 +144,7 @@ impl fmt::Display for StopReason {
             Self::TimedOut(Timeout::Deadline) => "deadline",
             Self::PoolShutdown => "pool shutdown",
             Self::ServiceDropped => "service dropped",
+            Self::Shed => "shed",
         })
     }
 }

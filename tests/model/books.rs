@@ -31,6 +31,7 @@ impl Tally {
             (StopReason::TimedOut(Timeout::Deadline), stopped.deadline),
             (StopReason::PoolShutdown, stopped.pool_shutdown),
             (StopReason::ServiceDropped, stopped.service_dropped),
+            (StopReason::Shed, stopped.shed),
         ];
         Self {
             accepted: counters.accepted,

@@ -1,0 +1,22 @@
+//! What a pool does when its queue is full.
+
+/// What [`enqueue`](crate::Service::enqueue) does when `max_queue_depth` tasks wait to start.
+///
+/// Both treat `max_tasks` in the same way: at that limit, tasks are refused.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+#[non_exhaustive]
+pub enum Overload {
+    /// The task is refused with `QueueFull`, whoever has filled the queue.
+    #[default]
+    Refuse,
+    /// The task is accepted if its connection has at least two waiting tasks less than another
+    /// connection: the newest waiting task of the connection with the most ends as
+    /// [`Stopped(Shed)`](crate::StopReason::Shed), without a step, and is announced to its loop,
+    /// which gets it by value. Otherwise the task is refused. So a client that fills the queue
+    /// cannot keep others out of it.
+    ///
+    /// The loop must answer the clients of shed tasks, for example with 503. "The most" is exact
+    /// within a factor of two. O(1) amortized, under the lock of the queue.
+    #[doc(alias = "load shedding")]
+    ShedFattest,
+}
