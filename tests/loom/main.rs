@@ -17,5 +17,6 @@ mod drops;
 mod ends;
 mod mailbox;
 mod room;
+mod shed;
 mod util;
 mod workers;
