@@ -71,8 +71,8 @@ impl Clock {
 }
 
 impl Clock {
-    /// How long a thread may sleep until so many nanoseconds have passed on this clock. A manual
-    /// clock does not tell when it is moved, so the thread looks again after a millisecond.
+    /// Converts nanoseconds of this clock to the time that a thread may sleep. A manual clock does
+    /// not notify threads when it moves, so the thread checks again after a millisecond.
     pub(crate) fn real_time(&self, nanos: u64) -> Duration {
         match self.0 {
             Source::System { .. } => Duration::from_nanos(nanos),

@@ -74,10 +74,10 @@ pub struct Counters {
     pub stopped: StoppedCounters,
     /// Tasks whose step panicked.
     pub panicked: u64,
-    /// Tasks that answered `Continue` more than 1,000 times after they were asked to stop. See
-    /// [`TaskDump::ignored_stop`].
+    /// The number of tasks that returned `Continue` more than 1,000 times after they were asked to
+    /// stop. See [`TaskDump::ignored_stop`].
     pub ignored_stops: u64,
-    /// Steps run.
+    /// The number of steps that ran.
     pub steps: u64,
     /// How often a task parked.
     pub syncs: u64,
@@ -161,7 +161,7 @@ pub struct PoolDump {
     pub counters: Counters,
     /// The last 32 tasks that have panicked or timed out, the oldest first.
     pub abnormal_ends: Vec<EndDump>,
-    /// Every mailbox, service by service.
+    /// Every mailbox, ordered by service.
     pub mailboxes: Vec<MailboxDump>,
     /// Every task that has not been reaped, ordered by service.
     pub tasks: Vec<TaskDump>,
@@ -379,7 +379,7 @@ fn line_of_end(end: &EndDump, uptime_us: u64, f: &mut fmt::Formatter<'_>) -> fmt
     }
 }
 
-/// The tasks as a table whose columns are as wide as what is in them.
+/// The tasks as a table. Each column is as wide as its longest cell.
 fn table(f: &mut fmt::Formatter<'_>, tasks: &[TaskDump]) -> fmt::Result {
     const HEAD: [&str; COLUMNS] = [
         "id",
@@ -451,11 +451,11 @@ fn disturbs(c: char) -> bool {
     c.is_control() || is_format
 }
 
-/// How much is shown of a name, and of the message of a panic, in characters.
+/// The largest number of characters shown of a name, and of the message of a panic.
 const NAME_MAX: usize = 32;
 const MESSAGE_MAX: usize = 120;
 
-/// A text as it fits into a line: its first characters, none of which disturbs it.
+/// A text in a form that fits into one line: its first characters, without control characters.
 fn on_one_line(text: &str, longest: usize) -> String {
     let mut text: String = text
         .chars()

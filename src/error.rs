@@ -8,9 +8,10 @@ use std::io;
 
 /// Why [`Service::enqueue`](crate::Service::enqueue) refused a task, with the task.
 ///
-/// After `QueueFull` or `TooManyTasks` the loop is notified once when there is room, whichever
-/// service makes it. If it enqueues after [`take_ready`](crate::Service::take_ready) then, the task
-/// is accepted, or another loop was faster: it is refused again, and the loop is notified again.
+/// After `QueueFull` or `TooManyTasks` the loop is notified once when there is room. Any service of
+/// the pool can make this room. If the loop then calls [`take_ready`](crate::Service::take_ready)
+/// and enqueues again, the task is accepted, unless another loop has taken the room first. In that
+/// case the task is refused again, and the loop is notified again.
 ///
 /// It is `Send + Sync` for every task, so that `?` converts it into `anyhow::Error` and
 /// `Box<dyn Error + Send + Sync>`.
@@ -36,23 +37,24 @@ pub enum EnqueueError<T> {
     /// `max_tasks` tasks are accepted and not reaped. Reap the tasks that `take_ready` announces,
     /// or try again later.
     TooManyTasks(RefusedTask<T>),
-    /// `max_queued_per_connection` tasks of the connection wait for their first step. Answer "busy",
-    /// or try again when one of them is announced: there is no notification of its own.
+    /// `max_queued_per_connection` tasks of the connection wait for their first step. Answer
+    /// "busy", or try again when one of them is announced. There is no separate notification.
     #[non_exhaustive]
     ConnectionFull {
-        /// The task, untouched.
+        /// The task, unchanged.
         task: RefusedTask<T>,
-        /// Its connection.
+        /// The connection of the task.
         connection: ConnId,
-        /// How many tasks of the connection have not started.
+        /// The number of tasks of the connection that have not started.
         queued: usize,
-        /// `max_queued_per_connection`.
+        /// The limit, `max_queued_per_connection`.
         limit: usize,
     },
     /// The pool is shutting down and accepts nothing more.
     ShuttingDown(RefusedTask<T>),
-    /// This process was forked after the pool was built: the threads of the pool exist in the parent
-    /// only. Build the pool after the fork. See the [crate](crate#fork) for what is detected.
+    /// This process was forked after the pool was built: the threads of the pool exist in the
+    /// parent only. Build the pool after the fork. See the [crate](crate#fork) for the calls that
+    /// detect a fork.
     Forked(RefusedTask<T>),
 }
 
@@ -243,7 +245,7 @@ pub(crate) const MAX_THREADS: usize = 65_000;
 /// let builder = ThreadPool::builder().threads(1);
 /// let pool = builder.on_thread_start(move |_| drop(waits.wait())).build()?;
 /// let hook = "still running: worker 0, in on_thread_start";
-/// // Until the thread has come so far.
+/// // Waits until the thread is in the hook.
 /// while pool.join_timeout(Duration::ZERO).is_err_and(|error| error.to_string() != hook) {}
 /// end.wait();
 /// pool.join_timeout(Duration::from_secs(60))?;

@@ -93,19 +93,19 @@
 //!
 //! # Fork
 //!
-//! Build the pool after a `fork` (also that of a call which makes the process a daemon): the child
-//! has none of its threads, and what they had locked stays locked. In the child
+//! Build the pool after a `fork` (a call that makes the process a daemon forks, too). The child
+//! process has no threads of the pool, and locks that these threads held stay locked. In the child
 //!
-//! - [`Service::enqueue`] refuses with [`EnqueueError::Forked`]. To cost next to nothing, it asks
-//!   only if a worker has slept at the moment of the fork, and else once in 64 tasks: so a busy
-//!   pool may accept up to 64 tasks for each service, which never run.
+//! - [`Service::enqueue`] refuses with [`EnqueueError::Forked`]. To save time, it checks for a fork
+//!   only if a worker slept at the moment of the fork, and otherwise once in 64 tasks. So a busy
+//!   pool may accept up to 64 tasks of each service that never run.
 //! - The drop of a pool and of a service returns at once, and so do
 //!   [`shutdown`](ThreadPool::shutdown) and [`join_timeout`](ThreadPool::join_timeout). The parent
 //!   is not affected.
-//! - Nothing else is detected, and other calls may wait for ever.
+//! - Other calls do not detect a fork, and may wait for ever.
 //!
-//! A pool without threads (`threads(0)`) may be used in the child. `Command`, which forks and
-//! executes another program at once, does no harm.
+//! A pool without threads (`threads(0)`) may be used in the child. `Command` is safe, because it
+//! executes another program immediately after its fork.
 //!
 //! # Features
 //!

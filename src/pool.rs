@@ -110,8 +110,8 @@ impl ThreadPool {
         }
     }
 
-    /// Cancels. If the pool has threads, another one notifies the loops, so that a wake that blocks
-    /// does not block this thread.
+    /// Cancels the tasks. If the pool has threads, a separate thread notifies the loops, so that a
+    /// wake that blocks does not block the calling thread.
     fn cancel_in_time(&self) {
         if !self.scheduler.start_cancel() {
             return;
@@ -124,9 +124,9 @@ impl ThreadPool {
         }
     }
 
-    /// Waits until every worker has ended, at most for `timeout`; before, it calls
+    /// Waits until every worker has ended, at most for `timeout`. Before it waits, it calls
     /// [`shutdown`](Self::shutdown) with [`Shutdown::Cancel`] unless the pool is being shut down
-    /// already. Without threads (`threads(0)`) it runs what is pending on this thread.
+    /// already. Without threads (`threads(0)`) it runs the pending tasks on the calling thread.
     ///
     /// The timeout limits this call only: a drop of the pool still waits for every step. To end
     /// without waiting, call `std::mem::forget(pool)`, or end the process.
@@ -164,8 +164,8 @@ impl ThreadPool {
         Ok(())
     }
 
-    /// In a pool without workers, the thread that ends it runs what is left. False: `budget` was
-    /// not enough.
+    /// In a pool without workers, the thread that ends the pool runs the pending tasks. Returns
+    /// false if `budget` was not enough.
     fn run_leftovers(&self, budget: Duration) -> bool {
         let scheduler = &*self.scheduler;
         if scheduler.has_tasks() {
@@ -202,13 +202,13 @@ impl ThreadPool {
 
 /// Notifies the loops of a pool that was cancelled, then lets the workers end.
 fn notify_cancel(scheduler: &Scheduler) {
-    // The wakes that it makes must not wait for it.
+    // The wakes that this thread calls must not wait for this pool.
     let _guard = ReentrancyGuard::new(scheduler);
     let counters = Counters::default();
     for service in scheduler.registry.services() {
         service.notify_loop_of(&counters);
     }
-    // Every task is asked to stop: none waits for a moment any more.
+    // Every task is asked to stop, so no task is delayed any more.
     scheduler.end_delays(u64::MAX, usize::MAX, &counters);
     scheduler.wake_for_rest(&counters);
     scheduler.registry.retire(&counters);
@@ -219,7 +219,7 @@ fn notify_cancel(scheduler: &Scheduler) {
 impl Drop for ThreadPool {
     fn drop(&mut self) {
         if self.scheduler.is_forked() {
-            // They name threads that this process does not have.
+            // The join handles name threads that this process does not have.
             std::mem::forget(std::mem::take(&mut *self.threads.lock()));
             return;
         }

@@ -6,13 +6,13 @@
 //! - *Through the flows*. All rings are emptied into the flows of their services, and the lanes say
 //!   which flow is next ([`fair`]).
 //! - *Straight into the batch*, first in, first out, while steps are very short: then sorting would
-//!   cost as much as the steps. Only if one service has submitted something, and no flow waits in
-//!   the lanes but those in debt. A task still goes into its flow if its connection has another one
-//!   with the workers, or is in debt; the loop knows both when it submits the task.
+//!   cost as much as the steps. This is only done if one service alone has submitted tasks, and the
+//!   lanes contain no flows except flows in debt. A task still goes into its flow if its connection
+//!   has another task in flight, or is in debt. The loop knows both when it submits the task.
 //!
-//! The queue refers to services and flows by numbers. The tasks themselves, which have types, stay
-//! in their service ([`crate::service::submissions`]), behind a lock that is taken only under this
-//! one.
+//! The queue refers to services and flows by numbers. The tasks themselves, whose types differ,
+//! stay in their service ([`crate::service::submissions`]), behind a lock that is taken only under
+//! this one.
 
 pub(crate) mod delayed;
 pub(crate) mod fair;
@@ -33,37 +33,37 @@ pub(crate) struct Entry<T> {
     pub(crate) serial: u64,
     /// When it was submitted.
     pub(crate) since: u64,
-    /// The finish tag of its connection when it was submitted, as its loop knows it; zero for a new
-    /// connection.
+    /// The finish tag of its connection when the task was submitted, as the loop knew it. Zero for
+    /// a new connection.
     pub(crate) tag: u64,
     pub(crate) slot: u32,
     /// The slot of the connection of the task.
     pub(crate) flow: u32,
     /// The weight of its connection.
     pub(crate) weight: u16,
-    /// How many times it has parked, modulo 16.
+    /// How many times the task has parked, modulo 16.
     pub(crate) syncs: u8,
     pub(crate) has_started: bool,
     pub(crate) flow_state: FlowState,
-    /// Whether the task has set its deadline since its loop last had it.
+    /// Whether the task has set its deadline since it was last submitted or resumed.
     pub(crate) has_new_deadline: bool,
 }
 
-/// The state of a connection when a task was submitted for it.
+/// The state of a connection at the moment when a task of it is submitted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum FlowState {
-    /// It has no other task in flight, and no debt.
+    /// The connection has no other task in flight, and no debt.
     Idle,
-    /// It has no other task in flight, and a debt.
+    /// The connection has no other task in flight, and has a debt.
     InDebt,
-    /// It has another task in flight.
+    /// The connection has another task in flight.
     Busy,
 }
 
 /// A task in a batch.
 pub(crate) struct Taken<T> {
     pub(crate) entry: Entry<T>,
-    /// `None` if it did not pass through the flows: then its loop alone counts the turn.
+    /// `None` if the task came straight from the ring. Then only its loop counts the turn.
     pub(crate) prepaid: Option<Prepaid>,
 }
 
@@ -78,24 +78,24 @@ pub(crate) enum Order {
 /// A service as the run queue sees it. All calls are made under the lock of the queue.
 pub(crate) trait Source: Send + Sync {
     /// Takes up to `max` tasks out of the ring: straight into a worker's batch, or into their flows
-    /// if they must pass through these. Returns the number of tasks in the batch.
+    /// where the rules above require it. Returns the number of tasks in the batch.
     fn take_submitted(&self, lanes: &mut Lanes, worker: usize, max: usize) -> usize;
     /// Moves everything from the ring into the flows.
     fn sort(&self, lanes: &mut Lanes);
     /// Moves up to `max` tasks of this service whose flows are next into a worker's batch, until
-    /// their estimates reach a quantum. A flow in debt can only be the first.
+    /// their estimates reach a quantum. Only the first task may be of a flow in debt.
     fn take_turns(&self, lanes: &mut Lanes, worker: usize, max: usize, debt: Debt) -> usize;
-    /// Returns the rest of a worker's batch to the flows.
+    /// Returns the remaining tasks of a worker's batch to the flows.
     fn return_batch(&self, lanes: &mut Lanes, worker: usize);
     /// The number of tasks in a flow that have not started.
     fn queued_in(&self, flow: u32) -> u32;
-    /// Ends the newest task of a flow that has not started. True: there was one.
+    /// Ends the newest task of a flow that has not started. Returns false if there is none.
     fn shed(&self, lanes: &mut Lanes, flow: u32, cx: &WorkerContext<'_>) -> bool;
     /// Moves up to `max` tasks, and at most half, from the front of one worker's batch into another
     /// batch.
     fn steal(&self, from: usize, to: usize, max: usize) -> usize;
-    /// Moves a task into the flows whose moment has come, and which is not with
-    /// [`RunQueue::delayed`] any more.
+    /// Moves a delayed task into the flows because its time has come. The caller has removed it
+    /// from [`RunQueue::delayed`].
     fn end_delay(&self, lanes: &mut Lanes, slot: u32);
     /// Whether the ring holds anything, published or not.
     fn has_submitted(&self) -> bool;
@@ -105,7 +105,7 @@ pub(crate) trait Source: Send + Sync {
     fn is_listed(&self) -> bool;
     /// The service is no longer listed.
     fn unlist(&self);
-    /// The service is listed from now on. Returns true if it was listed before.
+    /// Marks the service as listed. Returns true if it was listed before.
     fn relist(&self) -> bool;
 }
 
@@ -150,19 +150,19 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
         self.services.insert(service);
     }
 
-    /// The tasks of the service have ended. The caller drops the returned service after it releases
-    /// the lock.
+    /// Removes a service whose tasks have ended. The caller drops the returned service after it
+    /// releases the lock.
     #[must_use]
     pub(crate) fn remove(&mut self, service: u32) -> S {
         if self.services[service as usize].is_listed() {
-            // Its ring is empty. The others that are idle go too, so that dropping many services
-            // that are listed is not O(services) for each.
+            // The ring of this service is empty. Other idle services are unlisted too. Otherwise
+            // each drop of a listed service would be O(services).
             self.unlist_idle();
         }
         self.services.remove(service as usize)
     }
 
-    /// A service that is not listed has submitted something.
+    /// Lists a service that has submitted tasks and was not listed.
     pub(crate) fn list(&mut self, service: u32) {
         if !self.services[service as usize].relist() {
             self.listed.push(service);
@@ -217,8 +217,8 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
         }
     }
 
-    /// Moves up to `max` tasks whose moment has come behind everything that was submitted. Returns
-    /// the services whose loops are to be notified, for after the lock.
+    /// Moves up to `max` tasks whose time has come into their flows, behind all submissions.
+    /// Returns the services whose loops the caller must notify after it releases the lock.
     #[must_use]
     pub(crate) fn end_delays(&mut self, now: u64, max: usize) -> Vec<S> {
         self.sort();
@@ -257,8 +257,8 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
         });
     }
 
-    /// Ends the newest waiting task of the flow with the most, if that has at least two more than
-    /// this flow (`None`: a new one). Returns its service.
+    /// Ends the newest waiting task of the flow with the most waiting tasks, if that flow has at
+    /// least two more than this flow (`None`: a new flow). Returns the service of the ended task.
     pub(crate) fn shed(&mut self, service: u32, flow: Option<u32>, cx: &WorkerContext<'_>) -> Option<S> {
         self.sort();
         let own = flow.map_or(0, |flow| self.services[service as usize].queued_in(flow));

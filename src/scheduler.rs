@@ -39,7 +39,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool as Flag, AtomicU64 as Figure, AtomicUsize as Length, Ordering::Relaxed};
 
-/// In nanoseconds: the intended time of a batch, and the longest deferral of a notification. It is
+/// The intended time of a batch, and the longest deferral of a notification, in nanoseconds. It is
 /// about the cost of waking a thread. (Rows: `told-1024`, `work-1k`, `fair`.)
 pub(crate) const QUANTUM: u64 = 20_000;
 /// A batch that has taken longer than this is late: its remaining tasks return to the queue.
@@ -60,16 +60,17 @@ pub(crate) type Description = (TaskId, Option<Cow<'static, str>>, Option<ConnId>
 pub(crate) trait AnyService: Source {
     /// Runs the batch of this context. Returns the number of turns.
     fn run_batch(&self, cx: &WorkerContext<'_>) -> usize;
-    /// The loop must come and see: the pool is shutting down, or a timeout has run out.
+    /// Notifies the loop because the pool is shutting down, or because a timeout has run out.
     fn notify_loop_of(&self, counters: &Counters);
-    /// A task of this service was shed, and the lock of the queue is free: notifies the loop.
+    /// Notifies the loop because a task of this service was shed. The caller has released the lock
+    /// of the queue.
     fn notify_shed(&self, cx: &WorkerContext<'_>);
     /// Copies some tasks, from a slot on. Returns the slot to continue with.
     fn copy_tasks(&self, from: usize, now: u64, tasks: &mut Vec<TaskDump>) -> Option<usize>;
-    /// A task that was not reaped: its id, name and connection.
+    /// The id, the name and the connection of a task that was not reaped.
     fn describe(&self, slot: u32, serial: u64) -> Option<Description>;
     fn dump_mailboxes(&self) -> Vec<MailboxDump>;
-    /// Every thread passes it before it drops a reference to the service.
+    /// Every thread calls `pass` on it before it drops a reference to the service.
     fn arc_fence(&self) -> &ArcFence;
 }
 
@@ -104,7 +105,7 @@ impl Drop for ServiceRef {
 /// The part of a worker's context that other threads read. One more exists for all external
 /// threads.
 pub(crate) struct SharedContext {
-    /// On lines of their own, since the worker writes them for every task.
+    /// On cache lines of their own, since the worker writes them for every task.
     counters: CachePadded<Counters>,
     /// Whether the worker is inside a step, or about to be.
     is_busy: Flag,
@@ -170,11 +171,11 @@ pub(crate) struct Hints {
     published: Flag,
     /// A task was submitted, published or not.
     submitted: Flag,
-    /// The earliest moment for which a task waits. Written under the lock of the queue.
+    /// The earliest time for which a task waits. Written under the lock of the queue.
     next_moment: Figure,
 }
 
-/// So many tasks at most go on under one lock, when the moments for which they wait have come.
+/// The largest number of delayed tasks that become runnable under one lock.
 const DUE_MAX: usize = 256;
 
 impl Hints {
@@ -213,7 +214,7 @@ impl Hints {
         self.next_moment.store(at.unwrap_or(NEVER), Relaxed);
     }
 
-    /// Whether a task waits for a moment that has come.
+    /// Whether the time has come for which a task waits.
     #[inline]
     pub(crate) fn is_due(&self, now: u64) -> bool {
         self.next_moment.load(Relaxed) <= now
@@ -233,17 +234,17 @@ pub(crate) struct Scheduler {
     /// When the pool was built, on its clock.
     pub(crate) born: u64,
     pub(crate) cores: usize,
-    /// The process that the threads are in.
+    /// The process of the threads.
     process: u32,
     time_slice: u64,
     pub(crate) limit: Option<u32>,
-    /// Of the tasks of a connection that have not started.
+    /// The largest number of tasks of a connection that have not started.
     pub(crate) max_queued: Option<u32>,
     pub(crate) overload: Overload,
     slow_steps: Option<SlowSteps>,
     /// Written for every task, so on a line of its own.
     pub(crate) admission: CachePadded<Admission>,
-    /// Read for every task, and seldom written.
+    /// Read for every task, and rarely written.
     pub(crate) room: CachePadded<Room>,
     pub(crate) registry: Registry,
     pub(crate) idle: CachePadded<Idle>,
@@ -262,7 +263,7 @@ pub(crate) struct Scheduler {
     pub(crate) exits: Arc<Exits>,
 }
 
-/// How far the shutdown of a pool has come.
+/// The progress of the shutdown of a pool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
     Open,
@@ -326,8 +327,8 @@ impl Scheduler {
         }
     }
 
-    /// Whether this process was forked after the pool was built, so that it has no workers, and any
-    /// lock may be held for ever. A system call.
+    /// Whether this process was forked after the pool was built. If so, it has no workers, and a
+    /// lock may be held for ever. Costs a system call.
     #[cold]
     pub(crate) fn is_forked(&self) -> bool {
         self.has_workers() && std::process::id() != self.process
@@ -362,25 +363,27 @@ impl Scheduler {
         }
     }
 
-    /// Whether the queue has a task that may run now. With a limit, some may not.
+    /// Whether the queue has a task that may run now. With `max_running_per_connection`, a task may
+    /// have to wait.
     pub(crate) fn has_runnable(&self) -> bool {
         let mut queue = self.queue.lock();
         queue.sort();
         !queue.lanes.is_empty()
     }
 
-    /// Whether there is anything to run, in the queue or in a batch.
+    /// Whether a task can run, from the queue or from a batch.
     pub(crate) fn has_tasks(&self) -> bool {
         self.queue.lock().has_tasks() || self.workers().iter().any(|worker| worker.has_batch())
     }
 
-    /// Virtual time, for a loop that submits a task.
+    /// The virtual time, for a loop that submits a task.
     #[inline]
     pub(crate) fn virtual_time(&self) -> u64 {
         self.virtual_time.load(Relaxed)
     }
 
-    /// Written only if it has changed by much, since every loop reads it.
+    /// Publishes the virtual time if it has changed by much. A small change is not written, since
+    /// every loop reads the value.
     fn publish_virtual_time(&self, lanes: &Lanes) {
         let now = lanes.virtual_time();
         if now > self.virtual_time() + QUANTUM / 2 {
@@ -395,7 +398,7 @@ impl Scheduler {
         } else {
             Order::Fair
         };
-        // In the fair order, the estimates of the flows say how many tasks make a batch.
+        // In the fair order, the estimates of the flows limit the batch.
         let max = if order == Order::Fair && cx.worker().is_some() {
             BATCH_MAX
         } else {
@@ -418,7 +421,7 @@ impl Scheduler {
         taken
     }
 
-    /// Tasks that wait for a moment before `now` are in the queue from now on; at least some.
+    /// Moves up to `max` tasks that wait for a time before `now` into the queue.
     #[cold]
     pub(crate) fn end_delays(&self, now: u64, max: usize, counters: &Counters) {
         let mut queue = self.queue.lock();
@@ -432,7 +435,7 @@ impl Scheduler {
         }
     }
 
-    /// The loop of a service is notified at `next`, and not at `before` any more.
+    /// Notifies the loop of a service at `next` instead of at `before`.
     #[cold]
     pub(crate) fn set_alarm(&self, service: u32, before: Option<u64>, next: Option<u64>) {
         let mut queue = self.queue.lock();
@@ -452,7 +455,7 @@ impl Scheduler {
         self.idle.watch(self.hints.next_moment());
     }
 
-    /// As [`end_delays`](Self::end_delays), if there are such tasks.
+    /// Calls [`end_delays`](Self::end_delays) if there are such tasks.
     #[inline]
     fn end_due_delays(&self, now: u64, counters: &Counters) -> bool {
         let is_due = self.hints.is_due(now);
@@ -462,8 +465,8 @@ impl Scheduler {
         is_due
     }
 
-    /// Ends the newest waiting task of the flow with the most, if that has at least two more than
-    /// this flow. True: it has ended one.
+    /// Ends the newest waiting task of the flow with the most waiting tasks, if that flow has at
+    /// least two more than this flow. Returns true if it has ended a task.
     #[cold]
     pub(crate) fn shed(&self, service: u32, flow: Option<u32>, cx: &WorkerContext<'_>) -> bool {
         let mut queue = self.queue.lock();
@@ -563,7 +566,7 @@ impl Scheduler {
             }
         }
         cx.flush();
-        cx.see_to_timer();
+        cx.set_timer();
         let mut queue = self.queue.lock();
         cx.settle(&mut queue.lanes);
         if !self.has_workers() && !queue.has_tasks() {
@@ -575,7 +578,7 @@ impl Scheduler {
         turns
     }
 
-    /// Nothing runs and nothing waits.
+    /// Whether no task runs and no task waits.
     fn forgive(&self, lanes: &mut Lanes) {
         lanes.forgive();
         self.publish_virtual_time(lanes);
@@ -630,7 +633,8 @@ impl Scheduler {
         }
     }
 
-    /// A worker may have made room. After a fence nothing is missed.
+    /// Notifies the services that wait for room, if a worker has made some. The caller has executed
+    /// a fence, so that no service is missed.
     #[inline]
     pub(crate) fn note_room(&self, counters: &Counters) {
         if self.room.is_waited() {
@@ -638,7 +642,7 @@ impl Scheduler {
         }
     }
 
-    /// A loop has counted something that may have made room.
+    /// Notifies the services that wait for room, if the count of a loop has made some.
     #[inline]
     pub(crate) fn note_room_after_count(&self, counters: &Counters) {
         if self.room.is_waited_after_count() {
@@ -646,7 +650,7 @@ impl Scheduler {
         }
     }
 
-    /// Notifies the services that wait for room, if there is some. No lock may be held.
+    /// Notifies the services that wait for room, if there is room. The caller holds no lock.
     #[cold]
     fn announce_room(&self, counters: &Counters) {
         if self.admission.has_room(self.progress()) {
@@ -657,13 +661,13 @@ impl Scheduler {
         }
     }
 
-    /// Whether tasks wait beside the one that runs in this context.
+    /// Whether other tasks wait while this context runs one.
     #[inline]
     pub(crate) fn others_wait(&self, index: usize) -> bool {
         self.contexts[index].has_batch() || self.hints.has_submitted()
     }
 
-    /// How long until the earliest moment for which a task waits.
+    /// The time from now until the earliest time for which a task waits.
     pub(crate) fn time_to_next_moment(&self) -> Option<u64> {
         let at = self.hints.next_moment()?;
         Some(at.saturating_sub(self.clock.now()))
@@ -706,8 +710,8 @@ impl Scheduler {
         self.check_drain();
     }
 
-    /// If the pool drains and every task has ended, the workers end. Call it after anything that
-    /// may have ended the last task.
+    /// Ends the workers if the pool drains and every task has ended. Called after each event that
+    /// may be the end of the last task.
     pub(crate) fn check_drain(&self) {
         fence(Ordering::SeqCst);
         let is_drained = || self.sums().ended() == self.admission.accepted();
@@ -717,7 +721,7 @@ impl Scheduler {
         }
     }
 
-    /// Whether it accepts tasks.
+    /// Whether the pool accepts tasks.
     #[inline]
     pub(crate) fn is_open(&self) -> bool {
         self.stage.load(Ordering::Acquire) == Stage::Open as usize

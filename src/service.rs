@@ -41,10 +41,9 @@ use sync_point::{SyncPoint, TaskStatus};
 use table::Table;
 use timers::Timing;
 
-/// `enqueue` asks once in so many submissions whether the process was forked, if all workers are
-/// busy.
+/// While all workers are busy, `enqueue` checks for a fork once in this number of submissions.
 const FORK_CHECKS: usize = 64;
-/// How often `take_ready` looks before it returns nothing.
+/// The number of looks of `take_ready` before it returns nothing.
 const LOOKS: u32 = if cfg!(loom) { 2 } else { 3 };
 
 /// The pool's handle for one service loop. It enqueues tasks for connections, announces tasks that
@@ -67,33 +66,35 @@ const LOOKS: u32 = if cfg!(loom) { 2 } else { 3 };
 pub struct Service<T: Task> {
     pub(crate) inner: Arc<ServiceInner<T>>,
     table: Table<T>,
-    /// The rings to and from the workers; `None` before the first task.
+    /// The submission ring and the completion rings; `None` before the first task.
     ends: Option<LoopEnds<T>>,
-    /// The number of submissions, and how many of them were published.
+    /// The number of submissions.
     submitted: usize,
     /// How many of the ids that were announced last were not looked at or answered yet.
     unread: usize,
-    /// Those that were dropped unseen; `None` before the first announcement.
+    /// The ids that were dropped unseen; `None` before the first announcement.
     unseen: Option<Arc<Unread>>,
     polling: Polling,
     /// The number of calls of `take_ready` that do not spin, because the last spin found nothing.
     skipped_spins: u32,
     /// Tasks that are resumed at the end of the current call. Kept for its memory.
     resumed: Vec<u32>,
-    /// Its place among the services that wait for room, until `take_ready` has seen some.
+    /// The place of the service in the list of services that wait for room, until `take_ready` has
+    /// seen room.
     room: Option<Place>,
-    /// The tasks that were reaped and that the pool was not told of.
+    /// The number of reaped tasks that were not reported to the pool.
     untold: u64,
-    /// Whether the loop has ever called `poll_timeout`, and so calls it before it blocks.
+    /// Whether the loop has ever called `poll_timeout`. If so, it calls `poll_timeout` before it
+    /// blocks.
     calls_poll_timeout: bool,
     has_seen_shutdown: bool,
     /// Whether the loop has called `poll_timeout` since it last called `take_ready`.
     has_polled: bool,
-    /// When an idle worker notifies the loop, since a timeout runs out.
+    /// The time at which an idle worker notifies the loop because a timeout runs out.
     alarm: Option<u64>,
 }
 
-/// A task that is to be submitted.
+/// A task that the loop submits.
 struct Work<T> {
     task: T,
     serial: u64,
@@ -196,7 +197,8 @@ impl<T: Task> Service<T> {
     fn admit(&mut self, conn: ConnId) -> Result<u64, Refused> {
         self.check_shutdown();
         let scheduler = &self.inner.scheduler;
-        // It costs a system call: where another follows, since a worker sleeps, or once in a while.
+        // This check is a system call. So it is made when a worker sleeps, because waking it is a
+        // system call too, and otherwise at intervals.
         let checks_fork = scheduler.idle.should_wake() || self.submitted.is_multiple_of(FORK_CHECKS);
         let admitted = if checks_fork && scheduler.is_forked() {
             Err(Refused::Forked)
@@ -227,7 +229,7 @@ impl<T: Task> Service<T> {
         }
     }
 
-    /// Sheds a task of another connection if the queue is full, and asks once more.
+    /// Sheds a task of another connection if the queue is full, and then checks once more.
     #[cold]
     fn make_room(&mut self, conn: ConnId, refused: Refused) -> Result<(), Refused> {
         let ServiceInner {
@@ -244,7 +246,7 @@ impl<T: Task> Service<T> {
         scheduler.admission.admit(|| scheduler.progress())
     }
 
-    /// The refusal, if so many tasks of a connection have not started that it may have no more.
+    /// The refusal of a task if its connection has reached `max_queued_per_connection`.
     #[inline]
     fn full_connection(&mut self, connection: ConnId) -> Option<Refused> {
         let limit = self.inner.scheduler.max_queued?;
@@ -256,8 +258,8 @@ impl<T: Task> Service<T> {
         })
     }
 
-    /// The loop is notified when there is room. Asks once more, so that room which is made now is
-    /// not missed.
+    /// Requests a notification when there is room. Checks once more, so that room which is made now
+    /// is not missed.
     #[cold]
     fn wait_for_room(&mut self, refused: Refused) -> Result<(), Refused> {
         if !matches!(refused, Refused::QueueFull | Refused::TooManyTasks) {
@@ -443,8 +445,8 @@ impl<T: Task> Service<T> {
         ready
     }
 
-    /// The loop does not look at its timeouts by itself: an idle worker notifies it when the next
-    /// one runs out, at the latest.
+    /// For a loop that does not call `poll_timeout`: an idle worker notifies it when the next
+    /// timeout runs out, or earlier.
     #[cold]
     fn set_alarm(&mut self) {
         let scheduler = &self.inner.scheduler;
@@ -645,8 +647,9 @@ impl<T: Task> Service<T> {
         }
     }
 
-    /// A task was reaped. The pool is told at once, or of several together if the loop calls
-    /// `poll_timeout` before it blocks, since this costs a locked instruction.
+    /// Counts a reaped task. If the loop calls `poll_timeout` before it blocks, it reports several
+    /// tasks to the pool together, because each report costs a locked instruction. Otherwise it
+    /// reports each task at once.
     #[inline]
     fn count_reaped(&mut self) {
         self.inner.counters.reaped.add(1);
@@ -664,7 +667,7 @@ impl<T: Task> Service<T> {
         }
     }
 
-    /// The status of a task, without reaping it. O(1).
+    /// Returns the status of a task without reaping it. O(1).
     #[doc(alias = "lws_threadpool_task_status_noreap")]
     #[must_use]
     pub fn peek(&self, id: TaskId) -> Option<Status> {
@@ -751,9 +754,10 @@ impl<T: Task> Service<T> {
         true
     }
 
-    /// Sets the weight of a connection: its share of worker time is in proportion to this while it
-    /// and others have tasks. 1 unless it is set; 0 counts as 1. It holds for tasks that are
-    /// submitted or resumed after this, until the connection is closed.
+    /// Sets the weight of a connection. While several connections have tasks, their shares of
+    /// worker time are in proportion to their weights. The default is 1; 0 counts as 1. The weight
+    /// applies to tasks that are submitted or resumed after the call, until the connection is
+    /// closed.
     ///
     /// ```
     /// # use moored::{BoxTask, ThreadPool};
@@ -763,7 +767,7 @@ impl<T: Task> Service<T> {
     /// # Ok::<(), moored::BuildError>(())
     /// ```
     ///
-    /// A connection with a weight other than 1 takes memory until
+    /// A connection with a weight other than 1 uses memory until
     /// [`connection_closed`](Self::connection_closed). O(1).
     #[doc(alias = "priority")]
     #[doc(alias = "share")]

@@ -54,8 +54,9 @@ mod real {
             const { std::cell::RefCell::new(None) };
     }
 
-    /// Drops the value when this thread ends, after its other thread-locals if it is called before
-    /// these are used: the standard library drops the values of a thread in reverse order.
+    /// Drops the value when this thread ends. If it is called before other thread-locals are used,
+    /// the value is dropped after these, since the standard library drops the values of a thread in
+    /// reverse order.
     pub(crate) fn keep_until_thread_end(value: impl Sized + 'static) -> impl Sized {
         KEPT.set(Some(Box::new(value)));
     }
@@ -114,12 +115,12 @@ mod model {
     }
     pub(crate) use per_thread as thread_local;
 
-    /// In a model the caller drops it, at the end of the thread's closure.
+    /// In a model the caller drops the value at the end of the thread's closure.
     pub(crate) fn keep_until_thread_end<V>(value: V) -> V {
         value
     }
 
-    /// `parking_lot`'s face (no poisoning) over loom's mutex.
+    /// loom's mutex with the interface of `parking_lot` (no poisoning).
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
     impl<T> Mutex<T> {

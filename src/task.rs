@@ -57,14 +57,16 @@ pub enum TaskReturn {
     #[doc(alias = "progress")]
     #[doc(alias = "wait")]
     Sync,
-    /// Run the next step after this time. The task waits without a thread, and without its loop.
+    /// Run the next step after this time. The task waits without a thread, and its loop is not
+    /// involved.
     ///
     /// The step runs within about 2 ms of its time if a worker is idle: one idle worker sleeps
-    /// until the earliest moment. Busy workers look between batches. Without threads (`threads(0)`)
-    /// the loop does: [`poll_timeout`](crate::Service::poll_timeout) tells when to call
-    /// [`run_pending`](crate::Service::run_pending). The wait ends at once if the task is asked to
-    /// stop, and at its deadline. A task that is stopping is not delayed: its step is called again,
-    /// and if that returns `Delay` again, it ends as `Stopped`. `Duration::ZERO` is `Continue`.
+    /// until the earliest moment. Busy workers check the time between batches. Without threads
+    /// (`threads(0)`) the loop runs the step: [`poll_timeout`](crate::Service::poll_timeout)
+    /// returns when to call [`run_pending`](crate::Service::run_pending). The wait ends at once if
+    /// the task is asked to stop, and at its deadline. A task that is stopping is not delayed: its
+    /// step is called again at once. If that step returns `Delay` again, the task ends as
+    /// `Stopped`. `Duration::ZERO` means `Continue`.
     ///
     /// A periodic producer:
     ///
@@ -83,8 +85,8 @@ pub enum TaskReturn {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// A dump shows it as running, with `delay_left_us`; [`Counts`](crate::Counts) count it as
-    /// waiting. O(log n) for n delayed tasks, under the lock of the run queue.
+    /// A dump shows a delayed task as running, with `delay_left_us`. [`Counts`](crate::Counts)
+    /// count it as waiting. O(log n) for n delayed tasks, under the lock of the run queue.
     #[doc(alias = "sleep")]
     #[doc(alias = "timer")]
     #[doc(alias = "interval")]
@@ -105,9 +107,9 @@ pub struct Context<'a> {
     worker: Option<u16>,
     /// The index of the worker's shared context.
     index: usize,
-    /// When the time slice of the turn ends.
+    /// The end of the time slice of the turn.
     slice_end: u64,
-    /// When the task must give way, whether others wait or not.
+    /// The time at which the task must give way, even if no other task waits.
     until: u64,
     has_new_deadline: bool,
 }
@@ -171,8 +173,8 @@ impl<'a> Context<'a> {
     /// Whether a long step should return soon: the task is stopping
     /// ([`is_stopping`](Self::is_stopping)), or its time slice is used up and other tasks wait.
     ///
-    /// A step with a loop looks at it in each round, and returns `Continue` when it is true: it is
-    /// called again, in turn.
+    /// If the step has a loop, call this in each iteration, and return `Continue` when it is true.
+    /// The step is called again after the other tasks.
     ///
     /// ```
     /// use moored::{BoxTask, TaskReturn, TaskStatus, ThreadPool, task_fn};
@@ -196,9 +198,9 @@ impl<'a> Context<'a> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// About a nanosecond while no other task waits, also not in a `Delay`; else, for a task with a
-    /// deadline, and inside [`run_pending`](crate::Service::run_pending) with a budget, about 10 ns
-    /// more, since it reads the clock.
+    /// Costs about a nanosecond while no other task waits or is delayed. Otherwise, and for a task
+    /// with a deadline, and inside [`run_pending`](crate::Service::run_pending) with a budget, it
+    /// costs about 10 ns more, because it reads the clock.
     #[doc(alias = "yield")]
     #[doc(alias = "checkpoint")]
     #[must_use]
@@ -213,26 +215,26 @@ impl<'a> Context<'a> {
         self.is_stopping() || may_be_over && is_over()
     }
 
-    /// How much of the time slice of this turn is left; zero once it is used up. A task that
-    /// returns `Continue` keeps its worker longer than that if no other task waits. Reads the
-    /// clock, about 10 ns.
+    /// Returns the remaining time of the time slice of this turn; zero when the slice is used up. A
+    /// task that returns `Continue` keeps its worker longer than that if no other task waits. Reads
+    /// the clock, about 10 ns.
     ///
     /// The slice is that of
     /// [`ThreadPoolBuilder::time_slice`](crate::ThreadPoolBuilder::time_slice); inside
-    /// [`run_pending`](crate::Service::run_pending) it is not longer than what is left of the
-    /// budget.
+    /// [`run_pending`](crate::Service::run_pending) it is not longer than the remaining budget.
     pub fn time_slice_left(&self) -> Duration {
         let end = self.slice_end.min(self.until);
         Duration::from_nanos(end.saturating_sub(self.scheduler.clock.now()))
     }
 
-    /// Moves the task's deadline: it must have ended within this time from now on, or is asked to
-    /// stop with `TimedOut(Timeout::Deadline)`. `None`: it has no deadline any more.
+    /// Moves the task's deadline. If the task has not ended within this time from now, it is asked
+    /// to stop with `TimedOut(Timeout::Deadline)`. `None` removes the deadline.
     ///
-    /// For a task that shows progress, and should be stopped only when that ends. It works whether
-    /// the task had a [`TaskOptions::deadline`](crate::TaskOptions::deadline) or not, and the
-    /// loop's [`poll_timeout`](crate::Service::poll_timeout) respects it. A task that was asked to
-    /// stop stays so: a deadline that has passed, and was seen, cannot be moved.
+    /// Use it for a task that should be stopped only when it makes no more progress. The task does
+    /// not need a [`TaskOptions::deadline`](crate::TaskOptions::deadline). The loop's
+    /// [`poll_timeout`](crate::Service::poll_timeout) respects the new deadline. A request to stop
+    /// stays in force: after a deadline has passed and the task was asked to stop, the deadline
+    /// cannot be moved.
     ///
     /// ```
     /// use moored::{BoxTask, TaskReturn, ThreadPool, task_fn};

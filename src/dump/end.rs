@@ -1,4 +1,4 @@
-//! The last abnormal ends of a pool: what a dump shows of tasks that are gone.
+//! The last abnormal ends of a pool: the data that a dump shows of ended tasks.
 
 use crate::task::header::Snapshot;
 use crate::task::id::{ConnId, TaskId};
@@ -9,9 +9,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-/// A dump shows this many.
+/// The largest number of ends in a dump.
 const KEPT: usize = 32;
-/// The longest message that is kept, in characters.
+/// The largest length of a kept message, in characters.
 const MESSAGE_MAX: usize = 1000;
 
 /// Why a task has ended abnormally.
@@ -20,9 +20,9 @@ const MESSAGE_MAX: usize = 1000;
 pub enum EndReason {
     /// Its step panicked.
     Panicked,
-    /// One of its timeouts ran out, and it ended as `Stopped`.
+    /// One of its timeouts ran out, and the task ended as `Stopped`.
     TimedOut(Timeout),
-    /// The queue was full, and it ended as `Stopped` without a step.
+    /// The queue was full, and the task ended as `Stopped` without a step.
     Shed,
 }
 
@@ -48,8 +48,8 @@ impl serde::Serialize for EndReason {
 
 /// The end of a task that has panicked or timed out. Times are in microseconds.
 ///
-/// A [`PoolDump`](crate::PoolDump) has the last 32, also of tasks that were reaped and of services
-/// that were dropped.
+/// A [`PoolDump`](crate::PoolDump) has the last 32 of them. They include tasks that were reaped and
+/// tasks of services that were dropped.
 ///
 /// ```
 /// use moored::{BoxTask, EndReason, TaskOptions, ThreadPool, task_fn};
@@ -72,24 +72,24 @@ impl serde::Serialize for EndReason {
 pub struct EndDump {
     /// The task's id; as text in JSON.
     pub id: TaskId,
-    /// Its name, if it was given one.
+    /// The task's name, if it has one.
     pub name: Option<Cow<'static, str>>,
-    /// Its connection, also if that had closed.
+    /// The task's connection, even if it had closed.
     pub connection: ConnId,
-    /// The number of the service that owned it.
+    /// The number of the service that owned the task.
     pub service: u32,
-    /// Why it ended; as text in JSON.
+    /// Why the task ended; as text in JSON.
     pub reason: EndReason,
-    /// The message of the panic, at most 1000 characters of it. `None` if the task has not
-    /// panicked, or with a payload that is no text.
+    /// The first 1,000 characters of the message of the panic. `None` if the task has not panicked,
+    /// or if the payload of the panic is not text.
     pub message: Option<String>,
-    /// When it ended: the time since the pool was built.
+    /// When the task ended: the time since the pool was built.
     pub at_us: u64,
-    /// How long it lived.
+    /// The time from its submission to its end.
     pub alive_us: u64,
-    /// How long it waited for a worker, in all.
+    /// The total time that the task waited for a worker.
     pub queued_us: u64,
-    /// How long it was on a worker, in all.
+    /// The total time that the task was on a worker.
     pub run_us: u64,
 }
 
@@ -121,7 +121,7 @@ impl EndDump {
     }
 }
 
-/// The last abnormal ends. The lock is only held to add one, or to copy references to them.
+/// The last abnormal ends. The lock is only held to add an end, or to copy references to the ends.
 #[derive(Default)]
 pub(crate) struct AbnormalEnds(Mutex<VecDeque<Arc<EndDump>>>);
 

@@ -21,19 +21,20 @@ pub struct TaskDump {
     pub service: u32,
     /// Its status.
     pub status: Status,
-    /// How many of its steps have answered `Continue` although the task was asked to stop. Counted
-    /// up to 65,535. With more than 1,000 the text of a dump shows `ignores stop: 1203 steps` in
-    /// place of the status: such a task keeps a worker, and the pool from its end.
+    /// The number of its steps that returned `Continue` although the task was asked to stop. The
+    /// count ends at 65,535. If it is more than 1,000, the text of a dump shows `ignores stop: 1203
+    /// steps` instead of the status: such a task occupies a worker, and the pool cannot end.
     pub ignored_stop: u16,
-    /// How long it has had this status (a running task: since it last began, or waits for, a turn).
+    /// How long the task has had this status. For a running task: the time since its turn began, or
+    /// since it began to wait for its turn.
     pub in_status_us: u64,
     /// The age of the task. Once it has ended: how long it lived.
     pub alive_us: u64,
     /// How long the task has waited for a worker in total.
     pub queued_us: u64,
-    /// The time until its next step, while it waits by `TaskReturn::Delay`.
+    /// The time until its next step, if its last step returned `TaskReturn::Delay`.
     pub delay_left_us: Option<u64>,
-    /// The worker it is on at this moment.
+    /// The worker that runs the task at this moment.
     pub worker: Option<u16>,
     /// The part of its life that the task spent on a worker, in per cent.
     pub run_percent: f32,

@@ -117,9 +117,10 @@ impl ThreadPoolBuilder {
         self
     }
 
-    /// How many tasks of one connection may be accepted and not started, so that one client cannot
-    /// fill the queue for the others. Default: no limit of its own. Beyond that `enqueue` refuses
-    /// with `ConnectionFull`. Each service counts for itself; a `reattach` may exceed it.
+    /// The largest number of tasks of one connection that were accepted and have not started, so
+    /// that one client cannot fill the queue. Default: no limit for each connection. At the limit,
+    /// `enqueue` refuses with `ConnectionFull`. Each service counts separately. A `reattach` may
+    /// exceed the limit.
     ///
     /// ```
     /// use moored::{BoxTask, EnqueueError, TaskReturn, ThreadPool, task_fn};
@@ -133,7 +134,7 @@ impl ThreadPoolBuilder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// `enqueue` stays O(1), but for a connection that may have reached the limit it looks at the
+    /// `enqueue` is O(1). If the connection may have reached the limit, `enqueue` also checks the
     /// tasks of that connection.
     #[doc(alias = "backpressure")]
     pub fn max_queued_per_connection(mut self, tasks: usize) -> Self {
@@ -141,10 +142,10 @@ impl ThreadPoolBuilder {
         self
     }
 
-    /// How many tasks of one connection may have started and not ended (a `reattach` of a started
-    /// one may exceed it). Default: no limit. With 1, the tasks of a connection run one after the
-    /// other, each from its start to its end, parking included, and their ends are announced in
-    /// that order. Costs one more lock per task.
+    /// The largest number of tasks of one connection that have started and not ended. Default: no
+    /// limit. With 1, the tasks of a connection run one after the other, and their ends are
+    /// announced in that order; a parked task has not ended, so it delays the next one. A
+    /// `reattach` of a started task may exceed the limit. Costs one more lock for each task.
     ///
     /// Without a limit, workers take the tasks of a connection in order, but several workers may
     /// run them at the same time. A task that a worker has taken in a batch may then start up to
@@ -188,8 +189,8 @@ impl ThreadPoolBuilder {
         self
     }
 
-    /// Calls `report` once for each step that takes longer than `threshold` on a worker, while it
-    /// runs.
+    /// Calls `report` once for each step that takes longer than `threshold` on a worker, while the
+    /// step runs.
     ///
     /// ```
     /// use moored::{ThreadPool, call};
@@ -206,16 +207,16 @@ impl ThreadPoolBuilder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// Another thread calls it that passes by anyway: a worker before it looks for tasks, or a loop
-    /// in [`take_ready`](crate::Service::take_ready) or
-    /// [`poll_timeout`](crate::Service::poll_timeout). There is no watchdog thread, so a step is
-    /// reported late, or not at all, if no other thread does anything; a loop that wants a report
-    /// in time wakes up from time to time. No lock is held meanwhile, and a panic in `report` is
+    /// Another thread of the pool makes this call: a worker before it looks for tasks, or a loop in
+    /// [`take_ready`](crate::Service::take_ready) or
+    /// [`poll_timeout`](crate::Service::poll_timeout). There is no watchdog thread. So if no other
+    /// thread is active, a step is reported late or not at all; to get reports in time, let the
+    /// loop wake up at intervals. No lock is held during the call, and a panic in `report` is
     /// contained. Steps that run inside [`run_pending`](crate::Service::run_pending) are not
     /// reported.
     ///
-    /// It costs a few nanoseconds a step, and each thread that passes by a read of the clock and of
-    /// one cache line for each worker.
+    /// Costs a few nanoseconds for each step. Each check reads the clock and one cache line for
+    /// each worker.
     #[doc(alias = "watchdog")]
     #[doc(alias = "stuck")]
     pub fn on_slow_step(
@@ -263,7 +264,7 @@ impl ThreadPoolBuilder {
             match self.spawn(worker) {
                 Ok(handle) => handles.push(handle),
                 Err(source) => {
-                    // Ends and joins those that have started.
+                    // Stops and joins the threads that have started.
                     drop(ThreadPool::from_parts(scheduler, handles));
                     return Err(BuildError::Spawn {
                         index,
@@ -304,7 +305,7 @@ impl ThreadPoolBuilder {
         let (on_start, on_stop) = (self.on_start.clone(), self.on_stop.clone());
         let (index, exits) = (worker.index, Arc::clone(&worker.scheduler.exits));
         builder.spawn(move || {
-            // Before anything else, so that it is dropped after all else.
+            // The first value of the thread, so that it is dropped last.
             let _end = keep_until_thread_end(EndOfWorker {
                 exits: Arc::clone(&exits),
                 worker: index,

@@ -6,14 +6,15 @@
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 #[non_exhaustive]
 pub enum Overload {
-    /// The task is refused with `QueueFull`, whoever has filled the queue.
+    /// The task is refused with `QueueFull`. It does not matter which connections have filled the
+    /// queue.
     #[default]
     Refuse,
-    /// The task is accepted if its connection has at least two waiting tasks less than another
-    /// connection: the newest waiting task of the connection with the most ends as
-    /// [`Stopped(Shed)`](crate::StopReason::Shed), without a step, and is announced to its loop,
-    /// which gets it by value. Otherwise the task is refused. So a client that fills the queue
-    /// cannot keep others out of it.
+    /// The task is accepted if another connection has at least two more waiting tasks than its
+    /// connection. Then the newest waiting task of the connection with the most waiting tasks ends
+    /// as [`Stopped(Shed)`](crate::StopReason::Shed), without a step. It is announced to its loop,
+    /// which gets the task by value. Otherwise the task is refused. So a client that fills the
+    /// queue cannot block other clients.
     ///
     /// The loop must answer the clients of shed tasks, for example with 503. "The most" is exact
     /// within a factor of two. O(1) amortized, under the lock of the queue.

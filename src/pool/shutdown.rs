@@ -9,10 +9,10 @@ pub enum Shutdown {
     /// tasks that may outlive their connection.
     #[doc(alias = "lws_threadpool_finish")]
     Cancel,
-    /// Every task runs to its end: queued tasks start, and parked ones are served by their loops as
-    /// before, however often they park. When the last one has ended, the workers end. Timeouts,
-    /// [`dequeue`](crate::Service::dequeue) and a closed connection still end tasks; `Cancel`,
-    /// afterwards, ends those that are left.
+    /// Every task runs to its end. Queued tasks start. The loops serve parked tasks as before, also
+    /// if they park many times. When the last task has ended, the workers end. Timeouts,
+    /// [`dequeue`](crate::Service::dequeue) and a closed connection still end tasks. A later
+    /// `Cancel` ends the remaining tasks.
     #[doc(alias = "graceful")]
     Drain,
 }

@@ -1,4 +1,4 @@
-//! What keeps a pool from its end, in words.
+//! The text of the tasks and threads for which the end of a pool waits.
 
 use crate::dump::PoolDump;
 use crate::dump::task::TaskDump;
@@ -6,7 +6,7 @@ use crate::scheduler::Scheduler;
 use crate::scheduler::exits::Inside;
 use crate::task::phase::Phase;
 
-/// The tasks and the threads that keep the pool.
+/// The tasks and the threads for which the end of the pool waits.
 pub(super) fn still_running(scheduler: &Scheduler) -> Vec<String> {
     let tasks = PoolDump::of(scheduler).tasks;
     let mut names: Vec<String> = tasks
@@ -23,7 +23,7 @@ pub(super) fn still_running(scheduler: &Scheduler) -> Vec<String> {
         names.push("the shutdown, in a wake-up of a loop".to_owned());
     }
     if names.is_empty() {
-        // They are about to end.
+        // These workers end soon.
         let is_left = |&worker: &usize| inside(scheduler, worker) != Inside::Gone;
         names.extend(
             workers
@@ -34,8 +34,8 @@ pub(super) fn still_running(scheduler: &Scheduler) -> Vec<String> {
     names
 }
 
-/// A worker must run the task before the pool can end; if it drains, or has no workers, whatever
-/// has not ended keeps it.
+/// The task as text, if the pool cannot end before a worker has run it. If the pool drains or has
+/// no workers, each task that has not ended counts.
 fn keeps(scheduler: &Scheduler, task: &TaskDump) -> bool {
     match task.phase {
         ended if ended.is_ended() => false,
@@ -51,7 +51,7 @@ fn name_task(scheduler: &Scheduler, task: &TaskDump) -> String {
             format!("in a step on worker {worker}")
         }
         (_, Some(worker)) => format!("on worker {worker}"),
-        // On an external thread; or its turn has just ended.
+        // An external thread runs the task, or its turn has just ended.
         (Phase::Running, None) => "in a step".to_owned(),
         (Phase::Queued, None) => "not started".to_owned(),
         (Phase::Parked, None) => "parked".to_owned(),
@@ -63,7 +63,7 @@ fn name_task(scheduler: &Scheduler, task: &TaskDump) -> String {
     }
 }
 
-/// Where a worker is, if it is in code of the user that is no step.
+/// The place of a worker, if it is in code of the user other than a step.
 fn place(inside: Inside) -> Option<&'static str> {
     match inside {
         Inside::Nothing | Inside::Gone => None,

@@ -1,9 +1,9 @@
-//! The moments for which tasks wait (`TaskReturn::Delay`), of all services. The tasks themselves
+//! The times for which the tasks of all services wait (`TaskReturn::Delay`). The tasks themselves
 //! stay with their service.
 
 use std::collections::BTreeSet;
 
-/// A moment at which a task is to run, or a loop to look at its timeouts.
+/// A time at which a task must run, or at which a loop must check its timeouts.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Moment {
     pub(crate) at: u64,
@@ -12,10 +12,10 @@ pub(crate) struct Moment {
     pub(crate) slot: u32,
 }
 
-/// Stands for the slot of a moment at which the loop of the service is notified.
+/// Used in place of a slot if the loop of the service must be notified at that time.
 pub(crate) const LOOP: u32 = u32::MAX;
 
-/// Every moment, the earliest first.
+/// All times, the earliest first.
 #[derive(Default)]
 pub(crate) struct Delayed(BTreeSet<Moment>);
 
@@ -28,12 +28,12 @@ impl Delayed {
         self.0.remove(&moment);
     }
 
-    /// The earliest moment.
+    /// The earliest time.
     pub(crate) fn next(&self) -> Option<u64> {
         self.0.first().map(|moment| moment.at)
     }
 
-    /// Takes out the earliest moment, unless it is after `now`.
+    /// Removes the earliest time, unless it is after `now`.
     pub(crate) fn take_due(&mut self, now: u64) -> Option<Moment> {
         self.next().filter(|&at| at <= now)?;
         self.0.pop_first()

@@ -1,12 +1,12 @@
 //! Which flow has the next turn: start-time fair queueing (Goyal, Vin, Cheng, SIGCOMM 1996) in
 //! worker time.
 //!
-//! Flows share worker time in proportion to their weights. What a turn costs is known only after
-//! it. There are three changes to the algorithm of the paper:
+//! Flows share worker time in proportion to their weights. The cost of a turn is known only after
+//! the turn. There are three changes to the algorithm of the paper:
 //!
 //! - A flow is charged in two parts: an estimate when a task is taken, which is the recent cost of
-//!   its turns, and the rest after the turn. Otherwise several workers would serve one flow before
-//!   any of them has reported (compare SFQ(D): Jin, Chase, Kaur, SIGMETRICS 2004).
+//!   its turns, and the difference after the turn. Otherwise several workers would serve one flow
+//!   before any of them has reported a cost (compare SFQ(D): Jin, Chase, Kaur, SIGMETRICS 2004).
 //! - Virtual time is compared in steps of a quantum. Flows within one quantum of it are served
 //!   first in, first out, without a heap (compare deficit round robin: Shreedhar, Varghese 1995).
 //! - A flow that becomes active and has used less than its share is served first, like the new
@@ -14,36 +14,37 @@
 //!
 //! # Rules
 //!
-//! Virtual time `V` is the worker time that a flow of weight 1 would have received if it always had
-//! had tasks. The finish tag `F` of a flow is the virtual time up to which it has been served. A
-//! flow with a task that may run is in one of three lanes:
+//! Virtual time `V` is the worker time that a flow of weight 1 would have received if it had had
+//! tasks at all times. The finish tag `F` of a flow is the virtual time up to which it has been
+//! served. A flow with a task that may run is in one of three lanes:
 //!
-//! 1. *express*: it had no task, and `F < V`. `F` becomes `V`: idle time is not saved.
+//! 1. *express*: the flow had no task, and `F < V`. `F` becomes `V`: a flow does not save idle
+//!    time.
 //! 2. *ring*: `F < V + quantum`.
-//! 3. *debt*: the others, in the order of `F`.
+//! 3. *debt*: the other flows, in the order of `F`.
 //!
-//! The lanes are served in this order. When only flows in debt are left, `V` becomes the smallest
+//! The lanes are served in this order. When only flows in debt have tasks, `V` becomes the smallest
 //! `F`. Flows in debt that `V` reaches move to the ring. After [`EXPRESS_RUN`] express turns in
 //! succession another lane has a turn, so that a sequence of new flows cannot stop the others. When
-//! the pool has nothing to run and nothing runs, `V` becomes the largest `F`: debts from before do
-//! not count any more.
+//! the pool has nothing to run and nothing runs, `V` becomes the largest `F`: earlier debts do not
+//! count any more.
 //!
-//! A turn costs O(1) for flows that stay within their quantum, else O(log flows). This has no lock
-//! and no clock; the run queue keeps it under its lock.
+//! A turn costs O(1) for flows that stay within their quantum, and otherwise O(log flows). This
+//! module has no lock and no clock; the lock of the run queue protects it.
 
 use slab::Slab;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// In nanoseconds: the resolution of virtual time.
+/// The resolution of virtual time, in nanoseconds.
 const QUANTUM: u64 = crate::scheduler::QUANTUM;
-/// After so many express turns in succession another lane has a turn.
+/// After this number of express turns in succession another lane has a turn.
 const EXPRESS_RUN: u32 = 32;
-/// No flow, no place.
+/// Means "no flow" or "no place".
 pub(crate) const NONE: u32 = u32::MAX;
-/// At least this many accounts are kept.
+/// Up to this number of accounts, none is removed.
 const KEPT: usize = 1024;
-/// Up to this many accounts are kept because of their debts.
+/// Accounts that have only a debt are kept up to this number of accounts.
 const MANY: usize = 8 * KEPT;
 
 /// Names a flow: the number of its service in the run queue, and the slot of its connection there.
@@ -53,7 +54,7 @@ pub(crate) struct FlowKey {
     pub(crate) flow: u32,
 }
 
-/// What a flow of this weight is charged for so many nanoseconds of worker time.
+/// The charge of a flow of this weight for `nanos` nanoseconds of worker time.
 #[inline]
 pub(crate) fn weighted(nanos: u64, weight: u16) -> u64 {
     match weight {
@@ -84,33 +85,35 @@ pub(crate) enum Debt {
     Leave,
 }
 
-/// Names the account that a taken task was charged to. It is void when the flow was reset since.
+/// Names the account that a taken task was charged to. The charge is void if the flow was reset
+/// later.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Prepaid {
     account: u32,
     stamp: u32,
 }
 
-/// What a flow has used.
+/// The worker time that a flow has used.
 struct Account {
     key: FlowKey,
     /// The finish tag.
     finish: u64,
-    /// What was charged for taken tasks whose cost is not known yet, and their number.
+    /// The sum of the estimates of taken tasks whose cost is not known yet, and the number of these
+    /// tasks.
     prepaid: u64,
     running: u32,
     /// The recent cost of a turn, in nanoseconds; zero if it is not known.
     estimate: u32,
     weight: u16,
     lane: Lane,
-    /// Neighbours in its lane.
+    /// The previous and the next account in its lane.
     prev: u32,
     next: u32,
-    /// Its number among those that were ever listed in debt.
+    /// The sequence number of its last entry in the debt lane.
     debt_number: u64,
     stamp: u32,
-    /// The number of its tasks that have not started, and its place among the flows that have about
-    /// as many.
+    /// The number of its tasks that have not started, and its place in the list of flows with about
+    /// the same number.
     queued: u32,
     place: u32,
 }
@@ -134,7 +137,7 @@ const EMPTY: List = List {
     last: NONE,
 };
 
-/// The flows that have tasks which may run, and what each flow has used.
+/// The flows with tasks that may run, and the worker time that each flow has used.
 pub(crate) struct Lanes {
     accounts: Slab<Account>,
     virtual_time: u64,
@@ -142,34 +145,36 @@ pub(crate) struct Lanes {
     finish_max: u64,
     express: List,
     express_run: u32,
-    /// The last one of those at the front of the express lane whose tasks came back unbegun.
+    /// The front of the express lane has the flows whose tasks were returned before their turn.
+    /// This is the last of them.
     returned: u32,
     ring: List,
-    /// By finish tag; at equal tags, first in, first out. An item counts only if its account is in
-    /// this lane with this number.
+    /// Ordered by finish tag; equal tags are first in, first out. An item counts only if its
+    /// account is in this lane with the same number.
     debt: BinaryHeap<Reverse<Debtor>>,
-    /// The number of flows that were ever listed in debt.
+    /// The number of entries that were ever added to the debt lane.
     debtors: u64,
-    /// The number of flows in all lanes, and of those in debt.
+    /// The number of flows in all lanes, and of flows in the debt lane.
     listed: usize,
     in_debt: usize,
     /// The number of tasks that wait in flows.
     tasks: usize,
-    /// The first estimate of a new flow: the recent cost of any turn.
+    /// The first estimate for a new flow: the recent cost of the turns of all flows.
     estimate: u32,
     stamps: u32,
-    /// The flows with two tasks or more that have not started, by the logarithm of that number.
+    /// The flows with two or more tasks that have not started, grouped by the logarithm of that
+    /// number.
     by_size: Vec<Vec<u32>>,
-    /// When there are so many accounts, those that do not matter any more are removed.
+    /// At this number of accounts, accounts without tasks and without a debt are removed.
     sweep_at: usize,
 }
 
-/// A moving average: a quarter of the new value, and all of the first.
+/// A moving average: a quarter of each new value. The first value counts in full.
 fn average(old: u32, new: u32) -> u32 {
     if old == 0 { new } else { old - old / 4 + new / 4 }
 }
 
-/// The logarithm of a number of tasks, zero for less than two.
+/// The logarithm of a number of tasks; zero for less than two tasks.
 fn size_of(queued: u32) -> usize {
     queued.max(1).ilog2() as usize
 }
@@ -178,7 +183,7 @@ impl Lanes {
     pub(crate) fn new() -> Self {
         Self {
             accounts: Slab::new(),
-            // More than the finish tag of a new flow.
+            // Larger than the finish tag of a new flow.
             virtual_time: QUANTUM,
             finish_max: 0,
             express: EMPTY,
@@ -202,18 +207,18 @@ impl Lanes {
         self.virtual_time
     }
 
-    /// A task with this tag was served without passing through a lane.
+    /// Records that a task with this tag was taken straight from the ring.
     #[inline]
     pub(crate) fn pass(&mut self, tag: u64) {
         self.virtual_time = self.virtual_time.max(tag);
     }
 
-    /// Some flow was served up to this tag.
+    /// Records that a flow was served up to this tag.
     pub(crate) fn note_finish(&mut self, finish: u64) {
         self.finish_max = self.finish_max.max(finish);
     }
 
-    /// Nothing runs and nothing waits: earlier debts do not count any more.
+    /// Forgets earlier debts, because no task runs and no task waits.
     pub(crate) fn forgive(&mut self) {
         self.virtual_time = self.virtual_time.max(self.finish_max);
     }
@@ -224,17 +229,17 @@ impl Lanes {
         self.listed == 0
     }
 
-    /// A flow has one task more.
+    /// Counts one more task of a flow.
     pub(crate) fn note_task(&mut self) {
         self.tasks += 1;
     }
 
-    /// A flow has one task less.
+    /// Counts one task less of a flow.
     pub(crate) fn note_task_gone(&mut self) {
         self.tasks -= 1;
     }
 
-    /// A flow has so many tasks that have not started.
+    /// Sets the number of tasks of a flow that have not started.
     pub(crate) fn set_queued(&mut self, at: u32, queued: u32) {
         let before = std::mem::replace(&mut self.accounts[at as usize].queued, queued);
         let (from, to) = (size_of(before), size_of(queued));
@@ -260,8 +265,8 @@ impl Lanes {
         }
     }
 
-    /// A flow with the most tasks that have not started, within a factor of two, if these are at
-    /// least `least`.
+    /// Returns a flow with the most tasks that have not started, within a factor of two, if it has
+    /// at least `least` of them.
     pub(crate) fn fattest(&self, least: u32) -> Option<FlowKey> {
         let flows = self.by_size.iter().rfind(|flows| !flows.is_empty())?;
         let fattest = &self.accounts[*flows.last()? as usize];
@@ -273,13 +278,13 @@ impl Lanes {
         self.tasks == self.listed
     }
 
-    /// Whether a flow waits that is not in debt.
+    /// Whether a flow without a debt waits.
     #[inline]
     pub(crate) fn has_prompt(&mut self) -> bool {
         self.listed > self.in_debt || self.in_debt > 0 && self.reached_debt().is_some()
     }
 
-    /// The account of a flow. `at` is where it was when it was last used.
+    /// The account of a flow. `at` is its place when it was last used.
     pub(crate) fn account(&mut self, at: u32, key: FlowKey) -> u32 {
         if self.is_account_of(at, key) {
             return at;
@@ -323,15 +328,15 @@ impl Lanes {
         self.sweep_at = KEPT.max(2 * self.accounts.len());
     }
 
-    /// What its loop knows about a flow that has no other tasks with the workers. A tag of zero
-    /// means a new connection.
+    /// Takes over the data that the loop has about a flow without other tasks in flight. A tag of
+    /// zero means a new connection.
     pub(crate) fn set_tag(&mut self, at: u32, tag: u64) {
         let account = &mut self.accounts[at as usize];
         if tag == 0 {
             account.finish = 0;
             account.estimate = self.estimate;
         } else {
-            // The loop has seen the costs of all turns.
+            // The loop knows the costs of all turns.
             account.finish = account.finish.saturating_sub(account.prepaid).max(tag);
         }
         (account.prepaid, account.running) = (0, 0);
@@ -339,7 +344,7 @@ impl Lanes {
         account.stamp = self.stamps;
     }
 
-    /// The finish tag of a flow that was served without an account.
+    /// Takes over the finish tag of a flow that had a turn without an account.
     pub(crate) fn raise_tag(&mut self, at: u32, tag: u64) {
         let account = &mut self.accounts[at as usize];
         account.finish = account.finish.max(tag);
@@ -349,7 +354,7 @@ impl Lanes {
         self.accounts[at as usize].weight = weight;
     }
 
-    /// A flow has a task that may run, and had none before.
+    /// Lists a flow that has a task that may run and had none before.
     pub(crate) fn activate(&mut self, at: u32) {
         let account = &mut self.accounts[at as usize];
         if account.lane != Lane::Unlisted {
@@ -363,8 +368,8 @@ impl Lanes {
         }
     }
 
-    /// A flow that had a turn has more tasks. If its estimate was too high, its finish tag may be
-    /// behind virtual time, and stays there.
+    /// Lists a flow that has more tasks after a turn. If its estimate was too high, its finish tag
+    /// may be behind virtual time, and stays behind.
     pub(crate) fn list(&mut self, at: u32) {
         let account = &mut self.accounts[at as usize];
         if account.lane != Lane::Unlisted {
@@ -386,8 +391,9 @@ impl Lanes {
         }
     }
 
-    /// A taken task of a flow comes back unbegun: the flow is served before all others, but behind
-    /// those that came back before. A flow that is listed stays where it is.
+    /// Lists a flow whose taken task was returned before its turn. The flow is served before all
+    /// others, except flows whose tasks were returned earlier. A flow that is listed keeps its
+    /// place.
     pub(crate) fn list_returned(&mut self, at: u32) {
         if self.accounts[at as usize].lane != Lane::Unlisted {
             return;
@@ -434,7 +440,7 @@ impl Lanes {
         self.listed += 1;
     }
 
-    /// Takes an account out of the list of its lane.
+    /// Removes an account from the list of its lane.
     fn unlink(&mut self, at: u32) {
         let &Account { lane, prev, next, .. } = &self.accounts[at as usize];
         self.link_next(lane, prev, next);
@@ -444,7 +450,7 @@ impl Lanes {
         }
     }
 
-    /// A flow has no task that may run any more.
+    /// Unlists a flow that has no more tasks that may run.
     pub(crate) fn unlist(&mut self, at: u32) {
         match self.accounts[at as usize].lane {
             Lane::Unlisted => return,
@@ -478,7 +484,7 @@ impl Lanes {
         None
     }
 
-    /// The flow in debt with the smallest tag, if virtual time has reached that.
+    /// The flow in debt with the smallest tag, if virtual time has reached this tag.
     fn reached_debt(&mut self) -> Option<u32> {
         let (tag, at) = self.first_debt()?;
         (!is_in_debt(tag, self.virtual_time)).then_some(at)
@@ -502,7 +508,7 @@ impl Lanes {
             if !is_in_debt(account.finish, self.virtual_time) {
                 return Some(at);
             }
-            // It was charged since it was listed.
+            // The flow was charged after it was listed.
             self.unlist(at);
             self.list(at);
         }
@@ -529,13 +535,13 @@ impl Lanes {
         }
     }
 
-    /// The next flow has its turn: it is charged the estimate, and is not listed any more. Also
-    /// returns how long the turn may take: an unknown cost counts as a quantum.
+    /// Begins the turn of the next flow: charges the estimate and unlists the flow. Also returns
+    /// the expected time of the turn; an unknown cost counts as a quantum.
     pub(crate) fn begin_turn(&mut self, at: u32) -> (Prepaid, u64) {
         let is_express = self.accounts[at as usize].lane == Lane::Express;
         self.express_run = if is_express { self.express_run + 1 } else { 0 };
         self.unlist(at);
-        // One at a time, so that no turn takes long.
+        // One flow for each turn, so that no turn takes long.
         self.move_reached();
         let account = &mut self.accounts[at as usize];
         let estimate = u64::from(account.estimate);
@@ -553,14 +559,14 @@ impl Lanes {
         (account.stamp == prepaid.stamp && account.running > 0).then_some(account)
     }
 
-    /// A taken task comes back unbegun.
+    /// Cancels the charge of a taken task that was returned before its turn.
     pub(crate) fn cancel_turn(&mut self, prepaid: Prepaid) {
         if let Some(account) = self.prepaid(prepaid) {
             account.take_prepaid();
         }
     }
 
-    /// A taken task has had its turn, which took so many nanoseconds.
+    /// Charges the turn of a taken task, which took `nanos` nanoseconds.
     pub(crate) fn charge(&mut self, prepaid: Prepaid, nanos: u64) {
         let cost = u32::try_from(nanos).unwrap_or(u32::MAX);
         self.estimate = average(self.estimate, cost);
@@ -571,14 +577,15 @@ impl Lanes {
             let finish = account.finish;
             self.note_finish(finish);
         } else if let Some(account) = self.accounts.get_mut(prepaid.account as usize) {
-            // Its loop has counted this turn; the estimate may be of a new connection, and adapts.
+            // The loop has counted this turn already. Only the estimate is updated, because the
+            // connection may be new.
             account.estimate = average(account.estimate, cost);
         }
     }
 }
 
 impl Debtor {
-    /// Whether the flow is still listed as it was then.
+    /// Whether this item of the debt lane still counts.
     fn is_current(&self, accounts: &Slab<Account>) -> bool {
         let account = accounts.get(self.account as usize);
         account.is_some_and(|account| account.lane == Lane::Debt && account.debt_number == self.number)
@@ -586,7 +593,7 @@ impl Debtor {
 }
 
 impl Account {
-    /// Takes back what was charged for one task.
+    /// Cancels the charge for one task.
     fn take_prepaid(&mut self) {
         let one = self.prepaid / u64::from(self.running);
         self.running -= 1;

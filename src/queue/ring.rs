@@ -60,7 +60,8 @@ impl<T> Producer<T> {
         let is_pushed = sync::push(&mut producer, value).is_ok();
         debug_assert!(is_pushed, "a new ring has room");
         self.next.lock().push_back(consumer);
-        // After the next ring was added, because this drop tells the consumer that there is one.
+        // The drop comes after the next ring was added, because the consumer looks for the next
+        // ring after this drop.
         self.ring = producer;
     }
 }

@@ -1,5 +1,6 @@
-//! The shares of connections in simulated time: the flows and the lanes that ship, with workers
-//! that take batches as real ones do, a virtual clock, and scheduling that costs nothing.
+//! The shares of connections in simulated time. The tests run the real flows and lanes, with
+//! simulated workers that take batches as real workers do, a virtual clock, and scheduling without
+//! cost.
 
 use super::fair::{Debt, Lanes, Prepaid};
 use super::flow::Flows;
@@ -32,11 +33,11 @@ fn streams(streams: u32, step: u64) -> Connection {
 }
 
 enum Event {
-    /// A task is submitted or resumed.
+    /// A loop submits or resumes a task.
     Submit { task: u32 },
     /// The step of this worker ends.
     StepEnds { worker: usize },
-    /// A client without other tasks enqueues one.
+    /// A client without other tasks enqueues a task.
     Newcomer,
 }
 
@@ -66,7 +67,7 @@ struct Simulation {
     random: fastrand::Rng,
     /// The worker time of each connection.
     served: Vec<u64>,
-    /// By task: its flow and when it was submitted.
+    /// For each task: its flow, and when the task was submitted.
     tasks: Vec<(u32, u64)>,
     has_run: Vec<bool>,
     waits: Vec<u64>,
@@ -157,7 +158,7 @@ impl Simulation {
         self.flows.push(entry, &mut self.lanes);
     }
 
-    /// What a worker does that has nothing to do: as in `Worker::next_batch`.
+    /// The next action of a worker without work, as in `Worker::next_batch`.
     fn work(&mut self, worker: usize) {
         if self.workers[worker].batch.is_empty() {
             let mut charges = std::mem::take(&mut self.workers[worker].charges);
@@ -193,7 +194,7 @@ impl Simulation {
         }
     }
 
-    /// As `Source::take_turns`.
+    /// The same as `Source::take_turns`.
     fn take(&mut self, worker: usize, mut debt: Debt) {
         let batch = &mut self.workers[worker].batch;
         let mut time = 0;

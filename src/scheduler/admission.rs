@@ -16,7 +16,7 @@ use std::sync::atomic::{
 pub(crate) enum Refused {
     QueueFull,
     TooManyTasks,
-    /// A connection has so many tasks that have not started.
+    /// The connection has `queued` tasks that have not started.
     ConnectionFull {
         connection: ConnId,
         queued: u32,
@@ -24,7 +24,7 @@ pub(crate) enum Refused {
     },
     /// The pool is shutting down.
     ShuttingDown,
-    /// The threads of the pool are in the parent process.
+    /// The process was forked: the threads of the pool are in the parent process.
     Forked,
 }
 
@@ -35,22 +35,22 @@ pub(crate) struct Admission {
     accepted: AtomicU64,
     /// Tasks that were cancelled before their first step.
     never_ran: AtomicU64,
-    /// Started on threads that are no workers.
+    /// The number of tasks that were started on threads other than workers.
     started_outside: AtomicU64,
-    /// The number that have started, when it was last read.
+    /// The number of tasks that had started when the counters were last read.
     started_seen: AtomicU64,
     /// The number of tasks that had been reaped when the counters were last read.
     reaped_seen: AtomicU64,
-    /// Ended tasks that were taken out of their table, as far as their loops have told.
+    /// The number of reaped tasks that the loops have reported.
     reaped: CachePadded<Reaped>,
 }
 
 /// The values of the pool's counters.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Progress {
-    /// The tasks that they have started.
+    /// The number of tasks that the workers have started.
     pub(crate) started: u64,
-    /// Idle workers: each counts as one more place in the queue.
+    /// The number of idle workers. Each adds one place to the queue.
     pub(crate) idle: u64,
 }
 
@@ -99,7 +99,7 @@ impl Admission {
         }
     }
 
-    /// Whether a task would be accepted now.
+    /// Whether `enqueue` would accept a task now.
     pub(crate) fn has_room(&self, now: Progress) -> bool {
         self.check(self.accepted(), now).is_ok()
     }
@@ -115,13 +115,13 @@ impl Admission {
         accepted.saturating_sub(gone)
     }
 
-    // What counts something is sequentially consistent: `room` says why.
+    // The counter is sequentially consistent. `room` gives the reason.
 
     pub(crate) fn count_never_ran(&self) {
         self.never_ran.fetch_add(1, SeqCst);
     }
 
-    /// A thread that is no worker has started a task.
+    /// Counts a task that was started on a thread other than a worker.
     pub(crate) fn count_started_outside(&self) {
         self.started_outside.fetch_add(1, SeqCst);
     }

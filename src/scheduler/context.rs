@@ -26,15 +26,16 @@ pub(crate) struct WorkerContext<'a> {
     now: Cell<u64>,
     /// When the batch began.
     batch_begun: Cell<u64>,
-    /// The turns that were not charged yet, each with its worker time in nanoseconds; `None` if it
-    /// did not begin.
+    /// The turns that were not charged yet, each with its worker time in nanoseconds. `None`: the
+    /// turn did not begin.
     charges: RefCell<Vec<(Prepaid, Option<u64>)>>,
-    /// The largest finish tag of those that have no account.
+    /// The largest finish tag of the turns without an account.
     finish_max: Cell<u64>,
     /// A deferred notification, and the time since which it is deferred.
     deferred: RefCell<Option<(Arc<Notifier>, u64)>>,
-    /// Whether it may need another worker that sleeps until the earliest moment.
-    owes_timer: Cell<bool>,
+    /// Whether a task waits for a time and this thread has not yet checked that a worker sleeps
+    /// until then.
+    timer_is_unset: Cell<bool>,
 }
 
 impl<'a> WorkerContext<'a> {
@@ -58,7 +59,7 @@ impl<'a> WorkerContext<'a> {
             charges: RefCell::new(Vec::new()),
             finish_max: Cell::new(0),
             deferred: RefCell::new(None),
-            owes_timer: Cell::new(false),
+            timer_is_unset: Cell::new(false),
         }
     }
 
@@ -121,8 +122,9 @@ impl<'a> WorkerContext<'a> {
         &self.scheduler.contexts[self.index]
     }
 
-    /// A turn of a flow with this tag and weight has taken so many nanoseconds. The account is
-    /// charged by [`settle`](Self::settle); without one, the loop of the task counts the turn.
+    /// Records the worker time of a turn of a flow with this tag and weight, in nanoseconds. The
+    /// account is charged by [`settle`](Self::settle); without one, the loop of the task counts the
+    /// turn.
     #[inline]
     pub(crate) fn charge(&self, prepaid: Option<Prepaid>, nanos: u64, tag: u64, weight: u16) {
         if let Some(prepaid) = prepaid {
@@ -134,7 +136,7 @@ impl<'a> WorkerContext<'a> {
         }
     }
 
-    /// A taken task has ended without a turn.
+    /// Records that a taken task has ended without a turn.
     pub(crate) fn cancel_turn(&self, prepaid: Option<Prepaid>) {
         if let Some(prepaid) = prepaid {
             self.charges.borrow_mut().push((prepaid, None));
@@ -152,7 +154,7 @@ impl<'a> WorkerContext<'a> {
         lanes.note_finish(self.finish_max.get());
     }
 
-    /// A task has its first step now.
+    /// Counts a task whose first step begins.
     #[inline]
     pub(crate) fn count_started(&self) {
         self.counters.started.add(1);
@@ -161,18 +163,18 @@ impl<'a> WorkerContext<'a> {
         }
     }
 
-    /// A task waits for a moment, and this thread has not yet seen to it that a worker sleeps until
+    /// Records that a task waits for a time. `set_timer` checks later that a worker sleeps until
     /// then.
     pub(crate) fn note_timer(&self) {
-        self.owes_timer.set(true);
+        self.timer_is_unset.set(true);
     }
 
-    /// Before a step, which can be long: if a task waits for a moment and a worker sleeps, one must
-    /// sleep until then.
+    /// Makes sure that one of the sleeping workers sleeps until the earliest time for which a task
+    /// waits. Called before each step, because a step can be long.
     #[inline]
-    pub(crate) fn see_to_timer(&self) {
-        if self.owes_timer.get() {
-            self.owes_timer.set(false);
+    pub(crate) fn set_timer(&self) {
+        if self.timer_is_unset.get() {
+            self.timer_is_unset.set(false);
             self.scheduler.idle.watch(self.scheduler.hints.next_moment());
         }
     }
@@ -180,13 +182,13 @@ impl<'a> WorkerContext<'a> {
     /// A step begins.
     #[inline]
     pub(crate) fn note_busy(&self) {
-        self.see_to_timer();
+        self.set_timer();
         if self.worker.is_some() {
             self.own_shared().set_busy(true);
         }
     }
 
-    /// This worker is inside a step of this task from now on.
+    /// Publishes the task whose step this worker begins.
     #[inline]
     pub(crate) fn begin_step(&self, slot: u32, serial: u64) {
         if self.worker.is_some() && self.scheduler.slow_steps.is_some() {
@@ -218,17 +220,17 @@ impl<'a> WorkerContext<'a> {
         self.is_time_up() || is_slice_over && others_wait()
     }
 
-    /// When the time slice of a turn ends that began at `started`.
+    /// The end of the time slice of a turn that began at `started`.
     pub(crate) fn slice_end(&self, started: u64) -> u64 {
         started.saturating_add(self.scheduler.time_slice)
     }
 
-    /// When every task must give way.
+    /// The time at which every task must give way.
     pub(crate) fn until(&self) -> u64 {
         self.until
     }
 
-    /// Whether this worker has more to do after the present task.
+    /// Whether this worker has more tasks to run after the current one.
     #[inline]
     fn has_more(&self) -> bool {
         self.worker.is_some() && (self.own_shared().has_batch() || self.scheduler.hints.has_published())
@@ -248,7 +250,7 @@ impl<'a> WorkerContext<'a> {
         }
     }
 
-    /// Notifies a loop, and shows meanwhile that this worker is in a wake-up.
+    /// Notifies a loop. During the call, `exits` shows that this worker is in a wake-up.
     fn wake(&self, notify: impl FnOnce() -> bool) {
         let enter = |inside| {
             let worker = self.worker?;

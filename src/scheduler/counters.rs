@@ -60,7 +60,7 @@ counters! {
     /// Ended tasks that were reaped.
     reaped,
     panicked,
-    /// Tasks that have ignored the request to stop for too long.
+    /// The number of tasks that have ignored the request to stop for too many steps.
     ignored_stops,
     refused_queue,
     refused_tasks,

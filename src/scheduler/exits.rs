@@ -1,4 +1,4 @@
-//! The end of a pool, for those that wait for it, and what each of its threads is in meanwhile.
+//! The end of a pool: a wait for it, and the code that each thread is in during that wait.
 
 use crate::sync::{Condvar, Mutex, wait, wait_until};
 use crossbeam_utils::CachePadded;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Instant;
 
-/// The code of the user that a worker is in, other than a step.
+/// The code of the user, other than a step, that a worker is in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Inside {
     Nothing,
@@ -29,16 +29,16 @@ impl Inside {
     ];
 }
 
-/// What must come to its end before the pool has ended. It does not own the pool.
+/// The threads and the shutdown that must end before the pool has ended. Does not own the pool.
 pub(crate) struct Exits {
     state: Mutex<State>,
     changed: Condvar,
-    /// By worker, an [`Inside`].
+    /// For each worker, an [`Inside`].
     inside: Box<[CachePadded<AtomicU8>]>,
 }
 
 struct State {
-    /// The workers that have not ended.
+    /// The number of workers that have not ended.
     running: usize,
     /// Whether the shutdown is complete: every loop has been notified of the cancellation, or the
     /// last task of a pool that drains has ended.
@@ -62,7 +62,7 @@ impl Exits {
         Inside::ALL[usize::from(self.inside[worker].load(Relaxed))]
     }
 
-    /// Returns what it was in before.
+    /// Returns the previous value.
     pub(crate) fn enter(&self, worker: usize, inside: Inside) -> Inside {
         let before = self.inside(worker);
         self.inside[worker].store(inside as u8, Relaxed);
@@ -83,7 +83,7 @@ impl Exits {
         self.state.lock().is_shut_down
     }
 
-    /// True: all has ended.
+    /// Returns true if all threads and the shutdown have ended.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> bool {
         let mut state = self.state.lock();
         while state.running > 0 || !state.is_shut_down {
@@ -97,7 +97,7 @@ impl Exits {
     }
 }
 
-/// Notes the end of a worker when it is dropped, which is the last thing that its thread does.
+/// Its drop records the end of a worker. This is the last action of the thread.
 pub(crate) struct EndOfWorker {
     pub(crate) exits: Arc<Exits>,
     pub(crate) worker: usize,

@@ -10,16 +10,16 @@ pub(crate) struct Idle {
     condvar: Condvar,
     /// For the worker that sleeps with a time limit.
     timed: Condvar,
-    /// Written under the lock.
+    /// Written while `state` is locked.
     should_wake: AtomicBool,
 }
 
 #[derive(Default)]
 struct State {
     sleeping: usize,
-    /// Those that wait without a time limit.
+    /// The number of workers that sleep without a time limit.
     untimed: usize,
-    /// Until when one worker sleeps.
+    /// The time until which one worker sleeps.
     until: Option<u64>,
     searching: usize,
     /// A wake-up is pending: a worker was woken and has not looked for work yet.
@@ -68,7 +68,8 @@ impl Idle {
         let has_untimed = state.untimed > 0;
         drop(state);
         if wakes {
-            // The other one has a task of its own: it wakes up at the earliest moment.
+            // The worker with a time limit stays asleep if possible: it must wake up at the
+            // earliest time.
             let condvar = if has_untimed { &self.condvar } else { &self.timed };
             condvar.notify_one();
         }
@@ -115,10 +116,10 @@ impl Idle {
         self.publish(state);
     }
 
-    /// Sleeps until there is a token, the pool is closed, or the earliest moment has come, which
-    /// `next_moment` tells. One worker at a time sleeps until that; the others sleep without a time
-    /// limit. The caller does not count as sleeping then, and must look at everything that can hold
-    /// work.
+    /// Sleeps until there is a token, the pool is closed, or the earliest time has come, which
+    /// `next_moment` returns. One worker at a time sleeps until that time; the others sleep without
+    /// a time limit. Afterwards the caller does not count as sleeping, and must check every place
+    /// that can hold work.
     pub(crate) fn wait(&self, clock: &Clock, next_moment: impl Fn() -> Option<u64>) {
         let mut state = self.state.lock();
         while !state.token && !state.is_closed {
@@ -149,8 +150,8 @@ impl Idle {
         fence(Ordering::SeqCst);
     }
 
-    /// The earliest moment is this one from now on, and the caller does not watch it: a worker that
-    /// sleeps must sleep until then.
+    /// Wakes a sleeping worker if none sleeps until `moment`, the earliest time for which a task
+    /// waits. That worker then sleeps until `moment`.
     #[cold]
     pub(crate) fn watch(&self, moment: Option<u64>) {
         let Some(moment) = moment else { return };
@@ -164,7 +165,7 @@ impl Idle {
         condvar.notify_one();
     }
 
-    /// No worker sleeps from now on.
+    /// From now on no worker sleeps.
     pub(crate) fn close(&self) {
         self.state.lock().is_closed = true;
         self.condvar.notify_all();

@@ -1,18 +1,20 @@
-//! The services that were refused, and wait for room.
+//! The services whose tasks were refused and that wait for room.
 //!
 //! # The steps
 //!
-//! A service that is refused: 1. joins the list, and sets the flag; 2. a fence; 3. asks for room
-//! once more, and leaves the list if there is some.
+//! A service whose task is refused: 1. adds itself to the list and sets the flag; 2. executes a
+//! fence; 3. checks for room once more, and removes itself from the list if there is room.
 //!
-//! A thread that starts, cancels or reaps a task: 1. counts it; 2. a fence; 3. if the flag is set
-//! and there is room, clears the flag and the list, and notifies each service that was on it.
+//! A thread that starts, cancels or reaps a task: 1. counts the task; 2. executes a fence; 3. if
+//! the flag is set and there is room, clears the flag and the list, and notifies each service that
+//! was on the list.
 //!
-//! The two fences have an order. If the service's is first, the other thread sees the flag.
-//! Otherwise the service sees the room.
+//! The two fences have an order. If the fence of the service is first, the other thread sees the
+//! flag. Otherwise the service sees the room.
 //!
-//! All services on the list are notified, also for one place: one that does not need the place any
-//! more cannot keep it from the others. Those that are refused again join the list again.
+//! All services on the list are notified, even if there is room for one task only: a service that
+//! does not need the room any more does not block the others. A service whose task is refused again
+//! is added to the list again.
 
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, fence};
 use crate::wake::notifier::Notifier;
@@ -21,7 +23,7 @@ use std::sync::Arc;
 
 pub(crate) struct Room {
     is_waited: AtomicBool,
-    /// How often the list was taken. Written under its lock.
+    /// How many times the list was cleared. Written while the list is locked.
     round: AtomicU64,
     waiting: Mutex<Slab<Arc<Notifier>>>,
 }
@@ -48,16 +50,17 @@ impl Room {
         self.is_waited.load(Ordering::Relaxed)
     }
 
-    /// The same, after a sequentially consistent read-modify-write instead of a fence.
+    /// The same as [`is_waited`](Self::is_waited), after a sequentially consistent
+    /// read-modify-write instead of a fence.
     #[inline]
     pub(crate) fn is_waited_after_count(&self) -> bool {
-        // The loads of the model are not sequentially consistent.
+        // loom treats a sequentially consistent load as an acquire load.
         #[cfg(loom)]
         fence(Ordering::SeqCst);
         self.is_waited.load(Ordering::SeqCst)
     }
 
-    /// A service waits from now on. The caller asks for room once more.
+    /// Adds a service to the list. The caller checks for room once more.
     pub(crate) fn join(&self, notifier: &Arc<Notifier>) -> Place {
         let mut waiting = self.waiting.lock();
         let place = Place {
@@ -70,7 +73,7 @@ impl Room {
         place
     }
 
-    /// A service does not wait any more.
+    /// Removes a service from the list.
     pub(crate) fn leave(&self, place: Place) {
         let mut waiting = self.waiting.lock();
         if self.round.load(Ordering::Relaxed) != place.round {
@@ -84,12 +87,14 @@ impl Room {
         notifier.arc_fence.pass();
     }
 
-    /// Whether the list was taken since a service joined it: that is notified, or about to be.
+    /// Whether the list was cleared since a service was added. Then that service is notified soon
+    /// or was notified.
     pub(crate) fn has_come(&self, place: Place) -> bool {
         self.round.load(Ordering::Acquire) != place.round
     }
 
-    /// There is room: gives those that wait. The caller notifies them.
+    /// Clears the list because there is room. Returns the services that were on it; the caller
+    /// notifies them.
     pub(crate) fn take(&self) -> Slab<Arc<Notifier>> {
         let mut waiting = self.waiting.lock();
         let taken = std::mem::take(&mut *waiting);

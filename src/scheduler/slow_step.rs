@@ -1,4 +1,4 @@
-//! Reports of steps that take long, made by threads that pass by.
+//! Reports of slow steps. Other workers and loops make the reports; there is no watchdog thread.
 
 use super::Scheduler;
 use crate::panic::quietly;
@@ -14,16 +14,15 @@ use std::sync::atomic::{
 };
 use std::time::Duration;
 
-/// A step that takes long: see
-/// [`ThreadPoolBuilder::on_slow_step`](crate::ThreadPoolBuilder::on_slow_step).
+/// A slow step: see [`ThreadPoolBuilder::on_slow_step`](crate::ThreadPoolBuilder::on_slow_step).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SlowStep {
     /// The task's id.
     pub id: TaskId,
-    /// Its name, if it was given one.
+    /// The task's name, if it has one.
     pub name: Option<Cow<'static, str>>,
-    /// Its connection; `None` once that has closed.
+    /// The task's connection; `None` if the connection has closed.
     pub connection: Option<ConnId>,
     /// The number of the worker that is inside the step.
     pub worker: usize,
@@ -31,7 +30,7 @@ pub struct SlowStep {
     pub elapsed: Duration,
 }
 
-/// The option of the pool.
+/// The option `on_slow_step` of the pool.
 #[derive(Clone)]
 pub(crate) struct SlowSteps {
     pub(crate) threshold: u64,
@@ -46,14 +45,14 @@ impl fmt::Debug for SlowSteps {
     }
 }
 
-/// The step that a worker is inside of. Written only if the pool has the option.
+/// The step that a worker runs. Written only if the pool has the option.
 pub(super) struct PresentStep {
-    /// When it began; [`NEVER`]: there is none. Written last, so that what a reader finds between
-    /// two equal values belongs together.
+    /// When the step began; [`NEVER`] if there is no step. Written last: if a reader finds the same
+    /// value before and after it reads the other fields, these belong to one step.
     begun: AtomicU64,
     slot: AtomicU32,
     serial: AtomicU64,
-    /// When the step began that was reported last.
+    /// The beginning of the step that was reported last.
     reported: AtomicU64,
 }
 
@@ -81,8 +80,8 @@ impl PresentStep {
         self.begun.load(Relaxed) == begun
     }
 
-    /// The slot and the serial number of a task that is inside a step that has begun before
-    /// `limit`, and when it has. Each step is returned once.
+    /// If the worker runs a step that began before `limit`: the slot and the serial number of the
+    /// task, and when the step began. Each step is returned once.
     fn claim(&self, limit: u64) -> Option<(u32, u64, u64)> {
         let begun = self.begun.load(Acquire);
         if begun > limit {
@@ -95,7 +94,7 @@ impl PresentStep {
 }
 
 impl Scheduler {
-    /// Reports the steps that take long, each once. The caller is inside none, and holds no lock.
+    /// Reports the slow steps, each once. The caller runs no step and holds no lock.
     #[inline]
     pub(crate) fn report_slow_steps(&self) {
         if let Some(slow_steps) = &self.slow_steps {
@@ -115,7 +114,7 @@ impl Scheduler {
             };
             let service = context.service.lock().clone();
             let task = service.and_then(|service| service.describe(slot, serial));
-            // If the step has ended meanwhile, this may be another task.
+            // If the step has ended since, the header may be that of another task.
             let Some((id, name, connection)) = task.filter(|_| context.present_step.has_begun(begun)) else {
                 continue;
             };

@@ -121,7 +121,8 @@ impl Worker {
             count = stolen.count;
             taken = Some(stolen);
         }
-        // A flow in debt last: a long step may begin then, and nothing else may wait behind it.
+        // Flows in debt come last: their steps may be long, and no other task should wait behind
+        // such a step.
         if taken.is_none() && scheduler.hints.has_published() {
             taken = scheduler.take(cx, pacing.size, Debt::Take);
         }

@@ -61,7 +61,7 @@ impl<T: Task> Service<T> {
         let now = self.inner.scheduler.clock.now();
         for slot in started {
             self.request(slot, Requests::with_closed_connection);
-            // Counts for a task that stays parked.
+            // This matters for a task that stays parked.
             self.table.restart_sync(slot, Some(now));
         }
         self.resume_all();

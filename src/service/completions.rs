@@ -38,15 +38,15 @@ pub(crate) struct Completion<T> {
     pub(crate) outcome: Outcome<T>,
     /// When it parked or ended.
     pub(crate) at: u64,
-    /// The worker time of its last turn, in nanoseconds. (An integer of this range takes twice the
-    /// bytes.)
+    /// The worker time of the last turn, in nanoseconds. (An integer of this range would need twice
+    /// the bytes.)
     pub(crate) cost: f32,
     /// How many times it has parked, modulo 16.
     pub(crate) syncs: u8,
     pub(crate) slot: u32,
     /// The slot of the connection for which it was submitted.
     pub(crate) flow: u32,
-    /// Whether the task has set its deadline since its loop last had it.
+    /// Whether the task has set its deadline since it was last submitted or resumed.
     pub(crate) has_new_deadline: bool,
 }
 
@@ -55,13 +55,13 @@ type SharedProducer<T> = CachePadded<Mutex<Option<Producer<Completion<T>>>>>;
 
 /// The completion rings of a service, seen from the workers.
 pub(crate) struct Completions<T> {
-    /// By context. A worker takes its producer out while it runs a batch. The last is shared by
-    /// external threads, and with a limit by all: then the order of the ends of a connection
-    /// matters.
+    /// One for each context. A worker takes its producer out while it runs a batch. External
+    /// threads share the last producer. With a limit all contexts share it, because the order of
+    /// the ends of a connection matters then.
     ///
-    /// Made with the first task: an idle service takes little memory.
+    /// Created with the first task, so that an idle service uses little memory.
     producers: OnceLock<Box<[SharedProducer<T>]>>,
-    /// The service is gone: whatever returns a task drops it.
+    /// The service was dropped. A thread that returns a task drops it instead.
     is_abandoned: AtomicBool,
     /// The loop's ends of the rings, after the service was dropped.
     orphans: Mutex<Option<Vec<Consumer<Completion<T>>>>>,
@@ -76,7 +76,7 @@ impl<T> Completions<T> {
         }
     }
 
-    /// Makes the rings. Returns the loop's ends.
+    /// Creates the rings. Returns the loop's ends.
     pub(crate) fn open(&self, contexts: usize) -> Vec<Consumer<Completion<T>>> {
         let (producers, consumers): (Vec<_>, Vec<_>) = (0..contexts).map(|_| ring::new()).unzip();
         let producer = |producer| CachePadded::new(Mutex::new(Some(producer)));

@@ -32,11 +32,11 @@ pub(crate) struct Connection {
     pub(crate) weight: u16,
     /// Its finish tag: the virtual time up to which it has been served. Zero before its first task.
     tag: u64,
-    /// At most so many of its tasks have not started.
+    /// An upper bound of the number of its tasks that have not started.
     pub(crate) queued_max: u32,
 }
 
-/// How the queue is to treat a task of a connection.
+/// The data that the queue needs for a task of a connection.
 pub(crate) struct Submission {
     pub(crate) tag: u64,
     pub(crate) weight: u16,
@@ -60,19 +60,19 @@ impl Connection {
             flow_state,
         };
         if flow_state != FlowState::Busy {
-            // Idle time is not saved.
+            // A connection does not save idle time.
             self.tag = self.tag.max(virtual_time);
         }
         submission
     }
 
-    /// A turn of one of its tasks has taken so many nanoseconds.
+    /// Charges a turn of one of its tasks, in nanoseconds.
     #[inline]
     pub(crate) fn charge(&mut self, nanos: u64) {
         self.tag = self.tag.saturating_add(weighted(nanos, self.weight));
     }
 
-    /// Whether it has neither tasks nor a weight, nor a debt.
+    /// Whether the connection has no tasks, no weight and no debt.
     fn may_be_forgotten(&self, virtual_time: u64) -> bool {
         self.first == NONE && self.weight == 1 && !is_in_debt(self.tag, virtual_time)
     }
@@ -84,9 +84,9 @@ pub(crate) struct Connections {
     by_id: HashTable<u32>,
     /// The number of connections without tasks.
     idle: usize,
-    /// Those are looked at when there are so many.
+    /// The number of connections without tasks at which they are checked.
     sweep_at: usize,
-    /// Virtual time as it was last seen.
+    /// The last known virtual time.
     virtual_time: u64,
 }
 
@@ -113,7 +113,7 @@ impl Connections {
         }
     }
 
-    /// A task of this connection goes to the workers.
+    /// Counts a task of this connection that the loop submits or resumes.
     #[inline]
     pub(crate) fn submit(&mut self, slot: u32, virtual_time: u64) -> Submission {
         self.virtual_time = virtual_time;
@@ -186,7 +186,7 @@ impl Connections {
         }
     }
 
-    /// Forgets the connections without tasks, but those that have a weight or a debt.
+    /// Removes the connections without tasks, except connections with a weight or a debt.
     fn close_idle(&mut self) {
         let virtual_time = if self.idle > MANY {
             u64::MAX / 2
@@ -202,7 +202,7 @@ impl Connections {
         if self.slots.is_empty() {
             *self = Self::new();
         }
-        // Those that stay are not looked at for each task that ends.
+        // The remaining connections must not be checked again at the end of each task.
         self.sweep_at = (2 * self.idle).max(FEW + 1);
     }
 }

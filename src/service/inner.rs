@@ -88,7 +88,7 @@ impl<T: Task> ServiceInner<T> {
         inner
     }
 
-    /// Makes the rings, for the first task.
+    /// Creates the rings for the first task.
     #[cold]
     pub(crate) fn open(&self) -> LoopEnds<T> {
         let Scheduler { limit, contexts, .. } = &*self.scheduler;
@@ -99,7 +99,7 @@ impl<T: Task> ServiceInner<T> {
         }
     }
 
-    /// The mailboxes; `None` if there has been none.
+    /// The mailboxes; `None` before the first mailbox.
     pub(crate) fn mailboxes(&self) -> Option<&Arc<Mailboxes>> {
         self.mailboxes.get()
     }
@@ -131,8 +131,8 @@ impl<T: Task> ServiceInner<T> {
         }
     }
 
-    /// What a task was asked until now. One whose deadline has passed, or which has not started and
-    /// whose queue timeout has, is asked to stop.
+    /// The current requests to a task. If its deadline has passed, or if it has not started and its
+    /// queue timeout has passed, the task is asked to stop.
     #[inline]
     pub(crate) fn requests_at(&self, page: &Page, slot: u32, serial: u64, now: u64) -> Requests {
         let requests = self.requests(page, slot, serial);
@@ -158,8 +158,8 @@ impl<T: Task> ServiceInner<T> {
         (*owner == serial).then(|| name.clone())
     }
 
-    /// Keeps what is known of a task that has panicked or timed out, for dumps. Its header must say
-    /// that it has ended.
+    /// Keeps the data of a task that has panicked or timed out, for dumps. The header of the task
+    /// must already have the ended phase.
     #[inline]
     pub(crate) fn note_end(&self, slot: u32, serial: u64, outcome: &Outcome<T>) {
         match outcome {
@@ -187,8 +187,8 @@ impl<T: Task> ServiceInner<T> {
         self.scheduler.abnormal_ends.add(end);
     }
 
-    /// The service is gone, and so many tasks are left, which were all asked to stop: whatever
-    /// returns one drops it.
+    /// The service was dropped, and `left` tasks have not ended. All of them were asked to stop. A
+    /// thread that returns one of them drops it.
     pub(crate) fn abandon(
         &self,
         left: usize,
@@ -248,7 +248,7 @@ impl<T: Task> ServiceInner<T> {
         }
     }
 
-    /// So many tasks were taken out of their table. `counters` are those of this thread.
+    /// Reports reaped tasks to the pool. `counters` are the counters of this thread.
     pub(crate) fn tell_reaped(&self, tasks: u64, counters: &Counters) {
         self.scheduler.admission.count_reaped(tasks);
         self.scheduler.note_room_after_count(counters);

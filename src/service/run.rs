@@ -17,9 +17,9 @@ use std::any::Any;
 
 /// The end of a turn on a worker.
 enum Turn {
-    /// The task returned `Continue`, but gives way to others.
+    /// The task returned `Continue`, and other tasks run first.
     GiveWay,
-    /// The next step is at this moment.
+    /// The next step is at this time.
     Delay(u64),
     Park,
     Finish,
@@ -34,7 +34,7 @@ struct Running<'a, T: Task> {
     cx: &'a WorkerContext<'a>,
     /// The producer for completions. `None`: the shared completion ring is used.
     producer: Option<&'a mut Producer<Completion<T>>>,
-    /// The account that its turn was charged to.
+    /// The account that the estimate of its turn was charged to.
     prepaid: Option<Prepaid>,
     slot: u32,
     flow: u32,
@@ -100,7 +100,8 @@ impl<T: Task> ServiceInner<T> {
         } else {
             header.renew(waited);
             if let Some(reason) = requests.stop() {
-                // It was cancelled after it had been taken out of the queue, or its time is up.
+                // The task was cancelled after it had been taken out of the queue, or its time has
+                // run out.
                 self.scheduler.admission.count_never_ran();
                 cx.cancel_turn(prepaid);
                 return running.end(Outcome::Stopped(reason, entry.task));
@@ -129,7 +130,8 @@ impl<T: Task> Running<'_, T> {
     fn run(mut self, mut task: T, started: u64, requests: Requests) {
         let cx = self.cx;
         cx.note_busy();
-        // Its place in the queue is free. There is no fence: the completion looks again.
+        // The place of the task in the queue is free. There is no fence here, because the
+        // completion checks again.
         cx.scheduler.note_room(cx.counters);
         self.set_phase(Phase::Running);
         let turn = self.turn(&mut task, started, requests);
@@ -170,7 +172,7 @@ impl<T: Task> Running<'_, T> {
         }
     }
 
-    /// The task, for its next turn. Its tag includes this turn, which may have no account.
+    /// The task for its next turn. If this turn has no account, the tag of the task includes it.
     fn entry(&self, task: T) -> Entry<T> {
         let start = self.tag.max(self.cx.scheduler.virtual_time());
         let tag = match self.prepaid {
@@ -192,13 +194,14 @@ impl<T: Task> Running<'_, T> {
         }
     }
 
-    /// What the task is asked now.
+    /// The current requests to the task.
     fn requests(&self) -> Requests {
         self.service
             .requests_at(self.page, self.slot, self.serial, self.cx.now())
     }
 
-    /// A step has answered `Continue` although it could see that the task is asked to stop.
+    /// Counts a step that returned `Continue` although it could see that the task was asked to
+    /// stop.
     #[cold]
     fn note_ignored_stop(&self) {
         let header = self.page.work(self.slot);
@@ -207,10 +210,10 @@ impl<T: Task> Running<'_, T> {
         self.cx.counters.ignored_stops.add(u64::from(is_over));
     }
 
-    /// `requests`: what the task has been asked before its turn.
+    /// `requests`: the requests to the task before its turn.
     fn turn(&mut self, task: &mut T, started: u64, requests: Requests) -> Turn {
         let cx = self.cx;
-        // Whether a step can see that the task is asked to stop, from its beginning on.
+        // Whether the step can see from its beginning that the task is asked to stop.
         let mut is_told = requests.stop().is_some();
         let id = self.service.task_id(self.slot, self.serial);
         loop {
@@ -261,7 +264,7 @@ impl<T: Task> Running<'_, T> {
         }
     }
 
-    /// The task has ended. It is counted before its loop can see the end.
+    /// Ends the task. The end is counted before the loop can see it.
     fn end(self, outcome: Outcome<T>) {
         let counters = self.cx.counters;
         match &outcome {
@@ -307,7 +310,7 @@ impl<T: Task> Running<'_, T> {
 }
 
 impl<T: Task> ServiceInner<T> {
-    /// Returns a task to its loop that has not started and never will. The caller notifies the loop.
+    /// Returns a task that will never start to its loop. The caller notifies the loop.
     pub(crate) fn return_shed(&self, entry: Entry<T>, cx: &WorkerContext<'_>) {
         let header = self.pages.of(entry.slot).work(entry.slot);
         header.renew(cx.now().saturating_sub(entry.since));
@@ -325,7 +328,8 @@ impl<T: Task> ServiceInner<T> {
         });
     }
 
-    /// A completion was added: notifies the loop, or reaps the task if the service was dropped.
+    /// Called after a completion was added. Notifies the loop, or reaps the task if the service was
+    /// dropped.
     #[inline]
     pub(crate) fn notify_loop(&self, cx: &WorkerContext<'_>) {
         fence(Ordering::SeqCst);

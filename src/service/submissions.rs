@@ -1,5 +1,5 @@
-//! The tasks of a service on their way to the workers: its submission ring, its flows, and its part
-//! of each worker's batch.
+//! The tasks of a service between the loop and the workers: its submission ring, its flows, and its
+//! part of each worker's batch.
 
 use super::inner::ServiceInner;
 use crate::queue::delayed::Moment;
@@ -27,11 +27,11 @@ pub(crate) struct Submitted {
 }
 
 pub(crate) struct Submissions<T> {
-    /// Made with the first task: an idle service takes little memory.
+    /// Created with the first task, so that an idle service uses little memory.
     opened: OnceLock<Box<Opened<T>>>,
     /// Whether the run queue lists the service, and so looks at the ring.
     is_listed: AtomicBool,
-    /// The number of tasks that wait for a moment. Written under the lock of the run queue.
+    /// The number of delayed tasks. Written under the lock of the run queue.
     delayed: AtomicUsize,
 }
 
@@ -42,8 +42,8 @@ struct Opened<T> {
     /// The number of submissions taken out of the ring. Accessed under the lock of the run queue
     /// only.
     taken: Count,
-    /// By context. Written under the lock of the run queue, except that the thread of the context
-    /// takes its tasks without that lock.
+    /// One for each context. Written under the lock of the run queue, except that the thread of the
+    /// context takes its tasks without that lock.
     batches: Box<[CachePadded<Mutex<Entries<T>>>]>,
 }
 
@@ -52,7 +52,7 @@ type Entries<T> = VecDeque<Taken<T>>;
 struct State<T> {
     ring: Consumer<Entry<T>>,
     flows: Flows<T>,
-    /// The tasks that wait for a moment, by slot.
+    /// The delayed tasks, by slot.
     delayed: FxHashMap<u32, (Moment, Entry<T>)>,
 }
 
@@ -65,7 +65,7 @@ impl<T> Submissions<T> {
         }
     }
 
-    /// Makes the ring and the batches. Returns the loop's end.
+    /// Creates the ring and the batches. Returns the loop's end.
     pub(crate) fn open(&self, service: u32, limit: Option<u32>, contexts: usize) -> Producer<Entry<T>> {
         let (producer, ring) = ring::new();
         let state = State {
@@ -166,7 +166,7 @@ impl<T> Drop for Batch<'_, T> {
     }
 }
 
-/// A task that was taken does not have its turn now.
+/// Cancels the turn of a taken task.
 fn cancel(prepaid: Option<Prepaid>, lanes: &mut Lanes) {
     if let Some(prepaid) = prepaid {
         lanes.cancel_turn(prepaid);
@@ -294,10 +294,11 @@ impl<T: Task> Source for ServiceInner<T> {
     }
 }
 
-/// For the loop, and for workers that return a task.
+/// Methods for the loop, and for workers that return a task.
 impl<T: Task> ServiceInner<T> {
-    /// Takes a task out that has not started, from any place. `None`: it has started, or a worker
-    /// is about to start it. All other submissions move into the flows: amortized O(1).
+    /// Removes a task that has not started from its place. Returns `None` if the task has started,
+    /// or if a worker is about to start it. Moves all other submissions into the flows: amortized
+    /// O(1).
     pub(crate) fn take_out(&self, slot: u32) -> Option<Entry<T>> {
         let mut queue = self.scheduler.queue.lock();
         queue.sort();
@@ -308,7 +309,7 @@ impl<T: Task> ServiceInner<T> {
         let Taken { entry, prepaid } = self.take_out_of_batch(slot)?;
         cancel(prepaid, &mut queue.lanes);
         state.flows.release(slot, &mut queue.lanes);
-        // With a limit, the next task of its connection may be free to start now.
+        // With a limit, the next task of its connection may now start.
         if !queue.lanes.is_empty() {
             self.scheduler.hints.note_submitted();
             self.scheduler.hints.note_published();
@@ -326,8 +327,7 @@ impl<T: Task> ServiceInner<T> {
         })
     }
 
-    /// Adds a task that has started to the flows, behind everything that was submitted before: one
-    /// that gives way.
+    /// Adds a task that gives way to the flows, behind all earlier submissions.
     pub(crate) fn push_back(&self, entry: Entry<T>, cx: &WorkerContext<'_>) {
         let mut queue = self.scheduler.queue.lock();
         cx.settle(&mut queue.lanes);
@@ -338,7 +338,7 @@ impl<T: Task> ServiceInner<T> {
         self.scheduler.hints.note_published();
     }
 
-    /// Keeps a task that has started until a moment, unless it was asked to stop.
+    /// Keeps a task that has started until its time comes, unless it was asked to stop.
     #[cold]
     pub(crate) fn delay(&self, entry: Entry<T>, at: u64, cx: &WorkerContext<'_>) {
         let (slot, service) = (entry.slot, self.queue_number);
@@ -348,8 +348,8 @@ impl<T: Task> ServiceInner<T> {
         let mut state = self.submissions.state();
         let delayed = state.delayed.len();
         self.submissions.delayed.store(delayed + 1, Ordering::Relaxed);
-        // The loop asks the task to stop, then looks whether it is delayed. This is the opposite
-        // order.
+        // The loop asks the task to stop, and then checks whether it is delayed. This thread does
+        // both in the opposite order.
         fence(Ordering::SeqCst);
         if self.requests(page, slot, entry.serial).stop().is_some() {
             self.note_delay_end(slot, delayed);
@@ -369,8 +369,8 @@ impl<T: Task> ServiceInner<T> {
         self.submissions.delayed.store(left, Ordering::Relaxed);
     }
 
-    /// The task was asked to stop: if it waits for a moment, it runs as soon as a worker is free.
-    /// True: it did.
+    /// Ends the delay of a task that was asked to stop, so that it runs as soon as a worker is
+    /// free. Returns true if the task was delayed.
     #[inline]
     pub(crate) fn cut_delay_short(&self, slot: u32) -> bool {
         fence(Ordering::SeqCst);
@@ -396,10 +396,10 @@ impl<T: Task> ServiceInner<T> {
         true
     }
 
-    /// With a limit: a taken task has ended, so its connection may start another one. `publish`
-    /// makes the end visible. It is called under the lock of the queue, so that the ends of a
-    /// connection become visible in order, and a slot gets no new task before the end of the old
-    /// one is counted.
+    /// Called with a limit when a taken task has ended, so that its connection may start another
+    /// one. `publish` makes the end visible. It is called under the lock of the queue, so that the
+    /// ends of a connection become visible in order, and a slot gets no new task before the end of
+    /// the old one is counted.
     pub(crate) fn release(&self, slot: u32, cx: &WorkerContext<'_>, publish: impl FnOnce()) {
         let mut queue = self.scheduler.queue.lock();
         cx.settle(&mut queue.lanes);
@@ -439,7 +439,7 @@ impl<T: Task> ServiceInner<T> {
         }
     }
 
-    /// The run queue lists the service from now on.
+    /// Lists the service in the run queue.
     #[cold]
     pub(crate) fn list(&self) {
         self.scheduler.queue.lock().list(self.queue_number);

@@ -386,8 +386,8 @@ impl<T> Table<T> {
         std::iter::successors(some(first), move |&last| some(self.slot(last).next))
     }
 
-    /// How many tasks of a connection have not started; exact if it is `limit` or more. Looks at the
-    /// tasks of the connection only if there may be so many.
+    /// The number of tasks of a connection that have not started; exact if it is `limit` or more.
+    /// Checks the tasks of the connection only if there may be that many.
     pub(crate) fn queued_of(&mut self, id: ConnId, limit: u32) -> u32 {
         let Some(connection) = self.connections.find(id) else {
             return 0;
@@ -397,7 +397,7 @@ impl<T> Table<T> {
         if queued_max < limit {
             return queued_max;
         }
-        // From the end, where those are that have not started.
+        // From the end, because the tasks that have not started are there.
         let (mut slot, mut away, mut queued) = (own.last, own.away, 0);
         while away > 0 {
             let task = self.slot(slot);
@@ -411,7 +411,7 @@ impl<T> Table<T> {
         queued
     }
 
-    /// The connection is unknown from now on; its tasks stay, without one.
+    /// The connection is unknown from now on. Its tasks stay in the table, without a connection.
     pub(crate) fn close_connection(&mut self, id: ConnId) {
         if let Some(slot) = self.connections.find(id) {
             self.connections.close(slot);
@@ -422,8 +422,8 @@ impl<T> Table<T> {
         self.connections[self.slot(slot).connection].id
     }
 
-    /// Moves a task to another connection. Returns the slot of that, and its finish tag if the task
-    /// is now the only one with the workers.
+    /// Moves a task to another connection. Returns the slot of that connection, and its finish tag
+    /// if the task is now its only task in flight.
     pub(crate) fn reattach(&mut self, slot: u32, id: ConnId, virtual_time: u64) -> (u32, Option<u64>) {
         let from = self.slot(slot).connection;
         let to = self.connections.find_or_open(id);
@@ -462,8 +462,7 @@ impl<T> Table<T> {
         }
     }
 
-    /// If the task is parked, the timeout of its `Sync` counts from this moment on, or from its next
-    /// announcement.
+    /// If the task is parked, the timeout of its `Sync` begins now, or at its next announcement.
     pub(crate) fn restart_sync(&mut self, slot: u32, announced: Option<u64>) {
         let own = self.slot_mut(slot);
         if own.outcome.as_ref().is_some_and(Outcome::is_parked)
@@ -474,7 +473,7 @@ impl<T> Table<T> {
         }
     }
 
-    /// Sets the moment at which the timers look at a task again.
+    /// Sets the time at which the timers check a task again.
     pub(crate) fn rearm(&mut self, slot: u32) {
         let serial = self.slot(slot).serial;
         let due = self.due(slot).map(|(at, _)| Due { at, serial, slot });

@@ -39,7 +39,7 @@ impl Timers {
     }
 }
 
-/// A task's timeouts, on the pool's clock. Its deadline is where workers see it, too
+/// A task's timeouts, on the pool's clock. Its deadline is stored where workers can read it
 /// ([`Page::deadline`](crate::task::header::Page::deadline)).
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Timing {
@@ -63,8 +63,8 @@ impl Timing {
         }
     }
 
-    /// The timeout that a task in this phase, with this deadline, has next, and when it is due. The
-    /// task must not have been asked to stop.
+    /// The next timeout of a task in this phase, with this deadline, and its time. The task must
+    /// not have been asked to stop.
     pub(crate) fn next(&self, phase: Phase, deadline: Option<u64>) -> Option<(u64, Timeout)> {
         if phase.is_ended() {
             return None;

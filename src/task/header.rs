@@ -205,7 +205,7 @@ impl WorkHeader {
     }
 }
 
-/// The moments by which a task must have started and ended, for those that have such moments.
+/// The times by which tasks must have started and ended, for tasks that have such limits.
 #[derive(Debug)]
 pub(crate) struct Limits {
     queue: Figure,
@@ -214,7 +214,7 @@ pub(crate) struct Limits {
     delay: Figure,
 }
 
-/// Stands for no moment.
+/// Means "no time".
 pub(crate) const NEVER: u64 = u64::MAX;
 
 impl Limits {
@@ -226,18 +226,18 @@ impl Limits {
         }
     }
 
-    /// The task has started: its queue timeout does not count any more.
+    /// Ends the queue timeout, because the task has started.
     #[inline]
     pub(crate) fn note_start(&self) {
         self.queue.store(NEVER, Relaxed);
     }
 
-    /// Moves the deadline; `None` drops it. For the task's step.
+    /// Moves the deadline; `None` removes it. Called by the task's step.
     pub(crate) fn set_deadline(&self, deadline: Option<u64>) {
         self.deadline.store(deadline.unwrap_or(NEVER), Relaxed);
     }
 
-    /// The moment for which the task waits from now on; `None`: it does not.
+    /// Sets the time for which the task waits; `None` if it does not wait.
     pub(crate) fn set_delay(&self, moment: Option<u64>) {
         self.delay.store(moment.unwrap_or(NEVER), Relaxed);
     }
@@ -246,7 +246,7 @@ impl Limits {
         Some(self.deadline.load(Relaxed)).filter(|&at| at != NEVER)
     }
 
-    /// The timeout that has run out; the earlier one if both have.
+    /// The timeout that has run out; the earlier one if both have run out.
     fn passed(&self, now: u64) -> Option<Timeout> {
         let (queue, deadline) = (self.queue.load(Relaxed), self.deadline.load(Relaxed));
         let (at, timeout) = if queue < deadline {
@@ -258,8 +258,8 @@ impl Limits {
     }
 }
 
-/// A task at one moment, as its headers show it. Racing with the task, a time may be off by what is
-/// being booked.
+/// The state of a task at one moment, from its headers. If the task changes at that moment, a time
+/// may miss the part that is being added.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Snapshot {
     pub(crate) phase: Phase,
@@ -280,7 +280,7 @@ pub(crate) struct Snapshot {
 pub(crate) struct Page {
     work: [WorkHeader; PAGE],
     owner: [LoopHeader; PAGE],
-    /// Made for the first task that needs it.
+    /// Created for the first task that needs it.
     limits: OnceLock<Box<[Limits]>>,
 }
 
@@ -303,7 +303,8 @@ impl Page {
         &self.owner[slot as usize % PAGE]
     }
 
-    /// The moments of a task: `queue` and `deadline` count if its requests say that it is timed.
+    /// The limits of a task. `queue` and `deadline` count only if its requests have the bit
+    /// `timed`.
     #[inline]
     pub(crate) fn limits(&self, slot: u32) -> &Limits {
         let limits = self
@@ -312,7 +313,8 @@ impl Page {
         &limits[slot as usize % PAGE]
     }
 
-    /// Gives a task that is not timed a queue timeout and a deadline. No other thread may have it.
+    /// Gives a task that is not timed a queue timeout and a deadline. No other thread may use the
+    /// task at that time.
     pub(crate) fn set_limits(&self, slot: u32, serial: u64, queue: Option<u64>, deadline: Option<u64>) {
         let limits = self.limits(slot);
         limits.queue.store(queue.unwrap_or(NEVER), Relaxed);
@@ -320,14 +322,14 @@ impl Page {
         self.work(slot).request(serial, Requests::timed);
     }
 
-    /// The moment by which a task must have ended.
+    /// The time by which a task must have ended.
     pub(crate) fn deadline(&self, slot: u32, serial: u64) -> Option<u64> {
         let is_timed = self.work(slot).requests(serial).is_timed();
         is_timed.then(|| self.limits(slot).deadline()).flatten()
     }
 
-    /// Asks a timed task to stop if its time is up. Returns its requests as they are then: the
-    /// first reason stays, whether the loop or a worker gives it.
+    /// Asks a timed task to stop if its time has run out. Returns its requests after that. The
+    /// first reason stays; the loop or a worker may give it.
     #[cold]
     pub(crate) fn time_out(&self, slot: u32, serial: u64, now: u64) -> Requests {
         let header = self.work(slot);
@@ -340,8 +342,8 @@ impl Page {
         }
     }
 
-    /// Where the task with this serial number stands, as far as the headers tell: a task that a
-    /// worker has returned counts as such before the loop has received it.
+    /// The phase of the task with this serial number, from its headers. A task that a worker has
+    /// returned counts as returned before the loop has received it.
     #[inline]
     pub(crate) fn phase(&self, slot: u32, serial: u64) -> Phase {
         let (owner, work) = (self.owner(slot), self.work(slot));
@@ -410,7 +412,7 @@ impl Pages {
 
     #[inline]
     fn place(page: usize) -> (usize, usize) {
-        // So many pages are in all buckets before one: `FIRST_BUCKET * (8^bucket - 1) / 7`.
+        // The number of pages in all buckets before this one: `FIRST_BUCKET * (8^bucket - 1) / 7`.
         const LESS: usize = (1 << GROWTH_BITS) - 1;
         let bucket = (page * LESS / FIRST_BUCKET + 1).ilog2() / GROWTH_BITS;
         let before = FIRST_BUCKET * ((1 << (GROWTH_BITS * bucket)) - 1) / LESS;

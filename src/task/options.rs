@@ -66,10 +66,11 @@ impl TaskOptions {
         self
     }
 
-    /// Lets it stay parked when its connection closes, until its client comes back: a detached
-    /// `Sync` parks it too, is not announced, and waits for
-    /// [`reattach`](crate::Service::reattach), which announces it to the new connection. Until its
-    /// first `Sync` it runs on. It implies [`outlive_connection`](Self::outlive_connection).
+    /// Keeps the task parked when its connection closes, until its client connects again. A `Sync`
+    /// of the detached task parks it without an announcement;
+    /// [`reattach`](crate::Service::reattach) announces it to the new connection. Before its first
+    /// `Sync` the task continues to run. It implies
+    /// [`outlive_connection`](Self::outlive_connection).
     ///
     /// ```
     /// use moored::{BoxTask, TaskOptions, TaskReturn, TaskStatus, ThreadPool, task_fn};
@@ -92,10 +93,11 @@ impl TaskOptions {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// Give it a [`sync_timeout`](Self::sync_timeout), which counts anew from the moment when the
-    /// connection closes, and again from the announcement after `reattach`; or a
-    /// [`deadline`](Self::deadline). Otherwise a task whose client never comes back stays until it
-    /// is dequeued, its service is dropped, or the pool is cancelled. Costs nothing else.
+    /// Give it a [`sync_timeout`](Self::sync_timeout), which begins again when the connection
+    /// closes, and once more at the announcement after `reattach`; or a
+    /// [`deadline`](Self::deadline). Otherwise a task whose client never connects again stays until
+    /// the task is dequeued, its service is dropped, or the pool is cancelled. There is no other
+    /// cost.
     #[doc(alias = "resume")]
     #[doc(alias = "reconnect")]
     pub fn stay_parked_when_detached(mut self) -> Self {

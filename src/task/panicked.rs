@@ -7,8 +7,8 @@ use std::fmt;
 /// The panic that ended a task, in [`TaskStatus::Panicked`](crate::TaskStatus::Panicked). The task
 /// itself was dropped on the worker.
 ///
-/// It has no location: Rust tells that to the panic hook only, which is global, and a library must
-/// not replace it. The standard hook prints it. The last panics are also in
+/// It has no location: Rust passes the location to the panic hook only. The hook is global, so a
+/// library must not replace it. The standard hook prints the location. The last panics are also in
 /// [`PoolDump::abnormal_ends`](crate::PoolDump::abnormal_ends), with the names of their tasks.
 ///
 /// ```
@@ -25,7 +25,7 @@ use std::fmt;
 /// ```
 pub struct Panic {
     message: Option<String>,
-    /// Never locked: it makes the type `Sync`, which a payload need not be.
+    /// Never locked. The lock makes `Panic` implement `Sync` although a payload need not.
     payload: Mutex<Box<dyn Any + Send>>,
 }
 
@@ -50,7 +50,7 @@ impl Panic {
     }
 }
 
-/// The message of a panic, if its payload is a text.
+/// The message of a panic, if its payload is text.
 pub(crate) fn message_of(payload: &(dyn Any + Send)) -> Option<&str> {
     match payload.downcast_ref::<&'static str>() {
         Some(message) => Some(message),

@@ -81,7 +81,7 @@ const STAYS_PARKED: u64 = 1 << 6;
 const TIMED: u64 = 1 << 7;
 const IGNORED_SHIFT: u32 = 8;
 
-/// A task that answers `Continue` more often than this after it was asked to stop ignores the
+/// A task ignores the request to stop if it returns `Continue` more times than this after the
 /// request.
 pub(crate) const IGNORED_MAX: u16 = 1000;
 
@@ -161,8 +161,8 @@ impl Requests {
         Self(self.0 | OUTLIVES | STAYS_PARKED)
     }
 
-    /// How many steps have answered `Continue` although they could see the request to stop. More
-    /// than 65,535 are not counted.
+    /// The number of steps that returned `Continue` although they could see the request to stop.
+    /// The count ends at 65,535.
     pub(crate) fn ignored(self) -> u16 {
         (self.0 >> IGNORED_SHIFT) as u16
     }
