@@ -267,7 +267,7 @@ pub(crate) struct Scheduler {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
     Open,
-    /// Nothing more is accepted.
+    /// The pool accepts no more tasks.
     Draining,
     /// Every task is asked to stop.
     Cancelled,
@@ -701,7 +701,7 @@ impl Scheduler {
         is_first
     }
 
-    /// Nothing more is accepted.
+    /// Makes the pool accept no more tasks.
     pub(crate) fn start_drain(&self) {
         let (open, draining) = (Stage::Open as usize, Stage::Draining as usize);
         let _ = self

@@ -146,12 +146,12 @@ impl Gate {
     }
 }
 
-/// From this time on a step sleeps instead of computing. The pool charges the time that a step
+/// A step of this time or more sleeps instead of computing. The pool charges the time that a step
 /// takes, whether it computes or sleeps; but a step that sleeps leaves its core to the loop and to
 /// other programs, so that the figures depend less on the load of the machine.
 const SLEEPS_FROM: Duration = Duration::from_micros(100);
 
-/// Keeps the worker for this time.
+/// Occupies the worker for this time.
 pub(crate) fn occupy(time: Duration) {
     if time >= SLEEPS_FROM {
         thread::sleep(time);

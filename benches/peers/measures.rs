@@ -157,7 +157,7 @@ pub(crate) fn measures(quick: bool) -> Vec<Measure> {
         .collect()
 }
 
-/// The rows about what is idle.
+/// The rows about idle pools, services and connections.
 fn idle(told: Told, seconds: u64) -> [(&'static str, &'static str, Work); 3] {
     [
         (
@@ -181,7 +181,7 @@ fn idle(told: Told, seconds: u64) -> [(&'static str, &'static str, Work); 3] {
     ]
 }
 
-/// The window of `shares` and `weight` is always one second: the goals are for that time.
+/// The window of `shares` and `weight` is always one second, because the goals are for that time.
 fn fairness(guests: usize, newcomers: usize) -> [(&'static str, &'static str, Work); 8] {
     let flood = fair::Plan {
         flood: 10_000,

@@ -28,7 +28,7 @@ pub(crate) struct Connection {
     pub(crate) last: u32,
     /// The number of its tasks in flight: submitted, and not yet received back by the loop.
     pub(crate) away: u32,
-    /// Its share of worker time is in proportion to this.
+    /// Its share of worker time is in proportion to this number.
     pub(crate) weight: u16,
     /// Its finish tag: the virtual time up to which it has been served. Zero before its first task.
     tag: u64,

@@ -14,8 +14,8 @@ pub(crate) mod shares;
 pub(crate) mod stream;
 pub(crate) mod told;
 
-/// Lets the sleeps of this thread, and of those that it starts, end within microseconds instead of
-/// about 60 us late (the timer slack of Linux).
+/// Makes the sleeps of this thread, and of the threads that it starts, end within microseconds. By
+/// default they end about 60 us late (the timer slack of Linux).
 fn precise_sleeps() {
     fs::write("/proc/self/timerslack_ns", "1000").expect("Linux");
 }

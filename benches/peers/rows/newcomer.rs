@@ -1,5 +1,6 @@
-//! `newcomer`: many connections have a stream each, which the loop resumes after each step. Now and
-//! then a new connection enqueues a task: how long does it wait until its first step begins?
+//! `newcomer`: many connections have a stream each, which the loop resumes after each step. At
+//! intervals a new connection enqueues a task. The row measures the time until its first step
+//! begins.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ pub(crate) struct Plan {
 const STEP: Duration = Duration::from_micros(100);
 /// Not a multiple of the step, so that newcomers arrive at all points of a step.
 const BETWEEN_NEWCOMERS: Duration = Duration::from_micros(3_001);
-/// Each of 4,000 streams has had two turns of two workers before the first newcomer.
+/// Before the first newcomer, each of 4,000 streams has had two turns on two workers.
 const WARM_UP: Duration = Duration::from_millis(500);
 
 enum Client {

@@ -1,4 +1,4 @@
-//! `services`: what idle services cost the loop of another one.
+//! `services`: the cost of idle services for the loop of another service.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::pool::{Host, PlainThread};
 
 /// Pairs of told-1024 with and without idle services.
 const PAIRS: usize = 5;
-/// So many idle services, and how much they may cost at most, as a factor.
+/// The numbers of idle services, and the largest allowed cost of each, as a factor.
 const IDLE: [(usize, f64); 2] = [(10, 1.05), (10_000, 1.1)];
 
 pub(crate) fn services(plan: Told, threads: usize) -> Vec<Figure> {
@@ -30,7 +30,7 @@ pub(crate) fn services(plan: Told, threads: usize) -> Vec<Figure> {
         .collect()
 }
 
-/// The very row told-1024, beside so many services. Each has had a task, as a real one has.
+/// The row told-1024 beside idle services. Each idle service has had a task, like a real service.
 fn told_beside(idle: usize, plan: Told, threads: usize) -> f64 {
     let pool = Arc::new(pool(threads));
     let _services: Vec<_> = (0..idle).map(|_| idle_service(&pool)).collect();

@@ -1,5 +1,5 @@
 //! `shares` and `weight`: two connections with 8 streams each, which the loop resumes after each
-//! step. How much worker time does each connection receive in one second?
+//! step. The rows measure the worker time of each connection in one second.
 //!
 //! A step that is in progress at the beginning or the end of that second counts in part.
 
@@ -72,7 +72,7 @@ fn served(connections: [Connection; 2], threads: usize) -> [f64; 2] {
     times
 }
 
-/// Ends with the first step that ends after the window.
+/// The stream ends with the first step that ends after the window.
 struct Stream {
     connection: usize,
     step: Duration,
