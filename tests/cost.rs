@@ -115,8 +115,8 @@ fn the_cost_of_counts_and_timeouts_does_not_grow_with_the_tasks() {
     });
 }
 
-/// How long `act` takes in a pool with so many services, the least of three times. Each service has
-/// a task that has not started.
+/// The time of `act` in a pool with this number of services; the shortest of three runs. Each
+/// service has a task that has not started.
 fn cost_among_services(services: usize, act: impl Fn(&mut Vec<Service<Work>>)) -> Duration {
     let builder = ThreadPool::builder().threads(0).max_queue_depth(services);
     let pool = builder.build().unwrap();
@@ -154,7 +154,7 @@ fn the_cost_of_a_refusal_does_not_grow_with_the_services() {
         let first = &mut services[0];
         first
             .enqueue(1, Work::done())
-            .expect("the place of the dropped one");
+            .expect("the dropped service has made room");
         assert!((0..SAMPLE).all(|_| first.enqueue(1, Work::done()).is_err()));
     });
 }

@@ -1,4 +1,4 @@
-//! `TaskReturn::Delay`: a task waits for a moment, without a thread and without its loop.
+//! `TaskReturn::Delay`: a task waits for a time without a thread, and its loop is not involved.
 
 mod util;
 
@@ -21,7 +21,7 @@ fn manual(threads: usize) -> (ThreadPool, ManualClock) {
     (builder.build().unwrap(), hand)
 }
 
-/// Waits so often, for so long each time, then ends.
+/// Returns `Delay` a number of times, with the same duration each time, and then ends.
 fn delays(times: u32, time: Duration) -> Work {
     Work::new(move |_, step| {
         if step > times {
@@ -33,7 +33,7 @@ fn delays(times: u32, time: Duration) -> Work {
 }
 
 #[test]
-fn without_threads_poll_timeout_and_run_pending_respect_a_delay() {
+fn poll_timeout_and_run_pending_respect_a_delay_without_threads() {
     let (pool, hand) = manual(0);
     let mut lp = Loop::new(&pool);
     lp.enqueue(1, delays(1, SECOND)).unwrap();
@@ -84,7 +84,7 @@ fn a_dump_shows_how_long_a_task_is_still_delayed() {
 }
 
 #[test]
-fn delayed_tasks_run_in_the_order_of_their_moments() {
+fn delayed_tasks_run_in_the_order_of_their_times() {
     let (pool, hand) = manual(0);
     let mut lp = Loop::new(&pool);
     let log = Log::new();
@@ -185,7 +185,7 @@ fn a_task_that_answers_a_request_to_stop_with_a_delay_ends() {
 }
 
 #[test]
-fn no_delay_is_to_continue() {
+fn a_delay_of_zero_is_continue() {
     let (pool, _hand) = manual(0);
     let mut lp = Loop::new(&pool);
     lp.enqueue(1, delays(3, Duration::ZERO)).unwrap();
@@ -208,7 +208,7 @@ fn a_delayed_task_counts_as_running_for_the_limit_of_its_connection() {
 }
 
 #[test]
-fn idle_workers_run_delayed_tasks_at_their_moments() {
+fn idle_workers_run_delayed_tasks_at_their_times() {
     for threads in [1, 2, 4] {
         let pool = pool(threads);
         let mut lp = Loop::new(&pool);
@@ -221,8 +221,8 @@ fn idle_workers_run_delayed_tasks_at_their_moments() {
     }
 }
 
-/// The worker that slept until the earliest moment is inside a long step then: another one must
-/// sleep until the next moment.
+/// The worker that slept until the earliest time is then inside a long step, so another worker must
+/// sleep until the next time.
 #[test]
 fn a_delayed_task_does_not_wait_for_a_worker_inside_a_long_step() {
     for _ in 0..20 {
@@ -247,8 +247,8 @@ fn a_delayed_task_does_not_wait_for_a_worker_inside_a_long_step() {
     }
 }
 
-/// A worker that leaves its sleep for a task, and one that has more to do, leave the moments to
-/// another.
+/// If the worker with the time limit is woken for a task, or has more tasks to run, another worker
+/// must sleep until the next time.
 #[test]
 fn delayed_tasks_and_long_steps_share_the_workers() {
     for _ in 0..50 {
@@ -296,22 +296,22 @@ fn a_task_that_continues_gives_way_to_one_whose_delay_is_over() {
 }
 
 #[test]
-fn workers_see_that_a_manual_clock_was_moved() {
+fn workers_notice_that_a_manual_clock_has_moved() {
     let (pool, hand) = manual(2);
     let mut lp = Loop::new(&pool);
     lp.enqueue(1, delays(1, SECOND)).unwrap();
-    eventually("it is delayed", || pool.dump().tasks[0].delay_left_us.is_some());
+    eventually("the task is delayed", || pool.dump().tasks[0].delay_left_us.is_some());
     hand.advance(SECOND);
     lp.end().finished();
 }
 
-/// The moment of a task is earlier than that for which a worker sleeps.
+/// The time of the new task is earlier than the time until which a worker sleeps.
 #[test]
-fn a_worker_that_sleeps_for_a_later_moment_wakes_up_for_an_earlier_one() {
+fn a_worker_that_sleeps_until_a_later_time_wakes_up_for_an_earlier_one() {
     let pool = pool(2);
     let mut lp = Loop::new(&pool);
     let late = lp.enqueue(1, delays(1, PLENTY)).unwrap();
-    eventually("it is delayed", || {
+    eventually("the task is delayed", || {
         pool.dump().tasks[0].delay_left_us.is_some() && pool.counts().on_worker == 0
     });
     for _ in 0..20 {
@@ -348,7 +348,7 @@ fn a_pool_with_delayed_tasks_is_dropped_at_once() {
     }
 }
 
-/// S8: a request to stop comes when the task is about to wait, or about to go on.
+/// S8: a request to stop comes when the task begins its delay, or when its delay ends.
 #[test]
 fn a_request_to_stop_races_the_delay() {
     let pool = pool(2);

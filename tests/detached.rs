@@ -1,4 +1,4 @@
-//! Streams that stay parked while their clients are away.
+//! Streams that stay parked while their clients are disconnected.
 
 mod util;
 
@@ -19,7 +19,7 @@ fn announced(lp: &mut Loop<Work>) -> Vec<(TaskId, Option<ConnId>)> {
     ready.map(|ready| (ready.id, ready.connection)).collect()
 }
 
-/// A stream of a pool without threads that is parked, was announced, and is detached.
+/// A stream in a pool without threads that is parked, was announced, and is detached.
 fn away(options: TaskOptions) -> (ThreadPool, Loop<Work>, TaskId, ManualClock) {
     let (clock, hand) = Clock::manual();
     let pool = ThreadPool::builder().threads(0).clock(clock).build().unwrap();
@@ -32,7 +32,7 @@ fn away(options: TaskOptions) -> (ThreadPool, Loop<Work>, TaskId, ManualClock) {
     (pool, lp, id, hand)
 }
 
-/// U17: it ran through all its chunks while its client was away.
+/// U17: the stream ran all its chunks while its client was disconnected.
 #[test]
 fn a_parked_stream_waits_for_its_client() {
     let (_pool, mut lp, id, _) = away(stays());
@@ -46,7 +46,7 @@ fn a_parked_stream_waits_for_its_client() {
     assert_eq!(announced(&mut lp), [], "once");
     resume(&mut lp, id);
     lp.run_pending(PLENTY);
-    // Gone and back again, before the loop has heard of the next chunk.
+    // The client disconnects and connects again before the loop has received the next chunk.
     lp.connection_closed(RETURNED);
     assert!(lp.reattach(id, CLIENT));
     assert_eq!(announced(&mut lp), [(id, Some(ConnId(CLIENT)))]);
@@ -56,9 +56,9 @@ fn a_parked_stream_waits_for_its_client() {
     assert_eq!((task.steps, task.told), (3, None));
 }
 
-/// U17: its client goes before it starts, or during a step.
+/// U17: the client disconnects before the stream starts, or during a step.
 #[test]
-fn a_stream_parks_while_its_client_is_away() {
+fn a_stream_parks_while_its_client_is_disconnected() {
     let pool = pool(1);
     let mut lp = Loop::new(&pool);
     let gate = Gate::new();
@@ -87,7 +87,8 @@ fn a_stream_parks_while_its_client_is_away() {
     assert_eq!(lp.end().stopped().0, StopReason::Dequeued);
 }
 
-/// U17: its timeouts count, that of its `Sync` from the moment when its client has gone.
+/// U17: the timeouts of the stream count. The timeout of its `Sync` begins when the client
+/// disconnects.
 #[test]
 fn a_stream_does_not_wait_for_ever() {
     let second = Duration::from_secs(1);
@@ -108,9 +109,9 @@ fn a_stream_does_not_wait_for_ever() {
     }
 }
 
-/// U17: a client that has come back has the whole time.
+/// U17: a client that has connected again has the whole timeout.
 #[test]
-fn the_timeout_of_a_sync_counts_anew_for_the_new_client() {
+fn the_sync_timeout_begins_again_for_the_new_client() {
     let second = Duration::from_secs(1);
     let (_pool, mut lp, id, hand) = away(stays().sync_timeout(5 * second));
     hand.advance(4 * second);
@@ -120,7 +121,7 @@ fn the_timeout_of_a_sync_counts_anew_for_the_new_client() {
     assert_eq!(lp.poll_timeout(), Some(5 * second));
 }
 
-/// U17: whatever else ends a task ends it.
+/// U17: every other way to end a task ends the stream.
 #[test]
 fn a_stream_that_waits_for_its_client_can_be_ended() {
     let (_pool, mut lp, id, _) = away(stays());
@@ -140,5 +141,5 @@ fn a_stream_that_waits_for_its_client_can_be_ended() {
     lp.parked(1);
     lp.connection_closed(CLIENT);
     drop(lp);
-    eventually("it is dropped", || alive.count() == 0);
+    eventually("the task is dropped", || alive.count() == 0);
 }

@@ -1,4 +1,4 @@
-//! `Shutdown::Drain`: nothing more is accepted, and everything that was accepted runs to its end.
+//! `Shutdown::Drain`: the pool accepts no more tasks, and every accepted task runs to its end.
 
 mod util;
 
@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use util::{Alive, Count, Gate, Loop, PATIENCE, PLENTY, Work, eventually, pool, reap, within_patience};
 
-/// U14: queued tasks run, behind one whose step lasts.
+/// U14: queued tasks run after a task with a long step.
 #[test]
-fn what_is_queued_runs() {
+fn queued_tasks_run_during_a_drain() {
     let pool = pool(1);
     let mut lp = Loop::new(&pool);
     let gate = Gate::new();
@@ -34,7 +34,7 @@ fn what_is_queued_runs() {
 
 /// U14: parked tasks are served until they end, and `join_timeout` waits for them.
 #[test]
-fn what_is_parked_is_served_until_it_ends() {
+fn parked_tasks_are_served_until_they_end() {
     for (threads, limit) in [(1, false), (2, false), (2, true)] {
         let mut builder = ThreadPool::builder().threads(threads);
         if limit {
@@ -49,7 +49,7 @@ fn what_is_parked_is_served_until_it_ends() {
         pool.shutdown(Shutdown::Drain);
         std::thread::scope(|scope| {
             let joins = scope.spawn(|| pool.join_timeout(PATIENCE));
-            // `parked` has left those as they are.
+            // `parked` has not resumed these tasks.
             for conn in 0..10 {
                 for id in lp.tasks_of(conn) {
                     lp.task_sync(id, moored::Resume::Continue);
@@ -64,7 +64,7 @@ fn what_is_parked_is_served_until_it_ends() {
     }
 }
 
-/// U14: the limit of `join_timeout` holds, and a cancellation ends what is left.
+/// U14: the limit of `join_timeout` holds, and a cancellation ends the remaining tasks.
 #[test]
 fn a_pool_that_drains_can_be_cancelled() {
     for threads in [0, 1] {
@@ -86,7 +86,7 @@ fn a_pool_that_drains_can_be_cancelled() {
     }
 }
 
-/// U14, S1: with nothing to do, and twice.
+/// U14, S1: a drain of a pool without tasks, and a second drain.
 #[test]
 fn an_idle_pool_drains_at_once() {
     within_patience("the joins", || {
@@ -105,7 +105,8 @@ fn an_idle_pool_drains_at_once() {
     });
 }
 
-/// U14: without threads the joining thread runs what is queued, and the loop serves the rest.
+/// U14: without threads, the thread that joins runs the queued tasks, and the loop serves the
+/// others.
 #[test]
 fn a_pool_without_threads_drains() {
     let pool = pool(0);
@@ -130,7 +131,7 @@ fn a_pool_without_threads_drains() {
     assert_eq!(pool.dump().counters.finished, 2);
 }
 
-/// U14: the last task may end where no worker is.
+/// U14: the last task may end on a thread that is not a worker.
 #[test]
 fn the_last_task_may_be_dequeued() {
     for threads in [0, 1] {
@@ -150,7 +151,7 @@ fn the_last_task_may_be_dequeued() {
     }
 }
 
-/// U14, S9: it is refused and handed back, or it finishes.
+/// U14, S9: the task is refused and returned, or it finishes.
 #[test]
 fn enqueueing_races_a_drain() {
     for round in 0..100 {
@@ -202,9 +203,9 @@ fn the_drop_of_a_pool_that_drains_cancels() {
     assert_eq!(lp.end().stopped().0, StopReason::PoolShutdown);
 }
 
-/// U14: a service that is dropped takes its tasks along.
+/// U14: the drop of a service ends its tasks.
 #[test]
-fn a_pool_drains_without_a_service_that_has_gone() {
+fn a_pool_drains_after_the_drop_of_a_service() {
     let pool = pool(1);
     let mut lp = Loop::new(&pool);
     lp.enqueue(1, Work::parks()).unwrap();
@@ -212,5 +213,5 @@ fn a_pool_drains_without_a_service_that_has_gone() {
     pool.shutdown(Shutdown::Drain);
     drop(lp);
     assert_eq!(pool.join_timeout(PATIENCE), Ok(()));
-    eventually("its workers have ended", || pool.counts().threads == 0);
+    eventually("the workers have ended", || pool.counts().threads == 0);
 }

@@ -572,7 +572,7 @@ fn a_task_that_parks_often_keeps_its_connection() {
     }
 }
 
-/// U15: once a task was reaped, nothing said which task of which client had panicked, and why.
+/// U15: after a task was reaped, no dump showed which task of which client had panicked, and why.
 #[test]
 fn the_dump_keeps_the_last_abnormal_ends() {
     let (clock, hand) = Clock::manual();
@@ -649,9 +649,9 @@ fn the_dump_keeps_the_last_abnormal_ends() {
     assert_eq!(json["abnormal_ends"][2]["reason"], "deadline");
 }
 
-/// U15: the list is bounded, and so is each message.
+/// U15: the list and each message have a largest length.
 #[test]
-fn abnormal_ends_do_not_pile_up() {
+fn the_list_of_abnormal_ends_is_bounded() {
     let pool = pool(2);
     let mut lp = Loop::new(&pool);
     for n in 0..100 {

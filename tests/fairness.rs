@@ -29,7 +29,8 @@ fn the_tasks_of_a_connection_start_in_order() {
     }
 }
 
-/// A pool without threads whose steps take no time, so that shares of time are turns.
+/// A pool without threads whose steps take no time, so that equal shares of time are equal numbers
+/// of turns.
 fn pool_without_time() -> ThreadPool {
     let (clock, _) = Clock::manual();
     let pool = ThreadPool::builder().threads(0).clock(clock).build();
@@ -319,10 +320,10 @@ fn a_busy_task_gives_way_to_unpublished_tasks() {
     assert_eq!(announced.len(), 1);
 }
 
-/// S16: a worker takes as many tasks at once as should take 20 us, and at most 32: by its last
-/// batch, and at most twice as many as then, while steps are very short; otherwise by the recent
-/// costs of the flows, one task if they are not known. Short steps share a lock, and no task waits
-/// behind a batch of long ones.
+/// S16: a worker takes the number of tasks that should take 20 us, and at most 32. While steps are
+/// very short, the time of its last batch limits the number, and the worker takes at most twice as
+/// many tasks as then. Otherwise the recent costs of the flows limit it; if they are not known, the
+/// worker takes one task. Short steps share a lock, and no task waits behind a batch of long steps.
 #[test]
 fn a_batch_is_as_large_as_its_steps_are_short() {
     const TASKS: usize = 100;
@@ -426,12 +427,12 @@ fn a_task_that_gives_way_goes_behind_submitted_tasks() {
 /// U2: one connection has steps of 10 ms and the other of 1 ms, each with 8 tasks that never end:
 /// each gets half of the worker time, not half of the turns.
 #[test]
-fn connections_share_worker_time_and_not_turns() {
+fn connections_share_worker_time_instead_of_turns() {
     let shares = shares_of([(10, 1), (1, 1)]);
     assert!(shares[0].abs_diff(shares[1]) <= 20, "{shares:?} ms");
 }
 
-/// Of 3 : 1 weights, whatever the steps take.
+/// The shares of the weights 3 : 1 do not depend on the lengths of the steps.
 #[test]
 fn weights_divide_worker_time() {
     for millis in [(1, 1), (10, 1), (1, 10)] {
@@ -443,8 +444,8 @@ fn weights_divide_worker_time() {
     }
 }
 
-/// The worker time of two connections in 2 s, in ms: the length of their steps in ms, and their
-/// weights.
+/// The worker time of two connections in 2 s, in ms. The arguments are the lengths of their steps
+/// in ms, and their weights.
 fn shares_of(connections: [(u64, u16); 2]) -> [u64; 2] {
     let (clock, hand) = Clock::manual();
     let pool = ThreadPool::builder().threads(0).clock(clock).build().unwrap();
@@ -478,8 +479,8 @@ fn shares_of(connections: [(u64, u16); 2]) -> [u64; 2] {
     used.map(|used| used.get() as u64)
 }
 
-/// U3: beside 1,000 connections whose steps take 100 us, a new connection waits for one step. So
-/// does one that comes back, and has used 40 % of its share.
+/// U3: beside 1,000 connections whose steps take 100 us, a new connection waits for one step. A
+/// connection that becomes active again and has used 40 % of its share waits for one step too.
 #[test]
 fn a_newcomer_starts_after_one_step_beside_a_thousand_streams() {
     let (clock, hand) = Clock::manual();
@@ -523,8 +524,8 @@ fn a_newcomer_starts_after_one_step_beside_a_thousand_streams() {
     }
 }
 
-/// U4: without a limit per connection, a second task of a connection takes turns with a first one
-/// that never rests, although the only worker is busy.
+/// U4: without a limit for each connection, a second task of a connection takes turns with a first
+/// task that always continues, although the only worker is busy.
 #[test]
 fn tasks_of_a_connection_take_turns_with_one_that_continues() {
     let pool = hasty_pool(1);

@@ -1,4 +1,5 @@
-//! A server that builds its pool and then becomes a daemon: the pool's threads stay in the parent.
+//! A server that builds its pool and then becomes a daemon: the pool's threads exist in the parent
+//! process only.
 
 #![cfg(unix)]
 
@@ -10,18 +11,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use util::{Loop, PATIENCE, Work, eventually};
 
-/// Names the file in which the daemon reports.
+/// The name of the file to which the daemon writes its report.
 const REPORT: &str = "MOORED_TEST_FORK_REPORT";
 
-/// What the child does with a pool of its parent.
+/// The child uses a pool of its parent.
 fn use_it_in_the_child(report: &Path) {
     let pool = util::pool(2);
     let mut lp = Loop::new(&pool);
     lp.enqueue(1, Work::parks()).unwrap();
     lp.parked(1);
     Daemonize::new().start().expect("a fork");
-    // From here on this is another process; the parent has left in `start`.
-    // Up to 63 if both workers were awake at that moment.
+    // The code after this line runs in another process. The parent process has ended in `start`. Up
+    // to 63 tasks are accepted if both workers were awake at the moment of the fork.
     let accepted = (0..200)
         .take_while(|_| !matches!(lp.enqueue(2, Work::done()), Err(EnqueueError::Forked(_))))
         .count();
@@ -38,7 +39,7 @@ fn report() -> PathBuf {
     std::env::temp_dir().join(format!("moored-fork-{}", std::process::id()))
 }
 
-/// U16: it accepted tasks that never ran, and dropping it panicked.
+/// U16: the pool accepted tasks that never ran, and its drop panicked.
 #[test]
 fn a_pool_refuses_tasks_in_a_forked_child() {
     if let Some(report) = std::env::var_os(REPORT) {

@@ -1,4 +1,5 @@
-//! `join_timeout` returns in time, whatever the user's code does, and names what keeps the pool.
+//! `join_timeout` returns in time even if code of the user blocks, and names the tasks and threads
+//! for which the pool waits.
 
 mod util;
 
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 use util::{Gate, Loop, PATIENCE, Work, eventually, hasty_pool, within_patience};
 
-/// Joins the pool again and again, for a short time each, until it says that this keeps it.
+/// Joins the pool repeatedly, for a short time each, until the error has these names.
 #[track_caller]
 fn is_kept_by(pool: &Arc<ThreadPool>, names: &[&str]) {
     let (own, names) = (Arc::clone(pool), names.join("; "));
@@ -25,7 +26,7 @@ thread_local! {
     static LAST: RefCell<Option<Slow>> = const { RefCell::new(None) };
 }
 
-/// Its drop waits at a gate.
+/// A value whose drop waits at a gate.
 struct Slow(Gate);
 
 impl Drop for Slow {
@@ -34,7 +35,7 @@ impl Drop for Slow {
     }
 }
 
-/// U12, U13: the destructor of a thread-local lasted 3 s, and so did a join for 100 ms.
+/// U12, U13: the destructor of a thread-local took 3 s, and so did a join with a limit of 100 ms.
 #[test]
 fn a_join_does_not_wait_for_the_destructor_of_a_thread_local() {
     let gate = Gate::new();
@@ -52,7 +53,7 @@ fn a_join_does_not_wait_for_the_destructor_of_a_thread_local() {
     assert_eq!(pool.join_timeout(PATIENCE), Ok(()));
 }
 
-/// U12, U13: a hook that lasts.
+/// U12, U13: a thread hook blocks.
 #[test]
 fn a_join_names_the_worker_in_a_hook() {
     for stops in [false, true] {
@@ -74,7 +75,7 @@ fn a_join_names_the_worker_in_a_hook() {
     }
 }
 
-/// U12, U13: a wake that blocks, on a worker.
+/// U12, U13: a wake blocks on a worker.
 #[test]
 fn a_join_names_the_worker_in_a_wake() {
     let pool = Arc::new(util::pool(1));
@@ -89,7 +90,7 @@ fn a_join_names_the_worker_in_a_wake() {
     assert_eq!(pool.join_timeout(PATIENCE), Ok(()));
 }
 
-/// U12, U13: a wake that blocks, in the shutdown that the join itself makes.
+/// U12, U13: a wake blocks in the shutdown that `join_timeout` begins.
 #[test]
 fn a_join_does_not_wait_for_the_wake_of_its_own_shutdown() {
     let pool = Arc::new(util::pool(1));
@@ -101,13 +102,13 @@ fn a_join_does_not_wait_for_the_wake_of_its_own_shutdown() {
     gate.wait_for(1);
     assert!(
         service.enqueue(1, Work::done()).is_err(),
-        "it is shut down all the same"
+        "the pool is shut down in this case too"
     );
     gate.open();
     assert_eq!(pool.join_timeout(PATIENCE), Ok(()));
 }
 
-/// U13: one of four was named.
+/// U13: the error named one task of four.
 #[test]
 fn a_join_names_every_task_that_does_not_stop() {
     let pool = hasty_pool(1);
@@ -143,9 +144,9 @@ fn a_join_names_every_task_that_does_not_stop() {
     lp.ends(4);
 }
 
-/// U13, U14: what keeps a pool that drains.
+/// U13, U14: the error names the tasks for which a drain waits.
 #[test]
-fn a_join_names_what_a_drain_waits_for() {
+fn a_join_names_the_tasks_for_which_a_drain_waits() {
     let pool = Arc::new(
         ThreadPool::builder()
             .threads(1)

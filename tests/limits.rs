@@ -393,7 +393,7 @@ fn without_a_limit_one_connection_may_use_every_worker() {
     lp.ends(3);
 }
 
-/// Two loops of a pool, the first of which has used up the limit; the second was refused.
+/// Two loops of a pool. The first loop has used up the limit, and the second loop was refused.
 fn one_is_refused(builder: ThreadPoolBuilder) -> (ThreadPool, Loop<Work>, Loop<Work>, moored::TaskId) {
     let pool = build(builder);
     let (mut one, mut other) = (Loop::new(&pool), Loop::new(&pool));
@@ -406,7 +406,7 @@ fn one_is_refused(builder: ThreadPoolBuilder) -> (ThreadPool, Loop<Work>, Loop<W
     (pool, one, other, id)
 }
 
-/// U10: a refused loop waits for a notification, and no task of its own sends one.
+/// U10: a refused loop waits for a notification, and has no task that could cause one.
 #[test]
 fn a_refused_loop_is_notified_once_when_a_start_makes_room() {
     let (_pool, mut one, mut other, _) = one_is_refused(ThreadPool::builder().threads(0).max_queue_depth(1));
@@ -414,7 +414,7 @@ fn a_refused_loop_is_notified_once_when_a_start_makes_room() {
         one.run_pending(PLENTY);
         assert_eq!(other.wakes.total(), round, "there is room");
         assert_eq!(other.take_ready().count(), 0);
-        // The other loop is faster, and this one is refused once more.
+        // The other loop takes the room first, and this loop is refused again.
         one.enqueue(1, Work::done()).unwrap();
         assert!(queue_is_full(&mut other));
     }
@@ -434,21 +434,21 @@ fn a_refused_loop_is_notified_when_a_cancelled_task_makes_room() {
     other.enqueue(2, Work::done()).expect("room");
 }
 
-/// U10: the same for `max_tasks`, where reaping makes room, and nothing else does.
+/// U10: the same for `max_tasks`, where only reaping makes room.
 #[test]
 fn a_refused_loop_is_notified_when_a_reaped_task_makes_room() {
     let (_pool, mut one, mut other, id) = one_is_refused(ThreadPool::builder().threads(0).max_tasks(1));
     one.run_pending(PLENTY);
-    assert_eq!(other.wakes.total(), 0, "it has ended, and still counts");
+    assert_eq!(other.wakes.total(), 0, "the task has ended, and still counts");
     reap(&mut one, id).finished();
     assert_eq!(other.wakes.total(), 1);
     other.enqueue(2, Work::done()).expect("room");
 }
 
-/// U10: a loop that calls `poll_timeout` tells the pool of several reaped tasks together, but at
-/// once while another loop waits, and always before it blocks.
+/// U10: a loop that calls `poll_timeout` reports several reaped tasks to the pool together. It
+/// reports them at once while another loop waits, and always before it blocks.
 #[test]
-fn a_loop_that_polls_keeps_no_room_for_itself() {
+fn a_loop_that_polls_reports_reaped_tasks_in_time() {
     let (_pool, mut one, mut other, id) = one_is_refused(ThreadPool::builder().threads(0).max_tasks(1));
     one.run_pending(PLENTY);
     let _ = one.poll_timeout();
@@ -464,7 +464,7 @@ fn a_loop_that_polls_keeps_no_room_for_itself() {
     other.enqueue(2, Work::done()).expect("room");
 }
 
-/// U10: the tasks of a service that is dropped make room, too.
+/// U10: the tasks of a dropped service make room too.
 #[test]
 fn a_refused_loop_is_notified_when_a_dropped_service_makes_room() {
     let (_pool, one, mut other, _) = one_is_refused(ThreadPool::builder().threads(0).max_tasks(1));
@@ -473,7 +473,7 @@ fn a_refused_loop_is_notified_when_a_dropped_service_makes_room() {
     other.enqueue(2, Work::done()).expect("room");
 }
 
-/// U10: a loop may use up a notification by other means than `take_ready`.
+/// U10: a loop may use up a notification in another way than by `take_ready`.
 #[test]
 fn a_loop_does_not_sleep_until_it_has_seen_the_room() {
     let (_pool, mut one, mut other, _) = one_is_refused(ThreadPool::builder().threads(0).max_queue_depth(1));
@@ -485,7 +485,7 @@ fn a_loop_does_not_sleep_until_it_has_seen_the_room() {
     assert_eq!(
         other.poll_timeout(),
         None,
-        "it knows, and may not want to enqueue any more"
+        "the loop has seen the room, and need not enqueue"
     );
     assert_eq!(other.wakes.total(), 1);
 }
@@ -515,8 +515,8 @@ fn a_refused_loop_is_notified_when_a_worker_makes_room() {
     other.ends(1);
 }
 
-/// U10: so does a worker that becomes idle, although no task starts: the next one waits for the
-/// one that has parked.
+/// U10: a worker that becomes idle makes room too, although no task starts: the next task waits for
+/// the task that has parked.
 #[test]
 fn a_refused_loop_is_notified_when_an_idle_worker_makes_room() {
     let pool = build(
@@ -543,12 +543,12 @@ fn a_refused_loop_is_notified_when_an_idle_worker_makes_room() {
     other.wakes.wait();
     other
         .enqueue(2, Work::done())
-        .expect("a place for the idle worker");
+        .expect("the idle worker makes room");
     other.ends(1);
 }
 
 #[test]
-fn a_refused_service_that_is_dropped_leaves_nothing() {
+fn the_drop_of_a_refused_service_removes_it_from_the_list() {
     let (_pool, mut one, other, id) = one_is_refused(ThreadPool::builder().threads(0).max_tasks(1));
     let wakes = Arc::clone(&other.wakes);
     drop(other);
@@ -606,7 +606,7 @@ fn only_tasks_that_have_not_started_count_against_their_connection() {
         assert!(connection_is_full(&mut lp, 1, 2));
         lp.run_pending(PLENTY);
     }
-    // Resumed, they are with the workers again, and have started.
+    // The resumed tasks are in flight again, and have started.
     for id in ids {
         resume(&mut lp, id);
     }
@@ -614,7 +614,7 @@ fn only_tasks_that_have_not_started_count_against_their_connection() {
     assert!(connection_is_full(&mut lp, 1, 2));
     assert_eq!(lp.dequeue(queued[0]), Dequeued::Removed);
     lp.enqueue(1, Work::done())
-        .expect("the place of the cancelled one");
+        .expect("the cancelled task has made room");
     assert!(connection_is_full(&mut lp, 1, 2));
 }
 
@@ -650,7 +650,7 @@ fn a_task_that_moves_counts_against_the_connection_that_it_moves_to() {
 }
 
 #[test]
-fn a_full_connection_says_so_and_is_not_notified() {
+fn the_error_names_a_full_connection_and_the_loop_is_not_notified() {
     let pool = two_per_connection();
     let mut lp = Loop::new(&pool);
     for _ in 0..2 {
@@ -668,15 +668,16 @@ fn a_full_connection_says_so_and_is_not_notified() {
     );
     refused.into_task();
     lp.run_pending(PLENTY);
-    assert_eq!(lp.wakes.total(), 1, "for the tasks that have parked");
+    assert_eq!(lp.wakes.total(), 1, "one notification for the tasks that have parked");
     lp.parked(2);
     assert_eq!(lp.poll_timeout(), None);
 }
 
-/// U1: beside a connection that enqueues until it is refused in every turn of the loop, nine others
-/// are never refused. The tasks that make room come back by value, and all are counted.
+/// U1: one connection enqueues until it is refused, in every iteration of the loop. Nine other
+/// connections are never refused. The shed tasks are returned by value, and all of them are
+/// counted.
 #[test]
-fn a_connection_that_fills_the_queue_does_not_shut_out_others() {
+fn a_connection_that_fills_the_queue_does_not_block_others() {
     let builder = ThreadPool::builder().threads(0).max_queue_depth(64);
     let pool = builder.overload(Overload::ShedFattest).build().unwrap();
     let mut lp = Loop::new(&pool);
@@ -720,7 +721,7 @@ fn a_connection_that_fills_the_queue_does_not_shut_out_others() {
     assert_eq!(counters.accepted, counters.finished + counters.stopped.total());
 }
 
-/// Connections with one task each do not take each other's places.
+/// A connection with one task does not replace the task of another connection with one task.
 #[test]
 fn nothing_is_shed_between_equal_connections() {
     let builder = ThreadPool::builder().threads(0).max_queue_depth(4);
@@ -736,7 +737,7 @@ fn nothing_is_shed_between_equal_connections() {
     assert_eq!(lp.run_pending(PLENTY), 4);
 }
 
-/// The shed task may be of another loop, which is notified.
+/// The shed task may belong to another loop. That loop is notified.
 #[test]
 fn a_task_of_another_service_is_shed_and_announced_there() {
     let builder = ThreadPool::builder().threads(0).max_queue_depth(4);

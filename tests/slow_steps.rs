@@ -8,7 +8,7 @@ use util::{Gate, Log, Loop, Work, eventually, panic_silently};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A pool that logs its slow steps, those of more than a second.
+/// A pool that logs the steps that take more than a second.
 fn logging(threads: usize) -> (ThreadPool, ManualClock, Log<SlowStep>) {
     let (clock, hand) = Clock::manual();
     let log = Log::new();
@@ -22,7 +22,7 @@ fn logging(threads: usize) -> (ThreadPool, ManualClock, Log<SlowStep>) {
 }
 
 #[test]
-fn a_loop_that_passes_by_reports_a_slow_step_once() {
+fn a_loop_reports_a_slow_step_once() {
     let (pool, hand, log) = logging(1);
     let mut lp = Loop::new(&pool);
     let gate = Gate::new();
@@ -53,7 +53,7 @@ fn a_loop_that_passes_by_reports_a_slow_step_once() {
 }
 
 #[test]
-fn a_worker_that_passes_by_reports_the_steps_of_the_others() {
+fn a_worker_reports_the_slow_steps_of_other_workers() {
     let (pool, hand, log) = logging(2);
     let mut lp = Loop::new(&pool);
     let gate = Gate::new();
@@ -61,14 +61,14 @@ fn a_worker_that_passes_by_reports_the_steps_of_the_others() {
     let id = lp.enqueue(7, Work::at(&gate)).unwrap();
     gate.wait_for(1);
     hand.advance(2 * SECOND);
-    // The loop does nothing after this that could report it.
+    // After this line the loop makes no call that could report the step.
     lp.enqueue(8, Work::done()).unwrap();
-    eventually("the other worker reports it", || log.len() == 1);
+    eventually("the other worker reports the step", || log.len() == 1);
     assert_eq!(log.notes()[0].id, id);
 }
 
 #[test]
-fn a_panic_in_a_report_is_contained_and_each_step_is_reported_anew() {
+fn a_panic_in_a_report_is_contained_and_each_step_has_its_own_report() {
     let (clock, hand) = Clock::manual();
     let log = Log::new();
     let reports = log.clone();

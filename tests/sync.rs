@@ -243,7 +243,7 @@ fn each_sync_is_announced_once_to_a_loop_that_polled_for_long() {
     assert!(lp.take_ready().is_empty());
 }
 
-/// U11: a task that never looks whether it should stop ended never, and kept its worker.
+/// U11: a task that never checked whether it should stop did not end, and occupied its worker.
 #[test]
 fn sync_ends_a_task_that_is_stopping() {
     let pool = pool(0);
@@ -260,7 +260,7 @@ fn sync_ends_a_task_that_is_stopping() {
 
 /// U11, L13: a request that comes during a step is seen by the next one, which is the last.
 #[test]
-fn a_task_that_was_asked_during_its_step_has_one_more() {
+fn a_task_that_is_asked_to_stop_during_its_step_has_one_more_step() {
     let pool = pool(1);
     let mut lp = Loop::new(&pool);
     let gate = Gate::new();
@@ -279,7 +279,7 @@ fn a_task_that_was_asked_during_its_step_has_one_more() {
     assert_eq!(task.told, Some(why));
 }
 
-/// U11: the pool could not be dropped, because each turn began anew.
+/// U11: the pool could not be dropped, because the tasks were resumed after each turn.
 #[test]
 fn tasks_that_only_sync_end_with_their_pool() {
     let pool = hasty_pool(1);
@@ -297,7 +297,7 @@ fn tasks_that_only_sync_end_with_their_pool() {
     }
 }
 
-/// U11: a task that continues although it should stop is shown as such.
+/// U11: the dump shows that a task continues although it should stop.
 #[test]
 fn a_task_that_ignores_the_request_to_stop_shows_in_the_dump() {
     let pool = pool(0);
@@ -346,10 +346,10 @@ fn sync_while_detached_does_not_park() {
     assert_eq!(pool.dump().counters.syncs, 1);
 }
 
-/// U4: a stream that is resumed again and again cannot keep the other tasks of its connection from
-/// starting.
+/// U4: a stream that is resumed many times cannot prevent the start of the other tasks of its
+/// connection.
 #[test]
-fn a_resumed_task_runs_after_the_ones_of_its_connection_that_were_submitted_before() {
+fn a_resumed_task_runs_after_earlier_submissions_of_its_connection() {
     let pool = pool(0);
     let mut lp = Loop::new(&pool);
     let (order, ran) = std::sync::mpsc::channel();

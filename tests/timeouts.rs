@@ -419,9 +419,10 @@ fn an_answer_races_the_timeout() {
     assert_eq!(ends[0], 500, "{} of them by timeout", ends[1]);
 }
 
-/// U7: the worker was busy until the time was up, the loop did not come, and the task was begun.
+/// U7: the worker was busy until the time had run out, the loop did not call `take_ready`, and the
+/// worker began the task.
 #[test]
-fn a_worker_does_not_begin_a_task_whose_time_is_up() {
+fn a_worker_does_not_begin_a_task_whose_time_has_run_out() {
     for limit in [None, Some(3)] {
         let (clock, hand) = Clock::manual();
         let mut builder = ThreadPool::builder().threads(1).clock(clock);
@@ -457,9 +458,9 @@ fn a_worker_does_not_begin_a_task_whose_time_is_up() {
     }
 }
 
-/// U7: without threads, too: no call of `take_ready` comes before the step.
+/// U7: the same without threads. No call of `take_ready` comes before the step.
 #[test]
-fn run_pending_does_not_begin_a_task_whose_time_is_up() {
+fn run_pending_does_not_begin_a_task_whose_time_has_run_out() {
     let (pool, hand) = manual(0);
     let mut lp = Loop::new(&pool);
     let options = TaskOptions::new().queue_timeout(SECOND);
@@ -470,7 +471,7 @@ fn run_pending_does_not_begin_a_task_whose_time_is_up() {
     assert_eq!((why, task.steps), (timed_out(Timeout::Queue), 0));
 }
 
-/// U7: a step sees by itself that the deadline has passed, and that reason stays.
+/// U7: a step sees without the loop that the deadline has passed, and the reason stays.
 #[test]
 fn a_step_sees_a_passed_deadline_without_the_loop() {
     let (pool, hand) = manual(0);
@@ -520,7 +521,7 @@ fn a_task_does_not_park_after_its_deadline() {
     assert_eq!(lp.end().stopped().0, timed_out(Timeout::Deadline));
 }
 
-/// Takes what is ready, and gives how long the loop may block then.
+/// Takes the ready tasks, and returns how long the loop may then block.
 fn next_timeout(lp: &mut Loop<Work>) -> Option<Duration> {
     let _ = lp.take_ready().count();
     lp.poll_timeout()
@@ -555,7 +556,7 @@ fn a_step_gives_a_deadline_to_a_task_without_one_makes_it_earlier_and_drops_it()
         Work::new(|cx, step| {
             match step {
                 1 => cx.set_deadline(Some(9 * SECOND)),
-                // The task gives way in between: its loop has not seen it yet.
+                // The task gives way between the two steps, so its loop has not received it yet.
                 2 | 4 => return TaskReturn::Continue,
                 3 => cx.set_deadline(Some(SECOND)),
                 _ => cx.set_deadline(None),
@@ -591,7 +592,7 @@ fn a_deadline_that_was_seen_cannot_be_moved() {
     let later = hand.clone();
     let task = Work::stubborn(move |cx, _| {
         later.advance(SECOND);
-        // Nobody has seen this one.
+        // Neither the loop nor a worker has seen this deadline.
         cx.set_deadline(Some(SECOND));
         assert!(!cx.is_stopping());
         later.advance(SECOND);
@@ -607,7 +608,7 @@ fn a_deadline_that_was_seen_cannot_be_moved() {
 }
 
 #[test]
-fn a_step_knows_when_its_slice_is_used_up_and_others_wait() {
+fn should_yield_is_true_when_the_slice_is_used_up_and_others_wait() {
     let (clock, hand) = Clock::manual();
     let builder = ThreadPool::builder().threads(0).clock(clock);
     let pool = builder.time_slice(SECOND).build().unwrap();
@@ -638,7 +639,7 @@ fn a_step_knows_when_its_slice_is_used_up_and_others_wait() {
 }
 
 #[test]
-fn a_step_should_yield_when_it_is_stopping_or_its_budget_is_used_up() {
+fn should_yield_is_true_when_the_task_is_stopping_or_the_budget_is_used_up() {
     let (pool, _hand) = manual(1);
     let mut lp = Loop::new(&pool);
     let gate = Gate::new();
@@ -677,7 +678,7 @@ fn an_idle_worker_notifies_the_loop_when_a_timeout_runs_out() {
     ] {
         let (pool, hand) = manual(2);
         let mut lp = Loop::new(&pool);
-        // A later timeout, set before and left behind.
+        // The loop first sets the alarm of this later timeout, and must replace it.
         lp.enqueue_with(2, Work::parks(), TaskOptions::new().deadline(YEAR))
             .unwrap();
         lp.parked(1);
@@ -689,7 +690,7 @@ fn an_idle_worker_notifies_the_loop_when_a_timeout_runs_out() {
         lp.turn_until(|service, seen| seen == id && service.peek(id) == Some(Status::Stopped));
         assert_eq!(reap(&mut lp, id).stopped().0, timed_out(timeout));
         drop(lp);
-        // Nobody is notified for a service that is gone.
+        // The timeout of a dropped service notifies no loop.
         hand.advance(YEAR);
         let mut lp = Loop::new(&pool);
         lp.enqueue(1, Work::done()).unwrap();

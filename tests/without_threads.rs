@@ -248,7 +248,7 @@ fn join_timeout_names_the_tasks_that_do_not_stop() {
     let error = pool.join_timeout(Duration::from_secs(10)).unwrap_err();
     let expected = format!("task {id}, waiting for its next turn");
     assert_eq!(error, JoinError::StillRunning(vec![expected]));
-    pool.join_timeout(PLENTY).expect("it stops in the end");
+    pool.join_timeout(PLENTY).expect("the task stops in the end");
     assert_eq!(reap(&mut lp, id).stopped().0, StopReason::PoolShutdown);
 }
 

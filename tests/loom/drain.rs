@@ -1,4 +1,4 @@
-//! A pool that drains: whatever ends the last task, and wherever the workers are, they end.
+//! A pool that drains: the workers end in every case, on whichever thread the last task ends.
 
 use crate::util::{Event, FOREVER, First, Probe, explore, pool_of};
 use moored::{Dequeued, Resume, Shutdown, TaskStatus, ThreadPool};
@@ -60,7 +60,7 @@ fn a_drain_races_a_task_that_is_dequeued() {
     assert_eq!(found.len(), 2);
 }
 
-/// U14: two workers end the last two tasks; the one that is first must not sleep for ever.
+/// U14: two workers end the last two tasks. The worker that is first must not sleep for ever.
 #[test]
 fn two_workers_end_the_last_tasks_of_a_drain() {
     explore("drain, two workers", || {
@@ -75,8 +75,8 @@ fn two_workers_end_the_last_tasks_of_a_drain() {
     });
 }
 
-/// U14, S9: a loop that has not seen the drain may submit a task when the workers have gone: it
-/// finishes all the same.
+/// U14, S9: a loop that has not seen the drain may submit a task after the workers have ended. The
+/// task finishes in this case too.
 #[test]
 fn an_enqueue_races_a_drain() {
     let found = explore("drain against enqueue", || {

@@ -23,7 +23,7 @@ enum Step {
     /// `Continue`, and the task goes back into the queue, since another connection waits.
     GiveWay,
     Sync,
-    /// Waits for a moment that never comes.
+    /// Waits for a time that never comes.
     Delay,
     TaskDone,
     Panic,
@@ -49,7 +49,7 @@ enum Act {
     Detach,
     /// The client connects again, and the task is reattached.
     DetachAndReattach,
-    /// The same with a task that stays parked meanwhile.
+    /// The same with a task that stays parked while it is detached.
     AwayAndBack,
     Deadline,
     QueueTimeout,
@@ -197,9 +197,9 @@ impl Race {
                 assert!(self.service.reattach(self.id, RETURNED_CLIENT));
             }
             Act::Deadline | Act::QueueTimeout => {
-                // loom does not see the clock. It sees that workers take their tasks under the lock
-                // that this needs, and that steps begin: so it explores both orders of that and of
-                // what follows.
+                // loom does not model the clock. It models the lock under which workers take their
+                // tasks, and the beginning of steps. So it explores both orders of these and of the
+                // code below.
                 let _ = self.pool.as_ref().unwrap().counts();
                 self.begun.load(SeqCst);
                 self.hand.advance(Duration::from_secs(2));
@@ -329,7 +329,7 @@ fn race_with_the_drop_of_the_service(step: Step, act: Act) -> Life {
 }
 
 fn against_every_step(act: Act) {
-    // A delay that nothing ends never ends.
+    // This delay never ends without a request.
     let ends_a_delay = reason(act).is_some() && !matches!(act, Act::SyncStop | Act::QueueTimeout);
     for step in STEPS
         .into_iter()
@@ -383,13 +383,13 @@ fn a_reattachment_races_every_end_of_a_step() {
     against_every_step(Act::DetachAndReattach);
 }
 
-/// U17, S15: the same with a task that stays parked meanwhile: it is announced once.
+/// U17, S15: the same with a task that stays parked while it is detached. It is announced once.
 #[test]
 fn a_stream_that_waits_for_its_client_races_every_end_of_a_step() {
     against_every_step(Act::AwayAndBack);
 }
 
-/// L4, S8: a deadline passes while the task waits, runs or is parked.
+/// L4, S8: a deadline passes while the task waits, runs, or is parked.
 #[test]
 fn a_deadline_races_every_end_of_a_step() {
     against_every_step(Act::Deadline);

@@ -1,12 +1,12 @@
-//! A service that is refused while room is made: it is notified, or accepted, and never waits for
-//! ever.
+//! A service is refused while room is made. It is notified, or its task is accepted, and it never
+//! waits for ever.
 
 use crate::util::{Event, First, Probe, explore, pool_of};
 use loom::thread;
 use moored::{Dequeued, Service, TaskStatus, ThreadPool};
 use std::sync::Arc;
 
-/// Enqueues a task as a loop does that was refused: once more after each notification.
+/// Enqueues a task like a loop that was refused: again after each notification.
 fn enqueue(service: &mut Service<Probe>, event: &Event) -> usize {
     let mut refusals = 0;
     while service.enqueue(2, Probe::new(First::TaskDone).0).is_err() {
@@ -17,7 +17,7 @@ fn enqueue(service: &mut Service<Probe>, event: &Event) -> usize {
     refusals
 }
 
-/// A loop on a thread of its own that wants to enqueue a task; it gives its service back.
+/// A loop on its own thread that enqueues a task. It returns its service.
 fn other_loop(pool: &ThreadPool) -> thread::JoinHandle<(Service<Probe>, usize)> {
     let event = Event::new();
     let mut service = pool.service(Arc::clone(&event));
@@ -27,7 +27,7 @@ fn other_loop(pool: &ThreadPool) -> thread::JoinHandle<(Service<Probe>, usize)> 
     })
 }
 
-/// U10: the place of a task that is reaped, the only one.
+/// U10: the only room is that of a reaped task.
 #[test]
 fn a_refusal_races_a_reaped_task() {
     let refusals = explore("refuse against reap", || {
@@ -42,8 +42,8 @@ fn a_refusal_races_a_reaped_task() {
     assert_eq!(refusals.into_iter().collect::<Vec<_>>(), [0, 1]);
 }
 
-/// U10: the same with a loop that calls `poll_timeout`, and may tell the pool of a reaped task as
-/// late as in its next call.
+/// U10: the same with a loop that calls `poll_timeout`. It may report a reaped task as late as in
+/// its next call.
 #[test]
 fn a_refusal_races_a_loop_that_polls() {
     let refusals = explore("refuse against reap and poll", || {
@@ -60,7 +60,7 @@ fn a_refusal_races_a_loop_that_polls() {
     assert_eq!(refusals.into_iter().collect::<Vec<_>>(), [0, 1]);
 }
 
-/// U10: the place of a task that is cancelled.
+/// U10: the room is that of a cancelled task.
 #[test]
 fn a_refusal_races_a_cancelled_task() {
     let refusals = explore("refuse against cancel", || {
@@ -74,8 +74,8 @@ fn a_refusal_races_a_cancelled_task() {
     assert_eq!(refusals.into_iter().collect::<Vec<_>>(), [0, 1]);
 }
 
-/// U10: the place of a task that a worker starts. The tasks of the two loops are not the same, so
-/// that no end wakes the loop that waits.
+/// U10: the room is that of a task that a worker starts. The two loops have different tasks, so
+/// that no end of a task wakes the loop that waits.
 #[test]
 fn a_refusal_races_a_worker_that_starts_a_task() {
     let refusals = explore("refuse against start", || {

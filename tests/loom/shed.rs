@@ -1,11 +1,11 @@
-//! A task that is shed while a worker takes the tasks of its connection.
+//! A task is shed while a worker takes the tasks of its connection.
 
 use crate::util::{Event, First, Probe, explore_within, pool_of};
 use moored::{EnqueueError, Overload, StopReason, TaskStatus};
 use std::sync::Arc;
 
-/// U1: the worker begins a task or it is shed, and each ends once. The task that needs the place is
-/// accepted in either case, if the connection has two more waiting tasks.
+/// U1: a worker begins the task, or the task is shed, and each task ends once. The new task is
+/// accepted in either case, if the other connection has at least two more waiting tasks.
 #[test]
 fn shedding_races_a_worker_that_takes_the_tasks() {
     let found = explore_within(2, "shed against start", || {

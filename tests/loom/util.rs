@@ -145,7 +145,7 @@ pub(crate) enum First {
     Sync,
     /// The second step returns the same.
     SyncTwice,
-    /// Waits for a moment that never comes.
+    /// Waits for a time that never comes.
     Delay,
     TaskDone,
     Panic,
@@ -181,7 +181,7 @@ impl Probe {
         (probe, move || look.lock().unwrap().clone())
     }
 
-    /// Tells when a step begins.
+    /// Reports when a step begins.
     pub(crate) fn tell(&mut self, begun: &Arc<loom::sync::atomic::AtomicBool>) {
         self.begun = Some(Arc::clone(begun));
     }

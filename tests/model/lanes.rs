@@ -1,5 +1,5 @@
-//! Which connection is next in the reference pool: the rules of `src/queue/fair.rs`, with vectors
-//! that are searched from the front.
+//! The choice of the next connection in the reference pool. It has the rules of
+//! `src/queue/fair.rs`, with vectors that are searched from the front.
 
 use crate::task::Line;
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ const EXPRESS_RUN: u32 = 32;
 struct Account {
     finish: u64,
     estimate: u64,
-    /// The estimate that the present turn was charged.
+    /// The estimate that the current turn was charged.
     prepaid: u64,
     /// Whether the loop has submitted a task for it, or has seen the end of a turn.
     is_known: bool,
@@ -68,7 +68,7 @@ impl Lanes {
             || self.debt.iter().any(|&(_, other)| other == line)
     }
 
-    /// The connection has a task that may run, or has none.
+    /// Records whether the connection has a task that may run.
     pub(crate) fn settle(&mut self, line: Line, may_run: bool) {
         self.account(line);
         if !may_run {
@@ -87,7 +87,7 @@ impl Lanes {
         }
     }
 
-    /// The connection has tasks, and none of them may run.
+    /// Records that the connection has tasks, and that none of them may run.
     pub(crate) fn block(&mut self, line: Line) {
         let virtual_time = self.virtual_time;
         let account = self.account(line);
@@ -170,12 +170,12 @@ impl Lanes {
         self.express[0]
     }
 
-    /// The connection whose turn has begun has more tasks.
+    /// Lists a connection that has more tasks after its turn has begun.
     pub(crate) fn relist(&mut self, line: Line) {
         self.list(line);
     }
 
-    /// The turn of a connection has ended.
+    /// Charges the turn of a connection that has ended.
     pub(crate) fn charge(&mut self, line: Line, cost: u64) {
         self.estimate = average(self.estimate, cost);
         let account = self.account(line);
@@ -187,14 +187,14 @@ impl Lanes {
         self.finish_max = self.finish_max.max(finish);
     }
 
-    /// The turn of a connection did not begin.
+    /// Cancels the turn of a connection that did not begin.
     pub(crate) fn cancel(&mut self, line: Line) {
         let account = self.account(line);
         account.finish -= account.prepaid;
         account.prepaid = 0;
     }
 
-    /// Nothing waits.
+    /// Forgets earlier debts, because no task waits.
     pub(crate) fn forgive(&mut self) {
         self.virtual_time = self.virtual_time.max(self.finish_max);
     }

@@ -7,14 +7,14 @@ use crate::task::{Line, Task};
 use moored::Status::{self, Finished, Panicked, Queued, Running, Stopped, Stopping, Syncing};
 use moored::{Dequeued, StopReason, Timeout};
 
-/// What a loop that was refused knows about the room.
+/// The knowledge of a refused loop about the room.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) enum Room {
-    /// It was not refused, or has looked since there was room.
+    /// The loop was not refused, or has looked after room was made.
     #[default]
     NotWanted,
     Wanted,
-    /// There was room since it was refused.
+    /// Room was made after the loop was refused.
     Made,
 }
 
@@ -93,7 +93,7 @@ impl Reference {
         }
     }
 
-    /// A task has started, was cancelled or was reaped.
+    /// Called after a task has started, was cancelled or was reaped.
     pub(crate) fn note_room(&mut self) {
         if self.room == Room::Wanted && self.refusal().is_none() {
             self.room = Room::Made;

@@ -13,11 +13,11 @@ impl Reference {
         let (until, mut turns) = (self.now + budget * TICK, 0);
         while !self.lanes.is_empty() && (turns == 0 || self.now < until) {
             let line = self.lanes.begin_turn();
-            let n = self.next_of(line).expect("it has something to run");
+            let n = self.next_of(line).expect("the connection has something to run");
             self.waiting.retain(|&other| other != n);
             self.time_out(n);
             let has_expired = self.tasks[n].status == Queued && self.tasks[n].stop.is_some();
-            // It counts as started in either case.
+            // The task counts as started in either case.
             self.tasks[n].status = self.tasks[n].stop.map_or(Running, |_| Stopping);
             if self.next_of(line).is_some() {
                 self.lanes.relist(line);
@@ -38,7 +38,8 @@ impl Reference {
         turns
     }
 
-    /// What a worker sees without the loop: the task's deadline, and its queue timeout.
+    /// The limits that a worker checks without the loop: the task's deadline, and its queue
+    /// timeout.
     fn time_out(&mut self, n: usize) {
         let dues = self.tasks[n].dues(n, false).min_by_key(|&(at, _)| at);
         if let Some((_, why)) = dues.filter(|&(at, _)| at <= self.now) {
@@ -79,8 +80,8 @@ impl Reference {
         }
     }
 
-    /// Within a connection: first in, first out, whether a task has started or not. A connection is
-    /// in the lanes if and only if it has something to run.
+    /// Within a connection the order is first in, first out. It does not matter whether a task has
+    /// started. A connection is in the lanes if and only if it has something to run.
     pub(crate) fn end_call(&mut self) {
         for n in std::mem::take(&mut self.entering) {
             let line = self.tasks[n].line;
