@@ -300,7 +300,9 @@ fn workers_notice_that_a_manual_clock_has_moved() {
     let (pool, hand) = manual(2);
     let mut lp = Loop::new(&pool);
     lp.enqueue(1, delays(1, SECOND)).unwrap();
-    eventually("the task is delayed", || pool.dump().tasks[0].delay_left_us.is_some());
+    eventually("the task is delayed", || {
+        pool.dump().tasks[0].delay_left_us.is_some()
+    });
     hand.advance(SECOND);
     lp.end().finished();
 }

@@ -668,7 +668,11 @@ fn the_error_names_a_full_connection_and_the_loop_is_not_notified() {
     );
     refused.into_task();
     lp.run_pending(PLENTY);
-    assert_eq!(lp.wakes.total(), 1, "one notification for the tasks that have parked");
+    assert_eq!(
+        lp.wakes.total(),
+        1,
+        "one notification for the tasks that have parked"
+    );
     lp.parked(2);
     assert_eq!(lp.poll_timeout(), None);
 }
