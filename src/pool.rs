@@ -66,7 +66,7 @@ impl ThreadPool {
     /// Everything about the pool and its tasks, as a value.
     ///
     /// It can be called from any thread, and inside a step. It reads the headers of the tasks
-    /// without a lock. Loops and workers continue meanwhile, so the dump is not a snapshot.
+    /// without a lock. Loops and workers continue during the dump, so it is not a snapshot.
     /// O(tasks).
     #[doc(alias = "lws_threadpool_dump")]
     #[must_use]

@@ -204,7 +204,7 @@ impl Hints {
         }
     }
 
-    /// The earliest moment for which a task waits.
+    /// The earliest time for which a task waits.
     #[inline]
     pub(crate) fn next_moment(&self) -> Option<u64> {
         Some(self.next_moment.load(Relaxed)).filter(|&at| at != NEVER)

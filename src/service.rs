@@ -725,8 +725,8 @@ impl<T: Task> Service<T> {
         tasks.len()
     }
 
-    /// Moves a task to the connection `conn`, for a client that has come back. Returns false if
-    /// there is no such task. O(1).
+    /// Moves a task to the connection `conn`, for a client that has connected again. Returns false
+    /// if there is no such task. O(1).
     ///
     /// A task that was asked to stop still stops.
     pub fn reattach(&mut self, id: TaskId, conn: impl Into<ConnId>) -> bool {
@@ -822,10 +822,10 @@ impl<T: Task> Service<T> {
     /// It is at most 5 ms while workers may defer notifications. They may do so while the loop has
     /// found something in each iteration, steps are short, and tasks of this service are queued or
     /// running. A worker that has more tasks to run then notifies the loop at most every 20 us. If
-    /// a step takes long, the loop must look again by itself, after the time that `poll_timeout`
-    /// returned. So a loop that has called `poll_timeout`, and later blocks for longer or without
-    /// another call, may be notified late by the length of a step. A loop that never calls it is
-    /// always notified at once.
+    /// a step takes long, the loop must look again without a notification, after the time that
+    /// `poll_timeout` returned. So a loop that has called `poll_timeout`, and later blocks for
+    /// longer or without another call, may be notified late by the length of a step. A loop that
+    /// never calls it is always notified at once.
     ///
     /// O(number of workers + number of tasks returned since the last call).
     #[doc(alias = "timeout")]
@@ -862,7 +862,7 @@ impl<T: Task> Service<T> {
         let now = scheduler.clock.now();
         let poll = self.inner.notifier.is_polling().then(|| self.polling.left(now));
         let due = self.table.timers.next();
-        // With threads, a worker wakes up by itself.
+        // With threads, an idle worker has its own timer.
         let moment = if scheduler.has_workers() {
             None
         } else {

@@ -16,7 +16,7 @@ mod real {
         true
     }
 
-    /// Does nothing: the `Arc` of `std` synchronizes by itself. See the version for loom.
+    /// Does nothing, because the `Arc` of `std` synchronizes. See the version for loom.
     pub(crate) struct ArcFence;
 
     impl ArcFence {

@@ -61,7 +61,7 @@ pub enum TaskReturn {
     /// involved.
     ///
     /// The step runs within about 2 ms of its time if a worker is idle: one idle worker sleeps
-    /// until the earliest moment. Busy workers check the time between batches. Without threads
+    /// until the earliest time. Busy workers check the time between batches. Without threads
     /// (`threads(0)`) the loop runs the step: [`poll_timeout`](crate::Service::poll_timeout)
     /// returns when to call [`run_pending`](crate::Service::run_pending). The wait ends at once if
     /// the task is asked to stop, and at its deadline. A task that is stopping is not delayed: its

@@ -290,7 +290,7 @@ fn a_busy_task_gives_way_to_another_connection_on_a_single_thread() {
 }
 
 /// A loop with unread announcements will soon enqueue more, so busy workers are not notified of its
-/// first task. A task that continues gives way to it all the same.
+/// first task. A task that continues gives way to this task too.
 #[test]
 fn a_busy_task_gives_way_to_unpublished_tasks() {
     let (clock, _) = Clock::manual();

@@ -664,7 +664,7 @@ fn a_panic_in_the_drop_of_a_message_is_contained() {
     );
 }
 
-/// S21: if the wake panics, the message is in the mailbox all the same.
+/// S21: if the wake panics, the message is still in the mailbox.
 #[test]
 fn a_panic_in_the_wake_is_contained() {
     let pool = pool(0);

@@ -475,7 +475,7 @@ fn a_task_on_its_way_back_into_the_queue_does_not_leak() {
 }
 
 /// A worker that counted as searching dropped the last reference to a service, and so the user's
-/// wake-up, whose `Drop` may take any time. No other worker was woken meanwhile.
+/// wake-up, whose `Drop` may take any time. No other worker was woken during this time.
 #[test]
 fn workers_are_woken_while_another_drops_a_wake_up() {
     /// Its drop waits until another task has run.

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use util::{Alive, Count, Gate, Loop, PATIENCE, PLENTY, Work, eventually, pool, reap, within_patience};
 
-/// L8, L6: every task stops, whatever ran before: queued, waiting, parked, running and outliving
-/// tasks.
+/// L8, L6: every task stops: queued, waiting, parked, running and outliving tasks.
 #[test]
 fn a_shutdown_stops_every_task() {
     let pool = pool(2);

@@ -123,7 +123,7 @@ fn the_sync_timeout_begins_anew_at_each_announcement() {
 }
 
 /// U8: a task was parked too long before the loop called `take_ready`. It was announced as
-/// `Syncing`, and the next call stopped it, whatever the answer was.
+/// `Syncing`, and the next call stopped it after any answer.
 #[test]
 fn a_late_loop_has_the_whole_sync_timeout() {
     let (pool, hand) = manual(0);

@@ -492,8 +492,8 @@ const fn micros(micros: u64) -> Duration {
 }
 
 /// S3, S4: a loop that has called `poll_timeout` is not woken for each of many short steps. It
-/// looks again by itself in time, however often it calls `poll_timeout`, even if a worker is in a
-/// long step.
+/// looks again in time without a notification, even if it calls `poll_timeout` many times, and even
+/// if a worker is in a long step.
 #[test]
 fn a_loop_polls_while_its_worker_has_more_to_do_in_short_steps() {
     let (clock, hand) = Clock::manual();

@@ -22,11 +22,11 @@ struct List {
 struct Flow {
     /// The tasks that have started, and those that have not.
     lists: [List; 2],
-    /// The number of tasks that have started and not ended. Counted only if there is a limit.
+    /// The number of tasks that have started and not ended. Only counted if there is a limit.
     running: u32,
     /// Tasks that wait and have not started.
     queued: u32,
-    /// Its account in the lanes, if that is still its own.
+    /// Its account in the lanes, if the account still belongs to this flow.
     account: u32,
 }
 
@@ -66,7 +66,7 @@ pub(crate) struct Flows<T> {
     counted: Vec<u32>,
 }
 
-/// The order in which the tasks of a list came.
+/// The position of a task in the order of submission.
 fn age<T>(entry: &Entry<T>) -> (u64, u64) {
     (entry.since, entry.serial)
 }
@@ -125,7 +125,8 @@ impl<T> Flows<T> {
         self.insert(entry, lanes);
     }
 
-    /// A task that counts as running may have moved to another connection meanwhile.
+    /// Updates the flow of a task that counts as running, because the task may have moved to
+    /// another connection.
     fn find_counted(&self, entry: &mut Entry<T>) {
         let counted = self.counted.get(entry.slot as usize);
         if let Some(&counted) = counted.filter(|&&flow| entry.has_started && flow != NONE) {
@@ -171,7 +172,7 @@ impl<T> Flows<T> {
         }
     }
 
-    /// A flow has one task more.
+    /// Counts one more task of a flow.
     fn note_task(&mut self, flow: u32, has_started: bool, lanes: &mut Lanes) {
         lanes.note_task();
         if !has_started {
@@ -191,7 +192,7 @@ impl<T> Flows<T> {
         flow.map_or(0, |flow| flow.queued)
     }
 
-    /// Takes out the newest task of a flow that has not started.
+    /// Removes the newest task of a flow that has not started.
     pub(crate) fn pop_newest(&mut self, flow: u32, lanes: &mut Lanes) -> Option<Entry<T>> {
         let newest = self.flow(flow).lists[1].last;
         let entry = self.unlink(newest, lanes)?;
@@ -207,7 +208,7 @@ impl<T> Flows<T> {
         lowest.unwrap_or(self.order)
     }
 
-    /// Makes a task the one behind `prev` in its list.
+    /// Links a task behind `prev` in its list.
     fn link(&mut self, entry: Entry<T>, order: i64, prev: u32) {
         let (slot, flow, list) = (entry.slot as usize, entry.flow, list_of(&entry));
         let first = self.flow(flow).lists[list].first;
@@ -248,7 +249,7 @@ impl<T> Flows<T> {
         }
     }
 
-    /// The place of the task that is next in a flow.
+    /// The place of the next task of a flow.
     fn first(&mut self, flow: u32) -> u32 {
         let limit = self.limit;
         let own = self.flow(flow);
@@ -267,8 +268,8 @@ impl<T> Flows<T> {
         }
     }
 
-    /// Takes the next task of all flows, if it is of this service: the task, what it was charged
-    /// to, and how long its turn may take.
+    /// Takes the next task of all flows, if it belongs to this service. Returns the task, the
+    /// charged account, and the expected time of its turn.
     pub(crate) fn pop(&mut self, debt: Debt, lanes: &mut Lanes) -> Option<(Entry<T>, Prepaid, u64)> {
         let (account, key) = lanes.next(debt)?;
         if key.service != self.service {
@@ -286,7 +287,7 @@ impl<T> Flows<T> {
         Some((entry, prepaid, time))
     }
 
-    /// Takes a task out that has not started. `None`: the task is not in the flows.
+    /// Removes a task that has not started. Returns `None` if the task is not in the flows.
     pub(crate) fn remove(&mut self, slot: u32, lanes: &mut Lanes) -> Option<Entry<T>> {
         let place = self.place_of(slot);
         self.waiting_at(place)
@@ -326,8 +327,8 @@ impl<T> Flows<T> {
         }
     }
 
-    /// A taken task has ended, or has left a batch before its first step, so its flow may start
-    /// another task.
+    /// Counts the end of a taken task, or its removal from a batch before its first step. Its flow
+    /// may then start another task.
     pub(crate) fn release(&mut self, slot: u32, lanes: &mut Lanes) {
         if let Some(flow) = self.uncount(slot) {
             self.settle(flow, lanes);
@@ -345,8 +346,8 @@ impl<T> Flows<T> {
         Some(flow)
     }
 
-    /// Adds a task that comes from another flow. `tag`: that of its loop, if its new flow has no
-    /// other task with the workers.
+    /// Adds a task from another flow. `tag`: the tag of its loop, if its new flow has no other task
+    /// in flight.
     pub(crate) fn push_moved(&mut self, entry: Entry<T>, tag: Option<u64>, lanes: &mut Lanes) {
         let account = self.account(entry.flow, lanes);
         if let Some(tag) = tag {
@@ -355,7 +356,7 @@ impl<T> Flows<T> {
         self.insert(entry, lanes);
     }
 
-    /// A task belongs to another flow from now on, in which it is the last. `tag`: as for
+    /// Moves a task to the end of another flow. `tag`: the same as for
     /// [`push_moved`](Self::push_moved).
     pub(crate) fn relocate(&mut self, slot: u32, to: u32, tag: Option<u64>, lanes: &mut Lanes) {
         let place = self.place_of(slot);
@@ -401,7 +402,7 @@ impl<T> Flows<T> {
         } else {
             lanes.unlist(account);
             if has_tasks {
-                // Its loop counts it as active, so its idle time ends here, too.
+                // The loop counts the flow as active, so its idle time ends here too.
                 lanes.raise_tag(account, lanes.virtual_time());
             }
         }
@@ -465,7 +466,7 @@ mod tests {
         assert!(flows.waiting.is_empty() && lanes.is_empty());
     }
 
-    /// U4: a task that gave way was always before the tasks of its flow that had not started.
+    /// U4: a task that gave way always ran before the tasks of its flow that had not started.
     #[test]
     fn started_tasks_take_turns_with_the_others_of_their_flow() {
         let (mut flows, mut lanes) = flows_of(None, &[(0, 0), (1, 0)]);
@@ -508,7 +509,7 @@ mod tests {
         assert_eq!(pop_all(&mut flows, &mut lanes), [1]);
     }
 
-    /// Two workers return tasks of one flow, in either order.
+    /// Two workers return tasks of the same flow, in either order.
     #[test]
     fn tasks_that_are_given_back_keep_their_order() {
         for order in [[0, 1], [1, 0]] {

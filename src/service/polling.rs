@@ -1,6 +1,6 @@
-//! Decides when a loop polls: it sleeps for a short time only and then looks by itself. A loop
-//! polls as long as it finds something after each sleep and more will come soon. Workers may defer
-//! notifications of such a loop ([`crate::wake::notifier`]).
+//! Decides when a loop polls: it sleeps for a short time only, and then looks without a
+//! notification. A loop polls as long as it finds something after each sleep and more will come
+//! soon. Workers may defer notifications of such a loop ([`crate::wake::notifier`]).
 
 /// The longest sleep of a loop that polls, in nanoseconds. A shorter sleep costs the kernel a timer
 /// that fires. (Rows: `stream-256`, `work-64k` beside a foreign thread.)

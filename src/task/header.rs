@@ -210,11 +210,11 @@ impl WorkHeader {
 pub(crate) struct Limits {
     queue: Figure,
     deadline: Figure,
-    /// The moment for which it waits.
+    /// The time for which the task waits.
     delay: Figure,
 }
 
-/// Means "no time".
+/// The value of a time that is not set.
 pub(crate) const NEVER: u64 = u64::MAX;
 
 impl Limits {
@@ -270,7 +270,7 @@ pub(crate) struct Snapshot {
     pub(crate) parked: u64,
     /// When it entered its phase.
     pub(crate) since: u64,
-    /// The moment for which it waits.
+    /// The time for which the task waits.
     pub(crate) delay: Option<u64>,
 }
 

@@ -40,7 +40,7 @@ impl TaskOptions {
     }
 
     /// The longest time that the task may wait for its loop in one `Sync`. Then it is asked to
-    /// stop, with `TimedOut(Timeout::Sync)`. The time begins anew for each `Sync`, when
+    /// stop, with `TimedOut(Timeout::Sync)`. The time begins again for each `Sync`, when
     /// `take_ready` announces it. So a loop that is late does not stop tasks whose clients it has
     /// not served.
     #[doc(alias = "timeout")]
@@ -81,12 +81,12 @@ impl TaskOptions {
     /// let chunks = task_fn(|cx| if cx.is_stopping() { TaskReturn::Stopped } else { TaskReturn::Sync });
     /// let options = TaskOptions::new()
     ///     .stay_parked_when_detached()
-    ///     .sync_timeout(Duration::from_secs(60)); // for the client to come back
+    ///     .sync_timeout(Duration::from_secs(60)); // the client has a minute
     /// let id = service.enqueue_with(7, chunks, options)?;
     /// service.run_pending(Duration::MAX);
     /// service.connection_closed(7);
     /// assert!(service.take_ready().is_empty());
-    /// assert!(service.reattach(id, 8)); // the client came back with the id
+    /// assert!(service.reattach(id, 8)); // the client has sent the id
     /// let ready = service.take_ready().next().expect("it is announced");
     /// assert_eq!((ready.id, ready.connection), (id, Some(8.into())));
     /// assert!(matches!(service.task_status(id), Some(TaskStatus::Syncing(_))));

@@ -198,7 +198,8 @@ fn an_end_is_announced_while_every_worker_is_in_a_long_step() {
 }
 
 /// S3: the only worker defers a notification while the loop polls, and begins a long step. The loop
-/// looks again by itself. It polls in vain at most once, and then it is notified.
+/// looks again without a notification. At most one look finds nothing, and then the loop is
+/// notified.
 #[test]
 fn an_end_is_announced_while_the_only_worker_is_in_a_long_step_and_the_loop_polls() {
     let naps = explore("announced to a loop that polls", || {

@@ -1,4 +1,5 @@
-//! A pool that drains: the workers end in every case, on whichever thread the last task ends.
+//! A pool that drains: the workers end in every case. It does not matter on which thread the last
+//! task ends.
 
 use crate::util::{Event, FOREVER, First, Probe, explore, pool_of};
 use moored::{Dequeued, Resume, Shutdown, TaskStatus, ThreadPool};

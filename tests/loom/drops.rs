@@ -184,8 +184,8 @@ fn a_shutdown_races_the_holder_of_a_parked_task(answer: Answer) -> BTreeSet<End>
     )
 }
 
-/// L8, S24: the workers may have ended before the answer. The task ends all the same, and its end
-/// is announced.
+/// L8, S24: the workers may have ended before the answer. The task ends in this case too, and its
+/// end is announced.
 #[test]
 fn an_answer_races_a_shutdown() {
     let both = BTreeSet::from([End::Finished, End::Stopped]);

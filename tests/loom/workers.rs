@@ -278,7 +278,7 @@ fn a_task_behind_a_long_step_is_found_by_the_last_look_before_sleep() {
         let posts = lasts(10, &hand, move || {
             wanted.happen();
             awake.wait();
-            // No other thread uses the service meanwhile.
+            // No other thread uses the service at that time.
             let mut service = poster.lock().unwrap();
             let service = service.as_mut().unwrap();
             service.enqueue(2, hold(&begun, &started, &ends)).unwrap();

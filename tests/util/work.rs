@@ -126,8 +126,8 @@ impl Work {
         })
     }
 
-    /// Waits at the gate, and must not be asked to stop before. Then it returns `then`, also if it
-    /// was asked to stop meanwhile.
+    /// Waits at the gate, and must not be asked to stop before. Then it returns `then`, even if it
+    /// was asked to stop during the wait.
     pub(crate) fn at_and_then(
         gate: &Gate,
         mut then: impl FnMut(&mut Context<'_>) -> TaskReturn + Send + 'static,
