@@ -159,7 +159,7 @@ pub struct PoolDump {
     pub counts: Counts,
     /// Counters since the start of the pool.
     pub counters: Counters,
-    /// The last 32 tasks that have panicked or timed out, the oldest first.
+    /// The last 32 tasks that have panicked, have timed out, or were shed, the oldest first.
     pub abnormal_ends: Vec<EndDump>,
     /// Every mailbox, ordered by service.
     pub mailboxes: Vec<MailboxDump>,

@@ -3,8 +3,8 @@
 //! A worker takes a batch under one lock of the queue. Until then the submissions of a loop stay in
 //! the ring of its service. There are two ways out of a ring:
 //!
-//! - *Through the flows*. All rings are emptied into the flows of their services, and the lanes say
-//!   which flow is next ([`fair`]).
+//! - *Through the flows*. All rings are emptied into the flows of their services, and the lanes
+//!   select the next flow ([`fair`]).
 //! - *Straight into the batch*, first in, first out, while steps are very short: then sorting would
 //!   cost as much as the steps. This is only done if one service alone has submitted tasks, and the
 //!   lanes contain no flows except flows in debt. A task still goes into its flow if its connection

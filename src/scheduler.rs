@@ -165,7 +165,7 @@ impl SharedContext {
 }
 
 /// Flags that tell workers when to look at the queue. They affect speed only, never correctness:
-/// because of them a busy worker looks, and a task that continues gives way.
+/// they make a busy worker look, and they make a task that continues give way.
 pub(crate) struct Hints {
     /// A submission was published to busy workers.
     published: Flag,
@@ -600,7 +600,7 @@ impl Scheduler {
         !self.is_open() && self.queue.lock().takers == 0
     }
 
-    /// The tasks of a service have ended.
+    /// Removes a service whose tasks have ended.
     pub(crate) fn remove_service(&self, service: u32) {
         // Not under the lock: with the last reference goes user code.
         let removed = self.queue.lock().remove(service);

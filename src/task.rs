@@ -115,7 +115,7 @@ pub struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    /// For a step of a turn that began at `started`.
+    /// Creates the context for a step of a turn that began at `started`.
     pub(crate) fn new(page: &'a Page, id: TaskId, cx: &WorkerContext<'a>, started: u64) -> Self {
         Self {
             page,

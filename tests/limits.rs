@@ -505,7 +505,8 @@ fn a_refused_loop_is_notified_when_a_worker_makes_room() {
     gates[0].open();
     other.wakes.wait();
     let _ = other.take_ready();
-    // The worker is idle for a moment between the two tasks, so this may be one more.
+    // The worker may be idle for a moment between the two tasks, so `other` may be notified more
+    // than once.
     while other.enqueue(2, Work::done()).is_err() {
         other.wakes.wait();
         let _ = other.take_ready();

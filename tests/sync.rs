@@ -258,7 +258,7 @@ fn sync_ends_a_task_that_is_stopping() {
     assert_eq!(pool.dump().counters.syncs, 1);
 }
 
-/// U11, L13: a request that comes during a step is seen by the next one, which is the last.
+/// U11, L13: the next step sees a request that comes during a step, and is the last step.
 #[test]
 fn a_task_that_is_asked_to_stop_during_its_step_has_one_more_step() {
     let pool = pool(1);

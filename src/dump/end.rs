@@ -26,7 +26,7 @@ pub enum EndReason {
     Shed,
 }
 
-/// `panicked`, `queue timeout`, `sync timeout` or `deadline`.
+/// `panicked`, `queue timeout`, `sync timeout`, `deadline` or `shed`.
 impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -46,7 +46,7 @@ impl serde::Serialize for EndReason {
     }
 }
 
-/// The end of a task that has panicked or timed out. Times are in microseconds.
+/// The end of a task that has panicked, has timed out, or was shed. Times are in microseconds.
 ///
 /// A [`PoolDump`](crate::PoolDump) has the last 32 of them. They include tasks that were reaped and
 /// tasks of services that were dropped.
@@ -139,7 +139,7 @@ impl AbnormalEnds {
         drop(oldest);
     }
 
-    /// The oldest is first.
+    /// The ends, the oldest first.
     pub(crate) fn copy(&self) -> Vec<EndDump> {
         let mut ends = Vec::with_capacity(KEPT);
         ends.extend(self.0.lock().iter().cloned());

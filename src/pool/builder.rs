@@ -87,7 +87,7 @@ impl ThreadPoolBuilder {
         self
     }
 
-    /// What `enqueue` does when the queue is full. Default: [`Overload::Refuse`].
+    /// Sets the behaviour of `enqueue` when the queue is full. Default: [`Overload::Refuse`].
     ///
     /// ```
     /// use moored::{BoxTask, Overload, StopReason, TaskReturn, TaskStatus, ThreadPool, task_fn};

@@ -1,6 +1,7 @@
-//! What a pool does when its queue is full.
+//! The behaviour of a pool when its queue is full.
 
-/// What [`enqueue`](crate::Service::enqueue) does when `max_queue_depth` tasks wait to start.
+/// The behaviour of [`enqueue`](crate::Service::enqueue) when `max_queue_depth` tasks wait to
+/// start.
 ///
 /// Both treat `max_tasks` in the same way: at that limit, tasks are refused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]

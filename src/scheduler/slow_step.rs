@@ -24,7 +24,7 @@ pub struct SlowStep {
     pub name: Option<Cow<'static, str>>,
     /// The task's connection; `None` if the connection has closed.
     pub connection: Option<ConnId>,
-    /// The number of the worker that is inside the step.
+    /// The number of the worker that runs the step.
     pub worker: usize,
     /// How long the step has taken so far.
     pub elapsed: Duration,

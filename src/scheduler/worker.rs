@@ -30,7 +30,7 @@ struct Pacing {
     size: usize,
     /// The time of a turn in the last batch, in nanoseconds.
     last: u64,
-    /// Other threads may rely on its next look: it must look at everything.
+    /// Other threads may rely on the next look of the worker. Then it must look at everything.
     must_look: bool,
     /// The number of searches to skip, since the last one found nothing.
     skipped: u32,

@@ -158,8 +158,8 @@ impl<T: Task> ServiceInner<T> {
         (*owner == serial).then(|| name.clone())
     }
 
-    /// Keeps the data of a task that has panicked or timed out, for dumps. The header of the task
-    /// must already have the ended phase.
+    /// Keeps the data of a task that has panicked, has timed out, or was shed, for dumps. The
+    /// header of the task must already have the ended phase.
     #[inline]
     pub(crate) fn note_end(&self, slot: u32, serial: u64, outcome: &Outcome<T>) {
         match outcome {

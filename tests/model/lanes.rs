@@ -94,7 +94,7 @@ impl Lanes {
         account.finish = account.finish.max(virtual_time);
     }
 
-    /// The loop submits a task for a connection that has no other in the queue.
+    /// Records that the loop submits a task of a connection without other tasks in the queue.
     pub(crate) fn submit(&mut self, line: Line) {
         let estimate = self.estimate;
         let account = self.account(line);
