@@ -516,7 +516,7 @@ impl Scheduler {
             self.hints.note_submitted();
             self.hints.note_published();
         }
-        // Not under the lock: with the last reference goes user code.
+        // Not under the lock, because the drop of the last reference runs user code.
         drop(service);
     }
 
@@ -602,7 +602,7 @@ impl Scheduler {
 
     /// Removes a service whose tasks have ended.
     pub(crate) fn remove_service(&self, service: u32) {
-        // Not under the lock: with the last reference goes user code.
+        // Not under the lock, because the drop of the last reference runs user code.
         let removed = self.queue.lock().remove(service);
         drop(removed);
     }
