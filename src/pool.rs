@@ -168,7 +168,7 @@ impl ThreadPool {
     /// false if `budget` was not enough.
     fn run_leftovers(&self, budget: Duration) -> bool {
         let scheduler = &*self.scheduler;
-        if scheduler.has_tasks() {
+        if scheduler.has_tasks() || scheduler.hints.is_due(scheduler.clock.now()) {
             let counters = Counters::default();
             scheduler.run_pending(&scheduler.external_context(&counters).with_budget(nanos(budget)));
             scheduler.registry.retire(&counters);

@@ -178,7 +178,7 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
             && !self.has_limit
             && let [listed] = self.listed[..]
         {
-            if !self.lanes.has_prompt() {
+            if !self.lanes.has_prompt() && !self.lanes.must_serve_debt() {
                 let service = &self.services[listed as usize];
                 let count = service.take_submitted(&mut self.lanes, worker, max);
                 if count > 0 {

@@ -18,7 +18,7 @@ use crate::dump::task::TaskDump;
 use crate::mailbox::dump::MailboxDump;
 use crate::pool::overload::Overload;
 use crate::queue::delayed::{LOOP, Moment};
-use crate::queue::fair::{Debt, Lanes};
+use crate::queue::fair::{Debt, Lanes, VIRTUAL_QUANTUM};
 use crate::queue::{Batch, Order, RunQueue, Source};
 use crate::sync::{ArcFence, AtomicUsize, Mutex, Ordering, fence};
 use crate::task::header::NEVER;
@@ -319,7 +319,7 @@ impl Scheduler {
                 submitted: Flag::new(false),
                 next_moment: Figure::new(NEVER),
             }),
-            virtual_time: CachePadded::new(Figure::new(QUANTUM)),
+            virtual_time: CachePadded::new(Figure::new(VIRTUAL_QUANTUM)),
             pace: CachePadded::new(Figure::new(u64::MAX)),
             stage: AtomicUsize::new(Stage::Open as usize),
             exits: Arc::new(Exits::new(setup.threads)),
@@ -386,7 +386,7 @@ impl Scheduler {
     /// every loop reads the value.
     fn publish_virtual_time(&self, lanes: &Lanes) {
         let now = lanes.virtual_time();
-        if now > self.virtual_time() + QUANTUM / 2 {
+        if now > self.virtual_time().saturating_add(VIRTUAL_QUANTUM / 2) {
             self.virtual_time.store(now, Relaxed);
         }
     }

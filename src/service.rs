@@ -16,6 +16,7 @@ use crate::clock::nanos;
 use crate::error::EnqueueError;
 use crate::pool::overload::Overload;
 use crate::queue::Entry;
+use crate::queue::fair::WEIGHT_MAX;
 use crate::scheduler::admission::Refused;
 use crate::scheduler::room::Place;
 use crate::scheduler::{BATCH_MAX, SKIPPED_SEARCHES, SPINS, Scheduler};
@@ -518,6 +519,7 @@ impl<T: Task> Service<T> {
     /// resumed at the end of this call.
     fn receive(&mut self) {
         let Self {
+            inner,
             ends,
             table,
             resumed,
@@ -528,6 +530,9 @@ impl<T: Task> Service<T> {
             ring.pop_each(usize::MAX, |completion| {
                 let (slot, is_parked) = (completion.slot, completion.outcome.is_parked());
                 table.receive(completion);
+                if std::mem::take(&mut table.slot_mut(slot).was_moved) {
+                    inner.forget_move(slot);
+                }
                 if is_parked && (*has_seen_shutdown || table.slot(slot).must_continue) {
                     resumed.push(slot);
                 }
@@ -755,7 +760,8 @@ impl<T: Task> Service<T> {
     }
 
     /// Sets the weight of a connection. While several connections have tasks, their shares of
-    /// worker time are in proportion to their weights. The default is 1; 0 counts as 1. The weight
+    /// worker time are in proportion to their weights. The default is 1; 0 counts as 1, and more than
+    /// 256 as 256. The weight
     /// applies to tasks that are submitted or resumed after the call, until the connection is
     /// closed.
     ///
@@ -773,7 +779,8 @@ impl<T: Task> Service<T> {
     #[doc(alias = "share")]
     pub fn set_weight(&mut self, conn: impl Into<ConnId>, weight: u16) {
         self.check_shutdown();
-        self.table.connections.set_weight(conn.into(), weight.max(1));
+        let weight = weight.clamp(1, WEIGHT_MAX);
+        self.table.connections.set_weight(conn.into(), weight);
     }
 
     /// The tasks of a connection that have not been reaped, in the order in which they were

@@ -36,8 +36,14 @@ use slab::Slab;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// The resolution of virtual time, in nanoseconds.
+/// In nanoseconds.
 const QUANTUM: u64 = crate::scheduler::QUANTUM;
+/// The number of binary places of virtual time below a nanosecond.
+const FRACTION: u32 = 8;
+/// The largest weight of a flow. One nanosecond is charged to it as one unit of virtual time.
+pub(crate) const WEIGHT_MAX: u16 = 1 << FRACTION;
+/// The resolution of virtual time.
+pub(crate) const VIRTUAL_QUANTUM: u64 = QUANTUM << FRACTION;
 /// After this number of express turns in succession another lane has a turn.
 const EXPRESS_RUN: u32 = 32;
 /// Means "no flow" or "no place".
@@ -57,16 +63,17 @@ pub(crate) struct FlowKey {
 /// The charge of a flow of this weight for `nanos` nanoseconds of worker time.
 #[inline]
 pub(crate) fn weighted(nanos: u64, weight: u16) -> u64 {
+    let time = nanos.min(u64::MAX >> (FRACTION + 1)) << FRACTION;
     match weight {
-        0 | 1 => nanos,
-        weight => nanos / u64::from(weight),
+        0 | 1 => time,
+        weight => time / u64::from(weight),
     }
 }
 
 /// Whether a flow with this finish tag is in debt.
 #[inline]
 pub(crate) fn is_in_debt(finish: u64, virtual_time: u64) -> bool {
-    finish >= virtual_time + QUANTUM
+    finish >= virtual_time.saturating_add(VIRTUAL_QUANTUM)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -184,7 +191,7 @@ impl Lanes {
         Self {
             accounts: Slab::new(),
             // Larger than the finish tag of a new flow.
-            virtual_time: QUANTUM,
+            virtual_time: VIRTUAL_QUANTUM,
             finish_max: 0,
             express: EMPTY,
             express_run: 0,
@@ -210,7 +217,19 @@ impl Lanes {
     /// Records that a task with this tag was taken straight from the ring.
     #[inline]
     pub(crate) fn pass(&mut self, tag: u64) {
-        self.virtual_time = self.virtual_time.max(tag);
+        if tag < self.virtual_time {
+            self.express_run = self.express_run.saturating_add(1);
+        } else {
+            self.express_run = 0;
+            self.virtual_time = tag;
+        }
+    }
+
+    /// Whether a flow in debt has its turn although others are before it, because many new flows
+    /// were served in succession.
+    #[inline]
+    pub(crate) fn must_serve_debt(&self) -> bool {
+        self.in_debt > 0 && self.express_run >= EXPRESS_RUN
     }
 
     /// Records that a flow was served up to this tag.
@@ -398,6 +417,9 @@ impl Lanes {
         if self.accounts[at as usize].lane != Lane::Unlisted {
             return;
         }
+        let account = &mut self.accounts[at as usize];
+        // A task that was taken straight from a ring had no account.
+        account.finish = account.finish.max(self.virtual_time);
         let prev = std::mem::replace(&mut self.returned, at);
         let next = self
             .accounts
@@ -512,11 +534,11 @@ impl Lanes {
             self.unlist(at);
             self.list(at);
         }
-        while debt == Debt::Take
+        while (debt == Debt::Take || self.must_serve_debt())
             && let Some((tag, at)) = self.first_debt()
         {
             let finish = self.accounts[at as usize].finish;
-            if finish < tag + QUANTUM {
+            if finish < tag.saturating_add(VIRTUAL_QUANTUM) {
                 self.virtual_time = self.virtual_time.max(tag);
                 return Some(at);
             }
@@ -546,7 +568,7 @@ impl Lanes {
         let account = &mut self.accounts[at as usize];
         let estimate = u64::from(account.estimate);
         let charge = weighted(estimate, account.weight);
-        account.finish += charge;
+        account.finish = account.finish.saturating_add(charge);
         account.prepaid += charge;
         account.running += 1;
         let stamp = account.stamp;
@@ -572,7 +594,8 @@ impl Lanes {
         self.estimate = average(self.estimate, cost);
         if let Some(account) = self.prepaid(prepaid) {
             account.take_prepaid();
-            account.finish += weighted(nanos, account.weight);
+            let charge = weighted(nanos, account.weight);
+            account.finish = account.finish.saturating_add(charge);
             account.estimate = average(account.estimate, cost);
             let finish = account.finish;
             self.note_finish(finish);
@@ -598,6 +621,6 @@ impl Account {
         let one = self.prepaid / u64::from(self.running);
         self.running -= 1;
         self.prepaid -= one;
-        self.finish -= one;
+        self.finish = self.finish.saturating_sub(one);
     }
 }

@@ -6,6 +6,7 @@
 
 use super::fair::{Debt, FlowKey, Lanes, NONE, Prepaid};
 use super::{Entry, FlowState};
+use rustc_hash::FxHashMap;
 use slab::Slab;
 
 /// Empty flows keep the memory of this many tasks.
@@ -62,6 +63,8 @@ pub(crate) struct Flows<T> {
     order: i64,
     /// The place of a task in `waiting`, by its slot.
     places: Vec<u32>,
+    /// The new flows of tasks that were relocated while a worker had them, by the slot of the task.
+    moved: FxHashMap<u32, u32>,
     /// The flow in which a task counts as running, by the slot of the task. Empty without a limit.
     counted: Vec<u32>,
 }
@@ -84,6 +87,7 @@ impl<T> Flows<T> {
             waiting: Slab::new(),
             order: 0,
             places: Vec::new(),
+            moved: FxHashMap::default(),
             counted: Vec::new(),
         }
     }
@@ -120,6 +124,9 @@ impl<T> Flows<T> {
     /// Adds a task that has had a turn. Its tag includes that turn if it had no account.
     pub(crate) fn push_again(&mut self, mut entry: Entry<T>, lanes: &mut Lanes) {
         self.find_counted(&mut entry);
+        if let Some(flow) = self.moved.remove(&entry.slot) {
+            entry.flow = flow;
+        }
         let account = self.account(entry.flow, lanes);
         lanes.raise_tag(account, entry.tag);
         self.insert(entry, lanes);
@@ -357,14 +364,14 @@ impl<T> Flows<T> {
     }
 
     /// Moves a task to the end of another flow. `tag`: the same as for
-    /// [`push_moved`](Self::push_moved).
-    pub(crate) fn relocate(&mut self, slot: u32, to: u32, tag: Option<u64>, lanes: &mut Lanes) {
+    /// [`push_moved`](Self::push_moved). Returns whether the task waits in a flow.
+    pub(crate) fn relocate(&mut self, slot: u32, to: u32, tag: Option<u64>, lanes: &mut Lanes) -> bool {
         let place = self.place_of(slot);
         if self
             .waiting_at(place)
             .is_some_and(|waiting| waiting.entry.flow == to)
         {
-            return;
+            return true;
         }
         let waiting = self.unlink(place, lanes);
         let mut from = waiting.as_ref().map(|entry| entry.flow);
@@ -377,6 +384,7 @@ impl<T> Flows<T> {
             self.flow(to).running += 1;
             from = Some(counted);
         }
+        let is_waiting = waiting.is_some();
         if let Some(mut entry) = waiting {
             entry.flow = to;
             self.push_moved(entry, tag, lanes);
@@ -385,6 +393,17 @@ impl<T> Flows<T> {
             self.settle(to, lanes);
             self.settle(from, lanes);
         }
+        is_waiting
+    }
+
+    /// A task that a worker has is to be in another flow when it waits again.
+    pub(crate) fn note_move(&mut self, slot: u32, to: u32) {
+        self.moved.insert(slot, to);
+    }
+
+    /// A task has been returned to its loop, which knows its connection.
+    pub(crate) fn forget_move(&mut self, slot: u32) {
+        self.moved.remove(&slot);
     }
 
     /// Whether a task of a flow may run.

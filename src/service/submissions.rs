@@ -11,6 +11,7 @@ use crate::scheduler::context::WorkerContext;
 use crate::scheduler::{QUANTUM, SharedContext};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, fence};
 use crate::task::Task;
+use crate::task::phase::Phase;
 use crossbeam_utils::CachePadded;
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
@@ -431,12 +432,24 @@ impl<T: Task> ServiceInner<T> {
                 .flows
                 .push_moved(Entry { flow: to, ..entry }, tag, &mut queue.lanes);
         } else {
-            state.flows.relocate(slot, to, tag, &mut queue.lanes);
+            let is_waiting = state.flows.relocate(slot, to, tag, &mut queue.lanes);
+            let page = self.pages.of(slot);
+            let phase = page.owner(slot).serial().map(|serial| page.phase(slot, serial));
+            if !is_waiting && matches!(phase, Some(Phase::Running | Phase::Waiting)) {
+                state.flows.note_move(slot, to);
+            }
         }
         if !queue.lanes.is_empty() {
             self.scheduler.hints.note_submitted();
             self.scheduler.hints.note_published();
         }
+    }
+
+    /// A task that was moved while a worker had it has been returned to its loop.
+    #[cold]
+    pub(crate) fn forget_move(&self, slot: u32) {
+        let _queue = self.scheduler.queue.lock();
+        self.submissions.state().flows.forget_move(slot);
     }
 
     /// Lists the service in the run queue.

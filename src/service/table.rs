@@ -50,6 +50,8 @@ pub(crate) struct Slot<T> {
     announcement: Announcement,
     /// Whether the task must not park: it was asked to stop, or its connection has closed.
     pub(crate) must_continue: bool,
+    /// Whether it was moved to another connection while it was in flight.
+    pub(crate) was_moved: bool,
     has_name: bool,
 }
 
@@ -140,6 +142,7 @@ impl<T> Table<T> {
             syncs: 0,
             announcement: Announcement::None,
             must_continue: false,
+            was_moved: false,
             has_name: false,
         };
         self.pages.push(SlotPage {
@@ -162,6 +165,7 @@ impl<T> Table<T> {
         own.serial = serial;
         own.syncs = 0;
         own.must_continue = false;
+        own.was_moved = false;
         self.owner(slot).renew(serial, id.0, now);
         self.link(slot, connection);
         let queued_max = &mut self.connections[connection].queued_max;
@@ -431,6 +435,7 @@ impl<T> Table<T> {
         let mut tag = None;
         if to != from {
             if self.slot(slot).outcome.is_none() {
+                self.slot_mut(slot).was_moved = true;
                 self.connections[from].away -= 1;
                 let submission = self.connections.submit(to, virtual_time);
                 let target = &mut self.connections[to];
