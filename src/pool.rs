@@ -75,7 +75,8 @@ impl ThreadPool {
     }
 
     /// Shuts the pool down, without waiting. The pool accepts no more tasks, and `how` says what
-    /// happens to the accepted ones. Their ends are announced as usual. A second call does nothing.
+    /// happens to the accepted ones. Their ends are announced as usual. A second call has an effect
+    /// only if it is `Cancel` after `Drain`.
     ///
     /// ```
     /// use moored::{BoxTask, EnqueueError, Shutdown, StopReason, TaskReturn, TaskStatus, ThreadPool, task_fn};

@@ -538,7 +538,8 @@ impl Lanes {
             && let Some((tag, at)) = self.first_debt()
         {
             let finish = self.accounts[at as usize].finish;
-            if finish < tag.saturating_add(VIRTUAL_QUANTUM) {
+            // Not a sum, which would be saturated at the end of time: then the loop would not end.
+            if finish.saturating_sub(tag) < VIRTUAL_QUANTUM {
                 self.virtual_time = self.virtual_time.max(tag);
                 return Some(at);
             }

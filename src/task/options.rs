@@ -5,9 +5,10 @@ use std::time::Duration;
 
 /// Options of one task, for [`Service::enqueue_with`](crate::Service::enqueue_with).
 ///
-/// [`take_ready`](crate::Service::take_ready) acts on timeouts that have run out, on the loop's
-/// thread, and [`poll_timeout`](crate::Service::poll_timeout) returns the time until the next one.
-/// No other call acts on them. A name or a timeout costs one more small allocation for the task.
+/// Workers act on queue timeouts and deadlines: they do not begin a task whose time is up, and a
+/// step sees a passed deadline. [`take_ready`](crate::Service::take_ready) acts on all timeouts, on
+/// the loop's thread, and [`poll_timeout`](crate::Service::poll_timeout) returns the time until the
+/// next one. A name or a timeout costs one more small allocation for the task.
 #[derive(Clone, Default, Debug)]
 #[must_use]
 pub struct TaskOptions {
