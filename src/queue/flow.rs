@@ -146,9 +146,9 @@ impl<T> Flows<T> {
         let flow = entry.flow;
         let last = self.flow(flow).lists[list_of(&entry)].last;
         self.order += 1;
-        let has_started = entry.has_started;
+        let queued = u32::from(!entry.has_started);
         self.link(entry, self.order, last);
-        self.note_task(flow, has_started, lanes);
+        self.note_task(flow, queued, lanes);
         self.settle(flow, lanes);
     }
 
@@ -170,20 +170,20 @@ impl<T> Flows<T> {
             Some(prev) => prev.order,
             None => self.order_of_first(flow) - 1,
         };
-        let has_started = entry.has_started;
+        let queued = u32::from(!entry.has_started);
         self.link(entry, order, prev);
-        self.note_task(flow, has_started, lanes);
+        self.note_task(flow, queued, lanes);
         if self.may_run(flow) {
             let account = self.account(flow, lanes);
             lanes.list_returned(account);
         }
     }
 
-    /// Counts one more task of a flow.
-    fn note_task(&mut self, flow: u32, has_started: bool, lanes: &mut Lanes) {
+    /// Counts one more task of a flow; `queued` is 1 if it has not started.
+    fn note_task(&mut self, flow: u32, queued: u32, lanes: &mut Lanes) {
         lanes.note_task();
-        if !has_started {
-            self.flow(flow).queued += 1;
+        if queued > 0 {
+            self.flow(flow).queued += queued;
             self.publish_queued(flow, lanes);
         }
     }
