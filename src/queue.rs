@@ -187,10 +187,10 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
                 }
             }
             if !self.lanes.are_single() {
-                self.sort();
+                self.sort_listed();
             }
         } else {
-            self.sort();
+            self.sort_listed();
         }
         let (_, next) = self.lanes.next(debt)?;
         let service = &self.services[next.service as usize];
@@ -206,6 +206,10 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
         if self.listed.len() > 1 {
             self.unlist_idle();
         }
+        self.sort_listed();
+    }
+
+    fn sort_listed(&mut self) {
         let Self {
             services,
             listed,

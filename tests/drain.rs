@@ -163,14 +163,8 @@ fn enqueueing_races_a_drain() {
             let told = Arc::clone(&started);
             scope.spawn(move || {
                 let mut lp = Loop::new(pool);
-                let mut accepted = 0;
-                let refused = loop {
-                    match lp.enqueue(1, Work::parks_times(1).holding(alive.token())) {
-                        Ok(_) => accepted += 1,
-                        Err(refused) => break refused,
-                    }
-                    told.add(1);
-                };
+                let make = || Work::parks_times(1).holding(alive.token());
+                let (accepted, refused) = lp.enqueue_until_refused(make, &told);
                 assert!(matches!(refused, EnqueueError::ShuttingDown(_)), "{refused:?}");
                 drop(refused);
                 for (_, end) in lp.ends(accepted) {

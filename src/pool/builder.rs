@@ -6,7 +6,7 @@ use crate::clock::{Clock, nanos};
 use crate::error::{BuildError, MAX_THREADS};
 use crate::panic::quietly;
 use crate::scheduler::admission::Admission;
-use crate::scheduler::exits::{EndOfWorker, Exits, Inside};
+use crate::scheduler::exits::{Activity, EndOfWorker, Exits};
 use crate::scheduler::reentrancy::become_worker_of;
 use crate::scheduler::slow_step::{SlowStep, SlowSteps};
 use crate::scheduler::worker::Worker;
@@ -311,20 +311,20 @@ impl ThreadPoolBuilder {
                 worker: index,
             });
             become_worker_of(&*worker.scheduler);
-            run_hook(on_start.as_ref(), &exits, index, Inside::StartHook);
+            run_hook(on_start.as_ref(), &exits, index, Activity::StartHook);
             worker.work();
             drop(worker);
-            run_hook(on_stop.as_ref(), &exits, index, Inside::StopHook);
-            exits.enter(index, Inside::ThreadLocals);
+            run_hook(on_stop.as_ref(), &exits, index, Activity::StopHook);
+            exits.set_activity(index, Activity::ThreadLocals);
         })
     }
 }
 
-fn run_hook(hook: Option<&Hook>, exits: &Exits, index: usize, inside: Inside) {
+fn run_hook(hook: Option<&Hook>, exits: &Exits, index: usize, activity: Activity) {
     if let Some(hook) = hook {
-        exits.enter(index, inside);
+        exits.set_activity(index, activity);
         quietly(|| hook(index));
-        exits.enter(index, Inside::Nothing);
+        exits.set_activity(index, Activity::Other);
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::dump::PoolDump;
 use crate::dump::task::TaskDump;
 use crate::scheduler::Scheduler;
-use crate::scheduler::exits::Inside;
+use crate::scheduler::exits::Activity;
 use crate::task::phase::Phase;
 
 /// The tasks and the threads for which the end of the pool waits.
@@ -16,7 +16,7 @@ pub(super) fn still_running(scheduler: &Scheduler) -> Vec<String> {
         .collect();
     let workers = 0..scheduler.workers().len();
     names.extend(workers.clone().filter_map(|worker| {
-        let place = place(inside(scheduler, worker))?;
+        let place = place(activity(scheduler, worker))?;
         Some(format!("worker {worker}, {place}"))
     }));
     if scheduler.is_shutting_down() && !scheduler.exits.is_shut_down() {
@@ -24,7 +24,7 @@ pub(super) fn still_running(scheduler: &Scheduler) -> Vec<String> {
     }
     if names.is_empty() {
         // These workers end soon.
-        let is_left = |&worker: &usize| inside(scheduler, worker) != Inside::Gone;
+        let is_left = |&worker: &usize| activity(scheduler, worker) != Activity::Gone;
         names.extend(
             workers
                 .filter(is_left)
@@ -47,7 +47,7 @@ fn keeps(scheduler: &Scheduler, task: &TaskDump) -> bool {
 
 fn name_task(scheduler: &Scheduler, task: &TaskDump) -> String {
     let place = match (task.phase, task.worker) {
-        (_, Some(worker)) if inside(scheduler, worker.into()) == Inside::Nothing => {
+        (_, Some(worker)) if activity(scheduler, worker.into()) == Activity::Other => {
             format!("in a step on worker {worker}")
         }
         (_, Some(worker)) => format!("on worker {worker}"),
@@ -64,16 +64,16 @@ fn name_task(scheduler: &Scheduler, task: &TaskDump) -> String {
 }
 
 /// The place of a worker, if it is in code of the user other than a step.
-fn place(inside: Inside) -> Option<&'static str> {
-    match inside {
-        Inside::Nothing | Inside::Gone => None,
-        Inside::Wake => Some("in a wake-up of a loop"),
-        Inside::StartHook => Some("in on_thread_start"),
-        Inside::StopHook => Some("in on_thread_stop"),
-        Inside::ThreadLocals => Some("dropping its thread-locals"),
+fn place(activity: Activity) -> Option<&'static str> {
+    match activity {
+        Activity::Other | Activity::Gone => None,
+        Activity::Wake => Some("in a wake-up of a loop"),
+        Activity::StartHook => Some("in on_thread_start"),
+        Activity::StopHook => Some("in on_thread_stop"),
+        Activity::ThreadLocals => Some("dropping its thread-locals"),
     }
 }
 
-fn inside(scheduler: &Scheduler, worker: usize) -> Inside {
-    scheduler.exits.inside(worker)
+fn activity(scheduler: &Scheduler, worker: usize) -> Activity {
+    scheduler.exits.activity(worker)
 }

@@ -133,13 +133,14 @@ struct Debtor {
     account: u32,
 }
 
-/// A list of accounts, linked through their records.
-struct List {
-    first: u32,
-    last: u32,
+/// The ends of a list whose items are linked through their records: of accounts, or of tasks.
+#[derive(Clone, Copy)]
+pub(super) struct List {
+    pub(super) first: u32,
+    pub(super) last: u32,
 }
 
-const EMPTY: List = List {
+pub(super) const EMPTY: List = List {
     first: NONE,
     last: NONE,
 };
@@ -414,10 +415,10 @@ impl Lanes {
     /// others, except flows whose tasks were returned earlier. A flow that is listed keeps its
     /// place.
     pub(crate) fn list_returned(&mut self, at: u32) {
-        if self.accounts[at as usize].lane != Lane::Unlisted {
+        let account = &mut self.accounts[at as usize];
+        if account.lane != Lane::Unlisted {
             return;
         }
-        let account = &mut self.accounts[at as usize];
         // A task that was taken straight from a ring had no account.
         account.finish = account.finish.max(self.virtual_time);
         let prev = std::mem::replace(&mut self.returned, at);

@@ -4,20 +4,13 @@
 //! started take turns with those that have not. A flow is listed in the lanes if and only if it has
 //! a task that may run.
 
-use super::fair::{Debt, FlowKey, Lanes, NONE, Prepaid};
+use super::fair::{Debt, EMPTY, FlowKey, Lanes, List, NONE, Prepaid};
 use super::{Entry, FlowState};
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
 /// Empty flows keep the memory of this many tasks.
 const KEPT: usize = 4096;
-
-/// A list of waiting tasks.
-#[derive(Clone, Copy)]
-struct List {
-    first: u32,
-    last: u32,
-}
 
 #[derive(Clone, Copy)]
 struct Flow {
@@ -31,12 +24,8 @@ struct Flow {
     account: u32,
 }
 
-const EMPTY_LIST: List = List {
-    first: NONE,
-    last: NONE,
-};
-const EMPTY: Flow = Flow {
-    lists: [EMPTY_LIST; 2],
+const UNUSED: Flow = Flow {
+    lists: [EMPTY; 2],
     running: 0,
     queued: 0,
     account: NONE,
@@ -95,7 +84,7 @@ impl<T> Flows<T> {
     fn flow(&mut self, flow: u32) -> &mut Flow {
         let flow = flow as usize;
         if flow >= self.by_connection.len() {
-            self.by_connection.resize(flow + 1, EMPTY);
+            self.by_connection.resize(flow + 1, UNUSED);
         }
         &mut self.by_connection[flow]
     }
@@ -125,10 +114,12 @@ impl<T> Flows<T> {
     pub(crate) fn push_again(&mut self, mut entry: Entry<T>, lanes: &mut Lanes) {
         self.find_counted(&mut entry);
         if let Some(flow) = self.moved.remove(&entry.slot) {
+            // The tag is that of its old flow.
             entry.flow = flow;
+        } else {
+            let account = self.account(entry.flow, lanes);
+            lanes.raise_tag(account, entry.tag);
         }
-        let account = self.account(entry.flow, lanes);
-        lanes.raise_tag(account, entry.tag);
         self.insert(entry, lanes);
     }
 

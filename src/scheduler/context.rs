@@ -2,7 +2,7 @@
 //! loop inside `run_pending`.
 
 use super::counters::Counters;
-use super::exits::Inside;
+use super::exits::Activity;
 use super::{LATE, QUANTUM, Scheduler, SharedContext};
 use crate::queue::Source;
 use crate::queue::fair::{Lanes, Prepaid, weighted};
@@ -252,13 +252,13 @@ impl<'a> WorkerContext<'a> {
 
     /// Notifies a loop. During the call, `exits` shows that this worker is in a wake-up.
     fn wake(&self, notify: impl FnOnce() -> bool) {
-        let enter = |inside| {
+        let set_activity = |activity| {
             let worker = self.worker?;
-            Some(self.scheduler.exits.enter(worker.into(), inside))
+            Some(self.scheduler.exits.set_activity(worker.into(), activity))
         };
-        let before = enter(Inside::Wake);
+        let before = set_activity(Activity::Wake);
         let notifies = notify();
-        before.map(enter);
+        before.map(set_activity);
         self.counters.wakes.add(u64::from(notifies));
     }
 

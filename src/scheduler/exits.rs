@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Instant;
 
-/// The code of the user, other than a step, that a worker is in.
+/// What a worker does. User code other than steps is named, because it can block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Inside {
-    Nothing,
+pub(crate) enum Activity {
+    /// A step, or code of the pool.
+    Other,
     Wake,
     StartHook,
     StopHook,
@@ -18,9 +19,9 @@ pub(crate) enum Inside {
     Gone,
 }
 
-impl Inside {
+impl Activity {
     const ALL: [Self; 6] = [
-        Self::Nothing,
+        Self::Other,
         Self::Wake,
         Self::StartHook,
         Self::StopHook,
@@ -33,8 +34,8 @@ impl Inside {
 pub(crate) struct Exits {
     state: Mutex<State>,
     changed: Condvar,
-    /// For each worker, an [`Inside`].
-    inside: Box<[CachePadded<AtomicU8>]>,
+    /// For each worker, an [`Activity`].
+    activities: Box<[CachePadded<AtomicU8>]>,
 }
 
 struct State {
@@ -47,25 +48,25 @@ struct State {
 
 impl Exits {
     pub(super) fn new(workers: usize) -> Self {
-        let nothing = |_| CachePadded::new(AtomicU8::new(Inside::Nothing as u8));
+        let other = |_| CachePadded::new(AtomicU8::new(Activity::Other as u8));
         Self {
             state: Mutex::new(State {
                 running: workers,
                 is_shut_down: false,
             }),
             changed: Condvar::new(),
-            inside: (0..workers).map(nothing).collect(),
+            activities: (0..workers).map(other).collect(),
         }
     }
 
-    pub(crate) fn inside(&self, worker: usize) -> Inside {
-        Inside::ALL[usize::from(self.inside[worker].load(Relaxed))]
+    pub(crate) fn activity(&self, worker: usize) -> Activity {
+        Activity::ALL[usize::from(self.activities[worker].load(Relaxed))]
     }
 
     /// Returns the previous value.
-    pub(crate) fn enter(&self, worker: usize, inside: Inside) -> Inside {
-        let before = self.inside(worker);
-        self.inside[worker].store(inside as u8, Relaxed);
+    pub(crate) fn set_activity(&self, worker: usize, activity: Activity) -> Activity {
+        let before = self.activity(worker);
+        self.activities[worker].store(activity as u8, Relaxed);
         before
     }
 
@@ -105,7 +106,7 @@ pub(crate) struct EndOfWorker {
 
 impl Drop for EndOfWorker {
     fn drop(&mut self) {
-        self.exits.enter(self.worker, Inside::Gone);
+        self.exits.set_activity(self.worker, Activity::Gone);
         self.exits.note_end_of_worker();
     }
 }

@@ -1,7 +1,7 @@
 //! A service loop that sleeps until it is woken, and the ends of its tasks.
 
 use super::Count;
-use moored::{Service, StopReason, Task, TaskId, TaskStatus, ThreadPool, Wake};
+use moored::{EnqueueError, Service, StopReason, Task, TaskId, TaskStatus, ThreadPool, Wake};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -52,6 +52,23 @@ impl<T: Task> Loop<T> {
         Self {
             service: pool.service(Arc::clone(&wakes)),
             wakes,
+        }
+    }
+
+    /// Enqueues tasks until one is refused. Returns the number of accepted tasks, which `accepted`
+    /// counts too, and the refusal.
+    pub(crate) fn enqueue_until_refused(
+        &mut self,
+        mut make: impl FnMut() -> T,
+        accepted: &Count,
+    ) -> (usize, EnqueueError<T>) {
+        let mut count = 0;
+        loop {
+            match self.service.enqueue(1, make()) {
+                Ok(_) => count += 1,
+                Err(refused) => return (count, refused),
+            }
+            accepted.add(1);
         }
     }
 
