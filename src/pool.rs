@@ -27,13 +27,14 @@ use still_running::still_running;
 /// Threads can share it by reference or in an `Arc`.
 ///
 /// Dropping it calls [`shutdown`](Self::shutdown) with [`Shutdown::Cancel`] and waits until every
-/// worker has ended, for as long as their steps take. On one of its own workers the drop does not
-/// wait. In async code drop it inside `spawn_blocking`. Services may be dropped before the pool or
-/// after it.
+/// worker has ended, for as long as their steps take. On one of its own threads (in a step or in a
+/// wake) the drop does not wait. In async code drop it inside `spawn_blocking`. Services may be
+/// dropped before the pool or after it.
 #[doc(alias = "lws_threadpool")]
 #[must_use = "dropping the pool shuts it down"]
 pub struct ThreadPool {
     scheduler: Arc<Scheduler>,
+    /// The workers, and the thread that notifies the loops of a cancellation.
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
 
@@ -118,9 +119,12 @@ impl ThreadPool {
             return;
         }
         let scheduler = Arc::clone(&self.scheduler);
-        let notify = thread::Builder::new().name(format!("end of {}", scheduler.name));
-        let is_spawned = scheduler.has_workers() && notify.spawn(move || notify_cancel(&scheduler)).is_ok();
-        if !is_spawned {
+        let notifier = thread::Builder::new().name(format!("end of {}", scheduler.name));
+        if scheduler.has_workers()
+            && let Ok(thread) = notifier.spawn(move || notify_cancel(&scheduler))
+        {
+            self.threads.lock().push(thread);
+        } else {
             notify_cancel(&self.scheduler);
         }
     }
@@ -147,7 +151,7 @@ impl ThreadPool {
         if self.scheduler.is_open() {
             self.cancel_in_time();
         }
-        if self.is_own_worker() || is_inside(&*self.scheduler) {
+        if is_worker_of(&*self.scheduler) || is_inside(&*self.scheduler) {
             return Err(JoinError::OnWorker);
         }
         let begun = Instant::now();
@@ -191,13 +195,18 @@ impl ThreadPool {
     fn join(&self) {
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
-            // A worker thread does not panic, because panics in user code are contained.
+            // The threads do not panic, because panics in user code are contained.
             let _ = thread.join();
         }
     }
 
-    fn is_own_worker(&self) -> bool {
-        is_worker_of(&*self.scheduler)
+    /// Whether the current thread is one of those that [`join`](Self::join) waits for.
+    fn is_own_thread(&self) -> bool {
+        let current = thread::current().id();
+        self.threads
+            .lock()
+            .iter()
+            .any(|thread| thread.thread().id() == current)
     }
 }
 
@@ -225,7 +234,7 @@ impl Drop for ThreadPool {
             return;
         }
         self.shutdown(Shutdown::Cancel);
-        if !self.is_own_worker() {
+        if !self.is_own_thread() {
             self.close();
         }
     }

@@ -2,7 +2,9 @@
 
 mod util;
 
-use moored::{EnqueueError, JoinError, Shutdown, Status, StopReason, TaskOptions, TaskReturn, TaskStatus};
+use moored::{
+    EnqueueError, JoinError, Shutdown, Status, StopReason, TaskOptions, TaskReturn, TaskStatus, ThreadPool,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use util::{Alive, Count, Gate, Loop, PATIENCE, PLENTY, Work, eventually, pool, reap, within_patience};
@@ -289,4 +291,34 @@ fn the_end_of_a_pool_races_a_loop_that_answers() {
         }
         finisher.join().unwrap();
     }
+}
+
+/// The thread of `join_timeout` that notifies the loops calls wakes. If a wake drops the pool, the
+/// drop does not wait, because the workers end after the wake.
+#[test]
+fn a_wake_of_the_thread_that_notifies_the_loops_may_drop_the_pool() {
+    within_patience("a drop of the pool inside a wake", || {
+        let pool = Arc::new(pool(1));
+        let (owner, to_drop) = std::sync::mpsc::channel::<Arc<ThreadPool>>();
+        let (dropped, is_dropped) = std::sync::mpsc::channel();
+        let to_drop = std::sync::Mutex::new(to_drop);
+        let service = pool.service::<Work>(move || {
+            if let Ok(pool) = to_drop.lock().unwrap().recv() {
+                drop(pool);
+                dropped
+                    .send(std::thread::current().name().map(str::to_owned))
+                    .unwrap();
+            }
+        });
+        let joined = pool.join_timeout(Duration::ZERO);
+        assert!(matches!(joined, Err(JoinError::StillRunning(_))), "{joined:?}");
+        owner.send(pool).unwrap();
+        let thread = is_dropped.recv().unwrap();
+        assert!(
+            thread.as_deref().is_some_and(|name| name.starts_with("end of ")),
+            "{thread:?}"
+        );
+        drop(owner);
+        drop(service);
+    });
 }
