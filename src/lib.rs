@@ -153,7 +153,7 @@ pub use service::ready::{Ready, ReadyTasks};
 pub use service::sync_point::{SyncPoint, TaskStatus};
 pub use task::boxed::{BoxTask, task_fn};
 pub use task::call::{Call, call};
-pub use task::id::{ConnId, ParseTaskIdError, TaskId};
+pub use task::id::{ConnId, GroupId, ParseTaskIdError, TaskId};
 pub use task::options::TaskOptions;
 pub use task::panicked::Panic;
 pub use task::status::{Dequeued, Resume, Status, StopReason, Timeout};
@@ -179,7 +179,7 @@ const _: () = {
     is_shared::<(EndDump, EndReason, SlowStep)>();
     is_shared::<(Clock, ManualClock)>();
     is_shared::<(BuildError, JoinError, ParseTaskIdError)>();
-    is_shared::<(ConnId, TaskId, Ready)>();
+    is_shared::<(ConnId, GroupId, TaskId, Ready)>();
 };
 
 /// For loom models only: workers search from now on.

@@ -8,12 +8,14 @@ mod still_running;
 use crate::clock::nanos;
 use crate::dump::{Counts, PoolDump};
 use crate::error::JoinError;
+use crate::queue::fair::WEIGHT_MAX;
 use crate::scheduler::Scheduler;
 use crate::scheduler::counters::Counters;
 use crate::scheduler::reentrancy::{ReentrancyGuard, is_inside, is_worker_of};
 use crate::service::Service;
 use crate::sync::{Mutex, thread};
 use crate::task::Task;
+use crate::task::id::GroupId;
 use crate::wake::Wake;
 use shutdown::Shutdown;
 use std::fmt;
@@ -54,6 +56,34 @@ impl ThreadPool {
     /// any thread. Make one service for each loop, not one for each client.
     pub fn service<T: Task>(&self, wake: impl Wake) -> Service<T> {
         Service::new(&self.scheduler, wake)
+    }
+
+    /// Sets the weight of a group of connections. While several groups, and connections without a
+    /// group, have tasks, their shares of worker time are in proportion to their weights. The
+    /// default is 1; 0 counts as 1, and more than 256 as 256. The number of connections in the group
+    /// does not matter.
+    ///
+    /// ```
+    /// # use moored::{BoxTask, ThreadPool};
+    /// use moored::GroupId;
+    ///
+    /// # let pool = ThreadPool::builder().threads(1).build()?;
+    /// let mut service = pool.service::<BoxTask>(|| {});
+    /// service.set_group(7, GroupId(1));
+    /// service.set_group(8, GroupId(1));
+    /// pool.set_group_weight(GroupId(1), 2); // twice the share of a connection without a group
+    /// # Ok::<(), moored::BuildError>(())
+    /// ```
+    ///
+    /// The weight applies to turns that begin or end after the call, whether the group has
+    /// connections or not. A weight other than 1 uses memory until it is set to 1 again. O(1), with
+    /// the lock of the queue. It can be called from any thread, and inside a step.
+    #[doc(alias = "tenant")]
+    #[doc(alias = "priority")]
+    #[doc(alias = "share")]
+    pub fn set_group_weight(&self, group: GroupId, weight: u16) {
+        let weight = weight.clamp(1, WEIGHT_MAX);
+        self.scheduler.queue.lock().lanes.set_group_weight(group, weight);
     }
 
     /// The number of tasks in each state, from counters. It can be called from any thread and

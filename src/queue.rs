@@ -4,11 +4,12 @@
 //! the ring of its service. There are two ways out of a ring:
 //!
 //! - *Through the flows*. All rings are emptied into the flows of their services, and the lanes
-//!   select the next flow ([`fair`]).
+//!   select the next flow ([`fair`], [`lanes`]).
 //! - *Straight into the batch*, first in, first out, while steps are very short: then sorting would
 //!   cost as much as the steps. This is only done if one service alone has submitted tasks, and the
 //!   lanes contain no flows except flows in debt. A task still goes into its flow if its connection
-//!   has another task in flight, or is in debt. The loop knows both when it submits the task.
+//!   has another task in flight, is in debt, or belongs to a group. The loop knows this when it
+//!   submits the task.
 //!
 //! The queue refers to services and flows by numbers. The tasks themselves, whose types differ,
 //! stay in their service ([`crate::service::submissions`]), behind a lock that is taken only under
@@ -17,13 +18,16 @@
 pub(crate) mod delayed;
 pub(crate) mod fair;
 pub(crate) mod flow;
+pub(crate) mod lanes;
 pub(crate) mod ring;
 #[cfg(all(test, not(loom)))]
 mod simulation;
 
 use crate::scheduler::context::WorkerContext;
+use crate::task::id::GroupId;
 use delayed::{Delayed, LOOP};
-use fair::{Debt, Lanes, Prepaid};
+use fair::Debt;
+use lanes::{Lanes, Prepaid};
 use slab::Slab;
 use std::ops::Deref;
 
@@ -33,31 +37,67 @@ pub(crate) struct Entry<T> {
     pub(crate) serial: u64,
     /// When it was submitted.
     pub(crate) since: u64,
-    /// The finish tag of its connection when the task was submitted, as the loop knew it. Zero for
-    /// a new connection.
-    pub(crate) tag: u64,
     pub(crate) slot: u32,
     /// The slot of the connection of the task.
     pub(crate) flow: u32,
-    /// The weight of its connection.
+    /// The state and the weight of its connection.
+    pub(crate) state: FlowState,
     pub(crate) weight: u16,
     /// How many times the task has parked, modulo 16.
     pub(crate) syncs: u8,
     pub(crate) has_started: bool,
-    pub(crate) flow_state: FlowState,
     /// Whether the task has set its deadline since it was last submitted or resumed.
     pub(crate) has_new_deadline: bool,
 }
 
-/// The state of a connection at the moment when a task of it is submitted.
+/// The state of a connection at the moment when a task of it is submitted, as the loop knows it.
+/// `tag`: its finish tag, which is zero for a new connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum FlowState {
     /// The connection has no other task in flight, and no debt.
-    Idle,
+    Idle { tag: u64 },
     /// The connection has no other task in flight, and has a debt.
-    InDebt,
+    InDebt { tag: u64 },
     /// The connection has another task in flight.
-    Busy,
+    Busy { tag: u64 },
+    /// The connection belongs to a group. Only the queue has its finish tag.
+    InGroup(GroupId),
+    /// The same, and this is the first task of the connection.
+    NewInGroup(GroupId),
+}
+
+impl FlowState {
+    #[inline]
+    pub(crate) fn tag(self) -> Option<u64> {
+        match self {
+            Self::Idle { tag } | Self::InDebt { tag } | Self::Busy { tag } => Some(tag),
+            Self::InGroup(_) | Self::NewInGroup(_) => None,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn group(self) -> Option<GroupId> {
+        match self {
+            Self::InGroup(group) | Self::NewInGroup(group) => Some(group),
+            Self::Idle { .. } | Self::InDebt { .. } | Self::Busy { .. } => None,
+        }
+    }
+}
+
+/// The data that the queue needs about the connection of a task.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    pub(crate) state: FlowState,
+    pub(crate) weight: u16,
+}
+
+/// The connection for which a new task was refused because the queue is full.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Applicant {
+    pub(crate) service: u32,
+    /// `None`: a connection without tasks.
+    pub(crate) flow: Option<u32>,
+    pub(crate) group: Option<GroupId>,
 }
 
 /// A task in a batch.
@@ -262,11 +302,13 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
     }
 
     /// Ends the newest waiting task of the flow with the most waiting tasks, if that flow has at
-    /// least two more than this flow (`None`: a new flow). Returns the service of the ended task.
-    pub(crate) fn shed(&mut self, service: u32, flow: Option<u32>, cx: &WorkerContext<'_>) -> Option<S> {
+    /// least two more than the flow of the applicant. A group counts as one flow. Returns the
+    /// service of the ended task.
+    pub(crate) fn shed(&mut self, applicant: Applicant, cx: &WorkerContext<'_>) -> Option<S> {
         self.sort();
+        let Applicant { service, flow, group } = applicant;
         let own = flow.map_or(0, |flow| self.services[service as usize].queued_in(flow));
-        let fattest = self.lanes.fattest(own + 2)?;
+        let fattest = self.lanes.fattest(own, group)?;
         let service = &self.services[fattest.service as usize];
         service
             .shed(&mut self.lanes, fattest.flow, cx)

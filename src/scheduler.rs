@@ -18,8 +18,9 @@ use crate::dump::task::TaskDump;
 use crate::mailbox::dump::MailboxDump;
 use crate::pool::overload::Overload;
 use crate::queue::delayed::{LOOP, Moment};
-use crate::queue::fair::{Debt, Lanes, VIRTUAL_QUANTUM};
-use crate::queue::{Batch, Order, RunQueue, Source};
+use crate::queue::fair::{Debt, VIRTUAL_QUANTUM};
+use crate::queue::lanes::Lanes;
+use crate::queue::{Applicant, Batch, Order, RunQueue, Source};
 use crate::sync::{ArcFence, AtomicUsize, Mutex, Ordering, fence};
 use crate::task::header::NEVER;
 use crate::task::id::{ConnId, TaskId};
@@ -466,11 +467,12 @@ impl Scheduler {
     }
 
     /// Ends the newest waiting task of the flow with the most waiting tasks, if that flow has at
-    /// least two more than this flow. Returns true if it has ended a task.
+    /// least two more than the flow of the applicant. A group counts as one flow. Returns true if it
+    /// has ended a task.
     #[cold]
-    pub(crate) fn shed(&self, service: u32, flow: Option<u32>, cx: &WorkerContext<'_>) -> bool {
+    pub(crate) fn shed(&self, applicant: Applicant, cx: &WorkerContext<'_>) -> bool {
         let mut queue = self.queue.lock();
-        let shed = queue.shed(service, flow, cx);
+        let shed = queue.shed(applicant, cx);
         drop(queue);
         let Some(service) = shed else { return false };
         self.admission.count_never_ran();

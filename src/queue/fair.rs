@@ -31,6 +31,12 @@
 //!
 //! A turn costs O(1) for flows that stay within their quantum, and otherwise O(log flows). This
 //! module has no lock and no clock; the lock of the run queue protects it.
+//!
+//! # Two levels
+//!
+//! A [`Level`] divides worker time between its members. The root divides it between groups of flows
+//! and the flows that have no group; the level of a group divides the time of the group between its
+//! flows, with a virtual time of its own ([`super::lanes`]). Here "flow" means a member of a level.
 
 use slab::Slab;
 use std::cmp::Reverse;
@@ -48,12 +54,14 @@ pub(crate) const VIRTUAL_QUANTUM: u64 = QUANTUM << FRACTION;
 const EXPRESS_RUN: u32 = 32;
 /// Means "no flow" or "no place".
 pub(crate) const NONE: u32 = u32::MAX;
-/// Up to this number of accounts, none is removed.
+/// Up to this number of accounts, none is removed from the root. Stale items of a heap are kept up
+/// to this number.
 const KEPT: usize = 1024;
-/// Accounts that have only a debt are kept up to this number of accounts.
-const MANY: usize = 8 * KEPT;
+/// The same for a group. Few, because there may be many groups.
+const KEPT_IN_GROUP: usize = 32;
 
 /// Names a flow: the number of its service in the run queue, and the slot of its connection there.
+/// (A group: see [`super::lanes`].)
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct FlowKey {
     pub(crate) service: u32,
@@ -95,7 +103,7 @@ pub(crate) enum Debt {
 /// Names the account that a taken task was charged to. The charge is void if the flow was reset
 /// later.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Prepaid {
+pub(super) struct StampedAccount {
     account: u32,
     stamp: u32,
 }
@@ -146,7 +154,7 @@ pub(super) const EMPTY: List = List {
 };
 
 /// The flows with tasks that may run, and the worker time that each flow has used.
-pub(crate) struct Lanes {
+pub(super) struct Level {
     accounts: Slab<Account>,
     virtual_time: u64,
     /// The largest finish tag.
@@ -165,14 +173,15 @@ pub(crate) struct Lanes {
     /// The number of flows in all lanes, and of flows in the debt lane.
     listed: usize,
     in_debt: usize,
-    /// The number of tasks that wait in flows.
-    tasks: usize,
     /// The first estimate for a new flow: the recent cost of the turns of all flows.
     estimate: u32,
     stamps: u32,
-    /// The flows with two or more tasks that have not started, grouped by the logarithm of that
-    /// number.
+    /// The flows with at least `size_min` tasks that have not started, sorted by the logarithm of
+    /// that number.
     by_size: Vec<Vec<u32>>,
+    size_min: u32,
+    /// Up to this number of accounts, none is removed.
+    kept: usize,
     /// At this number of accounts, accounts without tasks and without a debt are removed.
     sweep_at: usize,
 }
@@ -182,13 +191,19 @@ fn average(old: u32, new: u32) -> u32 {
     if old == 0 { new } else { old - old / 4 + new / 4 }
 }
 
-/// The logarithm of a number of tasks; zero for less than two tasks.
-fn size_of(queued: u32) -> usize {
-    queued.max(1).ilog2() as usize
-}
+impl Level {
+    /// The level of the groups and of the flows without a group.
+    pub(super) fn root() -> Self {
+        // A flow with one task is never shed, so that this costs nothing for most flows.
+        Self::new(KEPT, 2, 0)
+    }
 
-impl Lanes {
-    pub(crate) fn new() -> Self {
+    /// The level of the flows of one group. `estimate`: the expected cost of their first turns.
+    pub(super) fn of_group(estimate: u32) -> Self {
+        Self::new(KEPT_IN_GROUP, 1, estimate)
+    }
+
+    fn new(kept: usize, size_min: u32, estimate: u32) -> Self {
         Self {
             accounts: Slab::new(),
             // Larger than the finish tag of a new flow.
@@ -202,22 +217,23 @@ impl Lanes {
             debtors: 0,
             listed: 0,
             in_debt: 0,
-            tasks: 0,
-            estimate: 0,
+            estimate,
             stamps: 0,
             by_size: Vec::new(),
-            sweep_at: KEPT,
+            size_min,
+            kept,
+            sweep_at: kept,
         }
     }
 
     #[inline]
-    pub(crate) fn virtual_time(&self) -> u64 {
+    pub(super) fn virtual_time(&self) -> u64 {
         self.virtual_time
     }
 
     /// Records that a task with this tag was taken straight from the ring.
     #[inline]
-    pub(crate) fn pass(&mut self, tag: u64) {
+    pub(super) fn pass(&mut self, tag: u64) {
         if tag < self.virtual_time {
             self.express_run = self.express_run.saturating_add(1);
         } else {
@@ -229,45 +245,50 @@ impl Lanes {
     /// Whether a flow in debt has its turn although others are before it, because many new flows
     /// were served in succession.
     #[inline]
-    pub(crate) fn must_serve_debt(&self) -> bool {
+    pub(super) fn must_serve_debt(&self) -> bool {
         self.in_debt > 0 && self.express_run >= EXPRESS_RUN
     }
 
     /// Records that a flow was served up to this tag.
-    pub(crate) fn note_finish(&mut self, finish: u64) {
+    pub(super) fn note_finish(&mut self, finish: u64) {
         self.finish_max = self.finish_max.max(finish);
     }
 
     /// Forgets earlier debts, because no task runs and no task waits.
-    pub(crate) fn forgive(&mut self) {
+    pub(super) fn forgive(&mut self) {
         self.virtual_time = self.virtual_time.max(self.finish_max);
     }
 
-    /// Whether no flow has a task that may run.
+    /// The number of flows with tasks that may run.
     #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.listed == 0
+    pub(super) fn listed(&self) -> usize {
+        self.listed
     }
 
-    /// Counts one more task of a flow.
-    pub(crate) fn note_task(&mut self) {
-        self.tasks += 1;
+    /// The recent cost of the turns of all flows.
+    pub(super) fn estimate(&self) -> u32 {
+        self.estimate
     }
 
-    /// Counts one task less of a flow.
-    pub(crate) fn note_task_gone(&mut self) {
-        self.tasks -= 1;
+    /// The number of tasks of a flow that have not started.
+    pub(super) fn queued(&self, at: u32) -> u32 {
+        self.accounts[at as usize].queued
+    }
+
+    /// The place of a flow in `by_size`.
+    fn size_of(&self, queued: u32) -> Option<usize> {
+        (queued >= self.size_min).then(|| queued.ilog2() as usize)
     }
 
     /// Sets the number of tasks of a flow that have not started.
-    pub(crate) fn set_queued(&mut self, at: u32, queued: u32) {
+    pub(super) fn set_queued(&mut self, at: u32, queued: u32) {
         let before = std::mem::replace(&mut self.accounts[at as usize].queued, queued);
-        let (from, to) = (size_of(before), size_of(queued));
+        let (from, to) = (self.size_of(before), self.size_of(queued));
         if from != to {
-            if from > 0 {
+            if let Some(from) = from {
                 self.leave_size(at, from);
             }
-            if to > 0 {
+            if let Some(to) = to {
                 if self.by_size.len() <= to {
                     self.by_size.resize_with(to + 1, Vec::new);
                 }
@@ -286,32 +307,37 @@ impl Lanes {
     }
 
     /// Returns a flow with the most tasks that have not started, within a factor of two, if it has
-    /// at least `least` of them.
-    pub(crate) fn fattest(&self, least: u32) -> Option<FlowKey> {
+    /// at least `least` of them. In the root, `least` is 2 or more.
+    pub(super) fn fattest(&self, least: u32) -> Option<FlowKey> {
         let flows = self.by_size.iter().rfind(|flows| !flows.is_empty())?;
         let fattest = &self.accounts[*flows.last()? as usize];
         (fattest.queued >= least).then_some(fattest.key)
     }
 
-    /// Whether no flow has a second task.
-    pub(crate) fn are_single(&self) -> bool {
-        self.tasks == self.listed
-    }
-
     /// Whether a flow without a debt waits.
     #[inline]
-    pub(crate) fn has_prompt(&mut self) -> bool {
+    pub(super) fn has_prompt(&mut self) -> bool {
         self.listed > self.in_debt || self.in_debt > 0 && self.reached_debt().is_some()
     }
 
     /// The account of a flow. `at` is its place when it was last used.
-    pub(crate) fn account(&mut self, at: u32, key: FlowKey) -> u32 {
+    pub(super) fn account(&mut self, at: u32, key: FlowKey) -> u32 {
         if self.is_account_of(at, key) {
             return at;
         }
-        if self.accounts.len() >= self.sweep_at {
-            self.sweep();
+        if self.is_full() {
+            self.sweep(|_| {});
         }
+        self.open(key)
+    }
+
+    /// Whether [`sweep`](Self::sweep) is due before the next account is opened.
+    pub(super) fn is_full(&self) -> bool {
+        self.accounts.len() >= self.sweep_at
+    }
+
+    /// Opens the account of a flow.
+    pub(super) fn open(&mut self, key: FlowKey) -> u32 {
         self.stamps = self.stamps.wrapping_add(1);
         self.accounts.insert(Account {
             key,
@@ -330,27 +356,33 @@ impl Lanes {
         }) as u32
     }
 
-    fn is_account_of(&self, at: u32, key: FlowKey) -> bool {
+    #[inline]
+    pub(super) fn is_account_of(&self, at: u32, key: FlowKey) -> bool {
         let account = self.accounts.get(at as usize);
         account.is_some_and(|account| account.key == key)
     }
 
-    /// Removes the accounts of flows that have no task, and no debt.
+    /// Removes the accounts of flows that have no task, and no debt. Debts are kept up to a number
+    /// of accounts. Calls `forget` for each removed account.
     #[cold]
-    fn sweep(&mut self) {
+    pub(super) fn sweep(&mut self, mut forget: impl FnMut(FlowKey)) {
         let is_active =
             |account: &Account| account.lane != Lane::Unlisted || account.running > 0 || account.queued > 0;
         let virtual_time = self.virtual_time;
-        let keeps_debts = self.accounts.len() <= MANY + 2 * self.listed;
+        let keeps_debts = self.accounts.len() <= 8 * self.kept + 2 * self.listed;
         self.accounts.retain(|_, account| {
-            is_active(account) || keeps_debts && is_in_debt(account.finish, virtual_time)
+            let stays = is_active(account) || keeps_debts && is_in_debt(account.finish, virtual_time);
+            if !stays {
+                forget(account.key);
+            }
+            stays
         });
-        self.sweep_at = KEPT.max(2 * self.accounts.len());
+        self.sweep_at = self.kept.max(2 * self.accounts.len());
     }
 
     /// Takes over the data that the loop has about a flow without other tasks in flight. A tag of
     /// zero means a new connection.
-    pub(crate) fn set_tag(&mut self, at: u32, tag: u64) {
+    pub(super) fn set_tag(&mut self, at: u32, tag: u64) {
         let account = &mut self.accounts[at as usize];
         if tag == 0 {
             account.finish = 0;
@@ -365,17 +397,19 @@ impl Lanes {
     }
 
     /// Takes over the finish tag of a flow that had a turn without an account.
-    pub(crate) fn raise_tag(&mut self, at: u32, tag: u64) {
+    #[inline]
+    pub(super) fn raise_tag(&mut self, at: u32, tag: u64) {
         let account = &mut self.accounts[at as usize];
         account.finish = account.finish.max(tag);
     }
 
-    pub(crate) fn set_weight(&mut self, at: u32, weight: u16) {
+    pub(super) fn set_weight(&mut self, at: u32, weight: u16) {
         self.accounts[at as usize].weight = weight;
     }
 
     /// Lists a flow that has a task that may run and had none before.
-    pub(crate) fn activate(&mut self, at: u32) {
+    #[inline]
+    pub(super) fn activate(&mut self, at: u32) {
         let account = &mut self.accounts[at as usize];
         if account.lane != Lane::Unlisted {
             return;
@@ -390,7 +424,7 @@ impl Lanes {
 
     /// Lists a flow that has more tasks after a turn. If its estimate was too high, its finish tag
     /// may be behind virtual time, and stays behind.
-    pub(crate) fn list(&mut self, at: u32) {
+    pub(super) fn list(&mut self, at: u32) {
         let account = &mut self.accounts[at as usize];
         if account.lane != Lane::Unlisted {
             return;
@@ -414,7 +448,7 @@ impl Lanes {
     /// Lists a flow whose taken task was returned before its turn. The flow is served before all
     /// others, except flows whose tasks were returned earlier. A flow that is listed keeps its
     /// place.
-    pub(crate) fn list_returned(&mut self, at: u32) {
+    pub(super) fn list_returned(&mut self, at: u32) {
         let account = &mut self.accounts[at as usize];
         if account.lane != Lane::Unlisted {
             return;
@@ -474,7 +508,7 @@ impl Lanes {
     }
 
     /// Unlists a flow that has no more tasks that may run.
-    pub(crate) fn unlist(&mut self, at: u32) {
+    pub(super) fn unlist(&mut self, at: u32) {
         match self.accounts[at as usize].lane {
             Lane::Unlisted => return,
             Lane::Debt => {
@@ -514,7 +548,7 @@ impl Lanes {
     }
 
     /// The flow whose turn is next. The turn begins with [`begin_turn`](Self::begin_turn).
-    pub(crate) fn next(&mut self, debt: Debt) -> Option<(u32, FlowKey)> {
+    pub(super) fn next(&mut self, debt: Debt) -> Option<(u32, FlowKey)> {
         let at = self.next_account(debt)?;
         Some((at, self.accounts[at as usize].key))
     }
@@ -559,39 +593,50 @@ impl Lanes {
         }
     }
 
-    /// Begins the turn of the next flow: charges the estimate and unlists the flow. Also returns
-    /// the expected time of the turn; an unknown cost counts as a quantum.
-    pub(crate) fn begin_turn(&mut self, at: u32) -> (Prepaid, u64) {
+    /// The recent cost of a turn of a flow, in nanoseconds; zero if it is not known.
+    #[inline]
+    pub(super) fn estimate_of(&self, at: u32) -> u32 {
+        self.accounts[at as usize].estimate
+    }
+
+    /// Begins the turn of the next flow: charges the estimate and unlists the flow.
+    #[inline]
+    pub(super) fn begin_turn(&mut self, at: u32, estimate: u32) -> StampedAccount {
         let is_express = self.accounts[at as usize].lane == Lane::Express;
         self.express_run = if is_express { self.express_run + 1 } else { 0 };
         self.unlist(at);
         // One flow for each turn, so that no turn takes long.
         self.move_reached();
         let account = &mut self.accounts[at as usize];
-        let estimate = u64::from(account.estimate);
-        let charge = weighted(estimate, account.weight);
+        let charge = weighted(estimate.into(), account.weight);
         account.finish = account.finish.saturating_add(charge);
         account.prepaid += charge;
         account.running += 1;
         let stamp = account.stamp;
-        let time = if estimate == 0 { QUANTUM } else { estimate };
-        (Prepaid { account: at, stamp }, time)
+        StampedAccount { account: at, stamp }
     }
 
-    fn prepaid(&mut self, prepaid: Prepaid) -> Option<&mut Account> {
+    /// An account that was not reset since any of its turns began.
+    pub(super) fn stamped(&self, at: u32) -> StampedAccount {
+        let stamp = self.accounts[at as usize].stamp;
+        StampedAccount { account: at, stamp }
+    }
+
+    fn prepaid(&mut self, prepaid: StampedAccount) -> Option<&mut Account> {
         let account = self.accounts.get_mut(prepaid.account as usize)?;
         (account.stamp == prepaid.stamp && account.running > 0).then_some(account)
     }
 
     /// Cancels the charge of a taken task that was returned before its turn.
-    pub(crate) fn cancel_turn(&mut self, prepaid: Prepaid) {
+    pub(super) fn cancel_turn(&mut self, prepaid: StampedAccount) {
         if let Some(account) = self.prepaid(prepaid) {
             account.take_prepaid();
         }
     }
 
     /// Charges the turn of a taken task, which took `nanos` nanoseconds.
-    pub(crate) fn charge(&mut self, prepaid: Prepaid, nanos: u64) {
+    #[inline]
+    pub(super) fn charge(&mut self, prepaid: StampedAccount, nanos: u64) {
         let cost = u32::try_from(nanos).unwrap_or(u32::MAX);
         self.estimate = average(self.estimate, cost);
         if let Some(account) = self.prepaid(prepaid) {

@@ -4,8 +4,10 @@
 //! started take turns with those that have not. A flow is listed in the lanes if and only if it has
 //! a task that may run.
 
-use super::fair::{Debt, EMPTY, FlowKey, Lanes, List, NONE, Prepaid};
-use super::{Entry, FlowState};
+use super::fair::{Debt, EMPTY, FlowKey, List, NONE};
+use super::lanes::{AccountId, Lanes, Prepaid};
+use super::{Entry, FlowState, Standing};
+use crate::task::id::GroupId;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
@@ -21,14 +23,16 @@ struct Flow {
     /// Tasks that wait and have not started.
     queued: u32,
     /// Its account in the lanes, if the account still belongs to this flow.
-    account: u32,
+    account: AccountId,
+    group: Option<GroupId>,
 }
 
 const UNUSED: Flow = Flow {
     lists: [EMPTY; 2],
     running: 0,
     queued: 0,
-    account: NONE,
+    account: AccountId::NONE,
+    group: None,
 };
 
 struct Waiting<T> {
@@ -89,38 +93,76 @@ impl<T> Flows<T> {
         &mut self.by_connection[flow]
     }
 
-    fn account(&mut self, flow: u32, lanes: &mut Lanes) -> u32 {
+    fn account(&mut self, flow: u32, lanes: &mut Lanes) -> AccountId {
         let key = FlowKey {
             service: self.service,
             flow,
         };
         let own = self.flow(flow);
-        own.account = lanes.account(own.account, key);
+        own.account = lanes.account(own.account, own.group, key);
         own.account
+    }
+
+    /// Moves a flow with its waiting tasks to another group, or to no group. It begins there like a
+    /// new flow. Turns that have begun are charged to its old account.
+    pub(crate) fn set_group(&mut self, flow: u32, group: Option<GroupId>, lanes: &mut Lanes) {
+        if self.flow(flow).group == group {
+            return;
+        }
+        let has_tasks = self.has_tasks(flow);
+        if has_tasks {
+            let account = self.account(flow, lanes);
+            lanes.set_queued(account, 0);
+            lanes.unlist(account);
+        }
+        let own = self.flow(flow);
+        (own.account, own.group) = (AccountId::NONE, group);
+        if has_tasks {
+            let account = self.account(flow, lanes);
+            lanes.set_queued(account, self.flow(flow).queued);
+            self.settle(flow, account, lanes);
+        }
+    }
+
+    /// Takes over the data that a loop has about a connection for which it submits a task. Returns
+    /// the account of its flow.
+    fn note_standing(&mut self, flow: u32, standing: Standing, lanes: &mut Lanes) -> AccountId {
+        let Standing { state, weight } = standing;
+        self.set_group(flow, state.group(), lanes);
+        let account = self.account(flow, lanes);
+        match state {
+            FlowState::Idle { tag } | FlowState::InDebt { tag } => lanes.set_tag(account, tag),
+            FlowState::NewInGroup(_) => lanes.set_tag(account, 0),
+            FlowState::Busy { .. } | FlowState::InGroup(_) => {}
+        }
+        lanes.set_weight(account, weight);
+        account
     }
 
     /// Adds a task that its loop has submitted.
     pub(crate) fn push(&mut self, mut entry: Entry<T>, lanes: &mut Lanes) {
         self.find_counted(&mut entry);
-        let account = self.account(entry.flow, lanes);
-        if entry.flow_state != FlowState::Busy {
-            lanes.set_tag(account, entry.tag);
-        }
-        lanes.set_weight(account, entry.weight);
-        self.insert(entry, lanes);
+        let Entry {
+            flow, state, weight, ..
+        } = entry;
+        let account = self.note_standing(flow, Standing { state, weight }, lanes);
+        self.insert(entry, account, lanes);
     }
 
     /// Adds a task that has had a turn. Its tag includes that turn if it had no account.
     pub(crate) fn push_again(&mut self, mut entry: Entry<T>, lanes: &mut Lanes) {
         self.find_counted(&mut entry);
-        if let Some(flow) = self.moved.remove(&entry.slot) {
-            // The tag is that of its old flow.
-            entry.flow = flow;
-        } else {
-            let account = self.account(entry.flow, lanes);
-            lanes.raise_tag(account, entry.tag);
+        let moved = self.moved.remove(&entry.slot);
+        entry.flow = moved.unwrap_or(entry.flow);
+        let account = self.account(entry.flow, lanes);
+        // The tag of a task that was moved is that of its old flow.
+        if moved.is_none()
+            && self.flow(entry.flow).group.is_none()
+            && let Some(tag) = entry.state.tag()
+        {
+            lanes.raise_tag(account, tag);
         }
-        self.insert(entry, lanes);
+        self.insert(entry, account, lanes);
     }
 
     /// Updates the flow of a task that counts as running, because the task may have moved to
@@ -133,14 +175,13 @@ impl<T> Flows<T> {
     }
 
     /// Adds a task behind the others of its list.
-    fn insert(&mut self, entry: Entry<T>, lanes: &mut Lanes) {
-        let flow = entry.flow;
+    fn insert(&mut self, entry: Entry<T>, account: AccountId, lanes: &mut Lanes) {
+        let (flow, has_started) = (entry.flow, entry.has_started);
         let last = self.flow(flow).lists[list_of(&entry)].last;
         self.order += 1;
-        let queued = u32::from(!entry.has_started);
         self.link(entry, self.order, last);
-        self.note_task(flow, queued, lanes);
-        self.settle(flow, lanes);
+        self.note_entry(flow, has_started, account, lanes);
+        self.settle(flow, account, lanes);
     }
 
     /// Gives a task back that was taken and not begun: it keeps its place among the others of its
@@ -161,27 +202,33 @@ impl<T> Flows<T> {
             Some(prev) => prev.order,
             None => self.order_of_first(flow) - 1,
         };
-        let queued = u32::from(!entry.has_started);
+        let has_started = entry.has_started;
         self.link(entry, order, prev);
-        self.note_task(flow, queued, lanes);
+        let account = self.account(flow, lanes);
+        self.note_entry(flow, has_started, account, lanes);
         if self.may_run(flow) {
-            let account = self.account(flow, lanes);
             lanes.list_returned(account);
         }
     }
 
-    /// Counts one more task of a flow; `queued` is 1 if it has not started.
-    fn note_task(&mut self, flow: u32, queued: u32, lanes: &mut Lanes) {
+    /// Counts one more task of a flow.
+    fn note_entry(&mut self, flow: u32, has_started: bool, account: AccountId, lanes: &mut Lanes) {
         lanes.note_task();
-        if queued > 0 {
-            self.flow(flow).queued += queued;
-            self.publish_queued(flow, lanes);
+        if !has_started {
+            let own = self.flow(flow);
+            own.queued += 1;
+            lanes.set_queued(account, own.queued);
         }
     }
 
-    fn publish_queued(&mut self, flow: u32, lanes: &mut Lanes) {
-        let account = self.account(flow, lanes);
-        lanes.set_queued(account, self.flow(flow).queued);
+    /// Counts a task less that was unlinked.
+    fn note_exit(&mut self, entry: &Entry<T>, account: AccountId, lanes: &mut Lanes) {
+        lanes.note_task_gone();
+        if !entry.has_started {
+            let own = self.flow(entry.flow);
+            own.queued -= 1;
+            lanes.set_queued(account, own.queued);
+        }
     }
 
     /// The number of tasks of a flow that wait and have not started.
@@ -193,9 +240,7 @@ impl<T> Flows<T> {
     /// Removes the newest task of a flow that has not started.
     pub(crate) fn pop_newest(&mut self, flow: u32, lanes: &mut Lanes) -> Option<Entry<T>> {
         let newest = self.flow(flow).lists[1].last;
-        let entry = self.unlink(newest, lanes)?;
-        self.settle(flow, lanes);
-        Some(entry)
+        self.take_out(newest, lanes)
     }
 
     /// The lowest order of the tasks of a flow.
@@ -275,7 +320,8 @@ impl<T> Flows<T> {
         }
         let (prepaid, time) = lanes.begin_turn(account);
         let first = self.first(key.flow);
-        let entry = self.unlink(first, lanes)?;
+        let entry = self.unlink(first)?;
+        self.note_exit(&entry, account, lanes);
         if !entry.has_started {
             self.count(entry.slot, key.flow);
         }
@@ -290,21 +336,24 @@ impl<T> Flows<T> {
         let place = self.place_of(slot);
         self.waiting_at(place)
             .filter(|waiting| !waiting.entry.has_started)?;
-        let entry = self.unlink(place, lanes)?;
-        self.settle(entry.flow, lanes);
+        self.take_out(place, lanes)
+    }
+
+    /// Removes a waiting task from its flow.
+    fn take_out(&mut self, place: u32, lanes: &mut Lanes) -> Option<Entry<T>> {
+        let entry = self.unlink(place)?;
+        let account = self.account(entry.flow, lanes);
+        self.note_exit(&entry, account, lanes);
+        self.settle(entry.flow, account, lanes);
         Some(entry)
     }
 
-    fn unlink(&mut self, place: u32, lanes: &mut Lanes) -> Option<Entry<T>> {
+    /// Removes a task from the lists of its flow.
+    fn unlink(&mut self, place: u32) -> Option<Entry<T>> {
         let Waiting {
             entry, prev, next, ..
         } = self.waiting.try_remove(place as usize)?;
         let (flow, list) = (entry.flow, list_of(&entry));
-        lanes.note_task_gone();
-        if !entry.has_started {
-            self.flow(flow).queued -= 1;
-            self.publish_queued(flow, lanes);
-        }
         self.places[entry.slot as usize] = NONE;
         self.set_next(flow, list, prev, next);
         self.set_prev(flow, list, next, prev);
@@ -329,7 +378,8 @@ impl<T> Flows<T> {
     /// may then start another task.
     pub(crate) fn release(&mut self, slot: u32, lanes: &mut Lanes) {
         if let Some(flow) = self.uncount(slot) {
-            self.settle(flow, lanes);
+            let account = self.account(flow, lanes);
+            self.settle(flow, account, lanes);
         }
     }
 
@@ -344,19 +394,25 @@ impl<T> Flows<T> {
         Some(flow)
     }
 
-    /// Adds a task from another flow. `tag`: the tag of its loop, if its new flow has no other task
-    /// in flight.
-    pub(crate) fn push_moved(&mut self, entry: Entry<T>, tag: Option<u64>, lanes: &mut Lanes) {
-        let account = self.account(entry.flow, lanes);
-        if let Some(tag) = tag {
-            lanes.set_tag(account, tag);
-        }
-        self.insert(entry, lanes);
+    /// Adds a task from another flow. `standing`: the data that the loop has about the connection
+    /// of its new flow.
+    pub(crate) fn push_moved(&mut self, entry: Entry<T>, standing: Option<Standing>, lanes: &mut Lanes) {
+        let account = match standing {
+            Some(standing) => self.note_standing(entry.flow, standing, lanes),
+            None => self.account(entry.flow, lanes),
+        };
+        self.insert(entry, account, lanes);
     }
 
-    /// Moves a task to the end of another flow. `tag`: the same as for
+    /// Moves a task to the end of another flow. `standing`: the same as for
     /// [`push_moved`](Self::push_moved). Returns whether the task waits in a flow.
-    pub(crate) fn relocate(&mut self, slot: u32, to: u32, tag: Option<u64>, lanes: &mut Lanes) -> bool {
+    pub(crate) fn relocate(
+        &mut self,
+        slot: u32,
+        to: u32,
+        standing: Option<Standing>,
+        lanes: &mut Lanes,
+    ) -> bool {
         let place = self.place_of(slot);
         if self
             .waiting_at(place)
@@ -364,8 +420,16 @@ impl<T> Flows<T> {
         {
             return true;
         }
-        let waiting = self.unlink(place, lanes);
-        let mut from = waiting.as_ref().map(|entry| entry.flow);
+        if let Some(standing) = standing {
+            self.note_standing(to, standing, lanes);
+        }
+        let waiting = self.unlink(place);
+        let mut from = None;
+        if let Some(entry) = &waiting {
+            from = Some(entry.flow);
+            let account = self.account(entry.flow, lanes);
+            self.note_exit(entry, account, lanes);
+        }
         if let Some(flow) = self.counted.get_mut(slot as usize)
             && *flow != NONE
             && *flow != to
@@ -378,11 +442,14 @@ impl<T> Flows<T> {
         let is_waiting = waiting.is_some();
         if let Some(mut entry) = waiting {
             entry.flow = to;
-            self.push_moved(entry, tag, lanes);
+            let account = self.account(to, lanes);
+            self.insert(entry, account, lanes);
         }
         if let Some(from) = from {
-            self.settle(to, lanes);
-            self.settle(from, lanes);
+            for flow in [to, from] {
+                let account = self.account(flow, lanes);
+                self.settle(flow, account, lanes);
+            }
         }
         is_waiting
     }
@@ -402,18 +469,19 @@ impl<T> Flows<T> {
         self.first(flow) != NONE
     }
 
+    /// Whether tasks of a flow wait.
+    fn has_tasks(&mut self, flow: u32) -> bool {
+        self.flow(flow).lists.iter().any(|list| list.first != NONE)
+    }
+
     /// Lists a flow if it has a task that may run; otherwise takes it out of the lanes.
-    fn settle(&mut self, flow: u32, lanes: &mut Lanes) {
-        let may_run = self.may_run(flow);
-        let has_tasks = self.flow(flow).lists.iter().any(|list| list.first != NONE);
-        let account = self.account(flow, lanes);
-        if may_run {
+    fn settle(&mut self, flow: u32, account: AccountId, lanes: &mut Lanes) {
+        if self.may_run(flow) {
             lanes.activate(account);
         } else {
             lanes.unlist(account);
-            if has_tasks {
-                // The loop counts the flow as active, so its idle time ends here too.
-                lanes.raise_tag(account, lanes.virtual_time());
+            if self.has_tasks(flow) {
+                lanes.block(account);
             }
         }
     }
@@ -428,13 +496,12 @@ mod tests {
             task: (),
             serial: slot.into(),
             since: 0,
-            tag: 0,
             slot,
             flow,
+            state: FlowState::Busy { tag: 0 },
             weight: 1,
             syncs: 0,
             has_started: false,
-            flow_state: FlowState::Busy,
             has_new_deadline: false,
         }
     }
@@ -569,6 +636,169 @@ mod tests {
         let (mut flows, mut lanes) = flows_of(None, &[(0, 0), (1, 1), (2, 1)]);
         flows.relocate(0, 1, None, &mut lanes);
         assert_eq!(pop_all(&mut flows, &mut lanes), [1, 2, 0]);
+    }
+
+    const GROUP: GroupId = GroupId(1);
+
+    fn grouped(slot: u32, flow: u32) -> Entry<()> {
+        Entry {
+            state: FlowState::InGroup(GROUP),
+            ..entry(slot, flow)
+        }
+    }
+
+    /// Takes all tasks. Each turn takes 1 us.
+    fn pop_flows(flows: &mut Flows<()>, lanes: &mut Lanes) -> Vec<u32> {
+        std::iter::from_fn(|| take(flows, lanes).map(|entry| entry.flow)).collect()
+    }
+
+    #[test]
+    fn a_group_takes_turns_with_other_flows() {
+        let (mut flows, mut lanes) = flows_of(None, &[(0, 0), (1, 0), (2, 0)]);
+        for flow in 1..4 {
+            flows.push(grouped(10 + flow, flow), &mut lanes);
+        }
+        assert_eq!(pop_flows(&mut flows, &mut lanes), [0, 1, 0, 2, 0, 3]);
+        assert!(flows.waiting.is_empty() && lanes.is_empty());
+    }
+
+    #[test]
+    fn waiting_tasks_move_with_their_connection_to_another_group() {
+        let (mut flows, mut lanes) = flows_of(None, &[(0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (5, 2)]);
+        for flow in 1..3 {
+            flows.set_group(flow, Some(GROUP), &mut lanes);
+        }
+        assert_eq!(pop_flows(&mut flows, &mut lanes), [0, 1, 0, 2, 1, 2]);
+        let (mut flows, mut lanes) = flows_of(None, &[(0, 0), (1, 0)]);
+        for (slot, flow) in [(2, 1), (3, 1), (4, 2), (5, 2)] {
+            flows.push(grouped(slot, flow), &mut lanes);
+        }
+        flows.set_group(2, None, &mut lanes);
+        assert_eq!(pop_flows(&mut flows, &mut lanes), [0, 1, 2, 0, 1, 2]);
+    }
+
+    #[test]
+    fn a_group_loses_the_size_of_a_connection_that_leaves_it() {
+        let (mut flows, mut lanes) = flows_of(None, &[]);
+        for (slot, flow) in [(0, 0), (1, 0), (2, 1)] {
+            flows.push(grouped(slot, flow), &mut lanes);
+        }
+        assert!(lanes.fattest(1, None).is_some(), "the group has three tasks");
+        flows.set_group(0, Some(GroupId(2)), &mut lanes);
+        assert!(lanes.fattest(1, None).is_none(), "no group has three tasks");
+        flows.set_group(1, Some(GroupId(2)), &mut lanes);
+        assert!(lanes.fattest(1, None).is_some(), "the new group has three tasks");
+        pop_all(&mut flows, &mut lanes);
+        assert!(lanes.fattest(0, None).is_none());
+    }
+
+    #[test]
+    fn a_turn_is_charged_to_the_group_in_which_it_began() {
+        let (mut flows, mut lanes) = flows_of(None, &[]);
+        flows.push(grouped(0, 0), &mut lanes);
+        let (_, prepaid, _) = flows.pop(Debt::Take, &mut lanes).expect("a task");
+        flows.set_group(0, Some(GroupId(2)), &mut lanes);
+        lanes.charge(prepaid, 1_000_000_000);
+        let second = Entry {
+            state: FlowState::InGroup(GroupId(2)),
+            ..started(0, 0)
+        };
+        flows.push_again(second, &mut lanes);
+        flows.push(grouped(1, 1), &mut lanes);
+        assert!(lanes.has_prompt(), "the new group has no debt");
+        assert_eq!(pop_all(&mut flows, &mut lanes), [0, 1], "the old group has one");
+    }
+
+    /// A task was taken straight from the ring. Its tag is a virtual time of the root, which is far
+    /// ahead of that of a group.
+    #[test]
+    fn the_tag_of_a_loop_does_not_count_in_a_group() {
+        let (mut flows, mut lanes) = flows_of(None, &[]);
+        flows.set_group(0, Some(GROUP), &mut lanes);
+        let task = Entry {
+            state: FlowState::Busy { tag: 1 << 50 },
+            ..started(0, 0)
+        };
+        flows.push_again(task, &mut lanes);
+        flows.push(grouped(1, 1), &mut lanes);
+        flows.push(grouped(2, 0), &mut lanes);
+        assert_eq!(pop_all(&mut flows, &mut lanes), [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_new_connection_in_the_slot_of_another_one_has_no_debt_in_their_group() {
+        for is_new in [true, false] {
+            let (mut flows, mut lanes) = flows_of(None, &[]);
+            flows.push(grouped(0, 0), &mut lanes);
+            let (_, prepaid, _) = flows.pop(Debt::Take, &mut lanes).expect("a task");
+            lanes.charge(prepaid, 1_000_000_000);
+            let state = if is_new {
+                FlowState::NewInGroup(GROUP)
+            } else {
+                FlowState::InGroup(GROUP)
+            };
+            flows.push(Entry { state, ..entry(1, 0) }, &mut lanes);
+            flows.push(grouped(2, 1), &mut lanes);
+            let expected = if is_new { [1, 2] } else { [2, 1] };
+            assert_eq!(pop_all(&mut flows, &mut lanes), expected, "new: {is_new}");
+        }
+    }
+
+    /// The slot of a connection with a group is used again for a connection without one.
+    #[test]
+    fn a_connection_without_a_group_leaves_the_group_of_an_earlier_one() {
+        let (mut flows, mut lanes) = flows_of(None, &[]);
+        flows.push(grouped(0, 0), &mut lanes);
+        let (_, prepaid, _) = flows.pop(Debt::Take, &mut lanes).expect("a task");
+        lanes.charge(prepaid, 1_000_000_000);
+        let lone = Entry {
+            state: FlowState::Idle { tag: 0 },
+            ..entry(1, 0)
+        };
+        flows.push(lone, &mut lanes);
+        assert!(lanes.has_prompt(), "the connection has no debt");
+    }
+
+    #[test]
+    fn with_a_limit_a_blocked_connection_does_not_block_its_group() {
+        let (mut flows, mut lanes) = (Flows::new(0, Some(1)), Lanes::new());
+        for (slot, flow) in [(0, 0), (1, 0), (2, 1), (3, 1)] {
+            flows.push(grouped(slot, flow), &mut lanes);
+        }
+        assert_eq!(pop_all(&mut flows, &mut lanes), [0, 2]);
+        assert!(lanes.is_empty(), "no task of the group may start");
+        flows.release(2, &mut lanes);
+        assert_eq!(pop_all(&mut flows, &mut lanes), [3]);
+        flows.release(0, &mut lanes);
+        assert_eq!(pop_all(&mut flows, &mut lanes), [1]);
+    }
+
+    #[test]
+    fn a_task_that_is_given_back_returns_to_its_group() {
+        let (mut flows, mut lanes) = flows_of(None, &[(9, 9)]);
+        for (slot, flow) in [(0, 0), (1, 1)] {
+            flows.push(grouped(slot, flow), &mut lanes);
+        }
+        assert_eq!(pop(&mut flows, &mut lanes), Some(9));
+        let (task, prepaid, _) = flows.pop(Debt::Take, &mut lanes).expect("a task");
+        lanes.cancel_turn(prepaid);
+        flows.put_back(task, &mut lanes);
+        assert_eq!(pop_all(&mut flows, &mut lanes), [0, 1]);
+        assert!(flows.waiting.is_empty() && lanes.is_empty());
+    }
+
+    #[test]
+    fn a_moved_task_counts_in_the_group_of_its_new_connection() {
+        let (mut flows, mut lanes) = flows_of(None, &[(0, 0), (1, 0)]);
+        let standing = Standing {
+            state: FlowState::NewInGroup(GROUP),
+            weight: 1,
+        };
+        flows.push(grouped(2, 1), &mut lanes);
+        flows.push(grouped(3, 1), &mut lanes);
+        assert!(flows.relocate(1, 5, Some(standing), &mut lanes));
+        assert!(lanes.fattest(1, None).is_some(), "the group has three tasks");
+        assert_eq!(pop_all(&mut flows, &mut lanes), [0, 2, 1, 3]);
     }
 
     #[test]

@@ -2,10 +2,12 @@
 //! simulated workers that take batches as real workers do, a virtual clock, and scheduling without
 //! cost.
 
-use super::fair::{Debt, Lanes, Prepaid};
+use super::fair::Debt;
 use super::flow::Flows;
+use super::lanes::{Lanes, Prepaid};
 use super::{Entry, FlowState};
 use crate::scheduler::{BATCH_MAX, QUANTUM};
+use crate::task::id::GroupId;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
@@ -22,6 +24,15 @@ struct Connection {
     /// The mean time of a step. Steps vary by half of it.
     step: u64,
     weight: u16,
+    group: Option<GroupId>,
+    lifetime: Lifetime,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lifetime {
+    Long,
+    /// The connection closes after each step. A new one opens in its slot, in the same group.
+    OneStep,
 }
 
 fn streams(streams: u32, step: u64) -> Connection {
@@ -29,6 +40,15 @@ fn streams(streams: u32, step: u64) -> Connection {
         streams,
         step,
         weight: 1,
+        group: None,
+        lifetime: Lifetime::Long,
+    }
+}
+
+impl Connection {
+    fn in_group(self, group: u64) -> Self {
+        let group = Some(GroupId(group));
+        Self { group, ..self }
     }
 }
 
@@ -139,20 +159,26 @@ impl Simulation {
         self.tasks[task as usize].1 = self.now;
         let connection = self.connections.get(flow as usize);
         let has_started = self.has_run[task as usize];
+        let tag = u64::from(has_started);
+        let has_others = connection.is_some_and(|connection| connection.streams > 1);
+        let is_new = !has_others && !has_started
+            || connection.is_some_and(|connection| connection.lifetime == Lifetime::OneStep);
+        let state = match connection.and_then(|connection| connection.group) {
+            Some(group) if is_new => FlowState::NewInGroup(group),
+            Some(group) => FlowState::InGroup(group),
+            None if has_others => FlowState::Busy { tag },
+            None => FlowState::Idle { tag },
+        };
         let entry = Entry {
             task: (),
             serial: task.into(),
             since: self.now,
-            tag: u64::from(has_started),
             slot: task,
             flow,
+            state,
             weight: connection.map_or(1, |connection| connection.weight),
             syncs: 0,
             has_started,
-            flow_state: match connection {
-                Some(connection) if connection.streams > 1 => FlowState::Busy,
-                _ => FlowState::Idle,
-            },
             has_new_deadline: false,
         };
         self.flows.push(entry, &mut self.lanes);
@@ -234,9 +260,22 @@ impl Simulation {
 
     /// The share of the first connection in percent.
     fn share(&self) -> f64 {
-        let all: u64 = self.served.iter().sum();
-        100.0 * self.served[0] as f64 / all as f64
+        self.share_of(0..1)
     }
+
+    /// The share of some connections in percent.
+    fn share_of(&self, connections: std::ops::Range<usize>) -> f64 {
+        let all: u64 = self.served.iter().sum();
+        let own: u64 = self.served[connections].iter().sum();
+        100.0 * own as f64 / all as f64
+    }
+}
+
+/// Jain's index of some shares: 1 if they are equal.
+fn jain(shares: &[u64]) -> f64 {
+    let sum: f64 = shares.iter().map(|&time| time as f64).sum();
+    let squares: f64 = shares.iter().map(|&time| (time as f64).powi(2)).sum();
+    sum * sum / (shares.len() as f64 * squares)
 }
 
 fn share(workers: usize, connections: &[Connection]) -> f64 {
@@ -304,9 +343,7 @@ fn many_connections_with_different_steps_have_equal_shares() {
     let step = |random: &mut fastrand::Rng| (1_000.0 * 50_000_f64.powf(random.f64())) as u64;
     let connections: Vec<_> = (0..100).map(|_| streams(4, step(&mut random))).collect();
     let end = Simulation::new(2, &connections).run(10 * SECOND);
-    let sum: f64 = end.served.iter().map(|&time| time as f64).sum();
-    let squares: f64 = end.served.iter().map(|&time| (time as f64).powi(2)).sum();
-    let index = sum * sum / (100.0 * squares);
+    let index = jain(&end.served);
     assert!(index >= 0.99, "{index}");
 }
 
@@ -322,4 +359,100 @@ fn a_newcomer_starts_soon_beside_many_streams() {
         let p99 = waits[waits.len() * 99 / 100];
         assert!(waits.len() > 200 && p99 <= 200 * US, "{count} streams: {p99} ns");
     }
+}
+
+/// The steps of a group with many connections, and of another group with one.
+const STEPS_OF_GROUPS: [(u64, u64); 3] = [(100 * US, 100 * US), (5 * MS, 10 * US), (10 * US, 5 * MS)];
+
+#[test]
+fn a_group_of_1000_connections_has_the_share_of_a_group_of_one() {
+    for (many, one) in STEPS_OF_GROUPS {
+        for workers in [1, 2, 4] {
+            let mut connections = vec![streams(1, many).in_group(1); 1000];
+            connections.push(streams(8, one).in_group(2));
+            let end = Simulation::new(workers, &connections).run(SECOND);
+            let share = end.share_of(0..1000);
+            assert!(
+                (share - 50.0).abs() <= 3.0,
+                "{many} : {one} ns, {workers} workers: {share} %"
+            );
+        }
+    }
+}
+
+/// The same beside a connection without a group.
+#[test]
+fn a_group_of_1000_connections_has_the_share_of_a_connection_without_a_group() {
+    for (many, one) in STEPS_OF_GROUPS {
+        let mut connections = vec![streams(1, many).in_group(1); 1000];
+        connections.push(streams(8, one));
+        let share = Simulation::new(2, &connections).run(SECOND).share_of(0..1000);
+        assert!((share - 50.0).abs() <= 3.0, "{many} : {one} ns: {share} %");
+    }
+}
+
+#[test]
+fn weights_of_groups_divide_worker_time() {
+    for step in [10 * US, MS] {
+        let mut connections = vec![streams(2, step).in_group(1); 4];
+        connections.extend([streams(1, 5 * step).in_group(2); 20]);
+        connections.push(streams(8, 2 * step));
+        let mut simulation = Simulation::new(2, &connections);
+        simulation.lanes.set_group_weight(GroupId(2), 2);
+        let end = simulation.run(2 * SECOND);
+        for (group, goal) in [(0..4, 25.0), (4..24, 50.0), (24..25, 25.0)] {
+            let share = end.share_of(group);
+            assert!(
+                (share - goal).abs() <= 3.0,
+                "{step} ns: {share} % instead of {goal} %"
+            );
+        }
+    }
+}
+
+/// Weights of connections divide the share of their group.
+#[test]
+fn weights_of_connections_divide_the_time_of_their_group() {
+    let heavy = Connection {
+        weight: 3,
+        ..streams(8, MS).in_group(1)
+    };
+    let connections = [heavy, streams(8, MS).in_group(1), streams(8, MS).in_group(2)];
+    let end = Simulation::new(2, &connections).run(SECOND);
+    for (connection, goal) in [(0, 37.5), (1, 12.5), (2, 50.0)] {
+        let share = end.share_of(connection..connection + 1);
+        assert!(
+            (share - goal).abs() <= 3.0,
+            "connection {connection}: {share} % instead of {goal} %"
+        );
+    }
+}
+
+/// Each connection of the group is new, so that it is served first in its group.
+#[test]
+fn new_connections_without_end_have_only_the_share_of_their_group() {
+    for (new, old) in STEPS_OF_GROUPS {
+        let new_connection = Connection {
+            lifetime: Lifetime::OneStep,
+            ..streams(1, new).in_group(1)
+        };
+        let mut connections = vec![new_connection; 100];
+        connections.push(streams(8, old));
+        let share = Simulation::new(2, &connections).run(SECOND).share_of(0..100);
+        assert!(share <= 53.0, "{new} : {old} ns: {share} %");
+    }
+}
+
+#[test]
+fn connections_of_a_group_have_equal_shares_of_the_time_of_the_group() {
+    let mut random = fastrand::Rng::with_seed(77);
+    let step = |random: &mut fastrand::Rng| (1_000.0 * 50_000_f64.powf(random.f64())) as u64;
+    let mut connections: Vec<_> = (0..100)
+        .map(|_| streams(4, step(&mut random)).in_group(1))
+        .collect();
+    connections.push(streams(8, MS));
+    let end = Simulation::new(2, &connections).run(20 * SECOND);
+    let (index, share) = (jain(&end.served[..100]), end.share_of(0..100));
+    assert!(index >= 0.99, "{index}");
+    assert!((share - 50.0).abs() <= 3.0, "{share} %");
 }

@@ -5,7 +5,7 @@ use super::counters::Counters;
 use super::exits::Activity;
 use super::{LATE, QUANTUM, Scheduler, SharedContext};
 use crate::queue::Source;
-use crate::queue::fair::{Lanes, Prepaid, weighted};
+use crate::queue::lanes::{Lanes, Prepaid};
 use crate::task::header::NO_WORKER;
 use crate::wake::notifier::Notifier;
 use std::cell::{Cell, RefCell};
@@ -122,18 +122,18 @@ impl<'a> WorkerContext<'a> {
         &self.scheduler.contexts[self.index]
     }
 
-    /// Records the worker time of a turn of a flow with this tag and weight, in nanoseconds. The
-    /// account is charged by [`settle`](Self::settle); without one, the loop of the task counts the
-    /// turn.
+    /// Records the worker time of a turn, in nanoseconds. The account is charged by
+    /// [`settle`](Self::settle).
     #[inline]
-    pub(crate) fn charge(&self, prepaid: Option<Prepaid>, nanos: u64, tag: u64, weight: u16) {
-        if let Some(prepaid) = prepaid {
-            self.charges.borrow_mut().push((prepaid, Some(nanos)));
-        } else {
-            let start = tag.max(self.scheduler.virtual_time());
-            let finish = start.saturating_add(weighted(nanos, weight));
-            self.finish_max.set(self.finish_max.get().max(finish));
-        }
+    pub(crate) fn charge(&self, prepaid: Prepaid, nanos: u64) {
+        self.charges.borrow_mut().push((prepaid, Some(nanos)));
+    }
+
+    /// Records the finish tag of a flow after a turn without an account. The loop of the task counts
+    /// the turn.
+    #[inline]
+    pub(crate) fn note_finish(&self, finish: u64) {
+        self.finish_max.set(self.finish_max.get().max(finish));
     }
 
     /// Records that a taken task has ended without a turn.

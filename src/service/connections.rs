@@ -1,12 +1,12 @@
 //! The connections of a service that have tasks, or had some a short time ago.
 //!
 //! A connection without tasks is kept, since it often gets the next one soon, until most
-//! connections have no tasks. A connection with a weight or a debt is kept longer: a client must
-//! not lose its debt when its last task ends.
+//! connections have no tasks. A connection with a weight, a group or a debt is kept longer: a client
+//! must not lose its debt when its last task ends.
 
-use crate::queue::FlowState;
 use crate::queue::fair::{is_in_debt, weighted};
-use crate::task::id::ConnId;
+use crate::queue::{FlowState, Standing};
+use crate::task::id::{ConnId, GroupId};
 use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 use slab::Slab;
@@ -30,51 +30,86 @@ pub(crate) struct Connection {
     pub(crate) away: u32,
     /// Its share of worker time is in proportion to this number.
     pub(crate) weight: u16,
-    /// Its finish tag: the virtual time up to which it has been served. Zero before its first task.
-    tag: u64,
+    used: UsedTime,
     /// An upper bound of the number of its tasks that have not started.
     pub(crate) queued_max: u32,
 }
 
-/// The data that the queue needs for a task of a connection.
-pub(crate) struct Submission {
-    pub(crate) tag: u64,
-    pub(crate) weight: u16,
-    pub(crate) flow_state: FlowState,
+/// The worker time that a connection has used, as the loop knows it.
+#[derive(Clone, Copy)]
+enum UsedTime {
+    /// The finish tag: the virtual time up to which the connection has been served. Zero before its
+    /// first task.
+    UpTo(u64),
+    /// Only the queue counts the worker time of a group and of its connections.
+    OfGroup { group: GroupId, has_submitted: bool },
 }
 
 impl Connection {
     #[inline]
-    fn submit(&mut self, virtual_time: u64) -> Submission {
-        let flow_state = if self.away > 0 {
-            FlowState::Busy
-        } else if is_in_debt(self.tag, virtual_time) {
-            FlowState::InDebt
-        } else {
-            FlowState::Idle
+    fn submit(&mut self, virtual_time: u64) -> Standing {
+        let state = match &mut self.used {
+            UsedTime::UpTo(finish) => {
+                let tag = *finish;
+                if self.away > 0 {
+                    FlowState::Busy { tag }
+                } else {
+                    // A connection does not save idle time.
+                    *finish = tag.max(virtual_time);
+                    if is_in_debt(tag, virtual_time) {
+                        FlowState::InDebt { tag }
+                    } else {
+                        FlowState::Idle { tag }
+                    }
+                }
+            }
+            UsedTime::OfGroup { group, has_submitted } => {
+                if std::mem::replace(has_submitted, true) {
+                    FlowState::InGroup(*group)
+                } else {
+                    FlowState::NewInGroup(*group)
+                }
+            }
         };
         self.away += 1;
-        let submission = Submission {
-            tag: self.tag,
+        Standing {
+            state,
             weight: self.weight,
-            flow_state,
-        };
-        if flow_state != FlowState::Busy {
-            // A connection does not save idle time.
-            self.tag = self.tag.max(virtual_time);
         }
-        submission
     }
 
     /// Charges a turn of one of its tasks, in nanoseconds.
     #[inline]
     pub(crate) fn charge(&mut self, nanos: u64) {
-        self.tag = self.tag.saturating_add(weighted(nanos, self.weight));
+        if let UsedTime::UpTo(finish) = &mut self.used {
+            *finish = finish.saturating_add(weighted(nanos, self.weight));
+        }
     }
 
-    /// Whether the connection has no tasks, no weight and no debt.
+    pub(crate) fn group(&self) -> Option<GroupId> {
+        match self.used {
+            UsedTime::UpTo(_) => None,
+            UsedTime::OfGroup { group, .. } => Some(group),
+        }
+    }
+
+    /// In its new group the connection begins like a new one.
+    fn set_group(&mut self, group: Option<GroupId>) {
+        let has_submitted = match self.used {
+            UsedTime::UpTo(finish) => finish > 0,
+            UsedTime::OfGroup { has_submitted, .. } => has_submitted,
+        };
+        self.used = match group {
+            Some(group) => UsedTime::OfGroup { group, has_submitted },
+            // Before all virtual times; zero only before its first task.
+            None => UsedTime::UpTo(has_submitted.into()),
+        };
+    }
+
+    /// Whether the connection has no tasks, no weight, no group and no debt.
     fn may_be_forgotten(&self, virtual_time: u64) -> bool {
-        self.first == NONE && self.weight == 1 && !is_in_debt(self.tag, virtual_time)
+        let has_nothing = matches!(self.used, UsedTime::UpTo(finish) if !is_in_debt(finish, virtual_time));
+        self.first == NONE && self.weight == 1 && has_nothing
     }
 }
 
@@ -115,7 +150,7 @@ impl Connections {
 
     /// Counts a task of this connection that the loop submits or resumes.
     #[inline]
-    pub(crate) fn submit(&mut self, slot: u32, virtual_time: u64) -> Submission {
+    pub(crate) fn submit(&mut self, slot: u32, virtual_time: u64) -> Standing {
         self.virtual_time = virtual_time;
         self.slots[slot as usize].submit(virtual_time)
     }
@@ -145,6 +180,23 @@ impl Connections {
         }
     }
 
+    /// Sets the group of a connection. Returns its slot if it has tasks in flight whose group the
+    /// queue must change.
+    pub(crate) fn set_group(&mut self, id: ConnId, group: Option<GroupId>) -> Option<u32> {
+        let before = self.find(id).and_then(|slot| self.slots[slot as usize].group());
+        if before == group {
+            return None;
+        }
+        let slot = self.find_or_open(id);
+        let conn = &mut self.slots[slot as usize];
+        conn.set_group(group);
+        let (is_idle, is_in_flight) = (conn.first == NONE, conn.away > 0);
+        if is_idle {
+            self.note_idle(slot);
+        }
+        is_in_flight.then_some(slot)
+    }
+
     fn open(&mut self, id: ConnId) -> u32 {
         let Self { slots, by_id, .. } = self;
         let slot = slots.insert(Connection {
@@ -153,7 +205,7 @@ impl Connections {
             last: NONE,
             away: 0,
             weight: 1,
-            tag: 0,
+            used: UsedTime::UpTo(0),
             queued_max: 0,
         }) as u32;
         by_id.insert_unique(hash(id), slot, |&slot| hash(id_in(slots, slot)));
@@ -186,7 +238,7 @@ impl Connections {
         }
     }
 
-    /// Removes the connections without tasks, except connections with a weight or a debt.
+    /// Removes the connections without tasks, except connections with a weight, a group or a debt.
     fn close_idle(&mut self) {
         let virtual_time = if self.idle > MANY {
             u64::MAX / 2

@@ -225,13 +225,14 @@ impl<T: Task> ServiceInner<T> {
                     task,
                     serial,
                     since: cx.now().max(at),
-                    tag: cx.scheduler.virtual_time(),
                     slot,
                     flow,
+                    state: FlowState::Busy {
+                        tag: cx.scheduler.virtual_time(),
+                    },
                     weight: 1,
                     syncs,
                     has_started: true,
-                    flow_state: FlowState::Busy,
                     has_new_deadline,
                 };
                 self.push_back(entry, cx);

@@ -4,7 +4,8 @@ use super::completions::{Completion, Outcome};
 use super::inner::ServiceInner;
 use crate::clock::nanos;
 use crate::panic::{contain, drop_quietly};
-use crate::queue::fair::{Prepaid, weighted};
+use crate::queue::fair::weighted;
+use crate::queue::lanes::Prepaid;
 use crate::queue::ring::Producer;
 use crate::queue::{Entry, FlowState, Taken};
 use crate::scheduler::context::WorkerContext;
@@ -39,7 +40,8 @@ struct Running<'a, T: Task> {
     slot: u32,
     flow: u32,
     serial: u64,
-    tag: u64,
+    /// The state and the weight of its connection when the task was submitted.
+    state: FlowState,
     weight: u16,
     syncs: u8,
     has_new_deadline: bool,
@@ -85,7 +87,7 @@ impl<T: Task> ServiceInner<T> {
             slot: entry.slot,
             flow: entry.flow,
             serial: entry.serial,
-            tag: entry.tag,
+            state: entry.state,
             weight: entry.weight,
             syncs: entry.syncs,
             has_new_deadline: entry.has_new_deadline,
@@ -137,7 +139,10 @@ impl<T: Task> Running<'_, T> {
         let turn = self.turn(&mut task, started, requests);
         self.cost = cx.now().saturating_sub(started);
         self.page.work(self.slot).add_run(self.cost);
-        cx.charge(self.prepaid, self.cost, self.tag, self.weight);
+        match self.prepaid {
+            Some(prepaid) => cx.charge(prepaid, self.cost),
+            None => cx.note_finish(self.finish()),
+        }
         cx.note_free();
         match turn {
             Turn::GiveWay => {
@@ -172,24 +177,33 @@ impl<T: Task> Running<'_, T> {
         }
     }
 
+    /// The finish tag of its connection after a turn without an account. The connection has no
+    /// group.
+    fn finish(&self) -> u64 {
+        let start = self
+            .state
+            .tag()
+            .unwrap_or(0)
+            .max(self.cx.scheduler.virtual_time());
+        start.saturating_add(weighted(self.cost, self.weight))
+    }
+
     /// The task for its next turn. If this turn has no account, the tag of the task includes it.
     fn entry(&self, task: T) -> Entry<T> {
-        let start = self.tag.max(self.cx.scheduler.virtual_time());
-        let tag = match self.prepaid {
-            Some(_) => self.tag,
-            None => start.saturating_add(weighted(self.cost, self.weight)),
+        let state = match self.prepaid {
+            Some(_) => self.state,
+            None => FlowState::Busy { tag: self.finish() },
         };
         Entry {
             task,
             serial: self.serial,
             since: self.cx.now(),
-            tag,
             slot: self.slot,
             flow: self.flow,
+            state,
             weight: self.weight,
             syncs: self.syncs,
             has_started: true,
-            flow_state: FlowState::Busy,
             has_new_deadline: self.has_new_deadline,
         }
     }

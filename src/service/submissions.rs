@@ -3,14 +3,16 @@
 
 use super::inner::ServiceInner;
 use crate::queue::delayed::Moment;
-use crate::queue::fair::{Debt, Lanes, Prepaid};
+use crate::queue::fair::Debt;
 use crate::queue::flow::Flows;
+use crate::queue::lanes::{Lanes, Prepaid};
 use crate::queue::ring::{self, Consumer, Producer};
-use crate::queue::{Entry, FlowState, Source, Taken};
+use crate::queue::{Entry, FlowState, Source, Standing, Taken};
 use crate::scheduler::context::WorkerContext;
 use crate::scheduler::{QUANTUM, SharedContext};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, fence};
 use crate::task::Task;
+use crate::task::id::GroupId;
 use crate::task::phase::Phase;
 use crossbeam_utils::CachePadded;
 use rustc_hash::FxHashMap;
@@ -184,8 +186,8 @@ impl<T: Task> Source for ServiceInner<T> {
         let State { ring, flows, .. } = &mut *own.state();
         let mut batch = own.batch(worker, &self.scheduler.contexts);
         own.pop_each(ring, count, |entry| {
-            if entry.flow_state == FlowState::Idle {
-                lanes.pass(entry.tag);
+            if let FlowState::Idle { tag } = entry.state {
+                lanes.pass(tag);
                 let prepaid = None;
                 batch.entries.push_back(Taken { entry, prepaid });
             } else {
@@ -414,9 +416,9 @@ impl<T: Task> ServiceInner<T> {
         }
     }
 
-    /// Moves a task to another connection. `tag`: the finish tag of that connection, if it has no
-    /// other task in flight.
-    pub(crate) fn relocate(&self, slot: u32, to: u32, tag: Option<u64>) {
+    /// Moves a task to another connection. `standing`: the data that the loop has about that
+    /// connection, if the task is in flight.
+    pub(crate) fn relocate(&self, slot: u32, to: u32, standing: Option<Standing>) {
         let mut queue = self.scheduler.queue.lock();
         queue.sort();
         let mut state = self.submissions.state();
@@ -430,15 +432,30 @@ impl<T: Task> ServiceInner<T> {
             state.flows.release(slot, &mut queue.lanes);
             state
                 .flows
-                .push_moved(Entry { flow: to, ..entry }, tag, &mut queue.lanes);
+                .push_moved(Entry { flow: to, ..entry }, standing, &mut queue.lanes);
         } else {
-            let is_waiting = state.flows.relocate(slot, to, tag, &mut queue.lanes);
+            let is_waiting = state.flows.relocate(slot, to, standing, &mut queue.lanes);
             let page = self.pages.of(slot);
             let phase = page.owner(slot).serial().map(|serial| page.phase(slot, serial));
             if !is_waiting && matches!(phase, Some(Phase::Running | Phase::Waiting)) {
                 state.flows.note_move(slot, to);
             }
         }
+        if !queue.lanes.is_empty() {
+            self.scheduler.hints.note_submitted();
+            self.scheduler.hints.note_published();
+        }
+    }
+
+    /// Moves a connection that has tasks in flight to another group, or to no group, with its
+    /// waiting tasks.
+    #[cold]
+    pub(crate) fn set_group(&self, flow: u32, group: Option<GroupId>) {
+        let mut queue = self.scheduler.queue.lock();
+        // Earlier submissions say that the connection is in its old group.
+        queue.sort();
+        let mut state = self.submissions.state();
+        state.flows.set_group(flow, group, &mut queue.lanes);
         if !queue.lanes.is_empty() {
             self.scheduler.hints.note_submitted();
             self.scheduler.hints.note_published();

@@ -1,6 +1,7 @@
-//! The ids of connections and of tasks.
+//! The ids of connections, of groups and of tasks.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 /// The id of a connection: the number by which the service loop knows a client.
@@ -61,6 +62,45 @@ impl From<mio::Token> for ConnId {
 }
 
 impl fmt::Display for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The id of a group of connections, such as the connections of one client or of one tenant. It is
+/// the same group in every service of a pool.
+///
+/// Connections are added to a group by [`Service::set_group`](crate::Service::set_group). The
+/// program chooses the number. An address of a client can be converted: each IPv4 address is a
+/// group, and so is each IPv6 network of 64 bits, because a client usually has all addresses of
+/// such a network.
+///
+/// ```
+/// use moored::GroupId;
+/// use std::net::IpAddr;
+///
+/// let group = |address: &str| address.parse::<IpAddr>().map(GroupId::from);
+/// assert_eq!(group("2001:db8:0:1::5")?, group("2001:db8:0:1::6")?);
+/// assert_ne!(group("2001:db8:0:1::5")?, group("2001:db8:0:2::5")?);
+/// assert_eq!(group("192.0.2.7")?, group("::ffff:192.0.2.7")?);
+/// assert_ne!(group("192.0.2.7")?, group("192.0.2.8")?);
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
+#[doc(alias = "tenant")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct GroupId(pub u64);
+
+impl From<IpAddr> for GroupId {
+    fn from(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            // The network part of an IPv6 address is not in this range.
+            IpAddr::V4(address) => 0xffff_0000_0000 | u64::from(address.to_bits()),
+            IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
+        })
+    }
+}
+
+impl fmt::Display for GroupId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 
 /// The number of connections. It is small, so that each has several tasks.
 pub(crate) const CONNS: u64 = 4;
+const GROUPS: u64 = 2;
 
 /// A call. A task is given by its number in the order of acceptance, reaped tasks included. Times
 /// are in ticks.
@@ -25,6 +26,8 @@ pub(crate) enum Call {
     Dequeue(usize),
     ConnectionClosed(u64),
     Reattach(usize, u64),
+    SetGroup(u64, Option<u64>),
+    SetGroupWeight(u64, u16),
     RunPending(u64),
     Advance(u64),
     Drain,
@@ -123,6 +126,9 @@ impl ReferenceStateMachine for Model {
             8 => reply().prop_map(Call::Serve),
             2 => (0..CONNS).prop_map(Call::ConnectionClosed),
             16 => budget.prop_map(Call::RunPending),
+            3 => (0..CONNS, proptest::option::weighted(0.7, 0..GROUPS))
+                .prop_map(|(conn, group)| Call::SetGroup(conn, group)),
+            1 => (0..GROUPS, 1..4u16).prop_map(|(group, weight)| Call::SetGroupWeight(group, weight)),
             3 => (0..12u64).prop_map(Call::Advance),
         ];
         if accepted == 0 {
@@ -179,6 +185,14 @@ impl ReferenceStateMachine for Model {
             Call::Dequeue(task) => Outcome::Dequeued(pool.cancel(*task, StopReason::Dequeued)),
             Call::ConnectionClosed(conn) => Outcome::Count(pool.connection_closed(*conn)),
             Call::Reattach(task, conn) => Outcome::Is(pool.reattach(*task, *conn)),
+            Call::SetGroup(conn, group) => {
+                pool.set_group(*conn, *group);
+                Outcome::Nothing
+            }
+            Call::SetGroupWeight(group, weight) => {
+                pool.lanes.set_weight(*group, (*weight).into());
+                Outcome::Nothing
+            }
             Call::RunPending(budget) => {
                 state.steps_before = pool.log.len();
                 let turns = pool.run(*budget);

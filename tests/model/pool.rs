@@ -4,8 +4,8 @@
 use crate::calls::{Call, Look, Outcome, sorted};
 use crate::script::{Actor, Log, Plan, Reply, Rules, Script, TICK, nanos};
 use moored::{
-    Clock, EnqueueError, ManualClock, Resume, Service, Shutdown, Status, TaskId, TaskOptions, TaskReturn,
-    TaskStatus, ThreadPool, Timeout, task_fn,
+    Clock, EnqueueError, GroupId, ManualClock, Resume, Service, Shutdown, Status, TaskId, TaskOptions,
+    TaskReturn, TaskStatus, ThreadPool, Timeout, task_fn,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -157,6 +157,14 @@ impl Real {
             Call::Dequeue(task) => Outcome::Dequeued(self.service.dequeue(self.ids[task])),
             Call::ConnectionClosed(conn) => Outcome::Count(self.service.connection_closed(conn)),
             Call::Reattach(task, conn) => Outcome::Is(self.service.reattach(self.ids[task], conn)),
+            Call::SetGroup(conn, group) => {
+                self.service.set_group(conn, group.map(GroupId));
+                Outcome::Nothing
+            }
+            Call::SetGroupWeight(group, weight) => {
+                self.pool.set_group_weight(GroupId(group), weight);
+                Outcome::Nothing
+            }
             Call::RunPending(budget) => {
                 let turns = self.run_pending(budget);
                 Outcome::Count(if finishing { 0 } else { turns })
