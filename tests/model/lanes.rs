@@ -253,17 +253,14 @@ impl Lanes {
             return false;
         }
         self.settle(line, false);
-        match group {
-            Some(group) => {
-                self.group_of.insert(line, group);
-                if let Some(level) = self.groups.get_mut(&group) {
-                    level.accounts.remove(&line);
-                }
+        if let Some(group) = group {
+            self.group_of.insert(line, group);
+            if let Some(level) = self.groups.get_mut(&group) {
+                level.accounts.remove(&line);
             }
-            None => {
-                self.group_of.remove(&line);
-                self.root.accounts.remove(&Member::Lone(line));
-            }
+        } else {
+            self.group_of.remove(&line);
+            self.root.accounts.remove(&Member::Lone(line));
         }
         true
     }
