@@ -62,7 +62,7 @@ pub(crate) enum FlowState {
     Busy { tag: u64 },
     /// The connection belongs to a group. Only the queue has its finish tag.
     InGroup(GroupId),
-    /// The same, and this is the first task of the connection.
+    /// The same, and this is the first task of the connection in this group.
     NewInGroup(GroupId),
 }
 

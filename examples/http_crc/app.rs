@@ -10,7 +10,7 @@ use examples::page::Page;
 use examples::server::{App, Server};
 use examples::{failure, monitor};
 use http::Method;
-use moored::{ConnId, EnqueueError, Service, Shutdown, TaskId, TaskOptions, TaskStatus, ThreadPool};
+use moored::{ConnId, EnqueueError, GroupId, Service, Shutdown, TaskId, TaskOptions, TaskStatus, ThreadPool};
 
 use crate::job::{Form, Job, Origin};
 use crate::options::Options;
@@ -31,6 +31,7 @@ pub struct HttpCrc<'pool> {
     threads: usize,
     max_body: usize,
     work: Duration,
+    group_by_address: bool,
     grace: Duration,
     /// When to stop the tasks that are left, after the server was told to stop.
     finish_at: Option<Instant>,
@@ -47,6 +48,7 @@ impl<'pool> HttpCrc<'pool> {
             threads: options.workers.threads,
             max_body: options.max_body,
             work: options.work,
+            group_by_address: options.group_by_address,
             grace: options.listen.grace,
             finish_at: None,
         }
@@ -64,6 +66,10 @@ impl<'pool> HttpCrc<'pool> {
                 _ => Form::Json,
             },
         };
+        if self.group_by_address {
+            self.service
+                .set_group(id, net.client_address(id).map(GroupId::from));
+        }
         let enqueued = if request.body_follows {
             let options = TaskOptions::new().name("upload");
             self.service

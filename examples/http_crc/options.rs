@@ -14,6 +14,8 @@ pub struct Options {
     pub workers: Workers,
     pub max_body: usize,
     pub work: Duration,
+    /// Whether the connections of one address have one share of the pool together.
+    pub group_by_address: bool,
 }
 
 impl Default for Options {
@@ -23,6 +25,7 @@ impl Default for Options {
             workers: Workers::default(),
             max_body: 64 << 20,
             work: Duration::ZERO,
+            group_by_address: false,
         }
     }
 }
@@ -32,12 +35,15 @@ impl options::Options for Options {
         "Answers POST requests with the CRC-32 of their bodies, computed by the workers of a pool.\n";
     const OWN: &str = "  --max-body BYTES       longest body, such as 65536, 64K, 64M or 8G [64M]
   --work-ms N            milliseconds of simulated work for each request, 0 to 60000 [0]
+  --group-by-address     give all connections of one address one share of the workers; behind a
+                         reverse proxy all clients have its address
 ";
 
     fn read(&mut self, name: &str, arguments: &mut Arguments) -> Result<(), Stop> {
         match name {
             "max-body" => self.max_body = arguments.bytes(1..=BODY_BYTES_MAX)?,
             "work-ms" => self.work = Duration::from_millis(arguments.number(0..=60_000)?),
+            "group-by-address" => self.group_by_address = true,
             _ => return Err(arguments.unknown()),
         }
         Ok(())

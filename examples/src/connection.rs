@@ -1,6 +1,7 @@
 //! One client, whichever protocol it speaks at the moment.
 
 use std::io::{self, ErrorKind, Read};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -470,6 +471,11 @@ impl Connection {
             State::WebSocket(socket) => socket.queued(&self.socket),
             _ => Queued::default(),
         }
+    }
+
+    pub fn client_address(&self) -> Option<IpAddr> {
+        let (_, client) = self.socket.addresses()?;
+        Some(client.ip())
     }
 
     /// Closes a WebSocket, after what was accepted.

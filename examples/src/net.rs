@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::mem;
+use std::net::IpAddr;
 use std::ops::AddAssign;
 use std::time::{Duration, Instant};
 
@@ -290,6 +291,11 @@ impl Net {
             connection.close(code, reason, self.now);
             self.touch(id);
         }
+    }
+
+    /// The address of the client. Behind a reverse proxy, that of the proxy.
+    pub fn client_address(&self, id: ConnId) -> Option<IpAddr> {
+        self.connections.get(&id)?.client_address()
     }
 
     pub fn websockets(&self) -> usize {

@@ -181,6 +181,20 @@ fn a_thousand_simultaneous_posts_get_a_thousand_right_answers() {
     assert_eq!(server.counter("/finished"), CLIENTS as u64);
 }
 
+#[test]
+fn the_connections_of_one_address_can_be_one_group() {
+    let server = start(&["--threads=2", "--group-by-address"]);
+    let mut streams: Vec<_> = (0..20).map(|_| server.connect()).collect();
+    for _ in 0..3 {
+        for stream in &mut streams {
+            stream.write_all(&request("/", &sample(1024, 1))).expect("sent");
+        }
+        for stream in &mut streams {
+            assert_eq!(read_answer(stream).body, json(&sample(1024, 1)));
+        }
+    }
+}
+
 /// S12, S13, S14: whatever phase a client leaves in, its task ends, and others are served.
 #[test]
 fn a_client_that_leaves_ends_its_task_in_every_phase() {

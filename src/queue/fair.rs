@@ -54,8 +54,7 @@ pub(crate) const VIRTUAL_QUANTUM: u64 = QUANTUM << FRACTION;
 const EXPRESS_RUN: u32 = 32;
 /// Means "no flow" or "no place".
 pub(crate) const NONE: u32 = u32::MAX;
-/// Up to this number of accounts, none is removed from the root. Stale items of a heap are kept up
-/// to this number.
+/// Up to this number of accounts, none is removed from the root.
 const KEPT: usize = 1024;
 /// The same for a group. Few, because there may be many groups.
 const KEPT_IN_GROUP: usize = 32;
@@ -180,7 +179,7 @@ pub(super) struct Level {
     /// that number.
     by_size: Vec<Vec<u32>>,
     size_min: u32,
-    /// Up to this number of accounts, none is removed.
+    /// Up to this number, accounts and stale items of the heap are not removed.
     kept: usize,
     /// At this number of accounts, accounts without tasks and without a debt are removed.
     sweep_at: usize,
@@ -513,7 +512,7 @@ impl Level {
             Lane::Unlisted => return,
             Lane::Debt => {
                 self.in_debt -= 1;
-                if self.debt.len() > 2 * self.in_debt + KEPT {
+                if self.debt.len() > 2 * self.in_debt + self.kept {
                     self.drop_stale();
                 }
             }

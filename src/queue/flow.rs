@@ -720,6 +720,7 @@ mod tests {
             ..started(0, 0)
         };
         flows.push_again(task, &mut lanes);
+        assert!(lanes.has_prompt(), "the group has no debt");
         flows.push(grouped(1, 1), &mut lanes);
         flows.push(grouped(2, 0), &mut lanes);
         assert_eq!(pop_all(&mut flows, &mut lanes), [0, 1, 2]);

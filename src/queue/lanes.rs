@@ -527,6 +527,21 @@ mod tests {
         }
     }
 
+    /// With a limit of running tasks, a flow can have tasks of which none may run.
+    #[test]
+    fn a_blocked_flow_sees_that_the_debts_in_its_group_are_forgiven() {
+        let mut lanes = Lanes::new();
+        run(&mut lanes, 0, GROUP, 1000 * MS);
+        let at =
+            |lanes: &mut Lanes, flow| lanes.account(AccountId { group: 0, account: 0 }, GROUP, key(flow));
+        lanes.forgive();
+        let (old, blocked) = (at(&mut lanes, 0), at(&mut lanes, 1));
+        lanes.block(blocked);
+        lanes.activate(old);
+        lanes.activate(blocked);
+        assert_eq!(order(&mut lanes), [0, 1], "its idle time has ended now");
+    }
+
     #[test]
     fn the_size_of_a_group_is_the_number_of_all_its_queued_tasks() {
         let mut lanes = Lanes::new();

@@ -41,8 +41,9 @@ enum UsedTime {
     /// The finish tag: the virtual time up to which the connection has been served. Zero before its
     /// first task.
     UpTo(u64),
-    /// Only the queue counts the worker time of a group and of its connections.
-    OfGroup { group: GroupId, has_submitted: bool },
+    /// Only the queue counts the worker time of a group and of its connections. `is_new`: the next
+    /// task is the first one of the connection in this group.
+    OfGroup { group: GroupId, is_new: bool },
 }
 
 impl Connection {
@@ -63,11 +64,11 @@ impl Connection {
                     }
                 }
             }
-            UsedTime::OfGroup { group, has_submitted } => {
-                if std::mem::replace(has_submitted, true) {
-                    FlowState::InGroup(*group)
-                } else {
+            UsedTime::OfGroup { group, is_new } => {
+                if std::mem::take(is_new) {
                     FlowState::NewInGroup(*group)
+                } else {
+                    FlowState::InGroup(*group)
                 }
             }
         };
@@ -93,16 +94,14 @@ impl Connection {
         }
     }
 
-    /// In its new group the connection begins like a new one.
+    /// The connection begins in its new group like a new one. If it has tasks in flight, the caller
+    /// tells the queue; otherwise the next submission does.
     fn set_group(&mut self, group: Option<GroupId>) {
-        let has_submitted = match self.used {
-            UsedTime::UpTo(finish) => finish > 0,
-            UsedTime::OfGroup { has_submitted, .. } => has_submitted,
-        };
+        let is_new = self.away == 0;
         self.used = match group {
-            Some(group) => UsedTime::OfGroup { group, has_submitted },
-            // Before all virtual times; zero only before its first task.
-            None => UsedTime::UpTo(has_submitted.into()),
+            Some(group) => UsedTime::OfGroup { group, is_new },
+            // Before all virtual times; zero only if the connection is new.
+            None => UsedTime::UpTo((!is_new).into()),
         };
     }
 

@@ -252,7 +252,7 @@ impl Lanes {
         if self.group_of.get(&line).copied() == group {
             return false;
         }
-        self.settle(line, false);
+        self.unlist(line);
         if let Some(group) = group {
             self.group_of.insert(line, group);
             if let Some(level) = self.groups.get_mut(&group) {
@@ -267,19 +267,27 @@ impl Lanes {
 
     /// Records whether the connection has a task that may run.
     pub(crate) fn settle(&mut self, line: Line, may_run: bool) {
-        match (self.group(line), may_run) {
-            (Some((group, level)), true) => {
+        if !may_run {
+            return self.unlist(line);
+        }
+        match self.group(line) {
+            Some((group, level)) => {
                 level.activate(line);
                 self.root.activate(group);
             }
-            (Some((group, level)), false) => {
-                level.unlist(line);
-                if level.is_empty() {
-                    self.root.unlist(group);
-                }
+            None => self.root.activate(Member::Lone(line)),
+        }
+    }
+
+    fn unlist(&mut self, line: Line) {
+        self.root.unlist(Member::Lone(line));
+        if let Some(&group) = self.group_of.get(&line)
+            && let Some(level) = self.groups.get_mut(&group)
+        {
+            level.unlist(line);
+            if level.is_empty() {
+                self.root.unlist(Member::Group(group));
             }
-            (None, true) => self.root.activate(Member::Lone(line)),
-            (None, false) => self.root.unlist(Member::Lone(line)),
         }
     }
 

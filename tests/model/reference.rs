@@ -6,7 +6,6 @@ use crate::script::{Plan, Reply, Rules, Seen};
 use crate::task::{Line, Task};
 use moored::Status::{self, Finished, Panicked, Queued, Running, Stopped, Stopping, Syncing};
 use moored::{Dequeued, StopReason, Timeout};
-use std::collections::HashMap;
 
 /// The knowledge of a refused loop about the room.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -35,8 +34,6 @@ pub(crate) struct Reference {
     pub(crate) waiting: Vec<usize>,
     /// The connections that have something to run.
     pub(crate) lanes: Lanes,
-    /// The groups of connections, as the loop has set them.
-    pub(crate) groups: HashMap<Line, u64>,
     /// The closed connections, with an entry for each close.
     pub(crate) closed: Vec<u64>,
     /// The tasks that have parked or ended and were not announced.
@@ -191,7 +188,7 @@ impl Reference {
         let (is_there, line) = (self.alive.contains(&n), self.line_of(conn));
         if is_there && self.tasks[n].line != line {
             if self.waiting.contains(&n) && !self.waits(line) {
-                self.note_submission(line);
+                self.lanes.submit(line);
             }
             let from = std::mem::replace(&mut self.tasks[n].line, line);
             for list in [&mut self.alive, &mut self.waiting] {
@@ -206,14 +203,10 @@ impl Reference {
         is_there
     }
 
-    /// Tasks that wait move at once. Otherwise the queue learns the group with the next submission.
+    /// Tasks that wait move at once.
     pub(crate) fn set_group(&mut self, conn: u64, group: Option<u64>) {
         let line = self.line_of(conn);
-        match group {
-            Some(group) => _ = self.groups.insert(line, group),
-            None => _ = self.groups.remove(&line),
-        }
-        if self.waits(line) && self.lanes.set_group(line, group) {
+        if self.lanes.set_group(line, group) {
             self.settle(line);
         }
     }

@@ -86,7 +86,7 @@ impl Reference {
         for n in std::mem::take(&mut self.entering) {
             let line = self.tasks[n].line;
             if !self.waits(line) {
-                self.note_submission(line);
+                self.lanes.submit(line);
             }
             self.waiting.push(n);
             self.settle(line);
@@ -96,12 +96,6 @@ impl Reference {
             let may_run = self.next_of(line).is_some();
             self.lanes.settle(line, may_run);
         }
-    }
-
-    /// Records that a task of a connection without tasks in the queue enters the queue.
-    pub(crate) fn note_submission(&mut self, line: Line) {
-        self.lanes.set_group(line, self.groups.get(&line).copied());
-        self.lanes.submit(line);
     }
 
     /// Whether a connection has a task in the queue.
