@@ -67,6 +67,10 @@ pub(crate) enum FlowState {
 }
 
 impl FlowState {
+    /// The state of a task that was moved to another connection: the tag of its old connection does
+    /// not count.
+    pub(crate) const MOVED: Self = Self::Busy { tag: 0 };
+
     #[inline]
     pub(crate) fn tag(self) -> Option<u64> {
         match self {

@@ -152,12 +152,11 @@ impl<T> Flows<T> {
     /// Adds a task that has had a turn. Its tag includes that turn if it had no account.
     pub(crate) fn push_again(&mut self, mut entry: Entry<T>, lanes: &mut Lanes) {
         self.find_counted(&mut entry);
-        let moved = self.moved.remove(&entry.slot);
-        entry.flow = moved.unwrap_or(entry.flow);
+        if let Some(flow) = self.moved.remove(&entry.slot) {
+            (entry.flow, entry.state) = (flow, FlowState::MOVED);
+        }
         let account = self.account(entry.flow, lanes);
-        // The tag of a task that was moved is that of its old flow.
-        if moved.is_none()
-            && self.flow(entry.flow).group.is_none()
+        if self.flow(entry.flow).group.is_none()
             && let Some(tag) = entry.state.tag()
         {
             lanes.raise_tag(account, tag);
@@ -396,11 +395,12 @@ impl<T> Flows<T> {
 
     /// Adds a task from another flow. `standing`: the data that the loop has about the connection
     /// of its new flow.
-    pub(crate) fn push_moved(&mut self, entry: Entry<T>, standing: Option<Standing>, lanes: &mut Lanes) {
+    pub(crate) fn push_moved(&mut self, mut entry: Entry<T>, standing: Option<Standing>, lanes: &mut Lanes) {
         let account = match standing {
             Some(standing) => self.note_standing(entry.flow, standing, lanes),
             None => self.account(entry.flow, lanes),
         };
+        entry.state = FlowState::MOVED;
         self.insert(entry, account, lanes);
     }
 
@@ -419,9 +419,6 @@ impl<T> Flows<T> {
             .is_some_and(|waiting| waiting.entry.flow == to)
         {
             return true;
-        }
-        if let Some(standing) = standing {
-            self.note_standing(to, standing, lanes);
         }
         let waiting = self.unlink(place);
         let mut from = None;
@@ -442,8 +439,9 @@ impl<T> Flows<T> {
         let is_waiting = waiting.is_some();
         if let Some(mut entry) = waiting {
             entry.flow = to;
-            let account = self.account(to, lanes);
-            self.insert(entry, account, lanes);
+            self.push_moved(entry, standing, lanes);
+        } else if let Some(standing) = standing {
+            self.note_standing(to, standing, lanes);
         }
         if let Some(from) = from {
             for flow in [to, from] {
@@ -786,6 +784,38 @@ mod tests {
         flows.put_back(task, &mut lanes);
         assert_eq!(pop_all(&mut flows, &mut lanes), [0, 1]);
         assert!(flows.waiting.is_empty() && lanes.is_empty());
+    }
+
+    /// The tag of the old connection counted as worker time of the new one.
+    #[test]
+    fn a_moved_task_does_not_move_the_debt_of_its_old_connection() {
+        for was_waiting in [true, false] {
+            let (mut flows, mut lanes) = flows_of(None, &[]);
+            let state = FlowState::Busy { tag: 1 << 50 };
+            let standing = Standing {
+                state: FlowState::Idle { tag: 0 },
+                weight: 1,
+            };
+            flows.push(
+                Entry {
+                    state,
+                    ..started(0, 0)
+                },
+                &mut lanes,
+            );
+            let mut task = None;
+            if !was_waiting {
+                task = take(&mut flows, &mut lanes);
+                flows.note_move(0, 1);
+            }
+            flows.relocate(0, 1, Some(standing), &mut lanes);
+            // The next turns of the task.
+            for turn in 0..3 {
+                task = task.or_else(|| take(&mut flows, &mut lanes));
+                flows.push_again(task.take().expect("the task"), &mut lanes);
+                assert!(lanes.has_prompt(), "turn {turn}, waiting: {was_waiting}");
+            }
+        }
     }
 
     #[test]

@@ -334,6 +334,42 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_with_a_group_is_kept_until_it_is_closed() {
+        let mut conns = Connections::new();
+        assert_eq!(conns.set_group(ConnId(0), Some(GroupId(1))), None);
+        let slots = with_tasks(&mut conns, 0..2 * MANY);
+        leave(&mut conns, &slots);
+        assert_eq!(known(&conns, 0..2 * MANY), 1);
+        assert_eq!(conns[slots[0]].group(), Some(GroupId(1)));
+        conns.close(slots[0]);
+        assert_eq!((conns.slots.len(), conns.by_id.len(), conns.idle), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_connection_is_new_in_its_group_once() {
+        let mut conns = Connections::new();
+        let slot = with_tasks(&mut conns, 0..1)[0];
+        let state = |conns: &mut Connections| conns.submit(slot, 1000).state;
+        assert_eq!(state(&mut conns), FlowState::Idle { tag: 0 });
+        // The queue moves the task in flight, so that the next task is not the first one.
+        assert_eq!(conns.set_group(ConnId(0), Some(GroupId(1))), Some(slot));
+        assert_eq!(state(&mut conns), FlowState::InGroup(GroupId(1)));
+        conns[slot].away = 0;
+        assert_eq!(conns.set_group(ConnId(0), Some(GroupId(1))), None);
+        assert_eq!(state(&mut conns), FlowState::InGroup(GroupId(1)));
+        conns[slot].away = 0;
+        assert_eq!(conns.set_group(ConnId(0), Some(GroupId(2))), None);
+        assert_eq!(state(&mut conns), FlowState::NewInGroup(GroupId(2)));
+        assert_eq!(state(&mut conns), FlowState::InGroup(GroupId(2)));
+        assert_eq!(conns.set_group(ConnId(0), None), Some(slot));
+        assert_eq!(state(&mut conns), FlowState::Busy { tag: 1 });
+        conns[slot].away = 0;
+        assert_eq!(conns.set_group(ConnId(0), Some(GroupId(2))), None);
+        assert_eq!(conns.set_group(ConnId(0), None), None);
+        assert_eq!(state(&mut conns), FlowState::Idle { tag: 0 });
+    }
+
+    #[test]
     fn a_closed_connection_is_forgotten_with_its_last_task() {
         let mut conns = Connections::new();
         let slots = with_tasks(&mut conns, 0..2);

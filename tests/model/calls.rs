@@ -126,7 +126,7 @@ impl ReferenceStateMachine for Model {
             8 => reply().prop_map(Call::Serve),
             2 => (0..CONNS).prop_map(Call::ConnectionClosed),
             16 => budget.prop_map(Call::RunPending),
-            3 => (0..CONNS, proptest::option::weighted(0.7, 0..GROUPS))
+            6 => (0..CONNS, proptest::option::weighted(0.8, 0..GROUPS))
                 .prop_map(|(conn, group)| Call::SetGroup(conn, group)),
             1 => (0..GROUPS, 1..4u16).prop_map(|(group, weight)| Call::SetGroupWeight(group, weight)),
             3 => (0..12u64).prop_map(Call::Advance),
