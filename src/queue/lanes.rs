@@ -527,6 +527,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_estimate_of_a_turn_is_that_of_its_flow() {
+        let mut lanes = Lanes::new();
+        let (long, short) = (
+            lanes.account(AccountId::NONE, GROUP, key(0)),
+            lanes.account(AccountId::NONE, GROUP, key(1)),
+        );
+        for at in [long, short].repeat(20) {
+            lanes.activate(at);
+            let (prepaid, _) = lanes.begin_turn(at);
+            lanes.charge(prepaid, if at == long { 5 * MS } else { 1000 });
+        }
+        lanes.activate(short);
+        let (_, time) = lanes.begin_turn(short);
+        assert!(time < 50_000, "{time} ns");
+    }
+
     /// With a limit of running tasks, a flow can have tasks of which none may run.
     #[test]
     fn a_blocked_flow_sees_that_the_debts_in_its_group_are_forgiven() {
