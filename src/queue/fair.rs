@@ -119,6 +119,8 @@ struct Account {
     /// The sequence number of its last entry in the debt lane.
     debt_number: u64,
     stamp: u32,
+    /// The stamp when the account got its connection. Older charges are those of another connection.
+    first_stamp: u32,
     /// The number of its tasks that have not started, and its place in the list of flows with about
     /// the same number.
     queued: u32,
@@ -327,6 +329,7 @@ impl Lanes {
             queued: 0,
             place: 0,
             stamp: self.stamps,
+            first_stamp: self.stamps,
         }) as u32
     }
 
@@ -351,16 +354,17 @@ impl Lanes {
     /// Takes over the data that the loop has about a flow without other tasks in flight. A tag of
     /// zero means a new connection.
     pub(crate) fn set_tag(&mut self, at: u32, tag: u64) {
+        self.stamps = self.stamps.wrapping_add(1);
         let account = &mut self.accounts[at as usize];
         if tag == 0 {
             account.finish = 0;
             account.estimate = self.estimate;
+            account.first_stamp = self.stamps;
         } else {
             // The loop knows the costs of all turns.
             account.finish = account.finish.saturating_sub(account.prepaid).max(tag);
         }
         (account.prepaid, account.running) = (0, 0);
-        self.stamps = self.stamps.wrapping_add(1);
         account.stamp = self.stamps;
     }
 
@@ -601,7 +605,9 @@ impl Lanes {
             account.estimate = average(account.estimate, cost);
             let finish = account.finish;
             self.note_finish(finish);
-        } else if let Some(account) = self.accounts.get_mut(prepaid.account as usize) {
+        } else if let Some(account) = self.accounts.get_mut(prepaid.account as usize)
+            && account.has_had(prepaid)
+        {
             // The loop has counted this turn already. Only the estimate is updated, because the
             // connection may be new.
             account.estimate = average(account.estimate, cost);
@@ -618,11 +624,70 @@ impl Debtor {
 }
 
 impl Account {
+    /// Whether the task was one of this connection, and not of one that had the account before.
+    fn has_had(&self, prepaid: Prepaid) -> bool {
+        prepaid.stamp.wrapping_sub(self.first_stamp).cast_signed() >= 0
+    }
+
     /// Cancels the charge for one task.
     fn take_prepaid(&mut self) {
         let one = self.prepaid / u64::from(self.running);
         self.running -= 1;
         self.prepaid -= one;
         self.finish = self.finish.saturating_sub(one);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const KEY: FlowKey = FlowKey { service: 0, flow: 0 };
+    const OTHER: FlowKey = FlowKey { service: 0, flow: 1 };
+    const COST: u64 = 5_000_000;
+
+    /// A task of a new connection was taken, and its turn was not charged yet.
+    fn taken() -> (Lanes, u32, Prepaid) {
+        let mut lanes = Lanes::new();
+        let at = lanes.account(NONE, KEY);
+        lanes.set_tag(at, 0);
+        lanes.activate(at);
+        let (prepaid, _) = lanes.begin_turn(at);
+        (lanes, at, prepaid)
+    }
+
+    /// The expected time of the next turn of a flow.
+    fn expected(lanes: &mut Lanes, at: u32) -> u64 {
+        lanes.activate(at);
+        lanes.begin_turn(at).1
+    }
+
+    #[test]
+    fn a_turn_that_the_loop_has_counted_still_updates_the_estimate() {
+        let (mut lanes, at, prepaid) = taken();
+        lanes.set_tag(at, VIRTUAL_QUANTUM);
+        lanes.charge(prepaid, COST);
+        assert_eq!(expected(&mut lanes, at), COST);
+    }
+
+    /// A worker charges its turns after its batch. Until then the account of a short flow may have
+    /// been removed, and its place used for another flow.
+    #[test]
+    fn a_late_charge_does_not_change_the_estimate_of_another_flow() {
+        let (mut lanes, at, prepaid) = taken();
+        lanes.set_tag(at, VIRTUAL_QUANTUM);
+        lanes.sweep();
+        assert_eq!(lanes.account(NONE, OTHER), at, "the place is used again");
+        lanes.charge(prepaid, COST);
+        assert_eq!(expected(&mut lanes, at), QUANTUM);
+    }
+
+    /// The same with a new connection in the slot of an old one.
+    #[test]
+    fn a_late_charge_does_not_change_the_estimate_of_a_new_connection() {
+        let (mut lanes, at, prepaid) = taken();
+        lanes.set_tag(at, 0);
+        lanes.charge(prepaid, COST);
+        assert_eq!(expected(&mut lanes, at), QUANTUM);
     }
 }
