@@ -60,6 +60,17 @@ pub(crate) enum FlowState {
     Busy,
 }
 
+/// The flow to which a task moves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewFlow {
+    /// The slot of its new connection.
+    pub(crate) flow: u32,
+    /// The weight of that connection.
+    pub(crate) weight: u16,
+    /// The finish tag of that connection, as its loop knows it, if it has no other task in flight.
+    pub(crate) tag: Option<u64>,
+}
+
 /// A task in a batch.
 pub(crate) struct Taken<T> {
     pub(crate) entry: Entry<T>,

@@ -5,7 +5,7 @@
 //! a task that may run.
 
 use super::fair::{Debt, EMPTY, FlowKey, Lanes, List, NONE, Prepaid};
-use super::{Entry, FlowState};
+use super::{Entry, FlowState, NewFlow};
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
@@ -53,7 +53,7 @@ pub(crate) struct Flows<T> {
     /// The place of a task in `waiting`, by its slot.
     places: Vec<u32>,
     /// The new flows of tasks that were relocated while a worker had them, by the slot of the task.
-    moved: FxHashMap<u32, u32>,
+    moved: FxHashMap<u32, NewFlow>,
     /// The flow in which a task counts as running, by the slot of the task. Empty without a limit.
     counted: Vec<u32>,
 }
@@ -113,13 +113,12 @@ impl<T> Flows<T> {
     /// Adds a task that has had a turn. Its tag includes that turn if it had no account.
     pub(crate) fn push_again(&mut self, mut entry: Entry<T>, lanes: &mut Lanes) {
         self.find_counted(&mut entry);
-        if let Some(flow) = self.moved.remove(&entry.slot) {
+        if let Some(to) = self.moved.remove(&entry.slot) {
             // The tag is that of its old flow.
-            entry.flow = flow;
-        } else {
-            let account = self.account(entry.flow, lanes);
-            lanes.raise_tag(account, entry.tag);
+            return self.push_moved(entry, to, lanes);
         }
+        let account = self.account(entry.flow, lanes);
+        lanes.raise_tag(account, entry.tag);
         self.insert(entry, lanes);
     }
 
@@ -149,6 +148,9 @@ impl<T> Flows<T> {
         let flow = entry.flow;
         if !entry.has_started {
             self.uncount(entry.slot);
+        }
+        if let Some(to) = self.moved.remove(&entry.slot) {
+            return self.push_moved(entry, to, lanes);
         }
         let (mut prev, mut next) = (NONE, self.flow(flow).lists[list_of(&entry)].first);
         // Older tasks were returned before.
@@ -344,20 +346,25 @@ impl<T> Flows<T> {
         Some(flow)
     }
 
-    /// Adds a task from another flow. `tag`: the tag of its loop, if its new flow has no other task
-    /// in flight.
-    pub(crate) fn push_moved(&mut self, entry: Entry<T>, tag: Option<u64>, lanes: &mut Lanes) {
-        let account = self.account(entry.flow, lanes);
+    /// Adds a task from another flow.
+    pub(crate) fn push_moved(&mut self, entry: Entry<T>, to: NewFlow, lanes: &mut Lanes) {
+        let NewFlow { flow, weight, tag } = to;
+        let account = self.account(flow, lanes);
         if let Some(tag) = tag {
             lanes.set_tag(account, tag);
         }
+        lanes.set_weight(account, weight);
+        let entry = Entry {
+            flow,
+            weight,
+            ..entry
+        };
         self.insert(entry, lanes);
     }
 
-    /// Moves a task to the end of another flow. `tag`: the same as for
-    /// [`push_moved`](Self::push_moved). Returns whether the task waits in a flow.
-    pub(crate) fn relocate(&mut self, slot: u32, to: u32, tag: Option<u64>, lanes: &mut Lanes) -> bool {
-        let place = self.place_of(slot);
+    /// Moves a task to the end of another flow. Returns whether the task waits in a flow.
+    pub(crate) fn relocate(&mut self, slot: u32, new: NewFlow, lanes: &mut Lanes) -> bool {
+        let (place, to) = (self.place_of(slot), new.flow);
         if self
             .waiting_at(place)
             .is_some_and(|waiting| waiting.entry.flow == to)
@@ -376,9 +383,8 @@ impl<T> Flows<T> {
             from = Some(counted);
         }
         let is_waiting = waiting.is_some();
-        if let Some(mut entry) = waiting {
-            entry.flow = to;
-            self.push_moved(entry, tag, lanes);
+        if let Some(entry) = waiting {
+            self.push_moved(entry, new, lanes);
         }
         if let Some(from) = from {
             self.settle(to, lanes);
@@ -388,11 +394,11 @@ impl<T> Flows<T> {
     }
 
     /// A task that a worker has is to be in another flow when it waits again.
-    pub(crate) fn note_move(&mut self, slot: u32, to: u32) {
+    pub(crate) fn note_move(&mut self, slot: u32, to: NewFlow) {
         self.moved.insert(slot, to);
     }
 
-    /// A task has been returned to its loop, which knows its connection.
+    /// A task is with its loop again, which knows its connection.
     pub(crate) fn forget_move(&mut self, slot: u32) {
         self.moved.remove(&slot);
     }
@@ -443,6 +449,14 @@ mod tests {
         Entry {
             has_started: true,
             ..entry(slot, flow)
+        }
+    }
+
+    fn to(flow: u32) -> NewFlow {
+        NewFlow {
+            flow,
+            weight: 1,
+            tag: None,
         }
     }
 
@@ -558,7 +572,7 @@ mod tests {
     fn a_task_that_moves_counts_in_its_new_flow() {
         let (mut flows, mut lanes) = flows_of(Some(1), &[(0, 0), (1, 0), (2, 1)]);
         assert_eq!(pop(&mut flows, &mut lanes), Some(0));
-        flows.relocate(0, 1, None, &mut lanes);
+        flows.relocate(0, to(1), &mut lanes);
         assert_eq!(pop_all(&mut flows, &mut lanes), [1]);
         flows.release(0, &mut lanes);
         assert_eq!(pop_all(&mut flows, &mut lanes), [2]);
@@ -567,7 +581,7 @@ mod tests {
     #[test]
     fn a_waiting_task_that_moves_is_the_last_of_its_new_flow() {
         let (mut flows, mut lanes) = flows_of(None, &[(0, 0), (1, 1), (2, 1)]);
-        flows.relocate(0, 1, None, &mut lanes);
+        flows.relocate(0, to(1), &mut lanes);
         assert_eq!(pop_all(&mut flows, &mut lanes), [1, 2, 0]);
     }
 

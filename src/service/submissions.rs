@@ -6,7 +6,7 @@ use crate::queue::delayed::Moment;
 use crate::queue::fair::{Debt, Lanes, Prepaid};
 use crate::queue::flow::Flows;
 use crate::queue::ring::{self, Consumer, Producer};
-use crate::queue::{Entry, FlowState, Source, Taken};
+use crate::queue::{Entry, FlowState, NewFlow, Source, Taken};
 use crate::scheduler::context::WorkerContext;
 use crate::scheduler::{QUANTUM, SharedContext};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, fence};
@@ -309,6 +309,7 @@ impl<T: Task> ServiceInner<T> {
         }
         let Taken { entry, prepaid } = self.take_out_of_batch(slot)?;
         cancel(prepaid, &mut queue.lanes);
+        state.flows.forget_move(slot);
         state.flows.release(slot, &mut queue.lanes);
         // With a limit, the next task of its connection may now start.
         if !queue.lanes.is_empty() {
@@ -414,28 +415,23 @@ impl<T: Task> ServiceInner<T> {
         }
     }
 
-    /// Moves a task to another connection. `tag`: the finish tag of that connection, if it has no
-    /// other task in flight.
-    pub(crate) fn relocate(&self, slot: u32, to: u32, tag: Option<u64>) {
+    /// Moves a task to another connection.
+    pub(crate) fn relocate(&self, slot: u32, to: NewFlow) {
         let mut queue = self.scheduler.queue.lock();
         queue.sort();
         let mut state = self.submissions.state();
-        if let Some((_, entry)) = state.delayed.get_mut(&slot) {
-            entry.flow = to;
-        }
         // One that was taken and not begun was taken for the connection that it had.
         let taken = self.scheduler.limit.and_then(|_| self.take_out_of_batch(slot));
         if let Some(Taken { entry, prepaid }) = taken {
             cancel(prepaid, &mut queue.lanes);
             state.flows.release(slot, &mut queue.lanes);
-            state
-                .flows
-                .push_moved(Entry { flow: to, ..entry }, tag, &mut queue.lanes);
+            state.flows.push_moved(entry, to, &mut queue.lanes);
         } else {
-            let is_waiting = state.flows.relocate(slot, to, tag, &mut queue.lanes);
+            let is_waiting = state.flows.relocate(slot, to, &mut queue.lanes);
             let page = self.pages.of(slot);
             let phase = page.owner(slot).serial().map(|serial| page.phase(slot, serial));
-            if !is_waiting && matches!(phase, Some(Phase::Running | Phase::Waiting)) {
+            let is_on_its_way = matches!(phase, Some(Phase::Queued | Phase::Running | Phase::Waiting));
+            if !is_waiting && is_on_its_way {
                 state.flows.note_move(slot, to);
             }
         }

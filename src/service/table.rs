@@ -9,7 +9,7 @@ use super::completions::{Completion, Outcome};
 use super::connections::Connections;
 use super::timers::{Due, Timers, Timing};
 use crate::clock::Clock;
-use crate::queue::FlowState;
+use crate::queue::{FlowState, NewFlow};
 use crate::task::header::{LoopHeader, PAGE, Page, WorkHeader};
 use crate::task::id::{ConnId, TaskId};
 use crate::task::phase::Phase;
@@ -426,9 +426,8 @@ impl<T> Table<T> {
         self.connections[self.slot(slot).connection].id
     }
 
-    /// Moves a task to another connection. Returns the slot of that connection, and its finish tag
-    /// if the task is now its only task in flight.
-    pub(crate) fn reattach(&mut self, slot: u32, id: ConnId, virtual_time: u64) -> (u32, Option<u64>) {
+    /// Moves a task to another connection.
+    pub(crate) fn reattach(&mut self, slot: u32, id: ConnId, virtual_time: u64) -> NewFlow {
         let from = self.slot(slot).connection;
         let to = self.connections.find_or_open(id);
         self.owner(slot).set_connection(id.0);
@@ -446,7 +445,11 @@ impl<T> Table<T> {
             self.link(slot, to);
             self.note_loss(from);
         }
-        (to, tag)
+        NewFlow {
+            flow: to,
+            weight: self.connections[to].weight,
+            tag,
+        }
     }
 
     /// The next timeout of a task, and the time at which it runs out.
