@@ -24,7 +24,7 @@ use crate::sync::{ArcFence, AtomicUsize, Mutex, Ordering, fence};
 use crate::task::header::NEVER;
 use crate::task::id::{ConnId, TaskId};
 use crate::task::status::StopReason;
-use admission::{Admission, Progress};
+use admission::{Admission, Progress, Refused};
 use context::WorkerContext;
 use counters::{Counters, Sums};
 use crossbeam_utils::CachePadded;
@@ -693,6 +693,26 @@ impl Scheduler {
         }
     }
 
+    /// Accepts one task, unless a limit is reached or the pool is shutting down.
+    #[inline]
+    pub(crate) fn admit(&self) -> Result<(), Refused> {
+        let admitted = self.admission.admit(|| self.progress());
+        // This check comes after the count, so that a pool that drains cannot end in between.
+        if self.is_open_after_count() {
+            return admitted;
+        }
+        self.take_back(admitted);
+        Err(Refused::ShuttingDown)
+    }
+
+    #[cold]
+    fn take_back(&self, admitted: Result<(), Refused>) {
+        if admitted.is_ok() {
+            self.admission.withdraw();
+            self.check_drain();
+        }
+    }
+
     /// True for the first call.
     pub(crate) fn start_cancel(&self) -> bool {
         let cancelled = Stage::Cancelled as usize;
@@ -706,7 +726,7 @@ impl Scheduler {
         let (open, draining) = (Stage::Open as usize, Stage::Draining as usize);
         let _ = self
             .stage
-            .compare_exchange(open, draining, Ordering::AcqRel, Ordering::Relaxed);
+            .compare_exchange(open, draining, Ordering::SeqCst, Ordering::Relaxed);
         self.check_drain();
     }
 
@@ -714,10 +734,13 @@ impl Scheduler {
     /// may be the end of the last task.
     pub(crate) fn check_drain(&self) {
         fence(Ordering::SeqCst);
-        let is_drained = || self.sums().ended() == self.admission.accepted();
-        if self.is_draining() && is_drained() {
-            self.idle.close();
-            self.exits.note_shutdown();
+        if self.is_draining() {
+            // A loop that has not seen the drain has counted its task before this fence.
+            fence(Ordering::SeqCst);
+            if self.sums().ended() == self.admission.accepted() {
+                self.idle.close();
+                self.exits.note_shutdown();
+            }
         }
     }
 
@@ -725,6 +748,16 @@ impl Scheduler {
     #[inline]
     pub(crate) fn is_open(&self) -> bool {
         self.stage.load(Ordering::Acquire) == Stage::Open as usize
+    }
+
+    /// The same as [`is_open`](Self::is_open), after a sequentially consistent read-modify-write
+    /// instead of a fence.
+    #[inline]
+    fn is_open_after_count(&self) -> bool {
+        // loom treats a sequentially consistent load as an acquire load.
+        #[cfg(loom)]
+        fence(Ordering::SeqCst);
+        self.stage.load(Ordering::SeqCst) == Stage::Open as usize
     }
 
     #[inline]

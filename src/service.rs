@@ -203,13 +203,12 @@ impl<T: Task> Service<T> {
         let checks_fork = scheduler.idle.should_wake() || self.submitted.is_multiple_of(FORK_CHECKS);
         let admitted = if checks_fork && scheduler.is_forked() {
             Err(Refused::Forked)
-        } else if !scheduler.is_open() {
-            Err(Refused::ShuttingDown)
-        } else if let Some(full) = self.full_connection(conn) {
+        } else if let Some(full) = self.full_connection(conn)
+            && self.inner.scheduler.is_open()
+        {
             Err(full)
         } else {
-            let scheduler = &self.inner.scheduler;
-            scheduler.admission.admit(|| scheduler.progress())
+            self.inner.scheduler.admit()
         };
         let admitted = admitted
             .or_else(|refused| self.make_room(conn, refused))
@@ -244,7 +243,7 @@ impl<T: Task> Service<T> {
         if !scheduler.shed(self.inner.queue_number, flow, &cx) {
             return Err(refused);
         }
-        scheduler.admission.admit(|| scheduler.progress())
+        scheduler.admit()
     }
 
     /// The refusal of a task if its connection has reached `max_queued_per_connection`.
@@ -269,11 +268,11 @@ impl<T: Task> Service<T> {
         self.tell_reaped();
         let scheduler = &self.inner.scheduler;
         if self.room.is_some_and(|place| !scheduler.room.has_come(place)) {
-            return scheduler.admission.admit(|| scheduler.progress());
+            return scheduler.admit();
         }
         let place = scheduler.room.join(&self.inner.notifier);
         self.room = Some(place);
-        scheduler.admission.admit(|| scheduler.progress()).inspect(|()| {
+        scheduler.admit().inspect(|()| {
             scheduler.room.leave(place);
             self.room = None;
         })
