@@ -61,7 +61,8 @@ pub(crate) trait AnyService: Source {
     /// Runs the batch of this context. Returns the number of turns.
     fn run_batch(&self, cx: &WorkerContext<'_>) -> usize;
     /// Notifies the loop because the pool is shutting down, or because a timeout has run out.
-    fn notify_loop_of(&self, counters: &Counters);
+    /// Returns whether this has called its wake-up.
+    fn wake_loop(&self) -> bool;
     /// Notifies the loop because a task of this service was shed. The caller has released the lock
     /// of the queue.
     fn notify_shed(&self, cx: &WorkerContext<'_>);
@@ -421,18 +422,17 @@ impl Scheduler {
         taken
     }
 
-    /// Moves up to `max` tasks that wait for a time before `now` into the queue.
+    /// Moves up to `max` tasks that wait for a time before `now` into the queue. Returns the services
+    /// whose loops the caller must notify.
     #[cold]
-    pub(crate) fn end_delays(&self, now: u64, max: usize, counters: &Counters) {
+    #[must_use]
+    pub(crate) fn end_delays(&self, now: u64, max: usize) -> Vec<ServiceRef> {
         let mut queue = self.queue.lock();
         let services = queue.end_delays(now, max);
         self.hints.set_next_moment(queue.delayed.next());
         self.hints.note_submitted();
         self.hints.note_published();
-        drop(queue);
-        for service in services {
-            service.notify_loop_of(counters);
-        }
+        services
     }
 
     /// Notifies the loop of a service at `next` instead of at `before`.
@@ -455,12 +455,15 @@ impl Scheduler {
         self.idle.watch(self.hints.next_moment());
     }
 
-    /// Calls [`end_delays`](Self::end_delays) if there are such tasks.
+    /// Moves the tasks whose time has come into the queue, and notifies the loops with a timeout that
+    /// has run out.
     #[inline]
-    fn end_due_delays(&self, now: u64, counters: &Counters) -> bool {
-        let is_due = self.hints.is_due(now);
+    fn end_due_delays(&self, cx: &WorkerContext<'_>) -> bool {
+        let is_due = self.hints.is_due(cx.now());
         if is_due {
-            self.end_delays(now, DUE_MAX, counters);
+            for service in self.end_delays(cx.now(), DUE_MAX) {
+                cx.wake(|| service.wake_loop());
+            }
         }
         is_due
     }
@@ -555,7 +558,7 @@ impl Scheduler {
         let _guard = ReentrancyGuard::new(self);
         let mut turns = 0;
         loop {
-            self.end_due_delays(cx.now(), cx.counters);
+            self.end_due_delays(cx);
             let Some(taken) = self.steal_any_one(cx).or_else(|| self.take(cx, 1, Debt::Take)) else {
                 break;
             };
@@ -633,8 +636,8 @@ impl Scheduler {
         }
     }
 
-    /// Notifies the services that wait for room, if a worker has made some. The caller has executed
-    /// a fence, so that no service is missed.
+    /// Notifies the services that wait for room, if a loop has made some. The caller has executed a
+    /// fence, so that no service is missed.
     #[inline]
     pub(crate) fn note_room(&self, counters: &Counters) {
         if self.room.is_waited() {

@@ -424,7 +424,7 @@ impl<T: Task> Service<T> {
         self.polling.end();
         self.tell_reaped();
         self.publish();
-        self.inner.scheduler.report_slow_steps();
+        self.inner.scheduler.report_slow_steps(|| ());
         self.stop_late();
         self.receive();
         if !self.table.has_unannounced() {
@@ -843,7 +843,7 @@ impl<T: Task> Service<T> {
         self.calls_poll_timeout = true;
         self.tell_reaped();
         self.publish();
-        self.inner.scheduler.report_slow_steps();
+        self.inner.scheduler.report_slow_steps(|| ());
         let scheduler = &self.inner.scheduler;
         if self.polling.has_found() && self.table.away() > 0 && scheduler.has_short_steps() {
             self.inner.notifier.start_polling();

@@ -266,8 +266,8 @@ impl<T: Task> AnyService for ServiceInner<T> {
         self.run_tasks(cx)
     }
 
-    fn notify_loop_of(&self, counters: &Counters) {
-        counters.wakes.add(u64::from(self.notifier.notify()));
+    fn wake_loop(&self) -> bool {
+        self.notifier.notify()
     }
 
     fn notify_shed(&self, cx: &WorkerContext<'_>) {

@@ -132,7 +132,7 @@ impl<T: Task> Running<'_, T> {
         cx.note_busy();
         // The place of the task in the queue is free. There is no fence here, because the
         // completion checks again.
-        cx.scheduler.note_room(cx.counters);
+        cx.note_room();
         self.set_phase(Phase::Running);
         let turn = self.turn(&mut task, started, requests);
         self.cost = cx.now().saturating_sub(started);
@@ -145,7 +145,7 @@ impl<T: Task> Running<'_, T> {
                 self.service.push_back(self.entry(task), cx);
                 cx.flush_old();
                 fence(Ordering::SeqCst);
-                cx.scheduler.note_room(cx.counters);
+                cx.note_room();
             }
             Turn::Delay(at) => {
                 self.set_phase(Phase::Waiting);
@@ -153,7 +153,7 @@ impl<T: Task> Running<'_, T> {
                 cx.note_timer();
                 cx.flush_old();
                 fence(Ordering::SeqCst);
-                cx.scheduler.note_room(cx.counters);
+                cx.note_room();
             }
             Turn::Park => {
                 cx.counters.parked.add(1);
@@ -338,7 +338,7 @@ impl<T: Task> ServiceInner<T> {
         } else {
             cx.notify(&self.notifier);
         }
-        cx.scheduler.note_room(cx.counters);
+        cx.note_room();
         cx.flush_old();
     }
 }
