@@ -195,3 +195,11 @@ pub fn let_workers_search() {
 pub fn keep_workers_from_searching() {
     sync::set_search(sync::Search::Off);
 }
+
+/// For loom models only: the virtual time up to which the connection with the most worker time was
+/// served.
+#[cfg(loom)]
+#[doc(hidden)]
+pub fn largest_finish_tag(pool: &ThreadPool) -> std::time::Duration {
+    std::time::Duration::from_nanos(pool.largest_finish_tag())
+}

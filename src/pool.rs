@@ -112,6 +112,11 @@ impl ThreadPool {
         }
     }
 
+    #[cfg(loom)]
+    pub(crate) fn largest_finish_tag(&self) -> u64 {
+        self.scheduler.queue.lock().lanes.largest_finish_tag()
+    }
+
     /// Cancels the tasks. If the pool has threads, a separate thread notifies the loops, so that a
     /// wake that blocks does not block the calling thread.
     fn cancel_in_time(&self) {

@@ -240,6 +240,12 @@ impl Lanes {
         self.finish_max = self.finish_max.max(finish);
     }
 
+    /// The largest finish tag, in nanoseconds.
+    #[cfg(loom)]
+    pub(crate) fn largest_finish_tag(&self) -> u64 {
+        self.finish_max >> FRACTION
+    }
+
     /// Forgets earlier debts, because no task runs and no task waits.
     pub(crate) fn forgive(&mut self) {
         self.virtual_time = self.virtual_time.max(self.finish_max);

@@ -12,9 +12,11 @@
 #![cfg(loom)]
 
 mod announcements;
+mod charges;
 mod drain;
 mod drops;
 mod ends;
+mod expiry;
 mod mailbox;
 mod room;
 mod shed;
