@@ -89,8 +89,10 @@
 //!
 //! # Panics
 //!
-//! A panic in a step ends its task as [`TaskStatus::Panicked`]; the worker continues. The panic
-//! hook prints the panic as usual. This needs `panic = "unwind"`, the default.
+//! A panic in a step ends its task as [`TaskStatus::Panicked`]; the worker continues. This needs
+//! `panic = "unwind"`, the default. The panic hook prints the panic as usual. With
+//! [`record_panic_locations`](ThreadPoolBuilder::record_panic_locations), the status and the dump
+//! also show where the task panicked.
 //!
 //! # Fork
 //!
@@ -195,4 +197,12 @@ pub fn let_workers_search() {
 #[doc(hidden)]
 pub fn keep_workers_from_searching() {
     sync::set_search(sync::Search::Off);
+}
+
+/// For loom models only: the virtual time up to which the connection with the most worker time was
+/// served.
+#[cfg(loom)]
+#[doc(hidden)]
+pub fn largest_finish_tag(pool: &ThreadPool) -> std::time::Duration {
+    std::time::Duration::from_nanos(pool.largest_finish_tag())
 }

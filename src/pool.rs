@@ -142,6 +142,11 @@ impl ThreadPool {
         }
     }
 
+    #[cfg(loom)]
+    pub(crate) fn largest_finish_tag(&self) -> u64 {
+        self.scheduler.queue.lock().lanes.largest_finish_tag()
+    }
+
     /// Cancels the tasks. If the pool has threads, a separate thread notifies the loops, so that a
     /// wake that blocks does not block the calling thread.
     fn cancel_in_time(&self) {
@@ -246,10 +251,10 @@ fn notify_cancel(scheduler: &Scheduler) {
     let _guard = ReentrancyGuard::new(scheduler);
     let counters = Counters::default();
     for service in scheduler.registry.services() {
-        service.notify_loop_of(&counters);
+        counters.wakes.add(u64::from(service.wake_loop()));
     }
-    // Every task is asked to stop, so no task is delayed any more.
-    scheduler.end_delays(u64::MAX, usize::MAX, &counters);
+    // Every task is asked to stop, so no task is delayed any more. The loops have been notified.
+    drop(scheduler.end_delays(u64::MAX, usize::MAX));
     scheduler.wake_for_rest(&counters);
     scheduler.registry.retire(&counters);
     scheduler.idle.close();

@@ -104,6 +104,17 @@ pub(crate) struct Applicant {
     pub(crate) group: Option<GroupId>,
 }
 
+/// The flow to which a task moves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewFlow {
+    /// The slot of its new connection.
+    pub(crate) flow: u32,
+    /// The weight of that connection.
+    pub(crate) weight: u16,
+    /// The state of that connection, if the move is new to the queue and the task is in flight.
+    pub(crate) state: Option<FlowState>,
+}
+
 /// A task in a batch.
 pub(crate) struct Taken<T> {
     pub(crate) entry: Entry<T>,

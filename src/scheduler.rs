@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::dump::end::AbnormalEnds;
 use crate::dump::task::TaskDump;
 use crate::mailbox::dump::MailboxDump;
+use crate::panic::Locations;
 use crate::pool::overload::Overload;
 use crate::queue::delayed::{LOOP, Moment};
 use crate::queue::fair::{Debt, VIRTUAL_QUANTUM};
@@ -25,7 +26,7 @@ use crate::sync::{ArcFence, AtomicUsize, Mutex, Ordering, fence};
 use crate::task::header::NEVER;
 use crate::task::id::{ConnId, TaskId};
 use crate::task::status::StopReason;
-use admission::{Admission, Progress};
+use admission::{Admission, Progress, Refused};
 use context::WorkerContext;
 use counters::{Counters, Sums};
 use crossbeam_utils::CachePadded;
@@ -62,7 +63,8 @@ pub(crate) trait AnyService: Source {
     /// Runs the batch of this context. Returns the number of turns.
     fn run_batch(&self, cx: &WorkerContext<'_>) -> usize;
     /// Notifies the loop because the pool is shutting down, or because a timeout has run out.
-    fn notify_loop_of(&self, counters: &Counters);
+    /// Returns whether this has called its wake-up.
+    fn wake_loop(&self) -> bool;
     /// Notifies the loop because a task of this service was shed. The caller has released the lock
     /// of the queue.
     fn notify_shed(&self, cx: &WorkerContext<'_>);
@@ -242,6 +244,7 @@ pub(crate) struct Scheduler {
     /// The largest number of tasks of a connection that have not started.
     pub(crate) max_queued: Option<u32>,
     pub(crate) overload: Overload,
+    pub(crate) panic_locations: Locations,
     slow_steps: Option<SlowSteps>,
     /// Written for every task, so on a line of its own.
     pub(crate) admission: CachePadded<Admission>,
@@ -282,6 +285,7 @@ pub(crate) struct Setup {
     pub(crate) limit: Option<u32>,
     pub(crate) max_queued: Option<u32>,
     pub(crate) overload: Overload,
+    pub(crate) panic_locations: Locations,
     pub(crate) slow_steps: Option<SlowSteps>,
     pub(crate) admission: Admission,
 }
@@ -308,6 +312,7 @@ impl Scheduler {
             limit: setup.limit,
             max_queued: setup.max_queued,
             overload: setup.overload,
+            panic_locations: setup.panic_locations,
             slow_steps: setup.slow_steps,
             admission: CachePadded::new(setup.admission),
             room: CachePadded::new(Room::new()),
@@ -422,18 +427,17 @@ impl Scheduler {
         taken
     }
 
-    /// Moves up to `max` tasks that wait for a time before `now` into the queue.
+    /// Moves up to `max` tasks that wait for a time before `now` into the queue. Returns the services
+    /// whose loops the caller must notify.
     #[cold]
-    pub(crate) fn end_delays(&self, now: u64, max: usize, counters: &Counters) {
+    #[must_use]
+    pub(crate) fn end_delays(&self, now: u64, max: usize) -> Vec<ServiceRef> {
         let mut queue = self.queue.lock();
         let services = queue.end_delays(now, max);
         self.hints.set_next_moment(queue.delayed.next());
         self.hints.note_submitted();
         self.hints.note_published();
-        drop(queue);
-        for service in services {
-            service.notify_loop_of(counters);
-        }
+        services
     }
 
     /// Notifies the loop of a service at `next` instead of at `before`.
@@ -456,12 +460,15 @@ impl Scheduler {
         self.idle.watch(self.hints.next_moment());
     }
 
-    /// Calls [`end_delays`](Self::end_delays) if there are such tasks.
+    /// Moves the tasks whose time has come into the queue, and notifies the loops with a timeout that
+    /// has run out.
     #[inline]
-    fn end_due_delays(&self, now: u64, counters: &Counters) -> bool {
-        let is_due = self.hints.is_due(now);
+    fn end_due_delays(&self, cx: &WorkerContext<'_>) -> bool {
+        let is_due = self.hints.is_due(cx.now());
         if is_due {
-            self.end_delays(now, DUE_MAX, counters);
+            for service in self.end_delays(cx.now(), DUE_MAX) {
+                cx.wake(|| service.wake_loop());
+            }
         }
         is_due
     }
@@ -557,7 +564,7 @@ impl Scheduler {
         let _guard = ReentrancyGuard::new(self);
         let mut turns = 0;
         loop {
-            self.end_due_delays(cx.now(), cx.counters);
+            self.end_due_delays(cx);
             let Some(taken) = self.steal_any_one(cx).or_else(|| self.take(cx, 1, Debt::Take)) else {
                 break;
             };
@@ -635,8 +642,8 @@ impl Scheduler {
         }
     }
 
-    /// Notifies the services that wait for room, if a worker has made some. The caller has executed
-    /// a fence, so that no service is missed.
+    /// Notifies the services that wait for room, if a loop has made some. The caller has executed a
+    /// fence, so that no service is missed.
     #[inline]
     pub(crate) fn note_room(&self, counters: &Counters) {
         if self.room.is_waited() {
@@ -695,6 +702,26 @@ impl Scheduler {
         }
     }
 
+    /// Accepts one task, unless a limit is reached or the pool is shutting down.
+    #[inline]
+    pub(crate) fn admit(&self) -> Result<(), Refused> {
+        let admitted = self.admission.admit(|| self.progress());
+        // This check comes after the count, so that a pool that drains cannot end in between.
+        if self.is_open_after_count() {
+            return admitted;
+        }
+        self.take_back(admitted);
+        Err(Refused::ShuttingDown)
+    }
+
+    #[cold]
+    fn take_back(&self, admitted: Result<(), Refused>) {
+        if admitted.is_ok() {
+            self.admission.withdraw();
+            self.check_drain();
+        }
+    }
+
     /// True for the first call.
     pub(crate) fn start_cancel(&self) -> bool {
         let cancelled = Stage::Cancelled as usize;
@@ -708,7 +735,7 @@ impl Scheduler {
         let (open, draining) = (Stage::Open as usize, Stage::Draining as usize);
         let _ = self
             .stage
-            .compare_exchange(open, draining, Ordering::AcqRel, Ordering::Relaxed);
+            .compare_exchange(open, draining, Ordering::SeqCst, Ordering::Relaxed);
         self.check_drain();
     }
 
@@ -716,10 +743,13 @@ impl Scheduler {
     /// may be the end of the last task.
     pub(crate) fn check_drain(&self) {
         fence(Ordering::SeqCst);
-        let is_drained = || self.sums().ended() == self.admission.accepted();
-        if self.is_draining() && is_drained() {
-            self.idle.close();
-            self.exits.note_shutdown();
+        if self.is_draining() {
+            // A loop that has not seen the drain has counted its task before this fence.
+            fence(Ordering::SeqCst);
+            if self.sums().ended() == self.admission.accepted() {
+                self.idle.close();
+                self.exits.note_shutdown();
+            }
         }
     }
 
@@ -727,6 +757,16 @@ impl Scheduler {
     #[inline]
     pub(crate) fn is_open(&self) -> bool {
         self.stage.load(Ordering::Acquire) == Stage::Open as usize
+    }
+
+    /// The same as [`is_open`](Self::is_open), after a sequentially consistent read-modify-write
+    /// instead of a fence.
+    #[inline]
+    fn is_open_after_count(&self) -> bool {
+        // loom treats a sequentially consistent load as an acquire load.
+        #[cfg(loom)]
+        fence(Ordering::SeqCst);
+        self.stage.load(Ordering::SeqCst) == Stage::Open as usize
     }
 
     #[inline]

@@ -202,13 +202,12 @@ impl<T: Task> Service<T> {
         let checks_fork = scheduler.idle.should_wake() || self.submitted.is_multiple_of(FORK_CHECKS);
         let admitted = if checks_fork && scheduler.is_forked() {
             Err(Refused::Forked)
-        } else if !scheduler.is_open() {
-            Err(Refused::ShuttingDown)
-        } else if let Some(full) = self.full_connection(conn) {
+        } else if let Some(full) = self.full_connection(conn)
+            && self.inner.scheduler.is_open()
+        {
             Err(full)
         } else {
-            let scheduler = &self.inner.scheduler;
-            scheduler.admission.admit(|| scheduler.progress())
+            self.inner.scheduler.admit()
         };
         let admitted = admitted
             .or_else(|refused| self.make_room(conn, refused))
@@ -248,7 +247,7 @@ impl<T: Task> Service<T> {
         if !scheduler.shed(applicant, &cx) {
             return Err(refused);
         }
-        scheduler.admission.admit(|| scheduler.progress())
+        scheduler.admit()
     }
 
     /// The refusal of a task if its connection has reached `max_queued_per_connection`.
@@ -273,11 +272,11 @@ impl<T: Task> Service<T> {
         self.tell_reaped();
         let scheduler = &self.inner.scheduler;
         if self.room.is_some_and(|place| !scheduler.room.has_come(place)) {
-            return scheduler.admission.admit(|| scheduler.progress());
+            return scheduler.admit();
         }
         let place = scheduler.room.join(&self.inner.notifier);
         self.room = Some(place);
-        scheduler.admission.admit(|| scheduler.progress()).inspect(|()| {
+        scheduler.admit().inspect(|()| {
             scheduler.room.leave(place);
             self.room = None;
         })
@@ -424,7 +423,7 @@ impl<T: Task> Service<T> {
         self.polling.end();
         self.tell_reaped();
         self.publish();
-        self.inner.scheduler.report_slow_steps();
+        self.inner.scheduler.report_slow_steps(|| ());
         self.stop_late();
         self.receive();
         if !self.table.has_unannounced() {
@@ -646,7 +645,7 @@ impl<T: Task> Service<T> {
         match outcome {
             Outcome::Finished(task) => Some(TaskStatus::Finished(task)),
             Outcome::Stopped(reason, task) => Some(TaskStatus::Stopped(reason, task)),
-            Outcome::Panicked(payload) => Some(TaskStatus::Panicked(Panic::new(payload))),
+            Outcome::Panicked(caught) => Some(TaskStatus::Panicked(Panic::new(*caught))),
             Outcome::Parked(_) => None,
         }
     }
@@ -745,8 +744,8 @@ impl<T: Task> Service<T> {
         self.table.slot_mut(slot).must_continue = requests.must_continue();
         let virtual_time = self.inner.scheduler.virtual_time();
         let is_detached = self.table.connection_of(slot).is_none();
-        let (to, standing) = self.table.reattach(slot, conn, virtual_time);
-        self.inner.relocate(slot, to, standing);
+        let to = self.table.reattach(slot, conn, virtual_time);
+        self.inner.relocate(slot, to);
         if is_detached && self.table.outcome(slot).is_some_and(Outcome::is_parked) {
             self.table.restart_sync(slot, None);
             self.table.announce_again(&[slot]);
@@ -885,7 +884,7 @@ impl<T: Task> Service<T> {
         self.calls_poll_timeout = true;
         self.tell_reaped();
         self.publish();
-        self.inner.scheduler.report_slow_steps();
+        self.inner.scheduler.report_slow_steps(|| ());
         let scheduler = &self.inner.scheduler;
         if self.polling.has_found() && self.table.away() > 0 && scheduler.has_short_steps() {
             self.inner.notifier.start_polling();

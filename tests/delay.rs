@@ -247,6 +247,62 @@ fn a_delayed_task_does_not_wait_for_a_worker_inside_a_long_step() {
     }
 }
 
+/// The same with a worker that is inside a wake-up: it notifies a loop whose timeout has run out.
+#[test]
+fn a_delayed_task_does_not_wait_for_a_worker_inside_a_wake_up() {
+    for _ in 0..5 {
+        let pool = pool(2);
+        let (gate, blocks) = (Gate::new(), Arc::new(AtomicBool::new(false)));
+        let _guard = gate.guard();
+        let (passed, does_block) = (gate.clone(), Arc::clone(&blocks));
+        let mut sleeper = pool.service::<Work>(move || {
+            if does_block.load(SeqCst) {
+                passed.pass();
+            }
+        });
+        let options = TaskOptions::new().sync_timeout(SHORT * 30);
+        sleeper.enqueue_with(1, Work::parks(), options).unwrap();
+        eventually("the task parks", || sleeper.take_ready().count() == 1);
+        blocks.store(true, SeqCst);
+        let mut lp = Loop::new(&pool);
+        let short = lp.enqueue(2, delays(1, SHORT * 60)).unwrap();
+        assert_eq!(lp.news(), [short]);
+        gate.wait_for(1);
+    }
+}
+
+/// The same with a worker that reports a slow step.
+#[test]
+fn a_delayed_task_does_not_wait_for_a_worker_inside_a_report() {
+    for _ in 0..5 {
+        let (clock, hand) = Clock::manual();
+        let [long, report] = [(); 2].map(|()| Gate::new());
+        let passed = report.clone();
+        let builder = ThreadPool::builder().threads(3).clock(clock);
+        let builder = builder.on_slow_step(SECOND, move |_| passed.pass());
+        let pool = builder.build().unwrap();
+        let _guards = [long.guard(), report.guard()];
+        let mut lp = Loop::new(&pool);
+        lp.enqueue(1, Work::at(&long)).unwrap();
+        long.wait_for(1);
+        let ended = Count::new();
+        let counts = Arc::clone(&ended);
+        let delayed = Work::new(move |_, step| {
+            if step == 1 {
+                return TaskReturn::Delay(2 * SECOND);
+            }
+            counts.add(1);
+            TaskReturn::TaskDone
+        });
+        lp.enqueue(2, delayed).unwrap();
+        eventually("the task is delayed", || pool.counts().waiting == 1);
+        hand.advance(3 * SECOND);
+        // The loop makes no call that could report the step.
+        ended.wait_for(1);
+        report.wait_for(1);
+    }
+}
+
 /// If the worker with the time limit is woken for a task, or has more tasks to run, another worker
 /// must sleep until the next time.
 #[test]

@@ -316,3 +316,101 @@ fn a_running_task_that_moves_leaves_the_flow_of_its_old_connection() {
     let turns = turns.lock().expect("alive");
     assert!(turns["of 9"] > 270, "three equal connections: {turns:?}");
 }
+
+/// The state of a task that moves to another connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Moved {
+    BeforeItsStart,
+    /// A worker has taken it, and runs another task.
+    Taken,
+    AfterAStep,
+    Delayed,
+    InAStep,
+}
+
+impl Moved {
+    fn has_worker(self) -> bool {
+        matches!(self, Self::Taken | Self::InAStep)
+    }
+}
+
+/// A moved task had the weight of its old connection until it was submitted again.
+#[test]
+fn a_moved_task_has_the_weight_of_its_new_connection() {
+    for when in [
+        Moved::BeforeItsStart,
+        Moved::Taken,
+        Moved::AfterAStep,
+        Moved::Delayed,
+        Moved::InAStep,
+    ] {
+        let [moved, other] = turns_of_a_moved_task(when);
+        // 3 : 1, but for the time before the move and the time that it was delayed.
+        assert!(moved > 2 * other, "{when:?}: {moved} turns beside {other}");
+    }
+}
+
+/// Moves a task to a connection with the weight 3. Returns the numbers of its turns and of the turns
+/// of another connection, with the weight 1.
+fn turns_of_a_moved_task(when: Moved) -> [u64; 2] {
+    let (clock, time) = Clock::manual();
+    let pool = pool_of(usize::from(when.has_worker()), clock);
+    let mut service = pool.service::<BoxTask>(|| {});
+    let turns = Arc::new(Mutex::new([0_u64; 2]));
+    let (tell, started) = channel();
+    let (open, opened) = channel::<()>();
+    let mut own_gate = (when == Moved::InAStep).then_some((tell, opened));
+    let mut delay = (when == Moved::Delayed).then_some(100 * US);
+    let mut stream = |own: usize| {
+        let (turns, time) = (Arc::clone(&turns), time.clone());
+        let (mut gate, mut delay) = (own_gate.take(), delay.take());
+        task_fn(move |_| {
+            if let Some((tell, opened)) = gate.take() {
+                let _ = tell.send(());
+                let _ = opened.recv();
+            }
+            time.advance(100 * US);
+            let mut turns = turns.lock().expect("alive");
+            turns[own] += 1;
+            match delay.take() {
+                Some(delay) => TaskReturn::Delay(delay),
+                None if turns.iter().sum::<u64>() >= 400 => TaskReturn::TaskDone,
+                None => TaskReturn::Continue,
+            }
+        })
+    };
+    let holds = (when == Moved::Taken).then(|| {
+        // After these short steps, a batch has several tasks.
+        let first = gate(&mut service, 1);
+        first.wait();
+        for conn in 2..4 {
+            let ends = task_fn(|_| TaskReturn::TaskDone);
+            service.enqueue(conn, ends).expect("room");
+        }
+        (first, gate(&mut service, 4))
+    });
+    let moved = service.enqueue(7, stream(0)).expect("room");
+    let other = stream(1);
+    let holds = holds.map(|(first, holds)| {
+        first.open();
+        holds
+    });
+    match when {
+        Moved::BeforeItsStart => {}
+        Moved::Taken => holds.as_ref().expect("a gate").wait(),
+        Moved::InAStep => started.recv().expect("it starts"),
+        Moved::AfterAStep | Moved::Delayed => _ = service.run_pending(Duration::ZERO),
+    }
+    service.set_weight(8, 3);
+    assert!(service.reattach(moved, 8));
+    service.enqueue(9, other).expect("room");
+    let _ = open.send(());
+    if let Some(holds) = holds {
+        holds.open();
+    }
+    if !when.has_worker() {
+        service.run_pending(Duration::MAX);
+    }
+    reap_until(&mut service, 0);
+    *turns.lock().expect("alive")
+}

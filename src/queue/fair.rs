@@ -126,6 +126,8 @@ struct Account {
     /// The sequence number of its last entry in the debt lane.
     debt_number: u64,
     stamp: u32,
+    /// The stamp when the account got its connection. Older charges are those of another connection.
+    first_stamp: u32,
     /// The number of its tasks that have not started, and its place in the list of flows with about
     /// the same number.
     queued: u32,
@@ -253,6 +255,12 @@ impl Level {
         self.finish_max = self.finish_max.max(finish);
     }
 
+    /// The largest finish tag, in nanoseconds.
+    #[cfg(loom)]
+    pub(crate) fn largest_finish_tag(&self) -> u64 {
+        self.finish_max >> FRACTION
+    }
+
     /// Forgets earlier debts, because no task runs and no task waits.
     pub(super) fn forgive(&mut self) {
         self.virtual_time = self.virtual_time.max(self.finish_max);
@@ -352,6 +360,7 @@ impl Level {
             queued: 0,
             place: 0,
             stamp: self.stamps,
+            first_stamp: self.stamps,
         }) as u32
     }
 
@@ -382,16 +391,17 @@ impl Level {
     /// Takes over the data that the loop has about a flow without other tasks in flight. A tag of
     /// zero means a new connection.
     pub(super) fn set_tag(&mut self, at: u32, tag: u64) {
+        self.stamps = self.stamps.wrapping_add(1);
         let account = &mut self.accounts[at as usize];
         if tag == 0 {
             account.finish = 0;
             account.estimate = self.estimate;
+            account.first_stamp = self.stamps;
         } else {
             // The loop knows the costs of all turns.
             account.finish = account.finish.saturating_sub(account.prepaid).max(tag);
         }
         (account.prepaid, account.running) = (0, 0);
-        self.stamps = self.stamps.wrapping_add(1);
         account.stamp = self.stamps;
     }
 
@@ -645,7 +655,9 @@ impl Level {
             account.estimate = average(account.estimate, cost);
             let finish = account.finish;
             self.note_finish(finish);
-        } else if let Some(account) = self.accounts.get_mut(prepaid.account as usize) {
+        } else if let Some(account) = self.accounts.get_mut(prepaid.account as usize)
+            && account.has_had(prepaid)
+        {
             // The loop has counted this turn already. Only the estimate is updated, because the
             // connection may be new.
             account.estimate = average(account.estimate, cost);
@@ -662,11 +674,64 @@ impl Debtor {
 }
 
 impl Account {
+    /// Whether the task was one of this connection, and not of one that had the account before.
+    fn has_had(&self, prepaid: StampedAccount) -> bool {
+        prepaid.stamp.wrapping_sub(self.first_stamp).cast_signed() >= 0
+    }
+
     /// Cancels the charge for one task.
     fn take_prepaid(&mut self) {
         let one = self.prepaid / u64::from(self.running);
         self.running -= 1;
         self.prepaid -= one;
         self.finish = self.finish.saturating_sub(one);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const KEY: FlowKey = FlowKey { service: 0, flow: 0 };
+    const OTHER: FlowKey = FlowKey { service: 0, flow: 1 };
+    const COST: u64 = 5_000_000;
+
+    /// A task of a new connection was taken, and its turn was not charged yet.
+    fn taken() -> (Level, u32, StampedAccount) {
+        let mut level = Level::root();
+        let at = level.account(NONE, KEY);
+        level.set_tag(at, 0);
+        level.activate(at);
+        let prepaid = level.begin_turn(at, 0);
+        (level, at, prepaid)
+    }
+
+    #[test]
+    fn a_turn_that_the_loop_has_counted_still_updates_the_estimate() {
+        let (mut level, at, prepaid) = taken();
+        level.set_tag(at, VIRTUAL_QUANTUM);
+        level.charge(prepaid, COST);
+        assert_eq!(u64::from(level.estimate_of(at)), COST);
+    }
+
+    /// A worker charges its turns after its batch. Until then the account of a short flow may have
+    /// been removed, and its place used for another flow.
+    #[test]
+    fn a_late_charge_does_not_change_the_estimate_of_another_flow() {
+        let (mut level, at, prepaid) = taken();
+        level.set_tag(at, VIRTUAL_QUANTUM);
+        level.sweep(|_| {});
+        assert_eq!(level.account(NONE, OTHER), at, "the place is used again");
+        level.charge(prepaid, COST);
+        assert_eq!(level.estimate_of(at), 0, "unknown");
+    }
+
+    /// The same with a new connection in the slot of an old one.
+    #[test]
+    fn a_late_charge_does_not_change_the_estimate_of_a_new_connection() {
+        let (mut level, at, prepaid) = taken();
+        level.set_tag(at, 0);
+        level.charge(prepaid, COST);
+        assert_eq!(level.estimate_of(at), 0, "unknown");
     }
 }

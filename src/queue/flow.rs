@@ -6,7 +6,7 @@
 
 use super::fair::{Debt, EMPTY, FlowKey, List, NONE};
 use super::lanes::{AccountId, Lanes, Prepaid};
-use super::{Entry, FlowState, Standing};
+use super::{Entry, FlowState, NewFlow, Standing};
 use crate::task::id::GroupId;
 use rustc_hash::FxHashMap;
 use slab::Slab;
@@ -57,7 +57,7 @@ pub(crate) struct Flows<T> {
     /// The place of a task in `waiting`, by its slot.
     places: Vec<u32>,
     /// The new flows of tasks that were relocated while a worker had them, by the slot of the task.
-    moved: FxHashMap<u32, u32>,
+    moved: FxHashMap<u32, NewFlow>,
     /// The flow in which a task counts as running, by the slot of the task. Empty without a limit.
     counted: Vec<u32>,
 }
@@ -152,8 +152,9 @@ impl<T> Flows<T> {
     /// Adds a task that has had a turn. Its tag includes that turn if it had no account.
     pub(crate) fn push_again(&mut self, mut entry: Entry<T>, lanes: &mut Lanes) {
         self.find_counted(&mut entry);
-        if let Some(flow) = self.moved.remove(&entry.slot) {
-            (entry.flow, entry.state) = (flow, FlowState::MOVED);
+        if let Some(to) = self.moved.remove(&entry.slot) {
+            // The tag is that of its old flow.
+            return self.push_moved(entry, to, lanes);
         }
         let account = self.account(entry.flow, lanes);
         if self.flow(entry.flow).group.is_none()
@@ -189,6 +190,9 @@ impl<T> Flows<T> {
         let flow = entry.flow;
         if !entry.has_started {
             self.uncount(entry.slot);
+        }
+        if let Some(to) = self.moved.remove(&entry.slot) {
+            return self.push_moved(entry, to, lanes);
         }
         let (mut prev, mut next) = (NONE, self.flow(flow).lists[list_of(&entry)].first);
         // Older tasks were returned before.
@@ -393,27 +397,33 @@ impl<T> Flows<T> {
         Some(flow)
     }
 
-    /// Adds a task from another flow. `standing`: the data that the loop has about the connection
-    /// of its new flow.
-    pub(crate) fn push_moved(&mut self, mut entry: Entry<T>, standing: Option<Standing>, lanes: &mut Lanes) {
-        let account = match standing {
-            Some(standing) => self.note_standing(entry.flow, standing, lanes),
-            None => self.account(entry.flow, lanes),
+    /// Takes over the data that the loop has about the connection of a new flow. Returns the account
+    /// of that flow.
+    fn note_new_flow(&mut self, to: NewFlow, lanes: &mut Lanes) -> AccountId {
+        let NewFlow { flow, weight, state } = to;
+        if let Some(state) = state {
+            return self.note_standing(flow, Standing { state, weight }, lanes);
+        }
+        let account = self.account(flow, lanes);
+        lanes.set_weight(account, weight);
+        account
+    }
+
+    /// Adds a task from another flow.
+    pub(crate) fn push_moved(&mut self, entry: Entry<T>, to: NewFlow, lanes: &mut Lanes) {
+        let account = self.note_new_flow(to, lanes);
+        let entry = Entry {
+            flow: to.flow,
+            weight: to.weight,
+            state: FlowState::MOVED,
+            ..entry
         };
-        entry.state = FlowState::MOVED;
         self.insert(entry, account, lanes);
     }
 
-    /// Moves a task to the end of another flow. `standing`: the same as for
-    /// [`push_moved`](Self::push_moved). Returns whether the task waits in a flow.
-    pub(crate) fn relocate(
-        &mut self,
-        slot: u32,
-        to: u32,
-        standing: Option<Standing>,
-        lanes: &mut Lanes,
-    ) -> bool {
-        let place = self.place_of(slot);
+    /// Moves a task to the end of another flow. Returns whether the task waits in a flow.
+    pub(crate) fn relocate(&mut self, slot: u32, new: NewFlow, lanes: &mut Lanes) -> bool {
+        let (place, to) = (self.place_of(slot), new.flow);
         if self
             .waiting_at(place)
             .is_some_and(|waiting| waiting.entry.flow == to)
@@ -437,11 +447,10 @@ impl<T> Flows<T> {
             from = Some(counted);
         }
         let is_waiting = waiting.is_some();
-        if let Some(mut entry) = waiting {
-            entry.flow = to;
-            self.push_moved(entry, standing, lanes);
-        } else if let Some(standing) = standing {
-            self.note_standing(to, standing, lanes);
+        if let Some(entry) = waiting {
+            self.push_moved(entry, new, lanes);
+        } else if new.state.is_some() {
+            self.note_new_flow(new, lanes);
         }
         if let Some(from) = from {
             for flow in [to, from] {
@@ -452,12 +461,13 @@ impl<T> Flows<T> {
         is_waiting
     }
 
-    /// A task that a worker has is to be in another flow when it waits again.
-    pub(crate) fn note_move(&mut self, slot: u32, to: u32) {
-        self.moved.insert(slot, to);
+    /// A task that a worker has is to be in another flow when it waits again. The task was relocated
+    /// before, so the data of its loop is known.
+    pub(crate) fn note_move(&mut self, slot: u32, to: NewFlow) {
+        self.moved.insert(slot, NewFlow { state: None, ..to });
     }
 
-    /// A task has been returned to its loop, which knows its connection.
+    /// A task is with its loop again, which knows its connection.
     pub(crate) fn forget_move(&mut self, slot: u32) {
         self.moved.remove(&slot);
     }
@@ -508,6 +518,14 @@ mod tests {
         Entry {
             has_started: true,
             ..entry(slot, flow)
+        }
+    }
+
+    fn to(flow: u32) -> NewFlow {
+        NewFlow {
+            flow,
+            weight: 1,
+            state: None,
         }
     }
 
@@ -623,7 +641,7 @@ mod tests {
     fn a_task_that_moves_counts_in_its_new_flow() {
         let (mut flows, mut lanes) = flows_of(Some(1), &[(0, 0), (1, 0), (2, 1)]);
         assert_eq!(pop(&mut flows, &mut lanes), Some(0));
-        flows.relocate(0, 1, None, &mut lanes);
+        flows.relocate(0, to(1), &mut lanes);
         assert_eq!(pop_all(&mut flows, &mut lanes), [1]);
         flows.release(0, &mut lanes);
         assert_eq!(pop_all(&mut flows, &mut lanes), [2]);
@@ -632,7 +650,7 @@ mod tests {
     #[test]
     fn a_waiting_task_that_moves_is_the_last_of_its_new_flow() {
         let (mut flows, mut lanes) = flows_of(None, &[(0, 0), (1, 1), (2, 1)]);
-        flows.relocate(0, 1, None, &mut lanes);
+        flows.relocate(0, to(1), &mut lanes);
         assert_eq!(pop_all(&mut flows, &mut lanes), [1, 2, 0]);
     }
 
@@ -792,9 +810,9 @@ mod tests {
         for was_waiting in [true, false] {
             let (mut flows, mut lanes) = flows_of(None, &[]);
             let state = FlowState::Busy { tag: 1 << 50 };
-            let standing = Standing {
-                state: FlowState::Idle { tag: 0 },
-                weight: 1,
+            let new = NewFlow {
+                state: Some(FlowState::Idle { tag: 0 }),
+                ..to(1)
             };
             flows.push(
                 Entry {
@@ -806,9 +824,9 @@ mod tests {
             let mut task = None;
             if !was_waiting {
                 task = take(&mut flows, &mut lanes);
-                flows.note_move(0, 1);
+                flows.note_move(0, new);
             }
-            flows.relocate(0, 1, Some(standing), &mut lanes);
+            flows.relocate(0, new, &mut lanes);
             // The next turns of the task.
             for turn in 0..3 {
                 task = task.or_else(|| take(&mut flows, &mut lanes));
@@ -821,13 +839,13 @@ mod tests {
     #[test]
     fn a_moved_task_counts_in_the_group_of_its_new_connection() {
         let (mut flows, mut lanes) = flows_of(None, &[(0, 0), (1, 0)]);
-        let standing = Standing {
-            state: FlowState::NewInGroup(GROUP),
-            weight: 1,
+        let new = NewFlow {
+            state: Some(FlowState::NewInGroup(GROUP)),
+            ..to(5)
         };
         flows.push(grouped(2, 1), &mut lanes);
         flows.push(grouped(3, 1), &mut lanes);
-        assert!(flows.relocate(1, 5, Some(standing), &mut lanes));
+        assert!(flows.relocate(1, new, &mut lanes));
         assert!(lanes.fattest(1, None).is_some(), "the group has three tasks");
         assert_eq!(pop_all(&mut flows, &mut lanes), [0, 2, 1, 3]);
     }

@@ -78,12 +78,18 @@ impl Admission {
             }
             match self
                 .accepted
-                .compare_exchange_weak(accepted, accepted + 1, Relaxed, Relaxed)
+                .compare_exchange_weak(accepted, accepted + 1, SeqCst, Relaxed)
             {
                 Ok(_) => return Ok(()),
                 Err(now) => accepted = now,
             }
         }
+    }
+
+    /// Takes the last acceptance of this thread back, because the pool accepts no more tasks.
+    #[cold]
+    pub(crate) fn withdraw(&self) {
+        self.accepted.fetch_sub(1, SeqCst);
     }
 
     fn check(&self, accepted: u64, now: Progress) -> Result<(), Refused> {
@@ -115,7 +121,7 @@ impl Admission {
         accepted.saturating_sub(gone)
     }
 
-    // The counter is sequentially consistent. `room` gives the reason.
+    // These counters are sequentially consistent. `room` gives the reason.
 
     pub(crate) fn count_never_ran(&self) {
         self.never_ran.fetch_add(1, SeqCst);

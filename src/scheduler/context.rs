@@ -170,7 +170,7 @@ impl<'a> WorkerContext<'a> {
     }
 
     /// Makes sure that one of the sleeping workers sleeps until the earliest time for which a task
-    /// waits. Called before each step, because a step can be long.
+    /// waits. Called before each step and before other code of the user, because it can block.
     #[inline]
     pub(crate) fn set_timer(&self) {
         if self.timer_is_unset.get() {
@@ -208,6 +208,16 @@ impl<'a> WorkerContext<'a> {
     pub(crate) fn note_free(&self) {
         if self.worker.is_some() {
             self.own_shared().set_busy(false);
+        }
+    }
+
+    /// Notifies the services that wait for room, if this thread has made some. The caller has
+    /// executed a fence, so that no service is missed.
+    #[inline]
+    pub(crate) fn note_room(&self) {
+        if self.scheduler.room.is_waited() {
+            self.set_timer();
+            self.scheduler.announce_room(self.counters);
         }
     }
 
@@ -251,7 +261,8 @@ impl<'a> WorkerContext<'a> {
     }
 
     /// Notifies a loop. During the call, `exits` shows that this worker is in a wake-up.
-    fn wake(&self, notify: impl FnOnce() -> bool) {
+    pub(super) fn wake(&self, notify: impl FnOnce() -> bool) {
+        self.set_timer();
         let set_activity = |activity| {
             let worker = self.worker?;
             Some(self.scheduler.exits.set_activity(worker.into(), activity))

@@ -94,16 +94,17 @@ impl PresentStep {
 }
 
 impl Scheduler {
-    /// Reports the slow steps, each once. The caller runs no step and holds no lock.
+    /// Reports the slow steps, each once. The caller runs no step and holds no lock. `prepare` is
+    /// called before each report, because a report is code of the user and can block.
     #[inline]
-    pub(crate) fn report_slow_steps(&self) {
+    pub(crate) fn report_slow_steps(&self, prepare: impl Fn()) {
         if let Some(slow_steps) = &self.slow_steps {
-            self.report_those(slow_steps);
+            self.report_those(slow_steps, prepare);
         }
     }
 
     #[cold]
-    fn report_those(&self, slow_steps: &SlowSteps) {
+    fn report_those(&self, slow_steps: &SlowSteps, prepare: impl Fn()) {
         let now = self.clock.now();
         let Some(limit) = now.checked_sub(slow_steps.threshold) else {
             return;
@@ -125,6 +126,7 @@ impl Scheduler {
                 worker,
                 elapsed: Duration::from_nanos(now - begun),
             };
+            prepare();
             quietly(|| (slow_steps.report)(&step));
         }
     }

@@ -102,14 +102,14 @@ impl Worker {
     /// Takes the next batch from the queue, or steals a part of another worker's batch.
     fn next_batch(&self, cx: &WorkerContext<'_>, pacing: &mut Pacing) -> Option<Batch<ServiceRef>> {
         let scheduler = cx.scheduler;
-        scheduler.report_slow_steps();
+        scheduler.report_slow_steps(|| cx.set_timer());
         let must_look = std::mem::take(&mut pacing.must_look);
         if let Some(victim) = self.late_neighbour(cx, pacing) {
             scheduler.return_batch_of(victim);
         }
         let mut counter = &cx.counters.batches;
         let mut taken = None;
-        let is_due = scheduler.end_due_delays(cx.now(), cx.counters);
+        let is_due = scheduler.end_due_delays(cx);
         if must_look || is_due || scheduler.hints.has_published() {
             taken = scheduler.take(cx, pacing.size, Debt::Leave);
         }

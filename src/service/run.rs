@@ -3,7 +3,7 @@
 use super::completions::{Completion, Outcome};
 use super::inner::ServiceInner;
 use crate::clock::nanos;
-use crate::panic::{contain, drop_quietly};
+use crate::panic::{Caught, contain_step, drop_quietly};
 use crate::queue::fair::weighted;
 use crate::queue::lanes::Prepaid;
 use crate::queue::ring::Producer;
@@ -14,7 +14,6 @@ use crate::task::header::{NEVER, NO_WORKER, Page};
 use crate::task::phase::{IGNORED_MAX, Phase, Requests};
 use crate::task::status::StopReason;
 use crate::task::{Context, Task, TaskReturn};
-use std::any::Any;
 
 /// The end of a turn on a worker.
 enum Turn {
@@ -25,7 +24,7 @@ enum Turn {
     Park,
     Finish,
     Stop,
-    Panic(Box<dyn Any + Send>),
+    Panic(Box<Caught>),
 }
 
 /// A task that this thread runs.
@@ -134,7 +133,7 @@ impl<T: Task> Running<'_, T> {
         cx.note_busy();
         // The place of the task in the queue is free. There is no fence here, because the
         // completion checks again.
-        cx.scheduler.note_room(cx.counters);
+        cx.note_room();
         self.set_phase(Phase::Running);
         let turn = self.turn(&mut task, started, requests);
         self.cost = cx.now().saturating_sub(started);
@@ -150,7 +149,7 @@ impl<T: Task> Running<'_, T> {
                 self.service.push_back(self.entry(task), cx);
                 cx.flush_old();
                 fence(Ordering::SeqCst);
-                cx.scheduler.note_room(cx.counters);
+                cx.note_room();
             }
             Turn::Delay(at) => {
                 self.set_phase(Phase::Waiting);
@@ -158,7 +157,7 @@ impl<T: Task> Running<'_, T> {
                 cx.note_timer();
                 cx.flush_old();
                 fence(Ordering::SeqCst);
-                cx.scheduler.note_room(cx.counters);
+                cx.note_room();
             }
             Turn::Park => {
                 cx.counters.parked.add(1);
@@ -170,9 +169,9 @@ impl<T: Task> Running<'_, T> {
                 let reason = self.requests().stop().unwrap_or(StopReason::Returned);
                 self.end(Outcome::Stopped(reason, task));
             }
-            Turn::Panic(payload) => {
+            Turn::Panic(caught) => {
                 drop_quietly(task);
-                self.end(Outcome::Panicked(payload));
+                self.end(Outcome::Panicked(caught));
             }
         }
     }
@@ -233,7 +232,7 @@ impl<T: Task> Running<'_, T> {
         loop {
             let mut context = Context::new(self.page, id, cx, started);
             cx.begin_step(self.slot, self.serial);
-            let returned = contain(|| task.step(&mut context));
+            let returned = contain_step(cx.scheduler.panic_locations, || task.step(&mut context));
             cx.end_step();
             self.has_new_deadline |= context.has_new_deadline();
             cx.tick();
@@ -269,7 +268,7 @@ impl<T: Task> Running<'_, T> {
                 Ok(TaskReturn::Continue) => is_told = self.requests().stop().is_some(),
                 Ok(TaskReturn::TaskDone) => return Turn::Finish,
                 Ok(TaskReturn::Stopped) => return Turn::Stop,
-                Err(payload) => return Turn::Panic(payload),
+                Err(caught) => return Turn::Panic(caught),
             }
             cx.flush_old();
             if cx.must_yield(started) {
@@ -352,7 +351,7 @@ impl<T: Task> ServiceInner<T> {
         } else {
             cx.notify(&self.notifier);
         }
-        cx.scheduler.note_room(cx.counters);
+        cx.note_room();
         cx.flush_old();
     }
 }

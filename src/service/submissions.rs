@@ -7,7 +7,7 @@ use crate::queue::fair::Debt;
 use crate::queue::flow::Flows;
 use crate::queue::lanes::{Lanes, Prepaid};
 use crate::queue::ring::{self, Consumer, Producer};
-use crate::queue::{Entry, FlowState, Source, Standing, Taken};
+use crate::queue::{Entry, FlowState, NewFlow, Source, Taken};
 use crate::scheduler::context::WorkerContext;
 use crate::scheduler::{QUANTUM, SharedContext};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, fence};
@@ -311,6 +311,7 @@ impl<T: Task> ServiceInner<T> {
         }
         let Taken { entry, prepaid } = self.take_out_of_batch(slot)?;
         cancel(prepaid, &mut queue.lanes);
+        state.flows.forget_move(slot);
         state.flows.release(slot, &mut queue.lanes);
         // With a limit, the next task of its connection may now start.
         if !queue.lanes.is_empty() {
@@ -416,28 +417,23 @@ impl<T: Task> ServiceInner<T> {
         }
     }
 
-    /// Moves a task to another connection. `standing`: the data that the loop has about that
-    /// connection, if the task is in flight.
-    pub(crate) fn relocate(&self, slot: u32, to: u32, standing: Option<Standing>) {
+    /// Moves a task to another connection.
+    pub(crate) fn relocate(&self, slot: u32, to: NewFlow) {
         let mut queue = self.scheduler.queue.lock();
         queue.sort();
         let mut state = self.submissions.state();
-        if let Some((_, entry)) = state.delayed.get_mut(&slot) {
-            entry.flow = to;
-        }
         // One that was taken and not begun was taken for the connection that it had.
         let taken = self.scheduler.limit.and_then(|_| self.take_out_of_batch(slot));
         if let Some(Taken { entry, prepaid }) = taken {
             cancel(prepaid, &mut queue.lanes);
             state.flows.release(slot, &mut queue.lanes);
-            state
-                .flows
-                .push_moved(Entry { flow: to, ..entry }, standing, &mut queue.lanes);
+            state.flows.push_moved(entry, to, &mut queue.lanes);
         } else {
-            let is_waiting = state.flows.relocate(slot, to, standing, &mut queue.lanes);
+            let is_waiting = state.flows.relocate(slot, to, &mut queue.lanes);
             let page = self.pages.of(slot);
             let phase = page.owner(slot).serial().map(|serial| page.phase(slot, serial));
-            if !is_waiting && matches!(phase, Some(Phase::Running | Phase::Waiting)) {
+            let is_on_its_way = matches!(phase, Some(Phase::Queued | Phase::Running | Phase::Waiting));
+            if !is_waiting && is_on_its_way {
                 state.flows.note_move(slot, to);
             }
         }

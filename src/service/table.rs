@@ -9,7 +9,7 @@ use super::completions::{Completion, Outcome};
 use super::connections::Connections;
 use super::timers::{Due, Timers, Timing};
 use crate::clock::Clock;
-use crate::queue::Standing;
+use crate::queue::NewFlow;
 use crate::task::header::{LoopHeader, PAGE, Page, WorkHeader};
 use crate::task::id::{ConnId, TaskId};
 use crate::task::phase::Phase;
@@ -426,18 +426,17 @@ impl<T> Table<T> {
         self.connections[self.slot(slot).connection].id
     }
 
-    /// Moves a task to another connection. Returns the slot of that connection, and the data that
-    /// the queue needs about it if the task is in flight.
-    pub(crate) fn reattach(&mut self, slot: u32, id: ConnId, virtual_time: u64) -> (u32, Option<Standing>) {
+    /// Moves a task to another connection.
+    pub(crate) fn reattach(&mut self, slot: u32, id: ConnId, virtual_time: u64) -> NewFlow {
         let from = self.slot(slot).connection;
         let to = self.connections.find_or_open(id);
         self.owner(slot).set_connection(id.0);
-        let mut standing = None;
+        let mut state = None;
         if to != from {
             if self.slot(slot).outcome.is_none() {
                 self.slot_mut(slot).was_moved = true;
                 self.connections[from].away -= 1;
-                standing = Some(self.connections.submit(to, virtual_time));
+                state = Some(self.connections.submit(to, virtual_time).state);
                 let target = &mut self.connections[to];
                 target.queued_max = target.queued_max.saturating_add(1);
             }
@@ -445,7 +444,11 @@ impl<T> Table<T> {
             self.link(slot, to);
             self.note_loss(from);
         }
-        (to, standing)
+        NewFlow {
+            flow: to,
+            weight: self.connections[to].weight,
+            state,
+        }
     }
 
     /// The next timeout of a task, and the time at which it runs out.

@@ -1,7 +1,7 @@
 //! A loop calls `take_ready` while workers complete tasks: no notification is lost, and there is at
 //! most one for each call.
 
-use crate::util::{Event, First, Probe, explore, explore_deeper, pool_of};
+use crate::util::{Event, First, Probe, end_race, explore, explore_deeper, pool_of};
 use moored::{
     BoxTask, Clock, ManualClock, ReadyTasks, Resume, Service, Shutdown, TaskId, TaskReturn, TaskStatus,
     ThreadPool, task_fn,
@@ -54,6 +54,7 @@ impl Loop {
             self.event.wait();
             self.drain();
         }
+        end_race();
         self.check_wakes();
     }
 
@@ -67,6 +68,7 @@ impl Loop {
             }
             self.look_at(ready);
         }
+        end_race();
         self.check_wakes();
     }
 
@@ -191,6 +193,7 @@ fn an_end_is_announced_while_every_worker_is_in_a_long_step() {
             event.wait();
             told += service.take_ready().count();
         }
+        end_race();
         seen.happen();
         other_heard.happen();
         drop(pool);
@@ -222,6 +225,7 @@ fn an_end_is_announced_while_the_only_worker_is_in_a_long_step_and_the_loop_poll
             }
             told += service.take_ready().count();
         }
+        end_race();
         seen.happen();
         drop(pool);
         naps

@@ -76,8 +76,8 @@ fn two_workers_end_the_last_tasks_of_a_drain() {
     });
 }
 
-/// U14, S9: a loop that has not seen the drain may submit a task after the workers have ended. The
-/// task finishes in this case too.
+/// U14, S9: the task is accepted, and the workers do not end before it has finished, or it is
+/// refused.
 #[test]
 fn an_enqueue_races_a_drain() {
     let found = explore("drain against enqueue", || {
@@ -98,6 +98,36 @@ fn an_enqueue_races_a_drain() {
         drains.join().unwrap();
         pool.join_timeout(FOREVER).unwrap();
         accepted
+    });
+    assert_eq!(found.len(), 2);
+}
+
+/// U14: a task that waits for a time needs a worker, also when it is asked to stop. A loop that has
+/// not seen the drain must not submit it to a pool that has ended.
+#[test]
+fn an_enqueue_of_a_task_with_a_delay_races_a_drain() {
+    let found = explore("drain against enqueue and delay", || {
+        let pool = Arc::new(pool_of(1).build().unwrap());
+        let event = Event::new();
+        let mut service = pool.service(Arc::clone(&event));
+        let drains = drain_on_another_thread(&pool);
+        let (task, seen) = Probe::new(First::Delay);
+        let accepted = service.enqueue(1, task);
+        let is_accepted = accepted.is_ok();
+        if let Ok(id) = accepted {
+            let _ = service.dequeue(id);
+            while !service.is_empty() {
+                event.wait();
+                for id in service.take_ready().map(|ready| ready.id) {
+                    let status = service.task_status(id);
+                    assert!(matches!(status, Some(TaskStatus::Stopped(..))), "{status:?}");
+                }
+            }
+            assert_eq!(seen().drops, 1);
+        }
+        drains.join().unwrap();
+        pool.join_timeout(FOREVER).unwrap();
+        is_accepted
     });
     assert_eq!(found.len(), 2);
 }

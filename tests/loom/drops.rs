@@ -1,7 +1,7 @@
 //! The pool and its services end in any order and on any thread: no deadlock, no leak, and parked
 //! tasks end.
 
-use crate::util::{Event, FOREVER, First, Probe, explore, parked, pool_of};
+use crate::util::{Event, FOREVER, First, Probe, end_race, explore, parked, pool_of};
 use moored::{
     Context, Resume, Service, Shutdown, StopReason, Task, TaskId, TaskReturn, TaskStatus, ThreadPool,
 };
@@ -57,6 +57,20 @@ fn the_pool_and_the_service_are_dropped_at_the_same_time() {
         other.join().unwrap();
         assert_eq!(drops(), 1);
         assert_eq!(Arc::strong_count(&event), 1, "the service has leaked");
+    });
+}
+
+/// S1: two workers are about to sleep, asleep, or at work.
+#[test]
+fn the_pool_is_dropped_while_two_workers_go_to_sleep() {
+    explore("pool of two workers", || {
+        let pool = pool_of(2).build().unwrap();
+        let mut service = pool.service(|| {});
+        let (task, seen) = Probe::new(First::TaskDone);
+        service.enqueue(1, task).unwrap();
+        drop(pool);
+        drop(service);
+        assert_eq!(seen().drops, 1);
     });
 }
 
@@ -167,6 +181,7 @@ fn a_shutdown_races_the_holder_of_a_parked_task(answer: Answer) -> BTreeSet<End>
                     .next()
                     .and_then(|ready| look(&mut service, ready.id, answer));
             }
+            end_race();
             let told = seen().told;
             let (by_finish, by_loop) = (Some(StopReason::PoolShutdown), Some(StopReason::Dequeued));
             match end {
@@ -232,6 +247,7 @@ fn a_look_races_a_shutdown() {
             event.wait();
             announced = look();
         }
+        end_race();
         assert!(matches!(
             service.task_status(parked),
             Some(TaskStatus::Stopped(StopReason::PoolShutdown, _))

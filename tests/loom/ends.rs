@@ -1,7 +1,7 @@
 //! Every kind of end of a step, against every action on its task at the same time. In each order
 //! there is one end, one announcement and one drop, and the counters agree.
 
-use crate::util::{Event, FOREVER, First, Probe, Seen, explore_deeper};
+use crate::util::{Event, FOREVER, First, Probe, Seen, end_race, explore_deeper};
 use loom::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use moored::{
     Clock, Dequeued, ManualClock, Resume, Service, Shutdown, StopReason, TaskId, TaskOptions, TaskStatus,
@@ -250,6 +250,7 @@ impl Race {
             self.event.wait();
             self.drain();
         }
+        end_race();
         assert_eq!(self.ends.len(), 1, "{:?}", self.ends);
         // A task that was answered before is not announced, and a task without a connection does
         // not park.
@@ -331,10 +332,14 @@ fn race_with_the_drop_of_the_service(step: Step, act: Act) -> Life {
 fn against_every_step(act: Act) {
     // This delay never ends without a request.
     let ends_a_delay = reason(act).is_some() && !matches!(act, Act::SyncStop | Act::QueueTimeout);
-    for step in STEPS
+    let steps = STEPS
         .into_iter()
-        .filter(|&step| step != Step::Delay || ends_a_delay)
-    {
+        .filter(|&step| step != Step::Delay || ends_a_delay);
+    against(act, steps);
+}
+
+fn against(act: Act, steps: impl IntoIterator<Item = Step>) {
+    for step in steps {
         let name = format!("{act:?} against {step:?}");
         // With two preemptions the worker cannot park the task before the loop answers.
         let preemptions = if act == Act::SyncStop { 3 } else { 2 };
@@ -401,16 +406,37 @@ fn a_queue_timeout_races_the_start_of_a_task() {
     against_every_step(Act::QueueTimeout);
 }
 
+// The next two actions have many schedules, so each has several tests, which run at the same time.
+
 /// L8, S8: another thread shuts the pool down. The loop continues until it has every end.
 #[test]
-fn a_shutdown_on_another_thread_races_every_end_of_a_step() {
-    against_every_step(Act::Finish);
+fn a_shutdown_on_another_thread_races_a_task_that_continues() {
+    against(Act::Finish, [Step::Continue, Step::GiveWay]);
+}
+
+/// L8, S8: the same.
+#[test]
+fn a_shutdown_on_another_thread_races_a_task_that_waits() {
+    against(Act::Finish, [Step::Sync, Step::Delay]);
+}
+
+/// L8, S8: the same.
+#[test]
+fn a_shutdown_on_another_thread_races_a_task_that_ends() {
+    against(Act::Finish, [Step::TaskDone, Step::Panic]);
 }
 
 /// L6, S1, S24: another thread drops the pool and waits for its workers, while the loop continues.
+/// For the loop and the worker this is a shutdown, so one way to continue is enough.
 #[test]
-fn the_drop_of_the_pool_races_every_end_of_a_step() {
-    against_every_step(Act::DropPool);
+fn the_drop_of_the_pool_races_a_task_that_continues_or_ends() {
+    against(Act::DropPool, [Step::Continue, Step::TaskDone, Step::Panic]);
+}
+
+/// L6, S1, S24: the same.
+#[test]
+fn the_drop_of_the_pool_races_a_task_that_waits() {
+    against(Act::DropPool, [Step::Sync, Step::Delay]);
 }
 
 /// S8, S24: the service is dropped while its task waits, runs or is parked.

@@ -2,7 +2,7 @@
 //! most one notification between two looks of the loop, for each order in which it looks at tasks
 //! and mailboxes.
 
-use crate::util::{Event, First, Probe, explore, pool_of};
+use crate::util::{Event, First, Probe, end_race, explore, pool_of};
 use moored::{Mailbox, Recipient, SendError, Sender, Service, TaskStatus, ThreadPool};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -83,6 +83,7 @@ impl Loop {
             self.event.wait();
             self.turn(turn);
         }
+        end_race();
         let (notified, looks) = (self.event.total(), self.looks);
         assert!(
             notified <= looks + 1,
@@ -156,6 +157,7 @@ fn a_loop_that_drains_only_when_it_may_not_sleep_loses_nothing() {
                 None => {}
             }
         }
+        end_race();
         sender.join().unwrap();
     });
 }

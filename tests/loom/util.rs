@@ -82,6 +82,12 @@ fn fail_at_the_first_panic() {
     });
 }
 
+/// The race of the model is over: what follows, such as the drop of the pool, runs under one schedule
+/// only. Other models explore the end of a pool.
+pub(crate) fn end_race() {
+    loom::skip_branch();
+}
+
 /// A pool on a clock that does not move, so that a schedule always has the same result.
 pub(crate) fn pool_of(threads: usize) -> ThreadPoolBuilder {
     ThreadPool::builder().threads(threads).clock(Clock::manual().0)
@@ -187,10 +193,16 @@ impl Probe {
     }
 }
 
-/// A service with one task, which has parked and was announced.
+/// A service with one task, which has parked and was announced. The race begins when the worker
+/// notifies the loop: only one schedule is explored before.
 pub(crate) fn parked(pool: &ThreadPool) -> (Service<Probe>, Arc<Event>, TaskId, impl Fn() -> Seen + use<>) {
-    let event = Event::new();
-    let mut service = pool.service(Arc::clone(&event));
+    loom::stop_exploring();
+    let (event, race) = (Event::new(), Once::new());
+    let told = Arc::clone(&event);
+    let mut service = pool.service(move || {
+        race.call_once(loom::explore);
+        told.happen();
+    });
     let (task, seen) = Probe::new(First::Sync);
     let id = service.enqueue(1, task).unwrap();
     event.wait();

@@ -1,6 +1,6 @@
 //! Tasks are submitted while workers go to sleep: every accepted task runs, without another event.
 
-use crate::util::{Event, FOREVER, First, Probe, explore, explore_within, parked, pool_of};
+use crate::util::{Event, FOREVER, First, Probe, end_race, explore, explore_within, parked, pool_of};
 use moored::{BoxTask, Clock, ManualClock, Service, Shutdown, TaskReturn, TaskStatus, ThreadPool, task_fn};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +42,7 @@ fn enqueue_against_parking_workers(workers: usize, rounds: u64) {
                 service.enqueue(conn, signal(&started)).unwrap();
                 started.wait();
             }
+            end_race();
             let wakes = pool.dump().counters.worker_wakes;
             assert!(
                 wakes <= rounds,
@@ -77,6 +78,7 @@ fn a_task_starts_when_a_worker_has_searched_without_success() {
                 service.enqueue(conn, signal(&started)).unwrap();
                 started.wait();
             }
+            end_race();
         });
     }
 }
@@ -100,6 +102,7 @@ fn tasks_that_are_less_than_a_batch_are_taken() {
                 assert_eq!(service.take_ready().count(), 1);
                 service.enqueue(1, signal(&started)).unwrap();
                 started.wait();
+                end_race();
             },
         );
     }
@@ -129,6 +132,7 @@ fn two_tasks_that_are_less_than_a_batch_reach_two_workers() {
                 service.enqueue(1, hold(&left, &right, &gone)).unwrap();
                 service.enqueue(2, hold(&right, &left, &gone)).unwrap();
                 gone.wait_for(2);
+                end_race();
             },
         );
     }
@@ -145,6 +149,7 @@ fn two_tasks_at_once_reach_two_workers() {
         service.enqueue(1, hold(&left, &right, &gone)).unwrap();
         service.enqueue(2, hold(&right, &left, &gone)).unwrap();
         gone.wait_for(2);
+        end_race();
     });
 }
 
@@ -195,6 +200,7 @@ fn a_task_that_is_submitted_beside_a_busy_worker_is_run_by_the_other() {
         busy.wait();
         service.enqueue(2, signal(&started)).unwrap();
         gone.wait();
+        end_race();
     });
 }
 
@@ -209,6 +215,7 @@ fn an_answered_task_continues_when_the_only_worker_is_about_to_sleep() {
             other => panic!("{other:?}"),
         }
         event.wait();
+        end_race();
         assert_eq!(seen().steps, 2);
     });
 }
@@ -234,6 +241,7 @@ fn a_task_behind_a_long_step_is_stolen_by_a_worker_that_is_about_to_sleep() {
         posted.happen();
         service.dequeue(third);
         gone.wait();
+        end_race();
         pool.shutdown(Shutdown::Cancel);
         pool.join_timeout(FOREVER).unwrap();
         pool.dump().counters.steals
@@ -298,6 +306,7 @@ fn a_task_behind_a_long_step_is_found_by_the_last_look_before_sleep() {
         }
         posted.happen();
         gone.wait();
+        end_race();
         // Not by the task that the worker runs.
         let service = service.lock().unwrap().take();
         pool.shutdown(Shutdown::Cancel);
@@ -371,6 +380,7 @@ fn work_runs_while_a_worker_wakes_a_loop() {
         });
         service.enqueue(2, last).unwrap();
         seen.wait();
+        end_race();
     });
 }
 
@@ -389,5 +399,6 @@ fn a_submission_races_the_unlisting_of_its_service() {
         one.enqueue(1, signal(&third)).unwrap();
         third.wait();
         second.wait();
+        end_race();
     });
 }
