@@ -373,6 +373,9 @@ fn line_of_end(end: &EndDump, uptime_us: u64, f: &mut fmt::Formatter<'_>) -> fmt
     }
     write!(f, "  connection {}  alive {}", end.connection, Span(end.alive_us))?;
     write!(f, "  queued {}  run {}", Span(end.queued_us), Span(end.run_us))?;
+    if let Some(location) = &end.location {
+        write!(f, "  at {}", on_one_line(location, LOCATION_MAX))?;
+    }
     match &end.message {
         Some(message) => writeln!(f, "  message {}", on_one_line(message, MESSAGE_MAX)),
         None => writeln!(f),
@@ -451,8 +454,9 @@ fn disturbs(c: char) -> bool {
     c.is_control() || is_format
 }
 
-/// The largest number of characters shown of a name, and of the message of a panic.
+/// The largest number of characters shown of a name, and of the location and the message of a panic.
 const NAME_MAX: usize = 32;
+const LOCATION_MAX: usize = 240;
 const MESSAGE_MAX: usize = 120;
 
 /// A text in a form that fits into one line: its first characters, without control characters.

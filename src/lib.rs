@@ -88,8 +88,10 @@
 //!
 //! # Panics
 //!
-//! A panic in a step ends its task as [`TaskStatus::Panicked`]; the worker continues. The panic
-//! hook prints the panic as usual. This needs `panic = "unwind"`, the default.
+//! A panic in a step ends its task as [`TaskStatus::Panicked`]; the worker continues. This needs
+//! `panic = "unwind"`, the default. The panic hook prints the panic as usual. With
+//! [`record_panic_locations`](ThreadPoolBuilder::record_panic_locations), the status and the dump
+//! also show where the task panicked.
 //!
 //! # Fork
 //!

@@ -3,9 +3,83 @@
 //! A panic in a task's step ends the task as `Panicked`, with the payload. A panic in a `Drop` that
 //! the pool runs, in a wake-up or in a thread hook cannot be reported to a caller: the panic hook
 //! prints it, and the payload is dropped.
+//!
+//! The location of a panic is known only to the panic hook, which is global. If a pool has the option
+//! `record_panic_locations`, a hook is installed that records the locations of panics in steps.
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook};
+use std::sync::Once;
+
+/// A panic in a step.
+pub(crate) struct Caught {
+    pub(crate) payload: Box<dyn Any + Send>,
+    /// File, line and column, if they were recorded.
+    pub(crate) location: Option<String>,
+}
+
+/// Whether a pool records the locations of the panics in its steps.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) enum Locations {
+    #[default]
+    Ignore,
+    Record,
+}
+
+/// What this thread is in.
+enum Place {
+    Elsewhere,
+    /// A step of a pool that records locations, with the location of the last panic.
+    Step(Option<String>),
+}
+
+thread_local! {
+    static PLACE: RefCell<Place> = const { RefCell::new(Place::Elsewhere) };
+}
+
+/// Installs the hook, once for the process.
+pub(crate) fn install_hook() {
+    static ONCE: Once = Once::new();
+    // The hook cannot be replaced by a thread that panics.
+    if !std::thread::panicking() {
+        ONCE.call_once(|| {
+            let previous = take_hook();
+            set_hook(Box::new(move |panic| {
+                record(panic);
+                previous(panic);
+            }));
+        });
+    }
+}
+
+fn record(panic: &PanicHookInfo<'_>) {
+    // The panic may come from a destructor of a thread-local.
+    let _ = PLACE.try_with(|place| {
+        if let Ok(mut place) = place.try_borrow_mut()
+            && let Place::Step(location) = &mut *place
+        {
+            *location = panic.location().map(ToString::to_string);
+        }
+    });
+}
+
+/// Runs a step. Returns its panic, with the location if the pool records it.
+#[inline]
+pub(crate) fn contain_step<R>(locations: Locations, step: impl FnOnce() -> R) -> Result<R, Box<Caught>> {
+    let caught = |payload, location| Box::new(Caught { payload, location });
+    if locations == Locations::Ignore {
+        return contain(step).map_err(|payload| caught(payload, None));
+    }
+    // A step can run the steps of another pool.
+    let before = PLACE.replace(Place::Step(None));
+    let returned = contain(step);
+    let after = PLACE.replace(before);
+    returned.map_err(|payload| match after {
+        Place::Step(location) => caught(payload, location),
+        Place::Elsewhere => caught(payload, None),
+    })
+}
 
 /// Runs user code. Returns the payload if it panics.
 pub(crate) fn contain<R>(code: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {

@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::dump::end::AbnormalEnds;
 use crate::dump::task::TaskDump;
 use crate::mailbox::dump::MailboxDump;
+use crate::panic::Locations;
 use crate::pool::overload::Overload;
 use crate::queue::delayed::{LOOP, Moment};
 use crate::queue::fair::{Debt, Lanes, VIRTUAL_QUANTUM};
@@ -242,6 +243,7 @@ pub(crate) struct Scheduler {
     /// The largest number of tasks of a connection that have not started.
     pub(crate) max_queued: Option<u32>,
     pub(crate) overload: Overload,
+    pub(crate) panic_locations: Locations,
     slow_steps: Option<SlowSteps>,
     /// Written for every task, so on a line of its own.
     pub(crate) admission: CachePadded<Admission>,
@@ -282,6 +284,7 @@ pub(crate) struct Setup {
     pub(crate) limit: Option<u32>,
     pub(crate) max_queued: Option<u32>,
     pub(crate) overload: Overload,
+    pub(crate) panic_locations: Locations,
     pub(crate) slow_steps: Option<SlowSteps>,
     pub(crate) admission: Admission,
 }
@@ -308,6 +311,7 @@ impl Scheduler {
             limit: setup.limit,
             max_queued: setup.max_queued,
             overload: setup.overload,
+            panic_locations: setup.panic_locations,
             slow_steps: setup.slow_steps,
             admission: CachePadded::new(setup.admission),
             room: CachePadded::new(Room::new()),

@@ -646,7 +646,7 @@ impl<T: Task> Service<T> {
         match outcome {
             Outcome::Finished(task) => Some(TaskStatus::Finished(task)),
             Outcome::Stopped(reason, task) => Some(TaskStatus::Stopped(reason, task)),
-            Outcome::Panicked(payload) => Some(TaskStatus::Panicked(Panic::new(payload))),
+            Outcome::Panicked(caught) => Some(TaskStatus::Panicked(Panic::new(*caught))),
             Outcome::Parked(_) => None,
         }
     }

@@ -1,7 +1,9 @@
 //! The last abnormal ends of a pool: the data that a dump shows of ended tasks.
 
+use crate::panic::Caught;
 use crate::task::header::Snapshot;
 use crate::task::id::{ConnId, TaskId};
+use crate::task::panicked::message_of;
 use crate::task::status::Timeout;
 use parking_lot::Mutex;
 use std::borrow::Cow;
@@ -83,6 +85,9 @@ pub struct EndDump {
     /// The first 1,000 characters of the message of the panic. `None` if the task has not panicked,
     /// or if the payload of the panic is not text.
     pub message: Option<String>,
+    /// Where the task panicked: file, line and column. `None` if the task has not panicked, or if the
+    /// pool does not [record locations](crate::ThreadPoolBuilder::record_panic_locations).
+    pub location: Option<String>,
     /// When the task ended: the time since the pool was built.
     pub at_us: u64,
     /// The time from its submission to its end.
@@ -99,7 +104,7 @@ impl EndDump {
         id: TaskId,
         name: Option<Cow<'static, str>>,
         connection: ConnId,
-        (reason, message): (EndReason, Option<&str>),
+        reason: EndReason,
         snapshot: &Snapshot,
         at: u64,
     ) -> Self {
@@ -112,12 +117,18 @@ impl EndDump {
             connection,
             service: id.service,
             reason,
-            message: message.map(|text| text.chars().take(MESSAGE_MAX).collect()),
+            message: None,
+            location: None,
             at_us: at / 1000,
             alive_us: (queued + run + parked) / 1000,
             queued_us: queued / 1000,
             run_us: run / 1000,
         }
+    }
+
+    pub(crate) fn set_panic(&mut self, panic: &Caught) {
+        self.message = message_of(&*panic.payload).map(|text| text.chars().take(MESSAGE_MAX).collect());
+        self.location.clone_from(&panic.location);
     }
 }
 

@@ -4,7 +4,7 @@ use super::ThreadPool;
 use super::overload::Overload;
 use crate::clock::{Clock, nanos};
 use crate::error::{BuildError, MAX_THREADS};
-use crate::panic::quietly;
+use crate::panic::{Locations, install_hook, quietly};
 use crate::scheduler::admission::Admission;
 use crate::scheduler::exits::{Activity, EndOfWorker, Exits};
 use crate::scheduler::reentrancy::become_worker_of;
@@ -35,6 +35,7 @@ pub struct ThreadPoolBuilder {
     on_start: Option<Hook>,
     on_stop: Option<Hook>,
     slow_steps: Option<SlowSteps>,
+    panic_locations: Locations,
 }
 
 impl ThreadPool {
@@ -61,6 +62,7 @@ impl ThreadPoolBuilder {
             on_start: None,
             on_stop: None,
             slow_steps: None,
+            panic_locations: Locations::default(),
         }
     }
 
@@ -231,6 +233,39 @@ impl ThreadPoolBuilder {
         self
     }
 
+    /// Records where tasks panic: [`Panic::location`](crate::Panic::location), and the dump of the
+    /// last abnormal ends.
+    ///
+    /// ```
+    /// use moored::{BoxTask, TaskStatus, ThreadPool, task_fn};
+    /// use std::time::Duration;
+    ///
+    /// let pool = ThreadPool::builder().threads(0).record_panic_locations().build()?;
+    /// let mut service = pool.service::<BoxTask>(|| {});
+    /// let id = service.enqueue(7, task_fn(|_| panic!("no such row")))?;
+    /// service.run_pending(Duration::MAX);
+    /// let Some(TaskStatus::Panicked(panic)) = service.task_status(id) else { unreachable!() };
+    /// assert!(panic.location().is_some_and(|location| location.contains(".rs:")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Rust passes the location of a panic to the panic hook only, and there is one hook for the
+    /// whole process. So `build` installs a hook that records the location of a panic inside a step,
+    /// and then calls the hook that was installed before. This is done once for the process, and the
+    /// hook stays when the pool is dropped. If the application installs a hook of its own, it should
+    /// do that before: a later hook that does not call the previous one ends the recording, and
+    /// locations are `None` from then on. If `build` runs on a thread that panics, it installs no
+    /// hook.
+    ///
+    /// If a step catches a panic and then panics again, the last location counts.
+    ///
+    /// Costs a few nanoseconds for each step, and an allocation for each panic.
+    #[doc(alias = "hook")]
+    pub fn record_panic_locations(mut self) -> Self {
+        self.panic_locations = Locations::Record;
+        self
+    }
+
     /// Makes the pool and starts its threads.
     ///
     /// # Errors
@@ -240,6 +275,9 @@ impl ThreadPoolBuilder {
     #[doc(alias = "lws_threadpool_create")]
     pub fn build(self) -> Result<ThreadPool, BuildError> {
         let threads = self.checked_threads()?;
+        if self.panic_locations == Locations::Record {
+            install_hook();
+        }
         let scheduler = Arc::new(Scheduler::new(Setup {
             name: self.name.clone(),
             clock: self.clock.clone().unwrap_or_default(),
@@ -253,6 +291,7 @@ impl ThreadPoolBuilder {
                 .max_queued_per_connection
                 .map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
             slow_steps: self.slow_steps.clone(),
+            panic_locations: self.panic_locations,
             admission: Admission::new(self.max_queue_depth, self.max_tasks),
         }));
         let mut handles = Vec::with_capacity(threads);
@@ -341,6 +380,7 @@ impl fmt::Debug for ThreadPoolBuilder {
             .field("stack_size", &self.stack_size)
             .field("clock", &self.clock)
             .field("slow_steps", &self.slow_steps)
+            .field("panic_locations", &self.panic_locations)
             .finish_non_exhaustive()
     }
 }

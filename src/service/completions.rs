@@ -1,11 +1,11 @@
 //! The tasks of a service on their way back to their loop: one ring for each worker.
 
+use crate::panic::Caught;
 use crate::queue::ring::{self, Consumer, Producer};
 use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::task::phase::Phase;
 use crate::task::status::StopReason;
 use crossbeam_utils::CachePadded;
-use std::any::Any;
 use std::sync::OnceLock;
 
 /// The outcome of a turn: how the task parked or ended.
@@ -13,8 +13,8 @@ pub(crate) enum Outcome<T> {
     Parked(T),
     Finished(T),
     Stopped(StopReason, T),
-    /// The payload of the panic. The task was dropped on the worker.
-    Panicked(Box<dyn Any + Send>),
+    /// The task was dropped on the worker.
+    Panicked(Box<Caught>),
 }
 
 impl<T> Outcome<T> {

@@ -6,7 +6,7 @@ use crate::dump::end::{EndDump, EndReason};
 use crate::dump::task::TaskDump;
 use crate::mailbox::dump::MailboxDump;
 use crate::mailbox::mailboxes::Mailboxes;
-use crate::panic::drop_quietly;
+use crate::panic::{Caught, drop_quietly};
 use crate::queue::ring::{Consumer, Producer};
 use crate::queue::{Entry, FlowState};
 use crate::scheduler::context::WorkerContext;
@@ -16,7 +16,6 @@ use crate::sync::{ArcFence, AtomicUsize, Mutex, Ordering};
 use crate::task::Task;
 use crate::task::header::{PAGE, Page, Pages};
 use crate::task::id::{ConnId, TaskId};
-use crate::task::panicked::message_of;
 use crate::task::phase::{Phase, Requests};
 use crate::task::status::StopReason;
 use crate::wake::Wake;
@@ -163,27 +162,30 @@ impl<T: Task> ServiceInner<T> {
     #[inline]
     pub(crate) fn note_end(&self, slot: u32, serial: u64, outcome: &Outcome<T>) {
         match outcome {
-            Outcome::Panicked(payload) => {
-                self.note_abnormal_end(slot, serial, (EndReason::Panicked, message_of(&**payload)));
+            Outcome::Panicked(caught) => {
+                self.note_abnormal_end(slot, serial, EndReason::Panicked, Some(caught));
             }
             Outcome::Stopped(StopReason::TimedOut(timeout), _) => {
-                self.note_abnormal_end(slot, serial, (EndReason::TimedOut(*timeout), None));
+                self.note_abnormal_end(slot, serial, EndReason::TimedOut(*timeout), None);
             }
             Outcome::Stopped(StopReason::Shed, _) => {
-                self.note_abnormal_end(slot, serial, (EndReason::Shed, None));
+                self.note_abnormal_end(slot, serial, EndReason::Shed, None);
             }
             _ => {}
         }
     }
 
     #[cold]
-    fn note_abnormal_end(&self, slot: u32, serial: u64, why: (EndReason, Option<&str>)) {
+    fn note_abnormal_end(&self, slot: u32, serial: u64, reason: EndReason, panic: Option<&Caught>) {
         let page = self.pages.of(slot);
         let snapshot = page.snapshot(slot, serial);
         let connection = ConnId(page.owner(slot).connection_id());
         let (id, name) = (self.task_id(slot, serial), self.name_of(slot, serial));
         let at = snapshot.since.saturating_sub(self.scheduler.born);
-        let end = EndDump::new(id, name, connection, why, &snapshot, at);
+        let mut end = EndDump::new(id, name, connection, reason, &snapshot, at);
+        if let Some(caught) = panic {
+            end.set_panic(caught);
+        }
         self.scheduler.abnormal_ends.add(end);
     }
 

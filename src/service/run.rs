@@ -3,7 +3,7 @@
 use super::completions::{Completion, Outcome};
 use super::inner::ServiceInner;
 use crate::clock::nanos;
-use crate::panic::{contain, drop_quietly};
+use crate::panic::{Caught, contain_step, drop_quietly};
 use crate::queue::fair::{Prepaid, weighted};
 use crate::queue::ring::Producer;
 use crate::queue::{Entry, FlowState, Taken};
@@ -13,7 +13,6 @@ use crate::task::header::{NEVER, NO_WORKER, Page};
 use crate::task::phase::{IGNORED_MAX, Phase, Requests};
 use crate::task::status::StopReason;
 use crate::task::{Context, Task, TaskReturn};
-use std::any::Any;
 
 /// The end of a turn on a worker.
 enum Turn {
@@ -24,7 +23,7 @@ enum Turn {
     Park,
     Finish,
     Stop,
-    Panic(Box<dyn Any + Send>),
+    Panic(Box<Caught>),
 }
 
 /// A task that this thread runs.
@@ -165,9 +164,9 @@ impl<T: Task> Running<'_, T> {
                 let reason = self.requests().stop().unwrap_or(StopReason::Returned);
                 self.end(Outcome::Stopped(reason, task));
             }
-            Turn::Panic(payload) => {
+            Turn::Panic(caught) => {
                 drop_quietly(task);
-                self.end(Outcome::Panicked(payload));
+                self.end(Outcome::Panicked(caught));
             }
         }
     }
@@ -219,7 +218,7 @@ impl<T: Task> Running<'_, T> {
         loop {
             let mut context = Context::new(self.page, id, cx, started);
             cx.begin_step(self.slot, self.serial);
-            let returned = contain(|| task.step(&mut context));
+            let returned = contain_step(cx.scheduler.panic_locations, || task.step(&mut context));
             cx.end_step();
             self.has_new_deadline |= context.has_new_deadline();
             cx.tick();
@@ -255,7 +254,7 @@ impl<T: Task> Running<'_, T> {
                 Ok(TaskReturn::Continue) => is_told = self.requests().stop().is_some(),
                 Ok(TaskReturn::TaskDone) => return Turn::Finish,
                 Ok(TaskReturn::Stopped) => return Turn::Stop,
-                Err(payload) => return Turn::Panic(payload),
+                Err(caught) => return Turn::Panic(caught),
             }
             cx.flush_old();
             if cx.must_yield(started) {

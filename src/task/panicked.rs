@@ -1,5 +1,6 @@
 //! The panic that ended a task.
 
+use crate::panic::Caught;
 use parking_lot::Mutex;
 use std::any::Any;
 use std::fmt;
@@ -7,8 +8,8 @@ use std::fmt;
 /// The panic that ended a task, in [`TaskStatus::Panicked`](crate::TaskStatus::Panicked). The task
 /// itself was dropped on the worker.
 ///
-/// It has no location: Rust passes the location to the panic hook only. The hook is global, so a
-/// library must not replace it. The standard hook prints the location. The last panics are also in
+/// Its location is known if the pool
+/// [records locations](crate::ThreadPoolBuilder::record_panic_locations). The last panics are also in
 /// [`PoolDump::abnormal_ends`](crate::PoolDump::abnormal_ends), with the names of their tasks.
 ///
 /// ```
@@ -25,15 +26,17 @@ use std::fmt;
 /// ```
 pub struct Panic {
     message: Option<String>,
+    location: Option<String>,
     /// Never locked. The lock makes `Panic` implement `Sync` although a payload need not.
     payload: Mutex<Box<dyn Any + Send>>,
 }
 
 impl Panic {
-    pub(crate) fn new(payload: Box<dyn Any + Send>) -> Self {
+    pub(crate) fn new(caught: Caught) -> Self {
         Self {
-            message: message_of(&*payload).map(str::to_owned),
-            payload: Mutex::new(payload),
+            message: message_of(&*caught.payload).map(str::to_owned),
+            location: caught.location,
+            payload: Mutex::new(caught.payload),
         }
     }
 
@@ -41,6 +44,13 @@ impl Panic {
     /// `std::panic::panic_any`.
     pub fn message(&self) -> Option<&str> {
         self.message.as_deref()
+    }
+
+    /// The place of the panic: file, line and column, as in `src/query.rs:17:9`. `None` if the pool
+    /// does not [record locations](crate::ThreadPoolBuilder::record_panic_locations), or if the panic
+    /// came from `std::panic::resume_unwind`, which calls no panic hook.
+    pub fn location(&self) -> Option<&str> {
+        self.location.as_deref()
     }
 
     /// The payload of the panic, for `std::panic::resume_unwind` or for a downcast.
@@ -69,9 +79,13 @@ impl fmt::Debug for Panic {
 
 impl fmt::Display for Panic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the task has panicked")?;
+        if let Some(location) = self.location() {
+            write!(f, " at {location}")?;
+        }
         match self.message() {
-            Some(message) => write!(f, "the task has panicked: {message}"),
-            None => f.write_str("the task has panicked, with a payload that is not text"),
+            Some(message) => write!(f, ": {message}"),
+            None => f.write_str(", with a payload that is not text"),
         }
     }
 }
