@@ -17,6 +17,8 @@ mod pool;
 mod reference;
 #[path = "model/script.rs"]
 mod script;
+#[path = "model/sizes.rs"]
+mod sizes;
 #[path = "model/task.rs"]
 mod task;
 #[path = "model/turns.rs"]

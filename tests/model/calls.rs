@@ -3,7 +3,7 @@
 use crate::reference::Reference;
 use crate::script::{Act, Plan, Reply, Rules, Script, TICK};
 use crate::task::Task;
-use moored::{Dequeued, Status, StopReason, Timeout};
+use moored::{Dequeued, Overload, Status, StopReason, Timeout};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest_state_machine::ReferenceStateMachine;
@@ -91,20 +91,28 @@ impl ReferenceStateMachine for Model {
 
     fn init_state() -> BoxedStrategy<Self> {
         let limit = prop_oneof![2 => Just(None), 1 => Just(Some(1)), 1 => Just(Some(2))];
-        (1..12usize, 1..20usize, limit, 0..6u64)
-            .prop_map(|(max_queue_depth, max_tasks, max_running, time_slice)| Self {
-                pool: Reference {
-                    rules: Rules {
-                        max_queue_depth,
-                        max_tasks,
-                        max_running,
-                        time_slice,
+        let max_queued = prop_oneof![2 => Just(None), 1 => (1..5usize).prop_map(Some)];
+        let overload = prop_oneof![Just(Overload::Refuse), Just(Overload::ShedFattest)];
+        let limits = (1..12usize, 1..20usize, limit, max_queued);
+        (limits, overload, 0..6u64)
+            .prop_map(|(limits, overload, time_slice)| {
+                let (max_queue_depth, max_tasks, max_running, max_queued) = limits;
+                Self {
+                    pool: Reference {
+                        rules: Rules {
+                            max_queue_depth,
+                            max_tasks,
+                            max_running,
+                            max_queued,
+                            overload,
+                            time_slice,
+                        },
+                        ..Reference::default()
                     },
-                    ..Reference::default()
-                },
-                outcome: Outcome::Nothing,
-                refused: HashMap::new(),
-                steps_before: 0,
+                    outcome: Outcome::Nothing,
+                    refused: HashMap::new(),
+                    steps_before: 0,
+                }
             })
             .boxed()
     }
@@ -121,7 +129,7 @@ impl ReferenceStateMachine for Model {
             12 => plan().prop_map(Call::Enqueue),
             4 => Just(Call::TakeReady),
             8 => reply().prop_map(Call::Serve),
-            2 => (0..CONNS).prop_map(Call::ConnectionClosed),
+            3 => (0..CONNS).prop_map(Call::ConnectionClosed),
             16 => budget.prop_map(Call::RunPending),
             3 => (0..12u64).prop_map(Call::Advance),
         ];
@@ -217,21 +225,26 @@ fn reply() -> impl Strategy<Value = Reply> + Clone {
 }
 
 fn plan() -> impl Strategy<Value = Plan> {
-    let timeout =
-        |kind| prop_oneof![3 => Just(None), 1 => (0..20u64).prop_map(move |ticks| Some((kind, ticks)))];
-    let timeouts = [Timeout::Deadline, Timeout::Queue, Timeout::Sync].map(timeout);
+    let timeout = |(kind, weight)| {
+        let ticks = (0..20u64).prop_map(move |ticks| Some((kind, ticks)));
+        prop_oneof![3 => Just(None), weight => ticks]
+    };
+    let kinds = [(Timeout::Deadline, 1), (Timeout::Queue, 1), (Timeout::Sync, 3)];
+    let timeouts = kinds.map(timeout);
     (
         0..CONNS,
         script(),
         any::<bool>(),
         proptest::bool::weighted(0.3),
+        proptest::bool::weighted(0.2),
         timeouts,
     )
-        .prop_map(|(conn, script, named, outlives, timeouts)| Plan {
+        .prop_map(|(conn, script, named, outlives, stays_parked, timeouts)| Plan {
             conn,
             script,
             named,
-            outlives,
+            outlives: outlives || stays_parked,
+            stays_parked,
             timeouts: timeouts.into_iter().flatten().collect(),
         })
 }

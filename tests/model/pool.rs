@@ -33,9 +33,13 @@ impl Real {
             .clock(clock)
             .max_queue_depth(rules.max_queue_depth)
             .max_tasks(rules.max_tasks)
+            .overload(rules.overload)
             .time_slice(Duration::from_nanos(rules.time_slice * TICK));
         if let Some(limit) = rules.max_running {
             builder = builder.max_running_per_connection(limit);
+        }
+        if let Some(limit) = rules.max_queued {
+            builder = builder.max_queued_per_connection(limit);
         }
         let pool = builder.build().unwrap();
         let wakes = Arc::new(AtomicU64::new(0));
@@ -84,6 +88,7 @@ impl Real {
                 let why = match refused {
                     EnqueueError::QueueFull(_) => "QueueFull",
                     EnqueueError::TooManyTasks(_) => "TooManyTasks",
+                    EnqueueError::ConnectionFull { .. } => "ConnectionFull",
                     EnqueueError::ShuttingDown(_) => "ShuttingDown",
                     _ => "an error that the reference does not know",
                 };
@@ -194,7 +199,9 @@ fn options(plan: &Plan, number: usize) -> Option<TaskOptions> {
     if plan.named {
         options = options.name(format!("actor {number}"));
     }
-    if plan.outlives {
+    if plan.stays_parked {
+        options = options.stay_parked_when_detached();
+    } else if plan.outlives {
         options = options.outlive_connection();
     }
     for &(timeout, ticks) in &plan.timeouts {

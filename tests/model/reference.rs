@@ -3,9 +3,10 @@
 
 use crate::lanes::Lanes;
 use crate::script::{Plan, Reply, Rules, Seen};
+use crate::sizes::Sizes;
 use crate::task::{Line, Task};
 use moored::Status::{self, Finished, Panicked, Queued, Running, Stopped, Stopping, Syncing};
-use moored::{Dequeued, StopReason, Timeout};
+use moored::{Dequeued, Overload, StopReason, Timeout};
 
 /// The knowledge of a refused loop about the room.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -34,6 +35,7 @@ pub(crate) struct Reference {
     pub(crate) waiting: Vec<usize>,
     /// The connections that have something to run.
     pub(crate) lanes: Lanes,
+    pub(crate) sizes: Sizes,
     /// The closed connections, with an entry for each close.
     pub(crate) closed: Vec<u64>,
     /// The tasks that have parked or ended and were not announced.
@@ -70,16 +72,36 @@ impl Reference {
         if self.finishing || self.draining {
             return Err("ShuttingDown");
         }
+        let line = self.line_of(plan.conn);
+        let queued = |task: &&Task| task.line == line && task.status == Queued;
+        let queued = self.tasks.iter().filter(queued).count();
+        if self.rules.max_queued.is_some_and(|limit| queued >= limit) {
+            return Err("ConnectionFull");
+        }
+        if self.refusal() == Some("QueueFull") && self.rules.overload == Overload::ShedFattest {
+            self.shed(line);
+        }
         self.refusal().map_or(Ok(()), |why| {
             self.room = Room::Wanted;
             Err(why)
         })?;
         let n = self.tasks.len();
-        let task = Task::new(plan, self.line_of(plan.conn), self.now);
+        let task = Task::new(plan, line, self.now);
         self.tasks.push(task);
         self.alive.push(n);
         self.entering.push(n);
         Ok(n)
+    }
+
+    /// Ends the newest task that has not started of the connection with the most of them, if it has
+    /// at least two more than this one.
+    fn shed(&mut self, line: Line) {
+        let Some(fattest) = self.sizes.fattest(self.sizes.count(line) + 2) else {
+            return;
+        };
+        let is_queued = |&n: &usize| self.tasks[n].line == fattest && self.tasks[n].status == Queued;
+        let newest = self.waiting.iter().copied().rfind(is_queued);
+        self.cancel(newest.expect("it has two tasks"), StopReason::Shed);
     }
 
     fn refusal(&self) -> Option<&'static str> {
@@ -109,16 +131,19 @@ impl Reference {
         if self.room == Room::Made {
             self.room = Room::NotWanted;
         }
-        for &n in &self.news {
-            self.tasks[n].announced_at = self.now;
+        let mut news = std::mem::take(&mut self.news);
+        for &n in &news {
+            self.tasks[n].announced_at = Some(self.now);
         }
-        std::mem::take(&mut self.news)
+        // A task that is parked without a connection waits for `reattach`.
+        news.retain(|&n| self.tasks[n].status != Syncing || self.connection_of(n).is_some());
+        news
     }
 
     /// The next timeout: its time, its task, and its kind.
     pub(crate) fn next_due(&self) -> Option<(u64, usize, Timeout)> {
         let dues = self.alive.iter().flat_map(|&n| {
-            let dues = self.tasks[n].dues(n, !self.news.contains(&n));
+            let dues = self.tasks[n].dues(n);
             dues.map(move |(at, why)| (at, n, why))
         });
         dues.min_by_key(|&(at, ..)| at)
@@ -173,7 +198,10 @@ impl Reference {
         let tasks = self.tasks_of(conn);
         self.closed.push(conn);
         for &n in &tasks {
-            if self.tasks[n].plan.outlives {
+            let task = &mut self.tasks[n];
+            if task.plan.stays_parked {
+                task.announced_at = (task.status == Syncing).then_some(self.now);
+            } else if task.plan.outlives {
                 self.task_sync(n, Reply::Resume);
             } else {
                 self.cancel(n, StopReason::ConnectionClosed);
@@ -190,9 +218,19 @@ impl Reference {
             if self.waiting.contains(&n) && !self.waits(line) {
                 self.lanes.submit(line);
             }
+            let waits_for_its_client = self.tasks[n].status == Syncing && self.connection_of(n).is_none();
             let from = std::mem::replace(&mut self.tasks[n].line, line);
             for list in [&mut self.alive, &mut self.waiting] {
                 list.sort_by_key(|&other| other == n);
+            }
+            self.recount(from);
+            self.recount(line);
+            if waits_for_its_client {
+                self.tasks[n].announced_at = None;
+                if !self.news.contains(&n) {
+                    self.news.push(n);
+                }
+                self.notify();
             }
             let has_started = matches!(self.tasks[n].status, Running | Stopping | Syncing);
             if self.waiting.contains(&n) || self.rules.max_running.is_some() && has_started {
@@ -219,6 +257,10 @@ impl Reference {
             list.retain(|&other| other != n);
         }
         self.tasks[n].status = status;
+        self.tasks[n].announced_at = None;
+        if leaves_queue {
+            self.recount(self.tasks[n].line);
+        }
         if leaves_queue || status.is_ended() {
             self.settle(self.tasks[n].line);
         }

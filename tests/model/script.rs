@@ -1,6 +1,6 @@
 //! The script of a task: the real task and the reference task follow the same script.
 
-use moored::{Context, ManualClock, StopReason, Task, TaskId, TaskReturn, Timeout};
+use moored::{Context, ManualClock, Overload, StopReason, Task, TaskId, TaskReturn, Timeout};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ pub(crate) struct Rules {
     pub(crate) max_queue_depth: usize,
     pub(crate) max_tasks: usize,
     pub(crate) max_running: Option<usize>,
+    pub(crate) max_queued: Option<usize>,
+    pub(crate) overload: Overload,
     /// In ticks.
     pub(crate) time_slice: u64,
 }
@@ -36,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) script: Script,
     pub(crate) named: bool,
     pub(crate) outlives: bool,
+    /// Whether it stays parked while it has no connection. Then it also outlives its connection.
+    pub(crate) stays_parked: bool,
     /// At most one of each kind, the deadline first.
     pub(crate) timeouts: Vec<(Timeout, u64)>,
 }

@@ -15,7 +15,8 @@ pub(crate) struct Task {
     pub(crate) status: Status,
     pub(crate) stop: Option<StopReason>,
     accepted_at: u64,
-    pub(crate) announced_at: u64,
+    /// When the timeout of its `Sync` began.
+    pub(crate) announced_at: Option<u64>,
 }
 
 impl Task {
@@ -26,20 +27,18 @@ impl Task {
             status: Queued,
             stop: None,
             accepted_at: now,
-            announced_at: 0,
+            announced_at: None,
         }
     }
 
-    /// The timeouts of the task with number `n` in its current state, and their times. A sync
-    /// timeout begins at the announcement.
-    /// before it was announced.
-    pub(crate) fn dues(&self, n: usize, announced: bool) -> impl Iterator<Item = (u64, Timeout)> {
+    /// The timeouts of the task with number `n` in its current state, and their times.
+    pub(crate) fn dues(&self, n: usize) -> impl Iterator<Item = (u64, Timeout)> {
         self.plan.timeouts.iter().filter_map(move |&(why, ticks)| {
             let since = match (why, self.status) {
                 (Timeout::Queue, Queued) | (Timeout::Deadline, Queued | Running | Syncing) => {
                     self.accepted_at
                 }
-                (Timeout::Sync, Syncing) if announced => self.announced_at,
+                (Timeout::Sync, Syncing) => self.announced_at?,
                 _ => return None,
             };
             Some((since + nanos(ticks, n), why))

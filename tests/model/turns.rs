@@ -15,6 +15,7 @@ impl Reference {
             let line = self.lanes.begin_turn();
             let n = self.next_of(line).expect("the connection has something to run");
             self.waiting.retain(|&other| other != n);
+            self.recount(line);
             self.time_out(n);
             let has_expired = self.tasks[n].status == Queued && self.tasks[n].stop.is_some();
             // The task counts as started in either case.
@@ -41,7 +42,7 @@ impl Reference {
     /// The limits that a worker checks without the loop: the task's deadline, and its queue
     /// timeout.
     fn time_out(&mut self, n: usize) {
-        let dues = self.tasks[n].dues(n, false).min_by_key(|&(at, _)| at);
+        let dues = self.tasks[n].dues(n).min_by_key(|&(at, _)| at);
         if let Some((_, why)) = dues.filter(|&(at, _)| at <= self.now) {
             let task = &mut self.tasks[n];
             task.stop.get_or_insert(StopReason::TimedOut(why));
@@ -71,7 +72,7 @@ impl Reference {
                 Act::Panic => Panicked,
                 Act::Sync if was_told => Stopped,
                 // The task parks only if a loop will answer.
-                Act::Sync if task.stop.is_none() && conn.is_some() => Syncing,
+                Act::Sync if task.stop.is_none() && (conn.is_some() || task.plan.stays_parked) => Syncing,
                 _ if gives_way => task.status,
                 _ => continue,
             };
@@ -89,6 +90,7 @@ impl Reference {
                 self.lanes.submit(line);
             }
             self.waiting.push(n);
+            self.recount(line);
             self.settle(line);
         }
         let lines: Vec<Line> = self.tasks.iter().map(|task| task.line).collect();
@@ -101,6 +103,13 @@ impl Reference {
     /// Whether a connection has a task in the queue.
     pub(crate) fn waits(&self, line: Line) -> bool {
         self.waiting.iter().any(|&n| self.tasks[n].line == line)
+    }
+
+    /// Counts the tasks of a connection that wait and have not started.
+    pub(crate) fn recount(&mut self, line: Line) {
+        let is_queued = |&&n: &&usize| self.tasks[n].line == line && self.tasks[n].status == Queued;
+        let count = self.waiting.iter().filter(is_queued).count();
+        self.sizes.set(line, count);
     }
 
     pub(crate) fn settle(&mut self, line: Line) {
