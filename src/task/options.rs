@@ -44,6 +44,9 @@ impl TaskOptions {
     /// stop, with `TimedOut(Timeout::Sync)`. The time begins again for each `Sync`, when
     /// `take_ready` announces it. So a loop that is late does not stop tasks whose clients it has
     /// not served.
+    ///
+    /// Only the loop stops the task, in `take_ready`. A loop that does not call `poll_timeout` is
+    /// notified by an idle worker when the time is over.
     #[doc(alias = "timeout")]
     pub fn sync_timeout(mut self, timeout: Duration) -> Self {
         self.sync_timeout = Some(timeout);
