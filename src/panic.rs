@@ -28,9 +28,7 @@ pub(crate) enum Locations {
 }
 
 /// What this thread is in.
-#[derive(Default)]
 enum Place {
-    #[default]
     Elsewhere,
     /// A step of a pool that records locations, with the location of the last panic.
     Step(Option<String>),

@@ -190,7 +190,7 @@ impl<M: Copy + Eq + Hash + Debug> Level<M> {
 
 /// A member of the root.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-enum Member {
+pub(crate) enum Member {
     Lone(Line),
     Group(u64),
 }
@@ -200,7 +200,7 @@ pub(crate) struct Lanes {
     root: Level<Member>,
     groups: HashMap<u64, Level<Line>>,
     /// The groups of connections.
-    group_of: HashMap<Line, u64>,
+    grouped: HashMap<Line, u64>,
     weights: HashMap<u64, u64>,
     /// The connections for which the loop has submitted a task.
     known: HashSet<Line>,
@@ -211,7 +211,7 @@ impl Default for Lanes {
         Self {
             root: Level::new(0),
             groups: HashMap::new(),
-            group_of: HashMap::new(),
+            grouped: HashMap::new(),
             weights: HashMap::new(),
             known: HashSet::new(),
         }
@@ -221,7 +221,7 @@ impl Default for Lanes {
 impl Lanes {
     /// The group of a connection, and its level.
     fn group(&mut self, line: Line) -> Option<(Member, &mut Level<Line>)> {
-        let &group = self.group_of.get(&line)?;
+        let &group = self.grouped.get(&line)?;
         let Self {
             root,
             groups,
@@ -246,20 +246,24 @@ impl Lanes {
         }
     }
 
+    pub(crate) fn group_of(&self, line: Line) -> Option<u64> {
+        self.grouped.get(&line).copied()
+    }
+
     /// Moves a connection to another group, or to no group, where it is a new connection. Returns
     /// false if it is there already.
     pub(crate) fn set_group(&mut self, line: Line, group: Option<u64>) -> bool {
-        if self.group_of.get(&line).copied() == group {
+        if self.group_of(line) == group {
             return false;
         }
         self.unlist(line);
         if let Some(group) = group {
-            self.group_of.insert(line, group);
+            self.grouped.insert(line, group);
             if let Some(level) = self.groups.get_mut(&group) {
                 level.accounts.remove(&line);
             }
         } else {
-            self.group_of.remove(&line);
+            self.grouped.remove(&line);
             self.root.accounts.remove(&Member::Lone(line));
         }
         true
@@ -281,7 +285,7 @@ impl Lanes {
 
     fn unlist(&mut self, line: Line) {
         self.root.unlist(Member::Lone(line));
-        if let Some(&group) = self.group_of.get(&line)
+        if let Some(&group) = self.grouped.get(&line)
             && let Some(level) = self.groups.get_mut(&group)
         {
             level.unlist(line);

@@ -94,9 +94,9 @@ impl Reference {
     }
 
     /// Ends the newest task that has not started of the connection with the most of them, if it has
-    /// at least two more than this one.
+    /// at least two more than this one. A group counts as one connection.
     fn shed(&mut self, line: Line) {
-        let Some(fattest) = self.sizes.fattest(self.sizes.count(line) + 2) else {
+        let Some(fattest) = self.sizes.fattest(line, self.lanes.group_of(line)) else {
             return;
         };
         let is_queued = |&n: &usize| self.tasks[n].line == fattest && self.tasks[n].status == Queued;
@@ -244,9 +244,11 @@ impl Reference {
     /// Tasks that wait move at once.
     pub(crate) fn set_group(&mut self, conn: u64, group: Option<u64>) {
         let line = self.line_of(conn);
+        self.sizes.set(line, self.lanes.group_of(line), 0);
         if self.lanes.set_group(line, group) {
             self.settle(line);
         }
+        self.recount(line);
     }
 
     pub(crate) fn finish(&mut self) {

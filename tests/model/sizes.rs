@@ -1,43 +1,97 @@
 //! The connection whose task is shed in the reference pool. It has the rule of `src/queue/fair.rs`:
-//! connections with about the same number of waiting tasks are not compared.
+//! connections with about the same number of waiting tasks are not compared. A group counts as one
+//! connection.
 
+use crate::lanes::Member;
 use crate::task::Line;
 use std::collections::HashMap;
+use std::hash::Hash;
 
-#[derive(Clone, Default, Debug)]
-pub(crate) struct Sizes {
-    /// The number of tasks of each connection that wait and have not started.
-    counts: HashMap<Line, usize>,
-    /// The connections with two or more of them, grouped by the logarithm of that number.
-    groups: Vec<Vec<Line>>,
+/// Members by the number of their tasks that wait and have not started.
+#[derive(Clone, Debug)]
+struct Ranks<M> {
+    counts: HashMap<M, usize>,
+    /// The members with at least `least` of them, by the logarithm of that number.
+    ranks: Vec<Vec<M>>,
+    least: usize,
 }
 
-fn group_of(count: usize) -> usize {
-    count.max(1).ilog2() as usize
-}
-
-impl Sizes {
-    pub(crate) fn count(&self, line: Line) -> usize {
-        self.counts.get(&line).copied().unwrap_or(0)
-    }
-
-    pub(crate) fn set(&mut self, line: Line, count: usize) {
-        let (from, to) = (group_of(self.count(line)), group_of(count));
-        self.counts.insert(line, count);
-        if from != to {
-            self.groups.resize(self.groups.len().max(to + 1), Vec::new());
-            if let Some(place) = self.groups[from].iter().position(|&other| other == line) {
-                self.groups[from].swap_remove(place);
-            }
-            if to > 0 {
-                self.groups[to].push(line);
-            }
+impl<M: Copy + Eq + Hash> Ranks<M> {
+    fn new(least: usize) -> Self {
+        Self {
+            counts: HashMap::new(),
+            ranks: Vec::new(),
+            least,
         }
     }
 
-    /// A connection with the most tasks, if it has at least `least`.
-    pub(crate) fn fattest(&self, least: usize) -> Option<Line> {
-        let line = *self.groups.iter().rfind(|group| !group.is_empty())?.last()?;
-        (self.count(line) >= least).then_some(line)
+    fn count(&self, member: M) -> usize {
+        self.counts.get(&member).copied().unwrap_or(0)
+    }
+
+    fn rank_of(&self, count: usize) -> Option<usize> {
+        (count >= self.least).then(|| count.ilog2() as usize)
+    }
+
+    fn set(&mut self, member: M, count: usize) {
+        let (from, to) = (self.rank_of(self.count(member)), self.rank_of(count));
+        self.counts.insert(member, count);
+        if from == to {
+            return;
+        }
+        if let Some(from) = from {
+            let place = self.ranks[from].iter().position(|&other| other == member);
+            self.ranks[from].swap_remove(place.expect("it has a rank"));
+        }
+        if let Some(to) = to {
+            self.ranks.resize(self.ranks.len().max(to + 1), Vec::new());
+            self.ranks[to].push(member);
+        }
+    }
+
+    /// A member with the most tasks, if it has at least `least`.
+    fn fattest(&self, least: usize) -> Option<M> {
+        let member = *self.ranks.iter().rfind(|rank| !rank.is_empty())?.last()?;
+        (self.count(member) >= least).then_some(member)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Sizes {
+    root: Ranks<Member>,
+    groups: HashMap<u64, Ranks<Line>>,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            root: Ranks::new(2),
+            groups: HashMap::new(),
+        }
+    }
+}
+
+impl Sizes {
+    /// Sets the number of waiting tasks of a connection in this group.
+    pub(crate) fn set(&mut self, line: Line, group: Option<u64>, count: usize) {
+        let Some(group) = group else {
+            return self.root.set(Member::Lone(line), count);
+        };
+        let ranks = self.groups.entry(group).or_insert_with(|| Ranks::new(1));
+        let others = self.root.count(Member::Group(group)) - ranks.count(line);
+        ranks.set(line, count);
+        self.root.set(Member::Group(group), others + count);
+    }
+
+    /// The connection whose newest task is shed for a new task of `line`, which has this group.
+    pub(crate) fn fattest(&self, line: Line, group: Option<u64>) -> Option<Line> {
+        let ranks = group.and_then(|group| self.groups.get(&group));
+        let own = ranks.map_or_else(|| self.root.count(Member::Lone(line)), |ranks| ranks.count(line));
+        let size = group.map_or(own, |group| self.root.count(Member::Group(group)));
+        match self.root.fattest(size + 2) {
+            Some(Member::Lone(line)) => Some(line),
+            Some(Member::Group(group)) => self.groups[&group].fattest(1),
+            None => ranks?.fattest(own + 2),
+        }
     }
 }

@@ -109,7 +109,7 @@ impl Reference {
     pub(crate) fn recount(&mut self, line: Line) {
         let is_queued = |&&n: &&usize| self.tasks[n].line == line && self.tasks[n].status == Queued;
         let count = self.waiting.iter().filter(is_queued).count();
-        self.sizes.set(line, count);
+        self.sizes.set(line, self.lanes.group_of(line), count);
     }
 
     pub(crate) fn settle(&mut self, line: Line) {
