@@ -66,8 +66,8 @@
 //! - **The hand-off is typed.** While a task is parked the loop borrows it; when it has ended the
 //!   loop gets it back by value.
 //! - **The queue is fair between connections**, in worker time. A client with 10,000 tasks, or with
-//!   long steps, does not starve a client with a single short task. A client with 10,000 connections
-//!   has one share if they are in one [group](Service::set_group).
+//!   long steps, does not starve a client with a single short task. A client with 10,000
+//!   connections has one share if they are in one [group](Service::set_group).
 //! - **Every accepted task ends exactly once**, as finished, stopped or panicked, and its end is
 //!   announced once.
 //! - **Any thread can send to any connection.** [`Service::mailbox`] gives a bounded [`Sender`] to

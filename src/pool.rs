@@ -60,8 +60,8 @@ impl ThreadPool {
 
     /// Sets the weight of a group of connections. While several groups, and connections without a
     /// group, have tasks, their shares of worker time are in proportion to their weights. The
-    /// default is 1; 0 counts as 1, and more than 256 as 256. The number of connections in the group
-    /// does not matter.
+    /// default is 1; 0 counts as 1, and more than 256 as 256. The number of connections in the
+    /// group does not matter.
     ///
     /// ```
     /// # use moored::{BoxTask, ThreadPool};

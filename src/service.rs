@@ -757,10 +757,10 @@ impl<T: Task> Service<T> {
         true
     }
 
-    /// Adds a connection to a group, or takes it out of its group with `None`. Shares of worker time
-    /// are divided between groups and the connections without a group first, and then between the
-    /// connections of each group. So a client that opens 10,000 connections has one share, if they
-    /// are in one group.
+    /// Adds a connection to a group, or takes it out of its group with `None`. Shares of worker
+    /// time are divided between groups and the connections without a group first, and then between
+    /// the connections of each group. So a client that opens 10,000 connections has one share, if
+    /// they are in one group.
     ///
     /// ```
     /// # use moored::{BoxTask, ThreadPool};
@@ -779,7 +779,7 @@ impl<T: Task> Service<T> {
     /// The group includes connections of other services of the pool. Its weight is 1, or that of
     /// [`ThreadPool::set_group_weight`](crate::ThreadPool::set_group_weight); the weights of
     /// connections divide the share of their group. With
-    /// [`Overload::ShedFattest`](crate::Overload::ShedFattest) a group counts as one connection.
+    /// [`Overload::ShedFattest`] a group counts as one connection.
     ///
     /// The group applies to all tasks of the connection, until the connection is closed. Tasks that
     /// wait move at once, and begin there like the tasks of a new connection. A turn that has begun
@@ -801,9 +801,10 @@ impl<T: Task> Service<T> {
     }
 
     /// Sets the weight of a connection. While several connections have tasks, their shares of
-    /// worker time are in proportion to their weights. In a group, the share of the group is divided
-    /// in this way. The default is 1; 0 counts as 1, and more than 256 as 256. The weight applies to
-    /// tasks that are submitted or resumed after the call, until the connection is closed.
+    /// worker time are in proportion to their weights. In a group, the share of the group is
+    /// divided in this way. The default is 1; 0 counts as 1, and more than 256 as 256. The weight
+    /// applies to tasks that are submitted or resumed after the call, until the connection is
+    /// closed.
     ///
     /// ```
     /// # use moored::{BoxTask, ThreadPool};

@@ -18,9 +18,9 @@ pub enum Overload {
     /// queue cannot block other clients.
     ///
     /// A group ([`Service::set_group`](crate::Service::set_group)) counts as one connection: the
-    /// task that is shed is of the connection with the most waiting tasks in that group. If no other
-    /// connection or group has enough waiting tasks, the same rule applies within the group of the
-    /// new task.
+    /// task that is shed is of the connection with the most waiting tasks in that group. If no
+    /// other connection or group has enough waiting tasks, the same rule applies within the group
+    /// of the new task.
     ///
     /// The loop must answer the clients of shed tasks, for example with 503. "The most" is exact
     /// within a factor of two. O(1) amortized, under the lock of the queue.

@@ -176,11 +176,11 @@ impl<T> Flows<T> {
 
     /// Adds a task behind the others of its list.
     fn insert(&mut self, entry: Entry<T>, account: AccountId, lanes: &mut Lanes) {
-        let (flow, has_started) = (entry.flow, entry.has_started);
+        let flow = entry.flow;
         let last = self.flow(flow).lists[list_of(&entry)].last;
         self.order += 1;
+        self.note_entry(&entry, account, lanes);
         self.link(entry, self.order, last);
-        self.note_entry(flow, has_started, account, lanes);
         self.settle(flow, account, lanes);
     }
 
@@ -205,26 +205,25 @@ impl<T> Flows<T> {
             Some(prev) => prev.order,
             None => self.order_of_first(flow) - 1,
         };
-        let has_started = entry.has_started;
-        self.link(entry, order, prev);
         let account = self.account(flow, lanes);
-        self.note_entry(flow, has_started, account, lanes);
+        self.note_entry(&entry, account, lanes);
+        self.link(entry, order, prev);
         if self.may_run(flow) {
             lanes.list_returned(account);
         }
     }
 
     /// Counts one more task of a flow.
-    fn note_entry(&mut self, flow: u32, has_started: bool, account: AccountId, lanes: &mut Lanes) {
+    fn note_entry(&mut self, entry: &Entry<T>, account: AccountId, lanes: &mut Lanes) {
         lanes.note_task();
-        if !has_started {
-            let own = self.flow(flow);
+        if !entry.has_started {
+            let own = self.flow(entry.flow);
             own.queued += 1;
             lanes.set_queued(account, own.queued);
         }
     }
 
-    /// Counts a task less that was unlinked.
+    /// Counts one task less of a flow.
     fn note_exit(&mut self, entry: &Entry<T>, account: AccountId, lanes: &mut Lanes) {
         lanes.note_task_gone();
         if !entry.has_started {

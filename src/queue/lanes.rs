@@ -288,8 +288,8 @@ impl Lanes {
         }
     }
 
-    /// Forgives the debts within a group if this was not done yet. Called before a flow of the group
-    /// is compared with its virtual time.
+    /// Forgives the debts within a group if this was not done yet. Called before a flow of the
+    /// group is compared with its virtual time.
     fn rouse(&mut self, group: u32) {
         if let Some(group) = self.groups.get_mut(group as usize)
             && group.forgiven != self.forgiven

@@ -1,8 +1,8 @@
 //! The connections of a service that have tasks, or had some a short time ago.
 //!
 //! A connection without tasks is kept, since it often gets the next one soon, until most
-//! connections have no tasks. A connection with a weight, a group or a debt is kept longer: a client
-//! must not lose its debt when its last task ends.
+//! connections have no tasks. A connection with a weight, a group or a debt is kept longer: a
+//! client must not lose its debt when its last task ends.
 
 use crate::queue::fair::{is_in_debt, weighted};
 use crate::queue::{FlowState, Standing};

@@ -93,7 +93,7 @@ pub struct GroupId(pub u64);
 impl From<IpAddr> for GroupId {
     fn from(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
-            // The network part of an IPv6 address is not in this range.
+            // No IPv6 network that is in use has a number in this range.
             IpAddr::V4(address) => 0xffff_0000_0000 | u64::from(address.to_bits()),
             IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
         })
