@@ -5,6 +5,7 @@ use crate::task::id::ConnId;
 use parking_lot::Mutex;
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 /// Why [`Service::enqueue`](crate::Service::enqueue) refused a task, with the task.
 ///
@@ -175,6 +176,15 @@ pub enum BuildError {
     Zero(&'static str),
     /// More threads than a pool can have (65,000).
     TooManyThreads(usize),
+    /// [`Overload::Codel`](crate::Overload::Codel) has a `target` of zero, or an `interval` that is
+    /// shorter than the target.
+    #[non_exhaustive]
+    Codel {
+        /// The target.
+        target: Duration,
+        /// The interval.
+        interval: Duration,
+    },
     /// The name contains a NUL byte, which is not allowed in the name of a thread.
     NameWithNul(String),
     /// The operating system could not start thread number `index`. Use fewer threads or a smaller
@@ -201,6 +211,11 @@ impl fmt::Display for BuildError {
                     crate::error::MAX_THREADS
                 )
             }
+            Self::Codel { target, interval } => write!(
+                f,
+                "`Overload::Codel` has target {target:?} and interval {interval:?}: give a target of more \
+                 than 0, and an interval of at least the target"
+            ),
             Self::NameWithNul(name) => write!(f, "the name {name:?} contains a NUL byte: leave it out"),
             // The text does not contain the source, because an error report prints the source
             // itself.

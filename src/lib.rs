@@ -102,6 +102,7 @@
 //! - The drop of a pool and of a service returns at once, and so do
 //!   [`shutdown`](ThreadPool::shutdown) and [`join_timeout`](ThreadPool::join_timeout). The parent
 //!   is not affected.
+//! - `estimated_wait` returns zero.
 //! - Other calls do not detect a fork, and may wait for ever.
 //!
 //! A pool without threads (`threads(0)`) may be used in the child. `Command` is safe, because it

@@ -23,7 +23,8 @@ mod simulation;
 
 use crate::scheduler::context::WorkerContext;
 use delayed::{Delayed, LOOP};
-use fair::{Debt, Lanes, Prepaid};
+use fair::wait::Flow;
+use fair::{Debt, FlowKey, Lanes, Prepaid};
 use slab::Slab;
 use std::ops::Deref;
 
@@ -60,6 +61,14 @@ pub(crate) enum FlowState {
     Busy,
 }
 
+/// The flow of a task that could be enqueued now, as its loop knows it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewTask {
+    pub(crate) key: FlowKey,
+    pub(crate) tag: u64,
+    pub(crate) weight: u16,
+}
+
 /// A task in a batch.
 pub(crate) struct Taken<T> {
     pub(crate) entry: Entry<T>,
@@ -83,12 +92,15 @@ pub(crate) trait Source: Send + Sync {
     /// Moves everything from the ring into the flows.
     fn sort(&self, lanes: &mut Lanes);
     /// Moves up to `max` tasks of this service whose flows are next into a worker's batch, until
-    /// their estimates reach a quantum. Only the first task may be of a flow in debt.
-    fn take_turns(&self, lanes: &mut Lanes, worker: usize, max: usize, debt: Debt) -> usize;
+    /// their estimates reach a quantum. Only the first task may be of a flow in debt. Returns the
+    /// number of tasks, and their expected time in nanoseconds.
+    fn take_turns(&self, lanes: &mut Lanes, worker: usize, max: usize, debt: Debt) -> (usize, u64);
     /// Returns the remaining tasks of a worker's batch to the flows.
     fn return_batch(&self, lanes: &mut Lanes, worker: usize);
     /// The number of tasks in a flow that have not started.
     fn queued_in(&self, flow: u32) -> u32;
+    /// The last account of a flow, and the number of its tasks that wait.
+    fn account_and_waiting(&self, flow: u32) -> (u32, u32);
     /// Ends the newest task of a flow that has not started. Returns false if there is none.
     fn shed(&self, lanes: &mut Lanes, flow: u32, cx: &WorkerContext<'_>) -> bool;
     /// Moves up to `max` tasks, and at most half, from the front of one worker's batch into another
@@ -126,6 +138,8 @@ pub(crate) struct RunQueue<S> {
 pub(crate) struct Batch<S> {
     pub(crate) service: S,
     pub(crate) count: usize,
+    /// The expected time of the batch in nanoseconds, if the estimates of the flows are known.
+    pub(crate) time: Option<u64>,
 }
 
 impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
@@ -182,8 +196,11 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
                 let service = &self.services[listed as usize];
                 let count = service.take_submitted(&mut self.lanes, worker, max);
                 if count > 0 {
-                    let service = service.clone();
-                    return Some(Batch { service, count });
+                    return Some(Batch {
+                        service: service.clone(),
+                        count,
+                        time: None,
+                    });
                 }
             }
             if !self.lanes.are_single() {
@@ -194,10 +211,11 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
         }
         let (_, next) = self.lanes.next(debt)?;
         let service = &self.services[next.service as usize];
-        let count = service.take_turns(&mut self.lanes, worker, max, debt);
+        let (count, time) = service.take_turns(&mut self.lanes, worker, max, debt);
         Some(Batch {
             service: service.clone(),
             count,
+            time: Some(time),
         })
     }
 
@@ -271,6 +289,24 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
         service
             .shed(&mut self.lanes, fattest.flow, cx)
             .then(|| service.clone())
+    }
+
+    /// The worker time that waiting tasks get before a new task of this flow begins, in nanoseconds.
+    /// `None` means a task of a new connection.
+    pub(crate) fn time_before(&mut self, flow: Option<NewTask>) -> u64 {
+        self.sort();
+        let flow = flow.map(|NewTask { key, tag, weight }| {
+            let service = &self.services[key.service as usize];
+            let (account, waiting) = service.account_and_waiting(key.flow);
+            Flow {
+                account,
+                key,
+                tag,
+                weight,
+                waiting,
+            }
+        });
+        self.lanes.time_before(flow)
     }
 
     /// Whether there is anything to run, published or not.

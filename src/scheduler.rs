@@ -2,6 +2,7 @@
 //! describes the rules and the protocols.
 
 pub(crate) mod admission;
+pub(crate) mod codel;
 pub(crate) mod context;
 pub(crate) mod counters;
 pub(crate) mod exits;
@@ -10,6 +11,7 @@ pub(crate) mod reentrancy;
 pub(crate) mod registry;
 pub(crate) mod room;
 pub(crate) mod slow_step;
+mod wait;
 pub(crate) mod worker;
 
 use crate::clock::Clock;
@@ -25,6 +27,7 @@ use crate::task::header::NEVER;
 use crate::task::id::{ConnId, TaskId};
 use crate::task::status::StopReason;
 use admission::{Admission, Progress};
+use codel::Codel;
 use context::WorkerContext;
 use counters::{Counters, Sums};
 use crossbeam_utils::CachePadded;
@@ -111,12 +114,19 @@ pub(crate) struct SharedContext {
     is_busy: Flag,
     /// The number of tasks in its batch. Grows under the lock of the queue only.
     batch_len: Length,
-    /// The time when it took its batch. On its own cache line, since other workers read it for each
-    /// batch.
-    batch_begun: CachePadded<Figure>,
+    /// On its own cache line, since other workers read it for each batch.
+    batch_times: CachePadded<BatchTimes>,
     /// The service of its batch.
     service: Mutex<Option<ServiceRef>>,
     present_step: PresentStep,
+}
+
+#[derive(Default)]
+struct BatchTimes {
+    /// When the worker took its batch.
+    begun: Figure,
+    /// When the worker will be free if tasks wait. An estimate.
+    due: Figure,
 }
 
 impl SharedContext {
@@ -125,7 +135,7 @@ impl SharedContext {
             counters: CachePadded::default(),
             is_busy: Flag::new(false),
             batch_len: Length::new(0),
-            batch_begun: CachePadded::new(Figure::new(0)),
+            batch_times: CachePadded::default(),
             service: Mutex::new(None),
             present_step: PresentStep::new(),
         })
@@ -241,6 +251,7 @@ pub(crate) struct Scheduler {
     /// The largest number of tasks of a connection that have not started.
     pub(crate) max_queued: Option<u32>,
     pub(crate) overload: Overload,
+    pub(crate) codel: Option<Codel>,
     slow_steps: Option<SlowSteps>,
     /// Written for every task, so on a line of its own.
     pub(crate) admission: CachePadded<Admission>,
@@ -307,6 +318,7 @@ impl Scheduler {
             limit: setup.limit,
             max_queued: setup.max_queued,
             overload: setup.overload,
+            codel: Codel::new(setup.overload),
             slow_steps: setup.slow_steps,
             admission: CachePadded::new(setup.admission),
             room: CachePadded::new(Room::new()),
@@ -497,7 +509,11 @@ impl Scheduler {
         let service = victim_context.service.lock().clone()?;
         let queue = self.queue.lock();
         let count = service.steal(victim, index, max);
-        let taken = Batch { service, count };
+        let taken = Batch {
+            service,
+            count,
+            time: None,
+        };
         let before = self.hold_service(index, Some(&taken));
         drop(queue);
         drop(before);

@@ -14,9 +14,8 @@ mod timers;
 
 use crate::clock::nanos;
 use crate::error::EnqueueError;
-use crate::pool::overload::Overload;
-use crate::queue::Entry;
-use crate::queue::fair::WEIGHT_MAX;
+use crate::queue::fair::{FlowKey, WEIGHT_MAX};
+use crate::queue::{Entry, NewTask};
 use crate::scheduler::admission::Refused;
 use crate::scheduler::room::Place;
 use crate::scheduler::{BATCH_MAX, SKIPPED_SEARCHES, SPINS, Scheduler};
@@ -30,7 +29,7 @@ use crate::task::status::{Dequeued, Resume, Status, StopReason};
 use crate::wake::Wake;
 use cancel::Stop;
 use completions::Outcome;
-use connections::Submission;
+use connections::{Connection, Submission};
 use inner::{LoopEnds, ServiceInner};
 use polling::Polling;
 use ready::{Ready, ReadyTasks, Unread};
@@ -236,7 +235,7 @@ impl<T: Task> Service<T> {
         let ServiceInner {
             scheduler, counters, ..
         } = &*self.inner;
-        if scheduler.overload != Overload::ShedFattest || !matches!(refused, Refused::QueueFull) {
+        if !scheduler.overload.sheds_fattest() || !matches!(refused, Refused::QueueFull) {
             return Err(refused);
         }
         let flow = self.table.connections.find(conn).filter(|_| self.ends.is_some());
@@ -895,6 +894,51 @@ impl<T: Task> Service<T> {
         let has_room = self.room.is_some_and(|place| scheduler.room.has_come(place));
         let has_pending = || !scheduler.has_workers() && scheduler.has_runnable();
         has_room || self.table.has_unannounced() || has_messages || has_pending()
+    }
+
+    /// Returns how long a task that is enqueued now for this connection will probably wait for its
+    /// first step. Zero if it could start at once. It is meant for the header `Retry-After` of an
+    /// answer 503.
+    ///
+    /// ```
+    /// use moored::{BoxTask, TaskReturn, ThreadPool, task_fn};
+    ///
+    /// let pool = ThreadPool::builder().threads(1).max_queue_depth(1).build()?;
+    /// let mut service = pool.service::<BoxTask>(|| {});
+    /// if let Err(refused) = service.enqueue(7, task_fn(|_| TaskReturn::TaskDone)) {
+    ///     let seconds = service.estimated_wait(7).as_secs() + 1;
+    ///     println!("503, Retry-After: {seconds}, because of: {refused}");
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// The result is an estimate. It follows from the place that the connection has in the fair
+    /// order, its waiting tasks, the recent times of steps, and the number of workers. It assumes
+    /// that each connection which has tasks now has tasks until then, and that the steps of a
+    /// connection take about as long as its last few steps. Before the first step of the pool has
+    /// ended, the time of a step is not known, and the estimate is too low. A limit of running tasks
+    /// is not considered, and without threads (`threads(0)`) the time between the calls of
+    /// [`run_pending`](Self::run_pending) is not either.
+    ///
+    /// In a process that was forked after the pool was built the result is zero. O(number of workers),
+    /// one system call, and the lock of the queue; it also moves all submissions into the queue,
+    /// which is O(1) for each task.
+    #[doc(alias = "Retry-After")]
+    #[doc(alias = "backpressure")]
+    #[must_use]
+    pub fn estimated_wait(&self, conn: impl Into<ConnId>) -> Duration {
+        let conn = conn.into();
+        let scheduler = &self.inner.scheduler;
+        let task = self.table.connections.find(conn).and_then(|flow| {
+            let Connection { tag, weight, .. } = self.table.connections[flow];
+            let key = FlowKey {
+                service: self.inner.queue_number,
+                flow,
+            };
+            // Without a tag it has had no task.
+            (tag > 0).then_some(NewTask { key, tag, weight })
+        });
+        scheduler.estimated_wait(task)
     }
 
     /// Runs pending steps on this thread until none is pending or `budget` is over. Returns the

@@ -287,6 +287,7 @@ impl ThreadPoolBuilder {
         if let Some((option, _)) = at_least_one.into_iter().find(|&(_, value)| value == Some(0)) {
             return Err(BuildError::Zero(option));
         }
+        self.overload.check()?;
         if self.name.contains('\0') {
             return Err(BuildError::NameWithNul(self.name.clone()));
         }

@@ -32,6 +32,8 @@
 //! A turn costs O(1) for flows that stay within their quantum, and otherwise O(log flows). This
 //! module has no lock and no clock; the lock of the run queue protects it.
 
+pub(super) mod wait;
+
 use slab::Slab;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -165,6 +167,9 @@ pub(crate) struct Lanes {
     /// The number of flows in all lanes, and of flows in the debt lane.
     listed: usize,
     in_debt: usize,
+    /// The number of flows in the express lane, and the sum of the weights of all listed flows.
+    in_express: usize,
+    weights: u64,
     /// The number of tasks that wait in flows.
     tasks: usize,
     /// The first estimate for a new flow: the recent cost of the turns of all flows.
@@ -202,6 +207,8 @@ impl Lanes {
             debtors: 0,
             listed: 0,
             in_debt: 0,
+            in_express: 0,
+            weights: 0,
             tasks: 0,
             estimate: 0,
             stamps: 0,
@@ -371,7 +378,19 @@ impl Lanes {
     }
 
     pub(crate) fn set_weight(&mut self, at: u32, weight: u16) {
-        self.accounts[at as usize].weight = weight;
+        let account = &mut self.accounts[at as usize];
+        let before = std::mem::replace(&mut account.weight, weight);
+        if account.lane != Lane::Unlisted && before != weight {
+            self.weights = self.weights - u64::from(before) + u64::from(weight);
+        }
+    }
+
+    /// Counts a flow that was added to a lane.
+    fn note_listed(&mut self, at: u32) {
+        let &Account { lane, weight, .. } = &self.accounts[at as usize];
+        self.listed += 1;
+        self.in_express += usize::from(lane == Lane::Express);
+        self.weights += u64::from(weight);
     }
 
     /// Lists a flow that has a task that may run and had none before.
@@ -404,7 +423,7 @@ impl Lanes {
                 number: self.debtors,
                 account: at,
             }));
-            self.listed += 1;
+            self.note_listed(at);
             self.in_debt += 1;
         } else {
             self.push_back(at, Lane::Ring);
@@ -430,7 +449,7 @@ impl Lanes {
         (account.lane, account.prev, account.next) = (Lane::Express, prev, next);
         self.link_next(Lane::Express, prev, at);
         self.link_prev(Lane::Express, next, at);
-        self.listed += 1;
+        self.note_listed(at);
     }
 
     fn list_of(&mut self, lane: Lane) -> &mut List {
@@ -460,7 +479,7 @@ impl Lanes {
         let account = &mut self.accounts[at as usize];
         (account.lane, account.prev, account.next) = (lane, prev, NONE);
         self.link_next(lane, prev, at);
-        self.listed += 1;
+        self.note_listed(at);
     }
 
     /// Removes an account from the list of its lane.
@@ -475,7 +494,8 @@ impl Lanes {
 
     /// Unlists a flow that has no more tasks that may run.
     pub(crate) fn unlist(&mut self, at: u32) {
-        match self.accounts[at as usize].lane {
+        let &Account { lane, weight, .. } = &self.accounts[at as usize];
+        match lane {
             Lane::Unlisted => return,
             Lane::Debt => {
                 self.in_debt -= 1;
@@ -487,6 +507,8 @@ impl Lanes {
         }
         self.accounts[at as usize].lane = Lane::Unlisted;
         self.listed -= 1;
+        self.in_express -= usize::from(lane == Lane::Express);
+        self.weights -= u64::from(weight);
     }
 
     /// Removes the items of the heap that do not count.

@@ -20,6 +20,8 @@ struct Flow {
     running: u32,
     /// Tasks that wait and have not started.
     queued: u32,
+    /// All tasks that wait.
+    waiting: u32,
     /// Its account in the lanes, if the account still belongs to this flow.
     account: u32,
 }
@@ -28,6 +30,7 @@ const UNUSED: Flow = Flow {
     lists: [EMPTY; 2],
     running: 0,
     queued: 0,
+    waiting: 0,
     account: NONE,
 };
 
@@ -173,6 +176,7 @@ impl<T> Flows<T> {
     /// Counts one more task of a flow; `queued` is 1 if it has not started.
     fn note_task(&mut self, flow: u32, queued: u32, lanes: &mut Lanes) {
         lanes.note_task();
+        self.flow(flow).waiting += 1;
         if queued > 0 {
             self.flow(flow).queued += queued;
             self.publish_queued(flow, lanes);
@@ -188,6 +192,12 @@ impl<T> Flows<T> {
     pub(crate) fn queued_in(&self, flow: u32) -> u32 {
         let flow = self.by_connection.get(flow as usize);
         flow.map_or(0, |flow| flow.queued)
+    }
+
+    /// The last account of a flow, and the number of its tasks that wait.
+    pub(crate) fn account_and_waiting(&self, flow: u32) -> (u32, u32) {
+        let flow = self.by_connection.get(flow as usize).unwrap_or(&UNUSED);
+        (flow.account, flow.waiting)
     }
 
     /// Removes the newest task of a flow that has not started.
@@ -301,6 +311,7 @@ impl<T> Flows<T> {
         } = self.waiting.try_remove(place as usize)?;
         let (flow, list) = (entry.flow, list_of(&entry));
         lanes.note_task_gone();
+        self.flow(flow).waiting -= 1;
         if !entry.has_started {
             self.flow(flow).queued -= 1;
             self.publish_queued(flow, lanes);

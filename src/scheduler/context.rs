@@ -89,12 +89,24 @@ impl<'a> WorkerContext<'a> {
         self.now.get()
     }
 
-    /// A worker's batch begins.
-    pub(super) fn begin_batch(&self) -> u64 {
+    /// A worker's batch begins, which will probably take `time` nanoseconds.
+    pub(super) fn begin_batch(&self, time: u64) -> u64 {
         let begun = self.tick();
         self.batch_begun.set(begun);
-        self.own_shared().batch_begun.store(begun, Relaxed);
+        let times = &self.own_shared().batch_times;
+        times.begun.store(begun, Relaxed);
+        times.due.store(begun.saturating_add(time), Relaxed);
         begun
+    }
+
+    /// A task whose turn began at `started` continues, after a step that began at `step_begun`. If
+    /// tasks wait, it gives way after its time slice, and not before the end of its next step.
+    #[inline]
+    pub(crate) fn note_continue(&self, started: u64, step_begun: u64) {
+        let now = self.now();
+        let step_end = now.saturating_add(now.saturating_sub(step_begun));
+        let due = self.slice_end(started).max(step_end);
+        self.own_shared().batch_times.due.store(due, Relaxed);
     }
 
     /// Whether the batch is late and has more tasks. Then the remaining tasks must not wait for

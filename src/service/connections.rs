@@ -31,7 +31,7 @@ pub(crate) struct Connection {
     /// Its share of worker time is in proportion to this number.
     pub(crate) weight: u16,
     /// Its finish tag: the virtual time up to which it has been served. Zero before its first task.
-    tag: u64,
+    pub(crate) tag: u64,
     /// An upper bound of the number of its tasks that have not started.
     pub(crate) queued_max: u32,
 }

@@ -7,6 +7,7 @@ use crate::panic::{contain, drop_quietly};
 use crate::queue::fair::{Prepaid, weighted};
 use crate::queue::ring::Producer;
 use crate::queue::{Entry, FlowState, Taken};
+use crate::scheduler::codel::Codel;
 use crate::scheduler::context::WorkerContext;
 use crate::sync::{Ordering, fence};
 use crate::task::header::{NEVER, NO_WORKER, Page};
@@ -58,8 +59,7 @@ impl<T: Task> ServiceInner<T> {
         };
         let mut turns = 0;
         while let Some(taken) = self.submissions.next_in_batch(cx.index, shared) {
-            self.run_task(taken, producer.as_mut(), cx);
-            turns += 1;
+            turns += self.run_task(taken, producer.as_mut(), cx);
             if cx.is_batch_late() {
                 cx.return_batch(self);
                 break;
@@ -69,12 +69,13 @@ impl<T: Task> ServiceInner<T> {
         turns
     }
 
+    /// Returns the number of its turns: 0 for a task that ends without a step.
     fn run_task(
         &self,
         Taken { entry, prepaid }: Taken<T>,
         producer: Option<&mut Producer<Completion<T>>>,
         cx: &WorkerContext<'_>,
-    ) {
+    ) -> usize {
         let page = self.pages.of(entry.slot);
         let running = Running {
             service: self,
@@ -99,12 +100,19 @@ impl<T: Task> ServiceInner<T> {
             header.add_queued(waited);
         } else {
             header.renew(waited);
-            if let Some(reason) = requests.stop() {
-                // The task was cancelled after it had been taken out of the queue, or its time has
-                // run out.
+            let codel = self.scheduler.codel.as_ref();
+            let sheds = |codel: &Codel| codel.sheds(entry.flow_state, waited, started);
+            let reason = match requests.stop() {
+                None if codel.is_some_and(sheds) => Some(StopReason::Shed),
+                stop => stop,
+            };
+            if let Some(reason) = reason {
+                // The task was cancelled after it had been taken out of the queue, its time has run
+                // out, or it is shed.
                 self.scheduler.admission.count_never_ran();
                 cx.cancel_turn(prepaid);
-                return running.end(Outcome::Stopped(reason, entry.task));
+                running.end(Outcome::Stopped(reason, entry.task));
+                return 0;
             }
             if requests.is_timed() {
                 page.limits(entry.slot).note_start();
@@ -112,6 +120,7 @@ impl<T: Task> ServiceInner<T> {
             cx.count_started();
         }
         running.run(entry.task, started, requests);
+        1
     }
 }
 
@@ -218,6 +227,7 @@ impl<T: Task> Running<'_, T> {
         let id = self.service.task_id(self.slot, self.serial);
         loop {
             let mut context = Context::new(self.page, id, cx, started);
+            let step_begun = cx.now();
             cx.begin_step(self.slot, self.serial);
             let returned = contain(|| task.step(&mut context));
             cx.end_step();
@@ -261,6 +271,7 @@ impl<T: Task> Running<'_, T> {
             if cx.must_yield(started) {
                 return Turn::GiveWay;
             }
+            cx.note_continue(started, step_begun);
         }
     }
 

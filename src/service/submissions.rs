@@ -204,7 +204,7 @@ impl<T: Task> Source for ServiceInner<T> {
         }
     }
 
-    fn take_turns(&self, lanes: &mut Lanes, worker: usize, max: usize, debt: Debt) -> usize {
+    fn take_turns(&self, lanes: &mut Lanes, worker: usize, max: usize, debt: Debt) -> (usize, u64) {
         let own = &self.submissions;
         let mut state = own.state();
         let mut batch = own.batch(worker, &self.scheduler.contexts);
@@ -221,7 +221,7 @@ impl<T: Task> Source for ServiceInner<T> {
             time += turn;
             debt = Debt::Leave;
         }
-        count
+        (count, time)
     }
 
     fn return_batch(&self, lanes: &mut Lanes, worker: usize) {
@@ -235,6 +235,10 @@ impl<T: Task> Source for ServiceInner<T> {
 
     fn queued_in(&self, flow: u32) -> u32 {
         self.submissions.state().flows.queued_in(flow)
+    }
+
+    fn account_and_waiting(&self, flow: u32) -> (u32, u32) {
+        self.submissions.state().flows.account_and_waiting(flow)
     }
 
     fn shed(&self, lanes: &mut Lanes, flow: u32, cx: &WorkerContext<'_>) -> bool {
