@@ -24,8 +24,9 @@ pub(crate) struct WorkerContext<'a> {
     until: u64,
     /// The clock as it was last read.
     now: Cell<u64>,
-    /// When the batch began.
+    /// When the batch began, and when it will probably end.
     batch_begun: Cell<u64>,
+    batch_due: Cell<u64>,
     /// The turns that were not charged yet, each with its worker time in nanoseconds. `None`: the
     /// turn did not begin.
     charges: RefCell<Vec<(Prepaid, Option<u64>)>>,
@@ -56,6 +57,7 @@ impl<'a> WorkerContext<'a> {
             until: u64::MAX,
             now: Cell::new(scheduler.clock.now()),
             batch_begun: Cell::new(u64::MAX),
+            batch_due: Cell::new(u64::MAX),
             charges: RefCell::new(Vec::new()),
             finish_max: Cell::new(0),
             deferred: RefCell::new(None),
@@ -95,17 +97,22 @@ impl<'a> WorkerContext<'a> {
         self.batch_begun.set(begun);
         let times = &self.own_shared().batch_times;
         times.begun.store(begun, Relaxed);
-        times.due.store(begun.saturating_add(time), Relaxed);
+        let due = begun.saturating_add(time);
+        self.batch_due.set(due);
+        times.due.store(due, Relaxed);
         begun
     }
 
     /// A task whose turn began at `started` continues, after a step that began at `step_begun`. If
-    /// tasks wait, it gives way after its time slice, and not before the end of its next step.
+    /// tasks wait, it gives way after its time slice, and not before the end of its next step; or
+    /// it ends before that.
     #[inline]
     pub(crate) fn note_continue(&self, started: u64, step_begun: u64) {
-        let now = self.now();
+        let (now, due) = (self.now(), self.batch_due.get());
         let step_end = now.saturating_add(now.saturating_sub(step_begun));
-        let due = self.slice_end(started).max(step_end);
+        let gives_way = self.slice_end(started).max(step_end);
+        let is_first = gives_way - now < due.abs_diff(now);
+        let due = if is_first { gives_way } else { due };
         self.own_shared().batch_times.due.store(due, Relaxed);
     }
 

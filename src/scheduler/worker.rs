@@ -45,8 +45,10 @@ impl Pacing {
         let each = if self.last == u64::MAX { QUANTUM } else { self.last };
         let time = batch.time.unwrap_or(each.saturating_mul(count as u64));
         let begun = cx.begin_batch(time);
+        let steps = cx.counters.steps.get();
         let turns = batch.service.run_batch(cx);
-        if turns > 0 {
+        // Tasks that ended without a step say nothing about the time of a step.
+        if turns > 0 && cx.counters.steps.get() != steps {
             let each = (cx.now().saturating_sub(begun) / turns as u64).max(1);
             let fit = usize::try_from(QUANTUM / each).unwrap_or(BATCH_MAX);
             self.size = fit.clamp(1, BATCH_MAX.min(2 * count.max(self.size)));

@@ -59,7 +59,8 @@ impl<T: Task> ServiceInner<T> {
         };
         let mut turns = 0;
         while let Some(taken) = self.submissions.next_in_batch(cx.index, shared) {
-            turns += self.run_task(taken, producer.as_mut(), cx);
+            self.run_task(taken, producer.as_mut(), cx);
+            turns += 1;
             if cx.is_batch_late() {
                 cx.return_batch(self);
                 break;
@@ -69,13 +70,12 @@ impl<T: Task> ServiceInner<T> {
         turns
     }
 
-    /// Returns the number of its turns: 0 for a task that ends without a step.
     fn run_task(
         &self,
         Taken { entry, prepaid }: Taken<T>,
         producer: Option<&mut Producer<Completion<T>>>,
         cx: &WorkerContext<'_>,
-    ) -> usize {
+    ) {
         let page = self.pages.of(entry.slot);
         let running = Running {
             service: self,
@@ -111,8 +111,7 @@ impl<T: Task> ServiceInner<T> {
                 // out, or it is shed.
                 self.scheduler.admission.count_never_ran();
                 cx.cancel_turn(prepaid);
-                running.end(Outcome::Stopped(reason, entry.task));
-                return 0;
+                return running.end(Outcome::Stopped(reason, entry.task));
             }
             if requests.is_timed() {
                 page.limits(entry.slot).note_start();
@@ -120,7 +119,6 @@ impl<T: Task> ServiceInner<T> {
             cx.count_started();
         }
         running.run(entry.task, started, requests);
-        1
     }
 }
 
