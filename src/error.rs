@@ -32,8 +32,11 @@ use std::time::Duration;
 #[non_exhaustive]
 #[doc(alias = "backpressure")]
 pub enum EnqueueError<T> {
-    /// `max_queue_depth` tasks wait for their first step, and no worker is idle. Answer "busy"
-    /// (HTTP 503), or try again after the next wake-up.
+    /// `max_queue_depth` tasks wait for their first step, no worker is idle, and no other connection
+    /// has two more waiting tasks than the connection of this task (see
+    /// [`Overload`](crate::Overload)). Answer "busy" (HTTP 503, with
+    /// [`estimated_wait`](crate::Service::estimated_wait) as `Retry-After`), or try again after the
+    /// next wake-up.
     QueueFull(RefusedTask<T>),
     /// `max_tasks` tasks are accepted and not reaped. Reap the tasks that `take_ready` announces,
     /// or try again later.

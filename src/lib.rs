@@ -67,6 +67,9 @@
 //!   loop gets it back by value.
 //! - **The queue is fair between connections**, in worker time. A client with 10,000 tasks, or with
 //!   long steps, does not starve a client with a single short task.
+//! - **One client cannot fill the queue for the others.** A full queue sheds the newest task of the
+//!   connection with the most waiting tasks: see [`Overload`]. [`Service::estimated_wait`] computes
+//!   the time for `Retry-After`.
 //! - **Every accepted task ends exactly once**, as finished, stopped or panicked, and its end is
 //!   announced once.
 //! - **Any thread can send to any connection.** [`Service::mailbox`] gives a bounded [`Sender`] to

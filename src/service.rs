@@ -134,7 +134,8 @@ impl<T: Task> Service<T> {
     /// # Errors
     ///
     /// The error contains the task. The queue is full, too many tasks have not been reaped, or the
-    /// pool is shutting down.
+    /// pool is shutting down. If the queue is full, the call may shed a task of another connection
+    /// instead: see [`Overload`](crate::Overload).
     #[doc(alias = "lws_threadpool_enqueue")]
     #[doc(alias = "submit")]
     #[inline]

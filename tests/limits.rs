@@ -576,7 +576,8 @@ fn two_per_connection() -> ThreadPool {
         ThreadPool::builder()
             .threads(0)
             .max_queued_per_connection(2)
-            .max_queue_depth(5),
+            .max_queue_depth(5)
+            .overload(Overload::Refuse),
     )
 }
 
@@ -678,13 +679,12 @@ fn the_error_names_a_full_connection_and_the_loop_is_not_notified() {
     assert_eq!(lp.poll_timeout(), None);
 }
 
-/// U1: one connection enqueues until it is refused, in every iteration of the loop. Nine other
-/// connections are never refused. The shed tasks are returned by value, and all of them are
+/// U1: one connection enqueues until it is refused, in every iteration of the loop. By default, nine
+/// other connections are never refused. The shed tasks are returned by value, and all of them are
 /// counted.
 #[test]
 fn a_connection_that_fills_the_queue_does_not_block_others() {
-    let builder = ThreadPool::builder().threads(0).max_queue_depth(64);
-    let pool = builder.overload(Overload::ShedFattest).build().unwrap();
+    let pool = build(ThreadPool::builder().threads(0).max_queue_depth(64));
     let mut lp = Loop::new(&pool);
     let (mut accepted, mut shed, mut finished) = (0, 0, 0);
     for _ in 0..120 {
@@ -724,6 +724,18 @@ fn a_connection_that_fills_the_queue_does_not_block_others() {
     let counters = pool.dump().counters;
     assert_eq!(counters.stopped.shed, shed as u64);
     assert_eq!(counters.accepted, counters.finished + counters.stopped.total());
+}
+
+#[test]
+fn with_refuse_the_queue_is_full_for_every_connection() {
+    let builder = ThreadPool::builder().threads(0).max_queue_depth(4);
+    let pool = build(builder.overload(Overload::Refuse));
+    let mut lp = Loop::new(&pool);
+    for _ in 0..4 {
+        lp.enqueue(1, Work::done()).unwrap();
+    }
+    assert!(queue_is_full(&mut lp));
+    assert_eq!(pool.dump().counters.stopped.shed, 0);
 }
 
 /// A connection with one task does not replace the task of another connection with one task.

@@ -14,8 +14,7 @@ use std::time::Duration;
 /// | `ShedFattest` | the newest task of the connection with the most waiting tasks is shed | runs |
 /// | `Codel` | the same as `ShedFattest` | is shed |
 ///
-/// Use `ShedFattest` unless you know better: one client cannot fill the queue for the others. Use
-/// `Codel` if answers are useless after some time, and many clients may come at once: then no
+/// The default is `ShedFattest`: one client cannot fill the queue for the others. Use `Codel` if answers are useless after some time, and many clients may come at once: then no
 /// client has more waiting tasks than another, and the length of the queue is the only limit of the
 /// wait. Use `Refuse` if a task must not be taken back once it is accepted.
 ///
@@ -26,7 +25,6 @@ use std::time::Duration;
 pub enum Overload {
     /// If `max_queue_depth` tasks wait to start, a new task is refused with `QueueFull`. It does
     /// not matter which connections have filled the queue.
-    #[default]
     Refuse,
     /// If `max_queue_depth` tasks wait to start, a new task is accepted if another connection has
     /// at least two more waiting tasks than its connection. Then the newest waiting task of the
@@ -34,6 +32,7 @@ pub enum Overload {
     /// client that fills the queue cannot block other clients.
     ///
     /// "The most" is exact within a factor of two. O(1) amortized, under the lock of the queue.
+    #[default]
     ShedFattest,
     /// Sheds tasks that have waited too long while the pool is overloaded, and at `max_queue_depth`
     /// does the same as [`ShedFattest`](Self::ShedFattest).

@@ -4,8 +4,8 @@
 use crate::calls::{Call, Look, Outcome, sorted};
 use crate::script::{Actor, Log, Plan, Reply, Rules, Script, TICK, nanos};
 use moored::{
-    Clock, EnqueueError, ManualClock, Resume, Service, Shutdown, Status, TaskId, TaskOptions, TaskReturn,
-    TaskStatus, ThreadPool, Timeout, task_fn,
+    Clock, EnqueueError, ManualClock, Overload, Resume, Service, Shutdown, Status, TaskId, TaskOptions,
+    TaskReturn, TaskStatus, ThreadPool, Timeout, task_fn,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,6 +33,7 @@ impl Real {
             .clock(clock)
             .max_queue_depth(rules.max_queue_depth)
             .max_tasks(rules.max_tasks)
+            .overload(Overload::Refuse)
             .time_slice(Duration::from_nanos(rules.time_slice * TICK));
         if let Some(limit) = rules.max_running {
             builder = builder.max_running_per_connection(limit);
