@@ -230,21 +230,26 @@ impl<T: Task> Service<T> {
         }
     }
 
-    /// Sheds a task of another connection if the queue is full, and then checks once more.
+    /// Sheds tasks of other connections while the queue is full. One is enough, unless a worker that
+    /// added a place was idle and is busy now.
     #[cold]
     fn make_room(&mut self, conn: ConnId, refused: Refused) -> Result<(), Refused> {
         let ServiceInner {
             scheduler, counters, ..
         } = &*self.inner;
-        if !scheduler.overload.sheds_fattest() || !matches!(refused, Refused::QueueFull) {
+        if !scheduler.overload.sheds_fattest() {
             return Err(refused);
         }
         let flow = self.table.connections.find(conn).filter(|_| self.ends.is_some());
         let cx = scheduler.external_context(counters);
-        if !scheduler.shed(self.inner.queue_number, flow, &cx) {
-            return Err(refused);
+        let mut refused = refused;
+        while matches!(refused, Refused::QueueFull) && scheduler.shed(self.inner.queue_number, flow, &cx) {
+            match scheduler.admission.admit(|| scheduler.progress()) {
+                Ok(()) => return Ok(()),
+                Err(again) => refused = again,
+            }
         }
-        scheduler.admission.admit(|| scheduler.progress())
+        Err(refused)
     }
 
     /// The refusal of a task if its connection has reached `max_queued_per_connection`.

@@ -10,7 +10,7 @@ use moored::{
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use util::{Gate, Log, Loop, PLENTY, Work, panic_silently, pool, reap, resume};
+use util::{Gate, Log, Loop, PLENTY, Work, eventually, panic_silently, pool, reap, resume};
 
 fn build(builder: ThreadPoolBuilder) -> ThreadPool {
     builder.build().unwrap()
@@ -752,6 +752,39 @@ fn nothing_is_shed_between_equal_connections() {
         Err(EnqueueError::QueueFull(_))
     ));
     assert_eq!(lp.run_pending(PLENTY), 4);
+}
+
+/// An idle worker adds a place. When it has become busy without starting a task, the queue has one
+/// task too many. Then one shed task was not enough, and the other connection was refused.
+#[test]
+fn the_place_of_a_worker_that_has_become_busy_is_shed_too() {
+    let builder = ThreadPool::builder().threads(1).max_queue_depth(2);
+    let pool = build(builder.max_running_per_connection(1));
+    let mut lp = Loop::new(&pool);
+    let gate = Gate::new();
+    let _guard = gate.guard();
+    lp.enqueue(1, Work::parks()).unwrap();
+    let second_step = gate.clone();
+    let waits = Work::new(move |_, step| {
+        if step > 1 {
+            second_step.pass();
+            return TaskReturn::TaskDone;
+        }
+        TaskReturn::Sync
+    });
+    let waits = lp.enqueue(9, waits).unwrap();
+    lp.parked(2);
+    eventually("the worker is idle", || pool.counts().on_worker == 0);
+    // They do not start, because the first task of connection 1 has not ended.
+    for _ in 0..3 {
+        lp.enqueue(1, Work::done()).unwrap();
+    }
+    resume(&mut lp, waits);
+    gate.wait_for(1);
+    lp.enqueue(2, Work::done())
+        .expect("the place of a task of connection 1");
+    assert_eq!(pool.dump().counters.stopped.shed, 2);
+    assert_eq!(pool.counts().queued, 2);
 }
 
 /// The shed task may belong to another loop. That loop is notified.

@@ -15,8 +15,8 @@ use crate::job::occupy;
 
 /// The allowed factor between the estimate and the wait.
 const GOAL: f64 = 2.0;
-/// Shorter times count as this. Nobody tells a client to come back in less time.
-const GRAIN: Duration = Duration::from_micros(100);
+/// Shorter times count as this. It is the delay with which a busy machine wakes a thread.
+const GRAIN: Duration = Duration::from_micros(500);
 /// Not a multiple of a step, so that probes come at all points of a step.
 const BETWEEN_PROBES: Duration = Duration::from_micros(7_003);
 /// Before the first probe, the pool knows the cost of each connection.
