@@ -385,9 +385,8 @@ impl Lanes {
         }
     }
 
-    /// Counts a flow that was added to a lane.
-    fn note_listed(&mut self, at: u32) {
-        let &Account { lane, weight, .. } = &self.accounts[at as usize];
+    /// Counts a flow of this weight that was added to a lane.
+    fn note_listed(&mut self, lane: Lane, weight: u16) {
         self.listed += 1;
         self.in_express += usize::from(lane == Lane::Express);
         self.weights += u64::from(weight);
@@ -423,7 +422,8 @@ impl Lanes {
                 number: self.debtors,
                 account: at,
             }));
-            self.note_listed(at);
+            let weight = account.weight;
+            self.note_listed(Lane::Debt, weight);
             self.in_debt += 1;
         } else {
             self.push_back(at, Lane::Ring);
@@ -447,9 +447,10 @@ impl Lanes {
             .map_or(self.express.first, |prev| prev.next);
         let account = &mut self.accounts[at as usize];
         (account.lane, account.prev, account.next) = (Lane::Express, prev, next);
+        let weight = account.weight;
+        self.note_listed(Lane::Express, weight);
         self.link_next(Lane::Express, prev, at);
         self.link_prev(Lane::Express, next, at);
-        self.note_listed(at);
     }
 
     fn list_of(&mut self, lane: Lane) -> &mut List {
@@ -478,8 +479,9 @@ impl Lanes {
         let prev = std::mem::replace(&mut self.list_of(lane).last, at);
         let account = &mut self.accounts[at as usize];
         (account.lane, account.prev, account.next) = (lane, prev, NONE);
+        let weight = account.weight;
+        self.note_listed(lane, weight);
         self.link_next(lane, prev, at);
-        self.note_listed(at);
     }
 
     /// Removes an account from the list of its lane.

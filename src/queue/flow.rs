@@ -176,9 +176,10 @@ impl<T> Flows<T> {
     /// Counts one more task of a flow; `queued` is 1 if it has not started.
     fn note_task(&mut self, flow: u32, queued: u32, lanes: &mut Lanes) {
         lanes.note_task();
-        self.flow(flow).waiting += 1;
+        let own = self.flow(flow);
+        own.waiting += 1;
+        own.queued += queued;
         if queued > 0 {
-            self.flow(flow).queued += queued;
             self.publish_queued(flow, lanes);
         }
     }
@@ -311,9 +312,10 @@ impl<T> Flows<T> {
         } = self.waiting.try_remove(place as usize)?;
         let (flow, list) = (entry.flow, list_of(&entry));
         lanes.note_task_gone();
-        self.flow(flow).waiting -= 1;
+        let own = self.flow(flow);
+        own.waiting -= 1;
         if !entry.has_started {
-            self.flow(flow).queued -= 1;
+            own.queued -= 1;
             self.publish_queued(flow, lanes);
         }
         self.places[entry.slot as usize] = NONE;
