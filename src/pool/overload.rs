@@ -56,6 +56,11 @@ pub enum Overload {
     /// # Ok::<(), moored::BuildError>(())
     /// ```
     ///
+    /// In the row `codel` of `benches`, clients come twice as fast as they can be served. With a target
+    /// of 20 ms and an interval of 200 ms, half of the served tasks wait for less than 40 ms, and 99 %
+    /// for less than 140 ms. With `ShedFattest` and a queue of 1,024 tasks these wait for up to 800 ms.
+    /// Both serve the same number of tasks.
+    ///
     /// A new client does not wait behind the queue of other clients. So two groups of tasks are
     /// observed separately: those of connections that had no other task in flight and no debt when
     /// the task was enqueued, and all others. Otherwise one new client in each interval would hide
