@@ -23,8 +23,8 @@ mod simulation;
 
 use crate::scheduler::context::WorkerContext;
 use delayed::{Delayed, LOOP};
-use fair::wait::Flow;
-use fair::{Debt, FlowKey, Lanes, Prepaid};
+use fair::wait::NewTask;
+use fair::{Debt, Lanes, Prepaid};
 use slab::Slab;
 use std::ops::Deref;
 
@@ -59,14 +59,6 @@ pub(crate) enum FlowState {
     InDebt,
     /// The connection has another task in flight.
     Busy,
-}
-
-/// The flow of a task that could be enqueued now, as its loop knows it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct NewTask {
-    pub(crate) key: FlowKey,
-    pub(crate) tag: u64,
-    pub(crate) weight: u16,
 }
 
 /// A task in a batch.
@@ -291,22 +283,16 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
             .then(|| service.clone())
     }
 
-    /// The worker time that waiting tasks get before a new task of this flow begins, in nanoseconds.
-    /// `None` means a task of a new connection.
-    pub(crate) fn time_before(&mut self, flow: Option<NewTask>) -> u64 {
+    /// The worker time that waiting tasks get before this task begins, in nanoseconds. `None` means
+    /// a task of a new connection.
+    pub(crate) fn time_before(&mut self, task: Option<NewTask>) -> u64 {
         self.sort();
-        let flow = flow.map(|NewTask { key, tag, weight }| {
-            let service = &self.services[key.service as usize];
-            let (account, waiting) = service.account_and_waiting(key.flow);
-            Flow {
-                account,
-                key,
-                tag,
-                weight,
-                waiting,
-            }
-        });
-        self.lanes.time_before(flow)
+        let Some(task) = task else {
+            return self.lanes.time_before_new_flow();
+        };
+        let service = &self.services[task.key.service as usize];
+        let (account, waiting) = service.account_and_waiting(task.key.flow);
+        self.lanes.time_before(task, account, waiting)
     }
 
     /// Whether there is anything to run, published or not.

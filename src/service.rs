@@ -14,8 +14,9 @@ mod timers;
 
 use crate::clock::nanos;
 use crate::error::EnqueueError;
+use crate::queue::Entry;
+use crate::queue::fair::wait::NewTask;
 use crate::queue::fair::{FlowKey, WEIGHT_MAX};
-use crate::queue::{Entry, NewTask};
 use crate::scheduler::admission::Refused;
 use crate::scheduler::room::Place;
 use crate::scheduler::{BATCH_MAX, SKIPPED_SEARCHES, SPINS, Scheduler};

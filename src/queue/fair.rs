@@ -32,7 +32,7 @@
 //! A turn costs O(1) for flows that stay within their quantum, and otherwise O(log flows). This
 //! module has no lock and no clock; the lock of the run queue protects it.
 
-pub(super) mod wait;
+pub(crate) mod wait;
 
 use slab::Slab;
 use std::cmp::Reverse;

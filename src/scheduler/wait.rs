@@ -1,7 +1,7 @@
 //! The time until a new task begins.
 
 use super::Scheduler;
-use crate::queue::NewTask;
+use crate::queue::fair::wait::NewTask;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Duration;
 
