@@ -51,11 +51,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         for ready in service.take_ready() {
             let peer = ready.connection.and_then(|conn| clients.get_mut(&conn.0));
-            if let (Some(TaskStatus::Syncing(primes)), Some((socket, _))) = (service.task_status(ready.id), peer) {
+            let (Some(status), Some((socket, _))) = (service.task_status(ready.id), peer) else { continue };
+            if let TaskStatus::Syncing(primes) = status {
                 let text = format!("{} primes below {}\n", primes.found, primes.rest.start);
                 // A client that reads nothing until the kernel's buffer is full is disconnected.
                 let sent = socket.get_mut().write(text.as_bytes()).is_ok_and(|sent| sent == text.len());
                 if sent { primes.resume() } else { _ = socket.get_ref().shutdown(Shutdown::Both) }
+            } else if let TaskStatus::Stopped(..) = status { // it was shed: the pool is full
+                _ = socket.get_ref().shutdown(Shutdown::Both);
             }
         }
     }

@@ -5,6 +5,7 @@ use crate::task::id::ConnId;
 use parking_lot::Mutex;
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 /// Why [`Service::enqueue`](crate::Service::enqueue) refused a task, with the task.
 ///
@@ -31,8 +32,11 @@ use std::io;
 #[non_exhaustive]
 #[doc(alias = "backpressure")]
 pub enum EnqueueError<T> {
-    /// `max_queue_depth` tasks wait for their first step, and no worker is idle. Answer "busy"
-    /// (HTTP 503), or try again after the next wake-up.
+    /// `max_queue_depth` tasks wait for their first step, no worker is idle, and no other connection
+    /// has two more waiting tasks than the connection of this task (see
+    /// [`Overload`](crate::Overload)). Answer "busy" (HTTP 503, with
+    /// [`estimated_wait`](crate::Service::estimated_wait) as `Retry-After`), or try again after the
+    /// next wake-up.
     QueueFull(RefusedTask<T>),
     /// `max_tasks` tasks are accepted and not reaped. Reap the tasks that `take_ready` announces,
     /// or try again later.
@@ -175,6 +179,15 @@ pub enum BuildError {
     Zero(&'static str),
     /// More threads than a pool can have (65,000).
     TooManyThreads(usize),
+    /// [`Overload::Codel`](crate::Overload::Codel) has a `target` of zero, or an `interval` that is
+    /// shorter than the target.
+    #[non_exhaustive]
+    Codel {
+        /// The target.
+        target: Duration,
+        /// The interval.
+        interval: Duration,
+    },
     /// The name contains a NUL byte, which is not allowed in the name of a thread.
     NameWithNul(String),
     /// The operating system could not start thread number `index`. Use fewer threads or a smaller
@@ -201,6 +214,11 @@ impl fmt::Display for BuildError {
                     crate::error::MAX_THREADS
                 )
             }
+            Self::Codel { target, interval } => write!(
+                f,
+                "`Overload::Codel` has target {target:?} and interval {interval:?}: give a target of more \
+                 than 0, and an interval of at least the target"
+            ),
             Self::NameWithNul(name) => write!(f, "the name {name:?} contains a NUL byte: leave it out"),
             // The text does not contain the source, because an error report prints the source
             // itself.

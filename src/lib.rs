@@ -68,6 +68,9 @@
 //! - **The queue is fair between connections**, in worker time. A client with 10,000 tasks, or with
 //!   long steps, does not starve a client with a single short task. A client with 10,000
 //!   connections has one share if they are in one [group](Service::set_group).
+//! - **One client cannot fill the queue for the others.** A full queue sheds the newest task of the
+//!   connection with the most waiting tasks: see [`Overload`]. [`Service::estimated_wait`] computes
+//!   the time for `Retry-After`.
 //! - **Every accepted task ends exactly once**, as finished, stopped or panicked, and its end is
 //!   announced once.
 //! - **Any thread can send to any connection.** [`Service::mailbox`] gives a bounded [`Sender`] to
@@ -105,6 +108,7 @@
 //! - The drop of a pool and of a service returns at once, and so do
 //!   [`shutdown`](ThreadPool::shutdown) and [`join_timeout`](ThreadPool::join_timeout). The parent
 //!   is not affected.
+//! - `estimated_wait` returns zero.
 //! - Other calls do not detect a fork, and may wait for ever.
 //!
 //! A pool without threads (`threads(0)`) may be used in the child. `Command` is safe, because it

@@ -94,6 +94,29 @@ impl ThreadPool {
         Counts::of(&self.scheduler)
     }
 
+    /// Returns how long the first task of a new connection will probably wait for its first step if
+    /// it is enqueued now. Zero if it could start at once.
+    ///
+    /// ```
+    /// use moored::ThreadPool;
+    /// use std::time::Duration;
+    ///
+    /// let pool = ThreadPool::builder().threads(1).build()?;
+    /// assert_eq!(pool.estimated_wait(), Duration::ZERO);
+    /// # Ok::<(), moored::BuildError>(())
+    /// ```
+    ///
+    /// A new connection waits for the running steps and for other new connections, and not for the
+    /// waiting tasks of connections that have used their share. For a connection that has or had
+    /// tasks, call [`Service::estimated_wait`], which also says what the estimate assumes. The cost
+    /// is the same. It can be called from any thread.
+    #[doc(alias = "Retry-After")]
+    #[doc(alias = "backpressure")]
+    #[must_use]
+    pub fn estimated_wait(&self) -> Duration {
+        self.scheduler.estimated_wait(None)
+    }
+
     /// Everything about the pool and its tasks, as a value.
     ///
     /// It can be called from any thread, and inside a step. It reads the headers of the tasks

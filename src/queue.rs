@@ -27,7 +27,7 @@ use crate::scheduler::context::WorkerContext;
 use crate::task::id::GroupId;
 use delayed::{Delayed, LOOP};
 use fair::Debt;
-use lanes::{Lanes, Prepaid};
+use lanes::{AccountId, Lanes, NewTask, Prepaid};
 use slab::Slab;
 use std::ops::Deref;
 
@@ -64,6 +64,8 @@ pub(crate) enum FlowState {
     InGroup(GroupId),
     /// The same, and this is the first task of the connection in this group.
     NewInGroup(GroupId),
+    /// The group has no other task in the queue, and no debt. Only the queue knows this.
+    IdleGroup(GroupId),
 }
 
 impl FlowState {
@@ -75,14 +77,20 @@ impl FlowState {
     pub(crate) fn tag(self) -> Option<u64> {
         match self {
             Self::Idle { tag } | Self::InDebt { tag } | Self::Busy { tag } => Some(tag),
-            Self::InGroup(_) | Self::NewInGroup(_) => None,
+            Self::InGroup(_) | Self::NewInGroup(_) | Self::IdleGroup(_) => None,
         }
+    }
+
+    /// Whether the task overtakes those of connections and groups that have used their shares.
+    #[inline]
+    pub(crate) fn is_prompt(self) -> bool {
+        matches!(self, Self::Idle { .. } | Self::IdleGroup(_))
     }
 
     #[inline]
     pub(crate) fn group(self) -> Option<GroupId> {
         match self {
-            Self::InGroup(group) | Self::NewInGroup(group) => Some(group),
+            Self::InGroup(group) | Self::NewInGroup(group) | Self::IdleGroup(group) => Some(group),
             Self::Idle { .. } | Self::InDebt { .. } | Self::Busy { .. } => None,
         }
     }
@@ -138,12 +146,15 @@ pub(crate) trait Source: Send + Sync {
     /// Moves everything from the ring into the flows.
     fn sort(&self, lanes: &mut Lanes);
     /// Moves up to `max` tasks of this service whose flows are next into a worker's batch, until
-    /// their estimates reach a quantum. Only the first task may be of a flow in debt.
-    fn take_turns(&self, lanes: &mut Lanes, worker: usize, max: usize, debt: Debt) -> usize;
+    /// their estimates reach a quantum. Only the first task may be of a flow in debt. Returns the
+    /// number of tasks, and their expected time in nanoseconds.
+    fn take_turns(&self, lanes: &mut Lanes, worker: usize, max: usize, debt: Debt) -> (usize, u64);
     /// Returns the remaining tasks of a worker's batch to the flows.
     fn return_batch(&self, lanes: &mut Lanes, worker: usize);
     /// The number of tasks in a flow that have not started.
     fn queued_in(&self, flow: u32) -> u32;
+    /// The last account of a flow, and the number of its tasks that wait.
+    fn account_and_waiting(&self, flow: u32) -> (AccountId, u32);
     /// Ends the newest task of a flow that has not started. Returns false if there is none.
     fn shed(&self, lanes: &mut Lanes, flow: u32, cx: &WorkerContext<'_>) -> bool;
     /// Moves up to `max` tasks, and at most half, from the front of one worker's batch into another
@@ -181,6 +192,8 @@ pub(crate) struct RunQueue<S> {
 pub(crate) struct Batch<S> {
     pub(crate) service: S,
     pub(crate) count: usize,
+    /// The expected time of the batch in nanoseconds, if the estimates of the flows are known.
+    pub(crate) time: Option<u64>,
 }
 
 impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
@@ -237,8 +250,11 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
                 let service = &self.services[listed as usize];
                 let count = service.take_submitted(&mut self.lanes, worker, max);
                 if count > 0 {
-                    let service = service.clone();
-                    return Some(Batch { service, count });
+                    return Some(Batch {
+                        service: service.clone(),
+                        count,
+                        time: None,
+                    });
                 }
             }
             if !self.lanes.are_single() {
@@ -249,10 +265,11 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
         }
         let (_, next) = self.lanes.next(debt)?;
         let service = &self.services[next.service as usize];
-        let count = service.take_turns(&mut self.lanes, worker, max, debt);
+        let (count, time) = service.take_turns(&mut self.lanes, worker, max, debt);
         Some(Batch {
             service: service.clone(),
             count,
+            time: Some(time),
         })
     }
 
@@ -328,6 +345,18 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
         service
             .shed(&mut self.lanes, fattest.flow, cx)
             .then(|| service.clone())
+    }
+
+    /// The worker time that waiting tasks get before this task begins, in nanoseconds. `None` means
+    /// a task of a new connection.
+    pub(crate) fn time_before(&mut self, task: Option<NewTask>) -> u64 {
+        self.sort();
+        let Some(task) = task else {
+            return self.lanes.time_before_new_flow();
+        };
+        let service = &self.services[task.key.service as usize];
+        let (account, waiting) = service.account_and_waiting(task.key.flow);
+        self.lanes.time_before(task, account, waiting)
     }
 
     /// Whether there is anything to run, published or not.

@@ -2,6 +2,7 @@
 //! describes the rules and the protocols.
 
 pub(crate) mod admission;
+pub(crate) mod codel;
 pub(crate) mod context;
 pub(crate) mod counters;
 pub(crate) mod exits;
@@ -10,6 +11,7 @@ pub(crate) mod reentrancy;
 pub(crate) mod registry;
 pub(crate) mod room;
 pub(crate) mod slow_step;
+mod wait;
 pub(crate) mod worker;
 
 use crate::clock::Clock;
@@ -27,6 +29,7 @@ use crate::task::header::NEVER;
 use crate::task::id::{ConnId, TaskId};
 use crate::task::status::StopReason;
 use admission::{Admission, Progress, Refused};
+use codel::Codel;
 use context::WorkerContext;
 use counters::{Counters, Sums};
 use crossbeam_utils::CachePadded;
@@ -114,12 +117,19 @@ pub(crate) struct SharedContext {
     is_busy: Flag,
     /// The number of tasks in its batch. Grows under the lock of the queue only.
     batch_len: Length,
-    /// The time when it took its batch. On its own cache line, since other workers read it for each
-    /// batch.
-    batch_begun: CachePadded<Figure>,
+    /// On its own cache line, since other workers read it for each batch.
+    batch_times: CachePadded<BatchTimes>,
     /// The service of its batch.
     service: Mutex<Option<ServiceRef>>,
     present_step: PresentStep,
+}
+
+#[derive(Default)]
+struct BatchTimes {
+    /// When the worker took its batch.
+    begun: Figure,
+    /// When the worker will be free if tasks wait. An estimate.
+    due: Figure,
 }
 
 impl SharedContext {
@@ -128,7 +138,7 @@ impl SharedContext {
             counters: CachePadded::default(),
             is_busy: Flag::new(false),
             batch_len: Length::new(0),
-            batch_begun: CachePadded::new(Figure::new(0)),
+            batch_times: CachePadded::default(),
             service: Mutex::new(None),
             present_step: PresentStep::new(),
         })
@@ -245,6 +255,7 @@ pub(crate) struct Scheduler {
     pub(crate) max_queued: Option<u32>,
     pub(crate) overload: Overload,
     pub(crate) panic_locations: Locations,
+    pub(crate) codel: Option<Codel>,
     slow_steps: Option<SlowSteps>,
     /// Written for every task, so on a line of its own.
     pub(crate) admission: CachePadded<Admission>,
@@ -313,6 +324,7 @@ impl Scheduler {
             max_queued: setup.max_queued,
             overload: setup.overload,
             panic_locations: setup.panic_locations,
+            codel: Codel::new(setup.overload),
             slow_steps: setup.slow_steps,
             admission: CachePadded::new(setup.admission),
             room: CachePadded::new(Room::new()),
@@ -506,7 +518,11 @@ impl Scheduler {
         let service = victim_context.service.lock().clone()?;
         let queue = self.queue.lock();
         let count = service.steal(victim, index, max);
-        let taken = Batch { service, count };
+        let taken = Batch {
+            service,
+            count,
+            time: None,
+        };
         let before = self.hold_service(index, Some(&taken));
         drop(queue);
         drop(before);

@@ -14,7 +14,6 @@ mod timers;
 
 use crate::clock::nanos;
 use crate::error::EnqueueError;
-use crate::pool::overload::Overload;
 use crate::queue::fair::WEIGHT_MAX;
 use crate::queue::{Applicant, Entry, Standing};
 use crate::scheduler::admission::Refused;
@@ -134,7 +133,8 @@ impl<T: Task> Service<T> {
     /// # Errors
     ///
     /// The error contains the task. The queue is full, too many tasks have not been reaped, or the
-    /// pool is shutting down.
+    /// pool is shutting down. If the queue is full, the call may shed a task of another connection
+    /// instead: see [`Overload`](crate::Overload).
     #[doc(alias = "lws_threadpool_enqueue")]
     #[doc(alias = "submit")]
     #[inline]
@@ -228,13 +228,14 @@ impl<T: Task> Service<T> {
         }
     }
 
-    /// Sheds a task of another connection if the queue is full, and then checks once more.
+    /// Sheds tasks of other connections while the queue is full. One is enough, unless a worker that
+    /// added a place was idle and is busy now.
     #[cold]
     fn make_room(&mut self, conn: ConnId, refused: Refused) -> Result<(), Refused> {
         let ServiceInner {
             scheduler, counters, ..
         } = &*self.inner;
-        if scheduler.overload != Overload::ShedFattest || !matches!(refused, Refused::QueueFull) {
+        if !scheduler.overload.sheds_fattest() {
             return Err(refused);
         }
         let known = self.table.connections.find(conn);
@@ -244,10 +245,14 @@ impl<T: Task> Service<T> {
             group: known.and_then(|slot| self.table.connections[slot].group()),
         };
         let cx = scheduler.external_context(counters);
-        if !scheduler.shed(applicant, &cx) {
-            return Err(refused);
+        let mut refused = refused;
+        while matches!(refused, Refused::QueueFull) && scheduler.shed(applicant, &cx) {
+            match scheduler.admit() {
+                Ok(()) => return Ok(()),
+                Err(again) => refused = again,
+            }
         }
-        scheduler.admit()
+        Err(refused)
     }
 
     /// The refusal of a task if its connection has reached `max_queued_per_connection`.
@@ -936,6 +941,43 @@ impl<T: Task> Service<T> {
         let has_room = self.room.is_some_and(|place| scheduler.room.has_come(place));
         let has_pending = || !scheduler.has_workers() && scheduler.has_runnable();
         has_room || self.table.has_unannounced() || has_messages || has_pending()
+    }
+
+    /// Returns how long a task that is enqueued now for this connection will probably wait for its
+    /// first step. Zero if it could start at once. It is meant for the header `Retry-After` of an
+    /// answer 503.
+    ///
+    /// ```
+    /// use moored::{BoxTask, TaskReturn, ThreadPool, task_fn};
+    ///
+    /// let pool = ThreadPool::builder().threads(1).max_queue_depth(1).build()?;
+    /// let mut service = pool.service::<BoxTask>(|| {});
+    /// if let Err(refused) = service.enqueue(7, task_fn(|_| TaskReturn::TaskDone)) {
+    ///     let seconds = service.estimated_wait(7).as_secs() + 1;
+    ///     println!("503, Retry-After: {seconds}, because of: {refused}");
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// The result is an estimate. It follows from the place that the connection has in the fair
+    /// order, its waiting tasks, the recent times of steps, and the number of workers. It assumes
+    /// that each connection which has tasks now has tasks until then, and that the steps of a
+    /// connection take about as long as its last few steps. Before the first step of the pool has
+    /// ended, the time of a step is not known, and the estimate is too low. A limit of running tasks
+    /// is not considered, and without threads (`threads(0)`) the time between the calls of
+    /// [`run_pending`](Self::run_pending) is not either.
+    ///
+    /// In a process that was forked after the pool was built the result is zero. O(number of workers),
+    /// one system call, and the lock of the queue; it also moves all submissions into the queue,
+    /// which is O(1) for each task.
+    #[doc(alias = "Retry-After")]
+    #[doc(alias = "backpressure")]
+    #[must_use]
+    pub fn estimated_wait(&self, conn: impl Into<ConnId>) -> Duration {
+        let own = &self.table.connections;
+        let flow = own.find(conn.into());
+        let task = flow.and_then(|flow| own[flow].new_task(self.inner.queue_number, flow));
+        self.inner.scheduler.estimated_wait(task)
     }
 
     /// Runs pending steps on this thread until none is pending or `budget` is over. Returns the

@@ -26,12 +26,13 @@ fn use_it_in_the_child(report: &Path) {
     let accepted = (0..200)
         .take_while(|_| !matches!(lp.enqueue(2, Work::done()), Err(EnqueueError::Forked(_))))
         .count();
+    let waits = [pool.estimated_wait(), lp.estimated_wait(1)];
     let joined = pool.join_timeout(PATIENCE);
     drop(lp);
     drop(pool);
     let own_pool = util::pool(1);
     let own = Loop::new(&own_pool).enqueue(1, Work::done()).is_ok();
-    let text = format!("refuses {}, {joined:?}, own {own}", accepted < 64);
+    let text = format!("refuses {}, {waits:?}, {joined:?}, own {own}", accepted < 64);
     std::fs::write(report, text).expect("a place for the report");
 }
 
@@ -57,5 +58,5 @@ fn a_pool_refuses_tasks_in_a_forked_child() {
         !text.is_empty()
     });
     std::fs::remove_file(&report).expect("it was written");
-    assert_eq!(text, "refuses true, Ok(()), own true");
+    assert_eq!(text, "refuses true, [0ns, 0ns], Ok(()), own true");
 }

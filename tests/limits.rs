@@ -10,7 +10,7 @@ use moored::{
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use util::{Gate, Log, Loop, PLENTY, Work, panic_silently, pool, reap, resume};
+use util::{Gate, Log, Loop, PLENTY, Work, eventually, panic_silently, pool, reap, resume};
 
 fn build(builder: ThreadPoolBuilder) -> ThreadPool {
     builder.build().unwrap()
@@ -576,7 +576,8 @@ fn two_per_connection() -> ThreadPool {
         ThreadPool::builder()
             .threads(0)
             .max_queued_per_connection(2)
-            .max_queue_depth(5),
+            .max_queue_depth(5)
+            .overload(Overload::Refuse),
     )
 }
 
@@ -678,13 +679,12 @@ fn the_error_names_a_full_connection_and_the_loop_is_not_notified() {
     assert_eq!(lp.poll_timeout(), None);
 }
 
-/// U1: one connection enqueues until it is refused, in every iteration of the loop. Nine other
-/// connections are never refused. The shed tasks are returned by value, and all of them are
+/// U1: one connection enqueues until it is refused, in every iteration of the loop. By default, nine
+/// other connections are never refused. The shed tasks are returned by value, and all of them are
 /// counted.
 #[test]
 fn a_connection_that_fills_the_queue_does_not_block_others() {
-    let builder = ThreadPool::builder().threads(0).max_queue_depth(64);
-    let pool = builder.overload(Overload::ShedFattest).build().unwrap();
+    let pool = build(ThreadPool::builder().threads(0).max_queue_depth(64));
     let mut lp = Loop::new(&pool);
     let (mut accepted, mut shed, mut finished) = (0, 0, 0);
     for _ in 0..120 {
@@ -726,6 +726,18 @@ fn a_connection_that_fills_the_queue_does_not_block_others() {
     assert_eq!(counters.accepted, counters.finished + counters.stopped.total());
 }
 
+#[test]
+fn with_refuse_the_queue_is_full_for_every_connection() {
+    let builder = ThreadPool::builder().threads(0).max_queue_depth(4);
+    let pool = build(builder.overload(Overload::Refuse));
+    let mut lp = Loop::new(&pool);
+    for _ in 0..4 {
+        lp.enqueue(1, Work::done()).unwrap();
+    }
+    assert!(queue_is_full(&mut lp));
+    assert_eq!(pool.dump().counters.stopped.shed, 0);
+}
+
 /// A connection with one task does not replace the task of another connection with one task.
 #[test]
 fn nothing_is_shed_between_equal_connections() {
@@ -740,6 +752,39 @@ fn nothing_is_shed_between_equal_connections() {
         Err(EnqueueError::QueueFull(_))
     ));
     assert_eq!(lp.run_pending(PLENTY), 4);
+}
+
+/// An idle worker adds a place. When it has become busy without starting a task, the queue has one
+/// task too many. Then one shed task was not enough, and the other connection was refused.
+#[test]
+fn the_place_of_a_worker_that_has_become_busy_is_shed_too() {
+    let builder = ThreadPool::builder().threads(1).max_queue_depth(2);
+    let pool = build(builder.max_running_per_connection(1));
+    let mut lp = Loop::new(&pool);
+    let gate = Gate::new();
+    let _guard = gate.guard();
+    lp.enqueue(1, Work::parks()).unwrap();
+    let second_step = gate.clone();
+    let waits = Work::new(move |_, step| {
+        if step > 1 {
+            second_step.pass();
+            return TaskReturn::TaskDone;
+        }
+        TaskReturn::Sync
+    });
+    let waits = lp.enqueue(9, waits).unwrap();
+    lp.parked(2);
+    eventually("the worker is idle", || pool.counts().on_worker == 0);
+    // They do not start, because the first task of connection 1 has not ended.
+    for _ in 0..3 {
+        lp.enqueue(1, Work::done()).unwrap();
+    }
+    resume(&mut lp, waits);
+    gate.wait_for(1);
+    lp.enqueue(2, Work::done())
+        .expect("the place of a task of connection 1");
+    assert_eq!(pool.dump().counters.stopped.shed, 2);
+    assert_eq!(pool.counts().queued, 2);
 }
 
 /// The shed task may belong to another loop. That loop is notified.

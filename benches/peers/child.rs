@@ -22,7 +22,9 @@ use crate::job::Stream;
 use crate::measures::Work;
 use crate::pool::{Family, Host, Pool, Requeue, Streams};
 use crate::rows::mailbox::{self, Mailbox};
-use crate::rows::{cancel, dump, fair, growth, idle, newcomer, services, shares, stream, told};
+use crate::rows::{
+    cancel, door, dump, estimated_wait, fair, growth, idle, newcomer, services, shares, stream, told,
+};
 
 /// A contender that hangs must not hang the bench.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -95,6 +97,9 @@ fn moored(work: Work, threads: usize) -> Vec<Figure> {
         Work::Shares { steps } => shares::shares(steps, threads),
         Work::Weight { weight, step } => shares::weight(weight, step, threads),
         Work::Newcomer(plan) => newcomer::newcomer(plan, threads),
+        Work::Door { requests } => door::door(requests, threads),
+        Work::Codel { time } => door::codel(time, threads),
+        Work::EstimatedWait { probes } => estimated_wait::estimated_wait(probes, threads),
         Work::Idle { tasks, seconds } => idle::idle(tasks, seconds, threads),
         _ => pooled::<Moored, StreamLoop>(work, threads),
     }

@@ -16,6 +16,9 @@ pub(crate) enum Work {
     Shares { steps: [Duration; 2] },
     Weight { weight: u16, step: Duration },
     Newcomer(newcomer::Plan),
+    Door { requests: usize },
+    Codel { time: Duration },
+    EstimatedWait { probes: usize },
     Mailbox(mailbox::Plan),
     CloseOne { repeats: usize },
     Growth { repeats: usize },
@@ -48,6 +51,9 @@ impl Measure {
             Work::Shares { .. }
             | Work::Weight { .. }
             | Work::Newcomer(_)
+            | Work::Door { .. }
+            | Work::Codel { .. }
+            | Work::EstimatedWait { .. }
             | Work::CloseOne { .. }
             | Work::Growth { .. }
             | Work::Dump { .. }
@@ -150,6 +156,7 @@ pub(crate) fn measures(quick: bool) -> Vec<Measure> {
     let table = table
         .into_iter()
         .chain(fairness(size(400, 100), size(1_000, 200)))
+        .chain(door(size(10_000, 1_000), size(10, 4) as u64, size(100, 25)))
         .chain(idle(told_1024, size(10, 2) as u64))
         .chain(mailboxes(size(2_000_000, 200_000)));
     table
@@ -219,6 +226,29 @@ fn fairness(guests: usize, newcomers: usize) -> [(&'static str, &'static str, Wo
         ),
         ("newcomer-1000", "beside 1,000 streams", newcomer(1_000)),
         ("newcomer-4000", "beside 4,000 streams", newcomer(4_000)),
+    ]
+}
+
+/// The rows about full queues.
+fn door(requests: usize, seconds: u64, probes: usize) -> [(&'static str, &'static str, Work); 3] {
+    [
+        (
+            "door",
+            "of 1,000 requests of nine polite clients, not served beside a flood",
+            Work::Door { requests },
+        ),
+        (
+            "codel",
+            "wait of served tasks while clients come twice as fast as they can be served",
+            Work::Codel {
+                time: Duration::from_secs(seconds),
+            },
+        ),
+        (
+            "estimated-wait",
+            "factor between the estimate of a wait and the wait",
+            Work::EstimatedWait { probes },
+        ),
     ]
 }
 

@@ -14,7 +14,6 @@ use moored::{ConnId, EnqueueError, GroupId, Service, Shutdown, TaskId, TaskOptio
 
 use crate::job::{Form, Job, Origin};
 use crate::options::Options;
-use crate::retry::Cost;
 
 /// One step of a task.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -27,8 +26,6 @@ pub struct HttpCrc<'pool> {
     page: Page,
     /// The tasks of the requests that have no answer yet.
     tasks: BTreeMap<(ConnId, u64), TaskId>,
-    cost: Cost,
-    threads: usize,
     max_body: usize,
     work: Duration,
     group_by_address: bool,
@@ -44,8 +41,6 @@ impl<'pool> HttpCrc<'pool> {
             service: pool.service(server.waker()),
             page: page!["page.css", "page.html", "page.js"],
             tasks: BTreeMap::new(),
-            cost: Cost::new(options.work),
-            threads: options.workers.threads,
             max_body: options.max_body,
             work: options.work,
             group_by_address: options.group_by_address,
@@ -84,8 +79,8 @@ impl<'pool> HttpCrc<'pool> {
                 net.answer(id, number, Response::come_back(5, "the server is going down"));
             }
             Err(full) => {
-                let seconds = self.cost.retry_after(self.pool.counts().queued, self.threads);
-                net.answer(id, number, Response::come_back(seconds, &full.to_string()));
+                let wait = self.service.estimated_wait(id);
+                net.answer(id, number, Response::busy(wait, &full.to_string()));
             }
         }
     }
@@ -107,13 +102,11 @@ impl<'pool> HttpCrc<'pool> {
                 }
                 return;
             }
-            TaskStatus::Finished(ref job) => {
-                self.cost.add(job.cost());
-                Some(((job.origin.id, job.origin.request), answer(job)))
-            }
-            TaskStatus::Stopped(_, ref job) => {
-                let key = (job.origin.id, job.origin.request);
-                failure::answer(&status).map(|answer| (key, answer))
+            TaskStatus::Finished(job) => Some(((job.origin.id, job.origin.request), answer(&job))),
+            TaskStatus::Stopped(why, job) => {
+                let Origin { id, request, .. } = job.origin;
+                let answer = failure::stopped(why, || self.service.estimated_wait(id));
+                Some(((id, request), answer))
             }
             TaskStatus::Panicked(_) => {
                 let key = self
@@ -121,7 +114,7 @@ impl<'pool> HttpCrc<'pool> {
                     .iter()
                     .find(|(_, it)| **it == task)
                     .map(|(key, _)| *key);
-                key.zip(failure::answer(&status))
+                key.zip(Some(failure::panicked()))
             }
             TaskStatus::Queued | TaskStatus::Running | TaskStatus::Stopping => None,
         };

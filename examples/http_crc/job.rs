@@ -1,7 +1,7 @@
 //! What the workers run: the checksum of a body, a piece in each step.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use examples::http::Piece;
@@ -41,8 +41,6 @@ pub struct Job {
     is_whole: bool,
     /// Simulated work that is left.
     work: Duration,
-    /// Time that the steps have taken.
-    cost: Duration,
 }
 
 impl Job {
@@ -56,7 +54,6 @@ impl Job {
             is_added: true,
             is_whole: false,
             work,
-            cost: Duration::ZERO,
         }
     }
 
@@ -90,10 +87,6 @@ impl Job {
         self.length
     }
 
-    pub fn cost(&self) -> Duration {
-        self.cost
-    }
-
     fn take_step(&mut self) -> TaskReturn {
         if !self.is_added {
             self.digest.update(&self.piece);
@@ -120,9 +113,6 @@ impl Task for Job {
         if cx.is_stopping() {
             return TaskReturn::Stopped;
         }
-        let begun = Instant::now();
-        let next = self.take_step();
-        self.cost += begun.elapsed();
-        next
+        self.take_step()
     }
 }

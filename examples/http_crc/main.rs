@@ -16,7 +16,6 @@
 mod app;
 mod job;
 mod options;
-mod retry;
 
 use std::error::Error;
 use std::process::ExitCode;

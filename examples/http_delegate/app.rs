@@ -109,8 +109,8 @@ impl<'pool> HttpDelegate<'pool> {
                 Decision::Refused
             }
             Err(full) => {
-                let answer = Response::come_back(1, &full.to_string());
-                net.answer(id, request.number, answer);
+                let wait = self.service.estimated_wait(id);
+                net.answer(id, request.number, Response::busy(wait, &full.to_string()));
                 Decision::Refused
             }
         }
@@ -121,7 +121,6 @@ impl<'pool> HttpDelegate<'pool> {
         let Some(status) = self.service.task_status(task) else {
             return;
         };
-        let answer = failure::answer(&status);
         match status {
             TaskStatus::Syncing(mut job) if news == News::Announced => {
                 let (key, style, output) = (job.key, job.style(), job.take_output());
@@ -143,12 +142,13 @@ impl<'pool> HttpDelegate<'pool> {
                     StopReason::TimedOut(_) => End::TimedOut,
                     _ => End::Stopped,
                 };
+                let answer = failure::stopped(why, || self.service.estimated_wait(job.key.0));
                 self.fail(net, job.key, answer, end, job.outcome().stopped);
             }
             TaskStatus::Panicked(_) => {
                 let key = self.records().key_of(task);
                 if let Some(key) = key {
-                    self.fail(net, key, answer, End::Panicked, None);
+                    self.fail(net, key, failure::panicked(), End::Panicked, None);
                 }
             }
             TaskStatus::Queued | TaskStatus::Running | TaskStatus::Stopping => {}
@@ -218,14 +218,7 @@ impl<'pool> HttpDelegate<'pool> {
 
     /// The task has ended without being done. `answer` says so; a client that has got parts of
     /// another one sees that it is cut off.
-    fn fail(
-        &mut self,
-        net: &mut Net,
-        key: Key,
-        answer: Option<Response>,
-        end: End,
-        task_saw: Option<StopReason>,
-    ) {
+    fn fail(&mut self, net: &mut Net, key: Key, answer: Response, end: End, task_saw: Option<StopReason>) {
         let mut records = self.shared.records.of(self.number);
         let Some(record) = records.live.get_mut(&key) else {
             return;
@@ -243,9 +236,7 @@ impl<'pool> HttpDelegate<'pool> {
         if let Some((end, _)) = ending {
             return self.end(key, end, task_saw);
         }
-        if let Some(answer) = answer {
-            net.answer(key.0, key.1, answer);
-        }
+        net.answer(key.0, key.1, answer);
         self.end(key, end, task_saw);
     }
 

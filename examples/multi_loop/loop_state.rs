@@ -91,7 +91,10 @@ impl LoopState {
                 self.tasks.insert(key, running);
             }
             Err(EnqueueError::ShuttingDown(_)) => answer(net, key, Response::going_down()),
-            Err(full) => answer(net, key, Response::come_back(1, &full.to_string())),
+            Err(full) => {
+                let wait = self.service.estimated_wait(key.0);
+                answer(net, key, Response::busy(wait, &full.to_string()));
+            }
         }
     }
 
@@ -134,9 +137,9 @@ impl LoopState {
                 }
             }
             TaskStatus::Finished(job) => self.finish(net, job),
-            TaskStatus::Stopped(_, ref job) => {
+            TaskStatus::Stopped(why, job) => {
                 let key = (job.id, job.request);
-                let outcome = failure::answer(&status);
+                let outcome = failure::stopped(why, || self.service.estimated_wait(job.id));
                 self.end(net, key, outcome);
             }
             TaskStatus::Panicked(_) => {
@@ -145,9 +148,8 @@ impl LoopState {
                     .iter()
                     .find(|(_, it)| it.task == task)
                     .map(|(key, _)| *key);
-                let outcome = failure::answer(&status);
                 if let Some(key) = key {
-                    self.end(net, key, outcome);
+                    self.end(net, key, failure::panicked());
                 }
             }
             TaskStatus::Queued | TaskStatus::Running | TaskStatus::Stopping => {}
@@ -160,8 +162,8 @@ impl LoopState {
         let media_type = job.media_type();
         let part = match job.output {
             Output::Part(part) => part,
-            Output::Failed(response) => return self.end(net, key, Some(response)),
-            Output::Nothing => return self.end(net, key, Some(Response::text(500, "there is no result"))),
+            Output::Failed(response) => return self.end(net, key, response),
+            Output::Nothing => return self.end(net, key, Response::text(500, "there is no result")),
         };
         match self.tasks.remove(&key) {
             Some(running) if running.has_begun => {
@@ -180,10 +182,8 @@ impl LoopState {
 
     /// Ends a request without the rest of its result. If its answer has begun, the connection is
     /// closed, so that the client can see that the answer is not complete.
-    fn end(&mut self, net: &mut Net, key: Key, outcome: Option<Response>) {
-        if self.tasks.remove(&key).is_some()
-            && let Some(outcome) = outcome
-        {
+    fn end(&mut self, net: &mut Net, key: Key, outcome: Response) {
+        if self.tasks.remove(&key).is_some() {
             answer(net, key, outcome);
         }
     }

@@ -1,22 +1,23 @@
 //! Answers for requests whose tasks have ended without one.
 
-use moored::{StopReason, TaskStatus};
+use std::time::Duration;
+
+use moored::StopReason;
 
 use crate::http::Response;
 
-/// 500 if the task has panicked, 503 if it was stopped, 504 if its time was up. None if it has
-/// finished, or goes on.
-pub fn answer<T>(status: &TaskStatus<'_, T>) -> Option<Response>
-where
-    T: moored::Task,
-{
-    match status {
-        TaskStatus::Panicked(_) => Some(Response::text(500, "the task has panicked")),
-        TaskStatus::Stopped(StopReason::TimedOut(_), _) => {
-            Some(Response::text(504, "the task took too long"))
-        }
-        TaskStatus::Stopped(StopReason::PoolShutdown, _) => Some(Response::going_down()),
-        TaskStatus::Stopped(..) => Some(Response::come_back(1, "the task was stopped")),
-        _ => None,
+/// 504 if the time of the task was up, otherwise 503. `wait` is called for a task that was shed: it
+/// returns the time after which the client should try again.
+pub fn stopped(why: StopReason, wait: impl FnOnce() -> Duration) -> Response {
+    match why {
+        StopReason::TimedOut(_) => Response::text(504, "the task took too long"),
+        StopReason::PoolShutdown => Response::going_down(),
+        StopReason::Shed => Response::busy(wait(), "the server has too many tasks"),
+        _ => Response::come_back(1, "the task was stopped"),
     }
+}
+
+/// 500.
+pub fn panicked() -> Response {
+    Response::text(500, "the task has panicked")
 }

@@ -247,6 +247,9 @@ fn a_half_closed_connection_cancels_with_a_clear_answer() {
 #[test]
 fn a_full_queue_is_503_with_the_time_to_come_back() {
     let server = start(&["--threads=1", "--max-queue-depth=2", "--work-ms=1500"]);
+    // The time of a task is known after the first one.
+    let answer = server.exchange(request("/crc", b"abc"));
+    assert_eq!(answer.status, 200);
     let mut served: Vec<_> = (0..3).map(|_| server.connect()).collect();
     for (index, stream) in served.iter_mut().enumerate() {
         stream.write_all(&request("/crc", b"abc")).expect("sent");
@@ -266,6 +269,25 @@ fn a_full_queue_is_503_with_the_time_to_come_back() {
         expect(stream, &digits(b"abc"));
     }
     assert_eq!(server.counter("/refused/queue_full"), 2);
+}
+
+/// U1: a client with many requests does not take the places of the others.
+#[test]
+fn a_request_whose_task_is_shed_is_answered_with_503() {
+    let server = start(&["--threads=1", "--max-queue-depth=2", "--work-ms=300"]);
+    let mut flood = server.connect();
+    for queued in 0..3 {
+        flood.write_all(&request("/crc", b"abc")).expect("sent");
+        until_tasks(&server, "on_worker", 1);
+        until_tasks(&server, "queued", queued);
+    }
+    let other = server.exchange(request("/crc", b"def"));
+    assert_eq!((other.status, &*other.body), (200, &*digits(b"def")));
+    expect(&mut flood, &digits(b"abc"));
+    expect(&mut flood, &digits(b"abc"));
+    let answer = read_answer(&mut flood);
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+    assert_eq!(server.counter("/stopped/shed"), 1);
 }
 
 /// Sends a body of so many MiB in chunks of a MiB, and returns the answer.

@@ -208,6 +208,33 @@ fn a_full_queue_is_answered_with_503_and_retry_after() {
     assert_work(&body_of(&server, "/work?ms=0"), 0);
 }
 
+/// U1: a client with many requests does not take the places of the others. The server reads the
+/// requests of both in one turn of its loop.
+#[test]
+fn a_request_whose_task_is_shed_is_answered_with_503() {
+    let server = start(&["--threads=0", "--max-queue-depth=2"]);
+    let mut clients = [(); 2].map(|()| ask(&server, &get("/now")));
+    for client in &mut clients {
+        assert_eq!(read_answer(client).status, 200);
+    }
+    server.signal("STOP");
+    let [flood, other] = &mut clients;
+    send(flood, &(get("/work").repeat(2) + &get_last("/now")));
+    send(other, &get_last("/work"));
+    server.signal("CONT");
+    let answers = read_all(flood);
+    let answers: Vec<_> = answers.split("HTTP/1.1 ").skip(1).collect();
+    assert!(answers[0].starts_with("200 ") && answers[2].starts_with("200 "));
+    assert!(
+        answers[1].starts_with("503 ") && answers[1].contains("\r\nRetry-After: 1\r\n"),
+        "{}",
+        answers[1]
+    );
+    assert!(read_all(other).starts_with("HTTP/1.1 200 "));
+    assert_eq!(server.counter("/stopped/shed"), 1);
+    assert_eq!(count(&server, "/ended/stopped"), 1);
+}
+
 #[test]
 fn ctrl_c_answers_what_was_accepted_and_ends_events() {
     for [threads, loops] in [["--threads=0", "--loops=1"], ["--threads=1", "--loops=2"]] {

@@ -94,8 +94,11 @@ impl App for Delegating<'_> {
         for ready in self.service.take_ready() {
             let answer = match self.service.task_status(ready.id) {
                 Some(TaskStatus::Finished(_)) => Some(Response::text(200, "done")),
-                Some(status) => failure::answer(&status),
-                None => None,
+                Some(TaskStatus::Stopped(why, _)) => {
+                    Some(failure::stopped(why, || self.pool.estimated_wait()))
+                }
+                Some(TaskStatus::Panicked(_)) => Some(failure::panicked()),
+                _ => None,
             };
             let owner = self
                 .tasks

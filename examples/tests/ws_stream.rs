@@ -219,6 +219,19 @@ fn a_client_that_asks_for_more_tiles_than_the_queue_holds_is_told_so() {
     assert_eq!(tiles.len(), 50);
 }
 
+/// U1: a client with many tiles does not take the places of the others. Its WebSocket is closed with
+/// 1013 (try again later).
+#[test]
+fn a_client_whose_tile_is_shed_is_told_to_try_again_later() {
+    let server = start(&["--threads=1", "--max-queue-depth=100"]);
+    let path = "/tiles?tile=0&count=100&of=512&x=-0.1&y=0.7&width=0.1&samples=400&iterations=10000";
+    let mut flood = Client::open(&server, path);
+    let mut other = Client::open(&server, "/tiles?tile=0&count=10&of=512&samples=1");
+    assert_eq!(flood.close_code(), 1013);
+    assert_eq!(read_tiles(&mut other, 0).len(), 10);
+    assert!(server.counter("/stopped/shed") >= 1);
+}
+
 /// S12: the client leaves, and all its tasks stop.
 #[test]
 fn a_client_that_leaves_takes_all_its_tiles_with_it() {

@@ -82,7 +82,7 @@ impl<'pool> WsStream<'pool> {
             self.service.connection_closed(id);
             return Err(match refused {
                 EnqueueError::ShuttingDown(_) => Response::going_down(),
-                full => Response::come_back(1, &full.to_string()),
+                full => Response::busy(self.service.estimated_wait(id), &full.to_string()),
             });
         }
         Ok(wanted.protocol)
@@ -103,7 +103,7 @@ impl<'pool> WsStream<'pool> {
         let room = self.max_queue_depth.saturating_sub(self.pool.counts().queued);
         if tasks > room {
             let why = format!("tasks: {tasks}, room in the queue: {room}");
-            return Err(Response::come_back(1, &why));
+            return Err(Response::busy(self.pool.estimated_wait(), &why));
         }
         Ok(())
     }
@@ -133,6 +133,9 @@ impl<'pool> WsStream<'pool> {
                 if self.service.tasks_of(id).is_empty() {
                     net.close(id, CloseCode::Normal, "");
                 }
+            }
+            TaskStatus::Stopped(StopReason::Shed, _) => {
+                net.close(id, CloseCode::Again, "the server has too many tasks");
             }
             TaskStatus::Stopped(why, _) => net.close(id, CloseCode::Away, reason(why)),
             TaskStatus::Panicked(_) => net.close(id, CloseCode::Error, "the task has panicked"),

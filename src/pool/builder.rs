@@ -53,7 +53,7 @@ impl ThreadPoolBuilder {
             threads: None,
             max_queue_depth: 1024,
             max_tasks: 100_000,
-            overload: Overload::Refuse,
+            overload: Overload::default(),
             max_queued_per_connection: None,
             max_running_per_connection: None,
             time_slice: Duration::from_millis(10),
@@ -81,21 +81,23 @@ impl ThreadPoolBuilder {
     }
 
     /// The largest number of accepted tasks that have not started, of all services together. Each
-    /// idle worker adds one more place. Default: 1024. When the queue is full, `enqueue` returns
-    /// `QueueFull`.
+    /// idle worker adds one more place. Default: 1024. When the queue is full, `enqueue` sheds the
+    /// newest waiting task of another connection, or returns `QueueFull`: see
+    /// [`overload`](Self::overload).
     #[doc(alias = "backpressure")]
     pub fn max_queue_depth(mut self, tasks: usize) -> Self {
         self.max_queue_depth = tasks;
         self
     }
 
-    /// Sets the behaviour of `enqueue` when the queue is full. Default: [`Overload::Refuse`].
+    /// Sets the behaviour of a pool that gets more tasks than it can run. Default:
+    /// [`Overload::ShedFattest`].
     ///
     /// ```
     /// use moored::{BoxTask, Overload, StopReason, TaskReturn, TaskStatus, ThreadPool, task_fn};
     ///
     /// let builder = ThreadPool::builder().threads(0).max_queue_depth(4);
-    /// let pool = builder.overload(Overload::ShedFattest).build()?;
+    /// let pool = builder.overload(Overload::ShedFattest).build()?; // the default
     /// let mut service = pool.service::<BoxTask>(|| {});
     /// let done = || task_fn(|_| TaskReturn::TaskDone);
     /// let flood: Vec<_> = (0..4).map(|_| service.enqueue(1, done())).collect::<Result<_, _>>()?;
@@ -119,8 +121,8 @@ impl ThreadPoolBuilder {
         self
     }
 
-    /// The largest number of tasks of one connection that were accepted and have not started, so
-    /// that one client cannot fill the queue. Default: no limit for each connection. At the limit,
+    /// The largest number of tasks of one connection that were accepted and have not started. It is
+    /// a hard limit, in addition to [`overload`](Self::overload). Default: no limit for each connection. At the limit,
     /// `enqueue` refuses with `ConnectionFull`. Each service counts separately. A `reattach` may
     /// exceed the limit.
     ///
@@ -326,6 +328,7 @@ impl ThreadPoolBuilder {
         if let Some((option, _)) = at_least_one.into_iter().find(|&(_, value)| value == Some(0)) {
             return Err(BuildError::Zero(option));
         }
+        self.overload.check()?;
         if self.name.contains('\0') {
             return Err(BuildError::NameWithNul(self.name.clone()));
         }

@@ -1,29 +1,103 @@
-//! The behaviour of a pool when its queue is full.
+//! The behaviour of a pool that gets more tasks than it can run.
 
-/// The behaviour of [`enqueue`](crate::Service::enqueue) when `max_queue_depth` tasks wait to
-/// start.
+use crate::error::BuildError;
+use std::time::Duration;
+
+/// The behaviour of a pool that gets more tasks than it can run: which tasks it refuses in
+/// [`enqueue`](crate::Service::enqueue), and which tasks it sheds. *To shed* a task is to end it as
+/// [`Stopped(Shed)`](crate::StopReason::Shed) before its first step. A shed task is announced to
+/// its loop, which gets it by value and answers its client, for example with 503.
 ///
-/// Both treat `max_tasks` in the same way: at that limit, tasks are refused.
+/// | | when `max_queue_depth` tasks wait to start | a task that has waited too long |
+/// |---|---|---|
+/// | `Refuse` | the new task is refused | runs |
+/// | `ShedFattest` | the newest task of the connection with the most waiting tasks is shed | runs |
+/// | `Codel` | the same as `ShedFattest` | is shed |
+///
+/// The default is `ShedFattest`: one client cannot fill the queue for the others. Use `Codel` if answers are useless after some time, and many clients may come at once: then no
+/// client has more waiting tasks than another, and the length of the queue is the only limit of the
+/// wait. Use `Refuse` if a task must not be taken back once it is accepted.
+///
+/// All of them treat `max_tasks` in the same way: at that limit, tasks are refused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 #[non_exhaustive]
+#[doc(alias = "load shedding")]
 pub enum Overload {
-    /// The task is refused with `QueueFull`. It does not matter which connections have filled the
-    /// queue.
-    #[default]
+    /// If `max_queue_depth` tasks wait to start, a new task is refused with `QueueFull`. It does
+    /// not matter which connections have filled the queue.
     Refuse,
-    /// The task is accepted if another connection has at least two more waiting tasks than its
-    /// connection. Then the newest waiting task of the connection with the most waiting tasks ends
-    /// as [`Stopped(Shed)`](crate::StopReason::Shed), without a step. It is announced to its loop,
-    /// which gets the task by value. Otherwise the task is refused. So a client that fills the
-    /// queue cannot block other clients.
+    /// If `max_queue_depth` tasks wait to start, a new task is accepted if another connection has
+    /// at least two more waiting tasks than its connection. Then the newest waiting task of the
+    /// connection with the most waiting tasks is shed. Otherwise the new task is refused. So a
+    /// client that fills the queue cannot block other clients.
     ///
     /// A group ([`Service::set_group`](crate::Service::set_group)) counts as one connection: the
     /// task that is shed is of the connection with the most waiting tasks in that group. If no
     /// other connection or group has enough waiting tasks, the same rule applies within the group
     /// of the new task.
     ///
-    /// The loop must answer the clients of shed tasks, for example with 503. "The most" is exact
-    /// within a factor of two. O(1) amortized, under the lock of the queue.
-    #[doc(alias = "load shedding")]
+    /// "The most" is exact within a factor of two. O(1) amortized, under the lock of the queue.
+    #[default]
     ShedFattest,
+    /// Sheds tasks that have waited too long while the pool is overloaded, and at `max_queue_depth`
+    /// does the same as [`ShedFattest`](Self::ShedFattest).
+    ///
+    /// The pool is overloaded if every task that started within an `interval` had waited for more
+    /// than `target`. Then a task that has waited for more than twice the `target` is shed when a
+    /// worker takes it, so the oldest task of a connection is shed first. A burst that is over
+    /// within the interval is not shed.
+    ///
+    /// ```
+    /// use moored::{Overload, ThreadPool};
+    /// use std::time::Duration;
+    ///
+    /// let pool = ThreadPool::builder()
+    ///     .overload(Overload::Codel {
+    ///         target: Duration::from_millis(50),
+    ///         interval: Duration::from_millis(500),
+    ///     })
+    ///     .build()?;
+    /// # drop(pool);
+    /// # Ok::<(), moored::BuildError>(())
+    /// ```
+    ///
+    /// In the row `codel` of `benches`, clients come twice as fast as they can be served. With a target
+    /// of 20 ms and an interval of 200 ms, half of the served tasks wait for less than 40 ms, and 99 %
+    /// for less than 140 ms. With `ShedFattest` and a queue of 1,024 tasks these wait for up to 800 ms.
+    /// Both serve the same number of tasks.
+    ///
+    /// A new client does not wait behind the queue of other clients. So two groups of tasks are
+    /// observed separately: those of connections that had no other task in flight and no debt when
+    /// the task was enqueued, and all others. Otherwise one new client in each interval would hide
+    /// the wait of all others.
+    ///
+    /// `target`: the wait that is acceptable for a long time. `interval`: the time after which a
+    /// wait counts as long; at least `target`, and longer than usual bursts. Ten times the target
+    /// is a good value. The rule is that of `CoDel` (Nichols, Jacobson 2012) in the form for the
+    /// queues of servers. Costs a few nanoseconds for each task. There is no timer: a task is shed
+    /// when it would start, and not before.
+    #[doc(alias = "controlled delay")]
+    Codel {
+        /// The wait that is acceptable for a long time. At least 1 ns.
+        target: Duration,
+        /// How long every task must wait for more than `target` before tasks are shed. At least
+        /// `target`.
+        interval: Duration,
+    },
+}
+
+impl Overload {
+    /// Whether a new task may replace a waiting one.
+    pub(crate) fn sheds_fattest(self) -> bool {
+        !matches!(self, Self::Refuse)
+    }
+
+    pub(crate) fn check(self) -> Result<(), BuildError> {
+        match self {
+            Self::Codel { target, interval } if target.is_zero() || interval < target => {
+                Err(BuildError::Codel { target, interval })
+            }
+            _ => Ok(()),
+        }
+    }
 }

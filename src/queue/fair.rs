@@ -38,6 +38,8 @@
 //! and the flows that have no group; the level of a group divides the time of the group between its
 //! flows, with a virtual time of its own ([`super::lanes`]). Here "flow" means a member of a level.
 
+pub(crate) mod wait;
+
 use slab::Slab;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -174,6 +176,9 @@ pub(super) struct Level {
     /// The number of flows in all lanes, and of flows in the debt lane.
     listed: usize,
     in_debt: usize,
+    /// The number of flows in the express lane, and the sum of the weights of all listed flows.
+    in_express: usize,
+    weights: u64,
     /// The first estimate for a new flow: the recent cost of the turns of all flows.
     estimate: u32,
     stamps: u32,
@@ -218,6 +223,8 @@ impl Level {
             debtors: 0,
             listed: 0,
             in_debt: 0,
+            in_express: 0,
+            weights: 0,
             estimate,
             stamps: 0,
             by_size: Vec::new(),
@@ -388,6 +395,13 @@ impl Level {
         self.sweep_at = self.kept.max(2 * self.accounts.len());
     }
 
+    /// Whether a flow has no task that may run, no task that was taken, and no debt.
+    pub(super) fn is_idle(&self, at: u32) -> bool {
+        let account = &self.accounts[at as usize];
+        let has_tasks = account.lane != Lane::Unlisted || account.running > 0;
+        !has_tasks && !is_in_debt(account.finish, self.virtual_time)
+    }
+
     /// Takes over the data that the loop has about a flow without other tasks in flight. A tag of
     /// zero means a new connection.
     pub(super) fn set_tag(&mut self, at: u32, tag: u64) {
@@ -413,7 +427,18 @@ impl Level {
     }
 
     pub(super) fn set_weight(&mut self, at: u32, weight: u16) {
-        self.accounts[at as usize].weight = weight;
+        let account = &mut self.accounts[at as usize];
+        let before = std::mem::replace(&mut account.weight, weight);
+        if account.lane != Lane::Unlisted && before != weight {
+            self.weights = self.weights - u64::from(before) + u64::from(weight);
+        }
+    }
+
+    /// Counts a flow of this weight that was added to a lane.
+    fn note_listed(&mut self, lane: Lane, weight: u16) {
+        self.listed += 1;
+        self.in_express += usize::from(lane == Lane::Express);
+        self.weights += u64::from(weight);
     }
 
     /// Lists a flow that has a task that may run and had none before.
@@ -447,7 +472,8 @@ impl Level {
                 number: self.debtors,
                 account: at,
             }));
-            self.listed += 1;
+            let weight = account.weight;
+            self.note_listed(Lane::Debt, weight);
             self.in_debt += 1;
         } else {
             self.push_back(at, Lane::Ring);
@@ -471,9 +497,10 @@ impl Level {
             .map_or(self.express.first, |prev| prev.next);
         let account = &mut self.accounts[at as usize];
         (account.lane, account.prev, account.next) = (Lane::Express, prev, next);
+        let weight = account.weight;
+        self.note_listed(Lane::Express, weight);
         self.link_next(Lane::Express, prev, at);
         self.link_prev(Lane::Express, next, at);
-        self.listed += 1;
     }
 
     fn list_of(&mut self, lane: Lane) -> &mut List {
@@ -502,8 +529,9 @@ impl Level {
         let prev = std::mem::replace(&mut self.list_of(lane).last, at);
         let account = &mut self.accounts[at as usize];
         (account.lane, account.prev, account.next) = (lane, prev, NONE);
+        let weight = account.weight;
+        self.note_listed(lane, weight);
         self.link_next(lane, prev, at);
-        self.listed += 1;
     }
 
     /// Removes an account from the list of its lane.
@@ -518,7 +546,8 @@ impl Level {
 
     /// Unlists a flow that has no more tasks that may run.
     pub(super) fn unlist(&mut self, at: u32) {
-        match self.accounts[at as usize].lane {
+        let &Account { lane, weight, .. } = &self.accounts[at as usize];
+        match lane {
             Lane::Unlisted => return,
             Lane::Debt => {
                 self.in_debt -= 1;
@@ -530,6 +559,8 @@ impl Level {
         }
         self.accounts[at as usize].lane = Lane::Unlisted;
         self.listed -= 1;
+        self.in_express -= usize::from(lane == Lane::Express);
+        self.weights -= u64::from(weight);
     }
 
     /// Removes the items of the heap that do not count.

@@ -22,6 +22,8 @@ struct Flow {
     running: u32,
     /// Tasks that wait and have not started.
     queued: u32,
+    /// All tasks that wait.
+    waiting: u32,
     /// Its account in the lanes, if the account still belongs to this flow.
     account: AccountId,
     group: Option<GroupId>,
@@ -31,6 +33,7 @@ const UNUSED: Flow = Flow {
     lists: [EMPTY; 2],
     running: 0,
     queued: 0,
+    waiting: 0,
     account: AccountId::NONE,
     group: None,
 };
@@ -133,7 +136,7 @@ impl<T> Flows<T> {
         match state {
             FlowState::Idle { tag } | FlowState::InDebt { tag } => lanes.set_tag(account, tag),
             FlowState::NewInGroup(_) => lanes.set_tag(account, 0),
-            FlowState::Busy { .. } | FlowState::InGroup(_) => {}
+            FlowState::Busy { .. } | FlowState::InGroup(_) | FlowState::IdleGroup(_) => {}
         }
         lanes.set_weight(account, weight);
         account
@@ -146,6 +149,11 @@ impl<T> Flows<T> {
             flow, state, weight, ..
         } = entry;
         let account = self.note_standing(flow, Standing { state, weight }, lanes);
+        if let Some(group) = state.group()
+            && lanes.is_group_idle(account)
+        {
+            entry.state = FlowState::IdleGroup(group);
+        }
         self.insert(entry, account, lanes);
     }
 
@@ -216,8 +224,9 @@ impl<T> Flows<T> {
     /// Counts one more task of a flow.
     fn note_entry(&mut self, entry: &Entry<T>, account: AccountId, lanes: &mut Lanes) {
         lanes.note_task();
+        let own = self.flow(entry.flow);
+        own.waiting += 1;
         if !entry.has_started {
-            let own = self.flow(entry.flow);
             own.queued += 1;
             lanes.set_queued(account, own.queued);
         }
@@ -226,8 +235,9 @@ impl<T> Flows<T> {
     /// Counts one task less of a flow.
     fn note_exit(&mut self, entry: &Entry<T>, account: AccountId, lanes: &mut Lanes) {
         lanes.note_task_gone();
+        let own = self.flow(entry.flow);
+        own.waiting -= 1;
         if !entry.has_started {
-            let own = self.flow(entry.flow);
             own.queued -= 1;
             lanes.set_queued(account, own.queued);
         }
@@ -237,6 +247,12 @@ impl<T> Flows<T> {
     pub(crate) fn queued_in(&self, flow: u32) -> u32 {
         let flow = self.by_connection.get(flow as usize);
         flow.map_or(0, |flow| flow.queued)
+    }
+
+    /// The last account of a flow, and the number of its tasks that wait.
+    pub(crate) fn account_and_waiting(&self, flow: u32) -> (AccountId, u32) {
+        let flow = self.by_connection.get(flow as usize).unwrap_or(&UNUSED);
+        (flow.account, flow.waiting)
     }
 
     /// Removes the newest task of a flow that has not started.
@@ -496,6 +512,7 @@ impl<T> Flows<T> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::lanes::NewTask;
     use super::*;
 
     fn entry(slot: u32, flow: u32) -> Entry<()> {
@@ -675,6 +692,43 @@ mod tests {
         }
         assert_eq!(pop_flows(&mut flows, &mut lanes), [0, 1, 0, 2, 0, 3]);
         assert!(flows.waiting.is_empty() && lanes.is_empty());
+    }
+
+    #[test]
+    fn only_the_first_task_of_an_idle_group_is_prompt() {
+        let (mut flows, mut lanes) = flows_of(None, &[]);
+        flows.push(grouped(0, 0), &mut lanes);
+        flows.push(grouped(1, 1), &mut lanes);
+        let states: Vec<_> = std::iter::from_fn(|| take(&mut flows, &mut lanes))
+            .map(|entry| entry.state.is_prompt())
+            .collect();
+        assert_eq!(states, [true, false]);
+        flows.push(grouped(0, 0), &mut lanes);
+        let again = take(&mut flows, &mut lanes).expect("a task");
+        assert!(again.state.is_prompt(), "the group has no other task again");
+    }
+
+    #[test]
+    fn a_new_task_of_a_group_waits_for_the_other_tasks_of_the_group() {
+        let (mut flows, mut lanes) = flows_of(None, &[]);
+        for flow in 0..8 {
+            flows.push(grouped(flow, flow), &mut lanes);
+        }
+        // Each turn takes 1 us.
+        take(&mut flows, &mut lanes).expect("a task");
+        let mut time_before = |group| {
+            let key = FlowKey { service: 0, flow: 20 };
+            let task = NewTask {
+                key,
+                tag: 0,
+                weight: 1,
+                group,
+            };
+            lanes.time_before(task, AccountId::NONE, 0)
+        };
+        assert!((7_000..=9_000).contains(&time_before(Some(GROUP))));
+        assert_eq!(time_before(Some(GroupId(2))), 0);
+        assert_eq!(time_before(None), 0);
     }
 
     #[test]

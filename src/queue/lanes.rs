@@ -9,6 +9,7 @@
 //! A group is removed with its account in the root: when it has no tasks and no debt, or when there
 //! are too many accounts. So a group does not lose its debt when its last task ends.
 
+use super::fair::wait::Place;
 use super::fair::{Debt, FlowKey, Level, NONE, StampedAccount};
 use crate::scheduler::QUANTUM;
 use crate::task::id::GroupId;
@@ -36,6 +37,16 @@ impl AccountId {
 pub(crate) struct Prepaid {
     group: u32,
     flow: StampedAccount,
+}
+
+/// The flow of a task that could be enqueued now, as its loop knows it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewTask {
+    pub(crate) key: FlowKey,
+    /// Zero in a group: then only the queue knows the tag.
+    pub(crate) tag: u64,
+    pub(crate) weight: u16,
+    pub(crate) group: Option<GroupId>,
 }
 
 struct Group {
@@ -391,6 +402,55 @@ impl Lanes {
             self.root.list(group.account);
         }
         (flow, estimate)
+    }
+
+    /// Whether the group of a flow has no task in the queue or in a batch, and no debt.
+    pub(crate) fn is_group_idle(&self, at: AccountId) -> bool {
+        let group = self.group(at.group);
+        group.is_some_and(|group| self.root.is_idle(group.account))
+    }
+
+    /// The worker time that waiting tasks get before the first task of a new flow begins, in
+    /// nanoseconds.
+    pub(crate) fn time_before_new_flow(&self) -> u64 {
+        self.root.time_before_new_flow()
+    }
+
+    /// The worker time that waiting tasks get before a new task begins, in nanoseconds. `known` is
+    /// the account that its flow had when it was last used, and `waiting` the number of tasks that
+    /// wait in this flow.
+    pub(crate) fn time_before(&mut self, task: NewTask, known: AccountId, waiting: u32) -> u64 {
+        let number = match task.group {
+            None => NONE,
+            Some(id) => match self.by_id.get(&id) {
+                Some(&number) => number,
+                None => return self.time_before_new_flow(),
+            },
+        };
+        self.rouse(number);
+        let level = self.level_of(AccountId {
+            group: number,
+            account: known.account,
+        });
+        let is_known = known.group == number && level.is_account_of(known.account, task.key);
+        let account = is_known.then_some(known.account);
+        let time_in_level = level.time_before(&Place {
+            account,
+            tag: task.tag,
+            weight: task.weight,
+            own_time: level.expected_turn(account).saturating_mul(waiting.into()),
+        });
+        let Some(group) = self.group(number) else {
+            return time_in_level;
+        };
+        // The group itself needs this time before the task begins.
+        let place = Place {
+            account: Some(group.account),
+            tag: 0,
+            weight: self.weight_of(group.id),
+            own_time: time_in_level,
+        };
+        self.root.time_before(&place)
     }
 
     /// Cancels the charge of a taken task that was returned before its turn.

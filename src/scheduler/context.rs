@@ -24,8 +24,11 @@ pub(crate) struct WorkerContext<'a> {
     until: u64,
     /// The clock as it was last read.
     now: Cell<u64>,
-    /// When the batch began.
+    /// When the batch began, and when it will probably end.
     batch_begun: Cell<u64>,
+    batch_due: Cell<u64>,
+    /// From this time on, a task that continues updates the time at which this worker will be free.
+    next_due: Cell<u64>,
     /// The turns that were not charged yet, each with its worker time in nanoseconds. `None`: the
     /// turn did not begin.
     charges: RefCell<Vec<(Prepaid, Option<u64>)>>,
@@ -56,6 +59,8 @@ impl<'a> WorkerContext<'a> {
             until: u64::MAX,
             now: Cell::new(scheduler.clock.now()),
             batch_begun: Cell::new(u64::MAX),
+            batch_due: Cell::new(u64::MAX),
+            next_due: Cell::new(u64::MAX),
             charges: RefCell::new(Vec::new()),
             finish_max: Cell::new(0),
             deferred: RefCell::new(None),
@@ -89,12 +94,38 @@ impl<'a> WorkerContext<'a> {
         self.now.get()
     }
 
-    /// A worker's batch begins.
-    pub(super) fn begin_batch(&self) -> u64 {
+    /// A worker's batch begins, which will probably take `time` nanoseconds.
+    pub(super) fn begin_batch(&self, time: u64) -> u64 {
         let begun = self.tick();
         self.batch_begun.set(begun);
-        self.own_shared().batch_begun.store(begun, Relaxed);
+        let times = &self.own_shared().batch_times;
+        times.begun.store(begun, Relaxed);
+        let due = begun.saturating_add(time);
+        self.batch_due.set(due);
+        self.next_due.set(begun);
+        times.due.store(due, Relaxed);
         begun
+    }
+
+    /// A task whose turn began at `started` continues, after a step that began at `step_begun`.
+    #[inline]
+    pub(crate) fn note_continue(&self, started: u64, step_begun: u64) {
+        if self.now() >= self.next_due.get() {
+            self.update_due(started, step_begun);
+        }
+    }
+
+    /// If tasks wait, the task gives way after its time slice, and not before the end of its next
+    /// step; or it ends before that.
+    #[cold]
+    fn update_due(&self, started: u64, step_begun: u64) {
+        let (now, due) = (self.now(), self.batch_due.get());
+        let step_end = now.saturating_add(now.saturating_sub(step_begun));
+        let gives_way = self.slice_end(started).max(step_end);
+        let is_first = gives_way - now < due.abs_diff(now);
+        let due = if is_first { gives_way } else { due };
+        self.own_shared().batch_times.due.store(due, Relaxed);
+        self.next_due.set(due.max(now.saturating_add(QUANTUM)));
     }
 
     /// Whether the batch is late and has more tasks. Then the remaining tasks must not wait for

@@ -39,11 +39,16 @@ struct Pacing {
 }
 
 impl Pacing {
-    /// Runs a batch of `count` tasks, and sets the size of the next batch by its time.
-    fn run_batch(&mut self, cx: &WorkerContext<'_>, service: &ServiceRef, count: usize) {
-        let begun = cx.begin_batch();
-        let turns = service.run_batch(cx);
-        if turns > 0 {
+    /// Runs a batch, and sets the size of the next batch by its time.
+    fn run_batch(&mut self, cx: &WorkerContext<'_>, batch: &Batch<ServiceRef>) {
+        let count = batch.count;
+        let each = if self.last == u64::MAX { QUANTUM } else { self.last };
+        let time = batch.time.unwrap_or(each.saturating_mul(count as u64));
+        let begun = cx.begin_batch(time);
+        let steps = cx.counters.steps.get();
+        let turns = batch.service.run_batch(cx);
+        // Tasks that ended without a step say nothing about the time of a step.
+        if turns > 0 && cx.counters.steps.get() != steps {
             let each = (cx.now().saturating_sub(begun) / turns as u64).max(1);
             let fit = usize::try_from(QUANTUM / each).unwrap_or(BATCH_MAX);
             self.size = fit.clamp(1, BATCH_MAX.min(2 * count.max(self.size)));
@@ -68,8 +73,8 @@ impl Worker {
         };
         let mut has_searched = false;
         loop {
-            if let Some(Batch { service, count }) = self.next_batch(&cx, &mut pacing) {
-                pacing.run_batch(&cx, &service, count);
+            if let Some(batch) = self.next_batch(&cx, &mut pacing) {
+                pacing.run_batch(&cx, &batch);
                 has_searched = false;
                 continue;
             }
@@ -140,7 +145,10 @@ impl Worker {
         if pacing.neighbour == self.index {
             pacing.neighbour = next(self.index);
         }
-        let begun = cx.scheduler.contexts[pacing.neighbour].batch_begun.load(Relaxed);
+        let begun = cx.scheduler.contexts[pacing.neighbour]
+            .batch_times
+            .begun
+            .load(Relaxed);
         let is_late = cx.now().saturating_sub(begun) > LATE;
         (pacing.neighbour != self.index && is_late && cx.scheduler.contexts[pacing.neighbour].has_batch())
             .then_some(pacing.neighbour)

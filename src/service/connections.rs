@@ -4,7 +4,8 @@
 //! connections have no tasks. A connection with a weight, a group or a debt is kept longer: a
 //! client must not lose its debt when its last task ends.
 
-use crate::queue::fair::{is_in_debt, weighted};
+use crate::queue::fair::{FlowKey, is_in_debt, weighted};
+use crate::queue::lanes::NewTask;
 use crate::queue::{FlowState, Standing};
 use crate::task::id::{ConnId, GroupId};
 use hashbrown::HashTable;
@@ -92,6 +93,21 @@ impl Connection {
             UsedTime::UpTo(_) => None,
             UsedTime::OfGroup { group, .. } => Some(group),
         }
+    }
+
+    /// A task that could be enqueued now. `None` if the connection has had no task.
+    pub(crate) fn new_task(&self, service: u32, flow: u32) -> Option<NewTask> {
+        let tag = match self.used {
+            UsedTime::UpTo(0) => return None,
+            UsedTime::UpTo(tag) => tag,
+            UsedTime::OfGroup { .. } => 0,
+        };
+        Some(NewTask {
+            key: FlowKey { service, flow },
+            tag,
+            weight: self.weight,
+            group: self.group(),
+        })
     }
 
     /// The connection begins in its new group like a new one. If it has tasks in flight, the caller

@@ -8,6 +8,7 @@ use crate::queue::fair::weighted;
 use crate::queue::lanes::Prepaid;
 use crate::queue::ring::Producer;
 use crate::queue::{Entry, FlowState, Taken};
+use crate::scheduler::codel::Codel;
 use crate::scheduler::context::WorkerContext;
 use crate::sync::{Ordering, fence};
 use crate::task::header::{NEVER, NO_WORKER, Page};
@@ -100,9 +101,15 @@ impl<T: Task> ServiceInner<T> {
             header.add_queued(waited);
         } else {
             header.renew(waited);
-            if let Some(reason) = requests.stop() {
-                // The task was cancelled after it had been taken out of the queue, or its time has
-                // run out.
+            let codel = self.scheduler.codel.as_ref();
+            let sheds = |codel: &Codel| codel.sheds(entry.state, waited, started);
+            let reason = match requests.stop() {
+                None if codel.is_some_and(sheds) => Some(StopReason::Shed),
+                stop => stop,
+            };
+            if let Some(reason) = reason {
+                // The task was cancelled after it had been taken out of the queue, its time has run
+                // out, or it is shed.
                 self.scheduler.admission.count_never_ran();
                 cx.cancel_turn(prepaid);
                 return running.end(Outcome::Stopped(reason, entry.task));
@@ -231,6 +238,7 @@ impl<T: Task> Running<'_, T> {
         let id = self.service.task_id(self.slot, self.serial);
         loop {
             let mut context = Context::new(self.page, id, cx, started);
+            let step_begun = cx.now();
             cx.begin_step(self.slot, self.serial);
             let returned = contain_step(cx.scheduler.panic_locations, || task.step(&mut context));
             cx.end_step();
@@ -274,6 +282,7 @@ impl<T: Task> Running<'_, T> {
             if cx.must_yield(started) {
                 return Turn::GiveWay;
             }
+            cx.note_continue(started, step_begun);
         }
     }
 

@@ -5,7 +5,7 @@ use super::inner::ServiceInner;
 use crate::queue::delayed::Moment;
 use crate::queue::fair::Debt;
 use crate::queue::flow::Flows;
-use crate::queue::lanes::{Lanes, Prepaid};
+use crate::queue::lanes::{AccountId, Lanes, Prepaid};
 use crate::queue::ring::{self, Consumer, Producer};
 use crate::queue::{Entry, FlowState, NewFlow, Source, Taken};
 use crate::scheduler::context::WorkerContext;
@@ -206,7 +206,7 @@ impl<T: Task> Source for ServiceInner<T> {
         }
     }
 
-    fn take_turns(&self, lanes: &mut Lanes, worker: usize, max: usize, debt: Debt) -> usize {
+    fn take_turns(&self, lanes: &mut Lanes, worker: usize, max: usize, debt: Debt) -> (usize, u64) {
         let own = &self.submissions;
         let mut state = own.state();
         let mut batch = own.batch(worker, &self.scheduler.contexts);
@@ -223,7 +223,7 @@ impl<T: Task> Source for ServiceInner<T> {
             time += turn;
             debt = Debt::Leave;
         }
-        count
+        (count, time)
     }
 
     fn return_batch(&self, lanes: &mut Lanes, worker: usize) {
@@ -237,6 +237,10 @@ impl<T: Task> Source for ServiceInner<T> {
 
     fn queued_in(&self, flow: u32) -> u32 {
         self.submissions.state().flows.queued_in(flow)
+    }
+
+    fn account_and_waiting(&self, flow: u32) -> (AccountId, u32) {
+        self.submissions.state().flows.account_and_waiting(flow)
     }
 
     fn shed(&self, lanes: &mut Lanes, flow: u32, cx: &WorkerContext<'_>) -> bool {

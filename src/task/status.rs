@@ -86,9 +86,9 @@ pub enum StopReason {
     PoolShutdown,
     /// The task's [`Service`](crate::Service) was dropped. Only the step can see this reason.
     ServiceDropped,
-    /// The queue was full, the connection of the task had the most waiting tasks, and another
-    /// connection needed the place: see [`Overload::ShedFattest`](crate::Overload::ShedFattest).
-    /// The task had not started.
+    /// The pool has too many tasks: see [`Overload`](crate::Overload). The task had not started.
+    /// Answer its client with "busy" (HTTP 503), and with
+    /// [`estimated_wait`](crate::Service::estimated_wait) as the time to try again.
     Shed,
 }
 

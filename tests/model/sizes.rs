@@ -12,7 +12,7 @@ use std::hash::Hash;
 struct Ranks<M> {
     counts: HashMap<M, usize>,
     /// The members with at least `least` of them, by the logarithm of that number.
-    ranks: Vec<Vec<M>>,
+    by_rank: Vec<Vec<M>>,
     least: usize,
 }
 
@@ -20,7 +20,7 @@ impl<M: Copy + Eq + Hash> Ranks<M> {
     fn new(least: usize) -> Self {
         Self {
             counts: HashMap::new(),
-            ranks: Vec::new(),
+            by_rank: Vec::new(),
             least,
         }
     }
@@ -40,18 +40,18 @@ impl<M: Copy + Eq + Hash> Ranks<M> {
             return;
         }
         if let Some(from) = from {
-            let place = self.ranks[from].iter().position(|&other| other == member);
-            self.ranks[from].swap_remove(place.expect("it has a rank"));
+            let place = self.by_rank[from].iter().position(|&other| other == member);
+            self.by_rank[from].swap_remove(place.expect("it has a rank"));
         }
         if let Some(to) = to {
-            self.ranks.resize(self.ranks.len().max(to + 1), Vec::new());
-            self.ranks[to].push(member);
+            self.by_rank.resize(self.by_rank.len().max(to + 1), Vec::new());
+            self.by_rank[to].push(member);
         }
     }
 
     /// A member with the most tasks, if it has at least `least`.
     fn fattest(&self, least: usize) -> Option<M> {
-        let member = *self.ranks.iter().rfind(|rank| !rank.is_empty())?.last()?;
+        let member = *self.by_rank.iter().rfind(|rank| !rank.is_empty())?.last()?;
         (self.count(member) >= least).then_some(member)
     }
 }

@@ -3,7 +3,9 @@
 use std::fs;
 
 pub(crate) mod cancel;
+pub(crate) mod door;
 pub(crate) mod dump;
+pub(crate) mod estimated_wait;
 pub(crate) mod fair;
 pub(crate) mod growth;
 pub(crate) mod idle;

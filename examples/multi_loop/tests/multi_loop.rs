@@ -312,6 +312,33 @@ fn a_full_queue_is_answered_with_503() {
     assert_eq!(queued.read().text(), "7\r\n7\r\n");
 }
 
+/// U1: a client with many requests does not take the places of the others, which other loops serve.
+#[test]
+fn a_request_whose_task_is_shed_is_answered_with_503() {
+    let database = Database::new("shed");
+    let server = start(&database, &["--threads=1", "--max-queue-depth=2"]);
+    let mut flood = Client::new(&server);
+    flood.ask("/slow?ms=1000");
+    until("a worker has the query", || {
+        (running_tasks(&server) == 1).then_some(())
+    });
+    flood.ask("/query?sql=SELECT+7");
+    flood.ask("/query?sql=SELECT+8");
+    until("two wait", || {
+        (server.dump()["counts"]["queued"] == 2).then_some(())
+    });
+    assert_eq!(
+        Client::new(&server).get("/query?sql=SELECT+9").text(),
+        "9\r\n9\r\n"
+    );
+    assert_eq!(flood.read().status, 200);
+    assert_eq!(flood.read().text(), "7\r\n7\r\n");
+    let answer = flood.read();
+    assert_eq!(answer.status, 503);
+    assert!(answer.header("retry-after").is_some());
+    assert_eq!(server.counter("/stopped/shed"), 1);
+}
+
 /// All loops share one limit. A silent connection of any loop makes room. A new client waits
 /// if no connection is silent.
 #[test]

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -11,6 +12,8 @@ use crate::socket::Socket;
 
 /// A body up to this size is copied behind its head, so that both are one part of a write.
 const COPIED_BODY_MAX: usize = 4096;
+/// An estimate of more than an hour says nothing.
+const RETRY_SECONDS_MAX: u64 = 3600;
 
 #[derive(Debug)]
 pub struct Response {
@@ -63,6 +66,12 @@ impl Response {
     /// 503: the server is full, and says when to come back.
     pub fn come_back(seconds: u32, why: &str) -> Self {
         Self::text(503, why).header("Retry-After", seconds.to_string())
+    }
+
+    /// 503: the server is full. A task that is enqueued now would start after `wait`.
+    pub fn busy(wait: Duration, why: &str) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Self::come_back(seconds.clamp(1, RETRY_SECONDS_MAX) as u32, why)
     }
 
     /// 503: the server stops.
@@ -150,5 +159,22 @@ impl Response {
 fn push_line(text: &mut String, name: &str, value: &str) {
     for part in [name, ": ", value, "\r\n"] {
         text.push_str(part);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_is_rounded_up_to_whole_seconds() {
+        for (millis, seconds) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2"), (9_000_000, "3600")] {
+            let answer = Response::busy(Duration::from_millis(millis), "full");
+            assert_eq!(answer.status(), 503);
+            assert!(
+                answer.headers.contains(&("Retry-After", seconds.into())),
+                "{answer:?}"
+            );
+        }
     }
 }

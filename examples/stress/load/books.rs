@@ -200,7 +200,8 @@ impl Books {
                 // Who had just stopped by itself may have been asked at that moment.
                 let by_itself = kind == Kind::Quits && errand.steps == errand.length;
                 let knew = errand.steps == 0 || errand.told || by_itself;
-                knew && why.is_some_and(|why| self.may_stop(&entry, why))
+                let is_shed_unstarted = why != Some(StopReason::Shed) || errand.steps == 0;
+                knew && is_shed_unstarted && why.is_some_and(|why| self.may_stop(&entry, why))
             }
             _ => kind == Kind::Panics,
         };
@@ -220,6 +221,8 @@ impl Books {
             StopReason::ConnectionClosed => entry.asked.contains(&why) && !entry.outlives,
             StopReason::TimedOut(Timeout::Queue | Timeout::Sync | Timeout::Deadline) => entry.has_timeouts,
             StopReason::PoolShutdown => self.finishing,
+            // The queue is full, and another connection needs the place.
+            StopReason::Shed => true,
             // Nobody is there to be told; and no other is known.
             _ => false,
         }
