@@ -21,6 +21,10 @@ fn is_yield_due(look: u32) -> bool {
     cfg!(loom) || look % LOOKS_PER_YIELD == LOOKS_PER_YIELD - 1
 }
 
+fn signed(nanos: u64) -> i64 {
+    i64::try_from(nanos).unwrap_or(i64::MAX)
+}
+
 pub(crate) struct Worker {
     pub(crate) scheduler: Arc<Scheduler>,
     pub(crate) index: usize,
@@ -38,9 +42,10 @@ struct Pacing {
     skipped: u32,
     /// The other worker whose batch is checked next.
     neighbour: usize,
-    /// How long the worker may still wait before it takes a flow in debt, and how long it waits
-    /// now, in nanoseconds.
-    wait_max: u64,
+    /// How long the worker may still wait before it takes a flow in debt, in nanoseconds. Negative
+    /// after a wait that took longer, because other threads had the core.
+    wait_max: i64,
+    /// How long the worker waits now, in nanoseconds.
     wait: u64,
 }
 
@@ -49,9 +54,13 @@ impl Pacing {
     fn run_batch(&mut self, cx: &WorkerContext<'_>, service: &ServiceRef, count: usize) {
         let begun = cx.begin_batch();
         let turns = service.run_batch(cx);
-        // Not a sum: all waits of the worker together take at most this part of its time.
         let time = cx.now().saturating_sub(begun);
-        self.wait_max = self.wait_max.max(time / WAIT_PART);
+        // No more than this batch has earned, so that all waits of the worker together take at most
+        // this part of its time.
+        let earned = signed(time / WAIT_PART);
+        self.wait_max = self
+            .wait_max
+            .max(earned.min(self.wait_max.saturating_add(earned)));
         if turns > 0 {
             let each = (time / turns as u64).max(1);
             let fit = usize::try_from(QUANTUM / each).unwrap_or(BATCH_MAX);
@@ -188,10 +197,10 @@ impl Worker {
 
     /// How long the worker waits before it takes a flow in debt, in nanoseconds.
     fn time_before_debt(&self, cx: &WorkerContext<'_>, pacing: &Pacing) -> u64 {
+        let max = u64::try_from(pacing.wait_max).unwrap_or(0);
         // A shorter wait is not worth the lock.
-        let may_wait = pacing.wait_max > QUANTUM / WAIT_PART && self.may_search() && cx.scheduler.is_open();
-        if may_wait {
-            cx.scheduler.time_before_debt(cx).min(pacing.wait_max)
+        if max > QUANTUM / WAIT_PART && self.may_search() && cx.scheduler.is_open() {
+            cx.scheduler.time_before_debt(cx).min(max)
         } else {
             0
         }
@@ -216,9 +225,9 @@ impl Worker {
         };
         let has_work = || scheduler.hints.has_submitted() || scheduler.hints.is_due(cx.tick());
         let has_found = self.look_until(|_| elapsed() >= time, has_work);
-        let rest = pacing.wait_max.saturating_sub(nanos(elapsed()));
+        let rest = pacing.wait_max.saturating_sub(signed(nanos(elapsed())));
         // After a wait in vain, the flow in debt has its turn.
-        pacing.wait_max = if has_found { rest } else { 0 };
+        pacing.wait_max = if has_found { rest } else { rest.min(0) };
         pacing.must_look = true;
     }
 
