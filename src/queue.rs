@@ -361,8 +361,13 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
 
     /// Whether there is anything to run, published or not.
     pub(crate) fn has_tasks(&self) -> bool {
+        !self.lanes.is_empty() || self.has_submitted()
+    }
+
+    /// Whether the rings hold anything, published or not.
+    pub(crate) fn has_submitted(&self) -> bool {
         let has_submitted = |&service: &u32| self.services[service as usize].has_submitted();
-        !self.lanes.is_empty() || self.listed.iter().any(has_submitted)
+        self.listed.iter().any(has_submitted)
     }
 
     /// Whether there is something that a busy worker should take.

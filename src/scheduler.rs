@@ -439,6 +439,20 @@ impl Scheduler {
         taken
     }
 
+    /// How long this worker may wait before it takes a flow in debt, in nanoseconds. If it may wait,
+    /// the rings are empty and the hints are clear, so that the hints show the next submission.
+    fn time_before_debt(&self, cx: &WorkerContext<'_>) -> u64 {
+        let Some(last) = cx.last_turn() else { return 0 };
+        let mut queue = self.queue.lock();
+        let time = queue.lanes.time_before_debt(last);
+        if time == 0 {
+            return 0;
+        }
+        self.hints.clear();
+        // The caller takes from the queue now.
+        if queue.has_submitted() { 0 } else { time }
+    }
+
     /// Moves up to `max` tasks that wait for a time before `now` into the queue. Returns the services
     /// whose loops the caller must notify.
     #[cold]

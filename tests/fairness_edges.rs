@@ -414,3 +414,30 @@ fn turns_of_a_moved_task(when: Moved) -> [u64; 2] {
     reap_until(&mut service, 0);
     *turns.lock().expect("alive")
 }
+
+/// A worker waits for a moment before it takes a connection in debt, if another one has used less
+/// than its share. On a clock that does not move, the wait ends too.
+#[test]
+fn a_worker_does_not_wait_for_ever_for_a_connection_that_does_not_come_back() {
+    let (clock, time) = Clock::manual();
+    let pool = pool_of(1, clock);
+    let mut service = pool.service::<BoxTask>(|| {});
+    let hold = gate(&mut service, 0);
+    hold.wait();
+    for _ in 0..3 {
+        let time = time.clone();
+        let long = task_fn(move |_| {
+            time.advance(1_000_000 * US);
+            TaskReturn::TaskDone
+        });
+        service.enqueue(1, long).expect("room");
+    }
+    service
+        .enqueue(2, task_fn(|_| TaskReturn::TaskDone))
+        .expect("room");
+    // After a step that is not very short, tasks pass through their flows.
+    time.advance(100 * US);
+    hold.open();
+    reap_until(&mut service, 0);
+    assert_eq!(pool.dump().counters.finished, 5);
+}

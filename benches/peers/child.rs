@@ -94,7 +94,7 @@ fn moored(work: Work, threads: usize) -> Vec<Figure> {
         Work::Growth { repeats } => growth::growth(repeats),
         Work::Dump { tasks, told } => dump::dump(tasks, told, threads),
         Work::Services(told) => services::services(told, threads),
-        Work::Shares { steps } => shares::shares(steps, threads),
+        Work::Shares(plan) => shares::shares(plan, threads),
         Work::Weight { weight, step } => shares::weight(weight, step, threads),
         Work::Newcomer(plan) => newcomer::newcomer(plan, threads),
         Work::Door { requests } => door::door(requests, threads),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::rows::{fair, mailbox, newcomer, stream, told::Told};
+use crate::rows::{fair, mailbox, newcomer, shares, stream, told::Told};
 
 /// What a child process does for a measure.
 #[derive(Debug, Clone, Copy)]
@@ -13,7 +13,7 @@ pub(crate) enum Work {
     Memory { streams: usize },
     Cancel { tasks: usize },
     Fair(fair::Plan),
-    Shares { steps: [Duration; 2] },
+    Shares(shares::Plan),
     Weight { weight: u16, step: Duration },
     Newcomer(newcomer::Plan),
     Door { requests: usize },
@@ -48,7 +48,7 @@ impl Measure {
     pub(crate) fn rivals(&self) -> Rivals {
         match self.work {
             Work::Memory { .. } => Rivals::Tokio,
-            Work::Shares { .. }
+            Work::Shares(_)
             | Work::Weight { .. }
             | Work::Newcomer(_)
             | Work::Door { .. }
@@ -189,13 +189,14 @@ fn idle(told: Told, seconds: u64) -> [(&'static str, &'static str, Work); 3] {
 }
 
 /// The window of `shares` and `weight` is always one second, because the goals are for that time.
-fn fairness(guests: usize, newcomers: usize) -> [(&'static str, &'static str, Work); 8] {
+fn fairness(guests: usize, newcomers: usize) -> [(&'static str, &'static str, Work); 9] {
     let flood = fair::Plan {
         flood: 10_000,
         guests,
     };
-    let shares = |long, short| Work::Shares {
-        steps: [long, short].map(Duration::from_micros),
+    let streams = |long, short| {
+        let plan = [long, short].map(|(streams, micros)| (streams, Duration::from_micros(micros)));
+        Work::Shares(shares::Plan(plan))
     };
     let newcomer = |streams| Work::Newcomer(newcomer::Plan { streams, newcomers });
     [
@@ -207,10 +208,23 @@ fn fairness(guests: usize, newcomers: usize) -> [(&'static str, &'static str, Wo
         (
             "shares-10-1",
             "distance from equal shares, steps of 10 ms and 1 ms",
-            shares(10_000, 1_000),
+            streams((8, 10_000), (8, 1_000)),
         ),
-        ("shares-20-0.2", "steps of 20 ms and 0.2 ms", shares(20_000, 200)),
-        ("shares-5-0.01", "steps of 5 ms and 0.01 ms", shares(5_000, 10)),
+        (
+            "shares-20-0.2",
+            "steps of 20 ms and 0.2 ms",
+            streams((8, 20_000), (8, 200)),
+        ),
+        (
+            "shares-5-0.01",
+            "steps of 5 ms and 0.01 ms",
+            streams((8, 5_000), (8, 10)),
+        ),
+        (
+            "shares-10-1-single",
+            "8 streams with steps of 10 ms, one with steps of 1 ms",
+            streams((8, 10_000), (1, 1_000)),
+        ),
         (
             "weight-3-1",
             "error of the ratio between shares, weights 3 and 1",

@@ -144,6 +144,12 @@ impl Lanes {
         self.root.note_finish(finish);
     }
 
+    /// The largest finish tag of the root, in nanoseconds.
+    #[cfg(loom)]
+    pub(crate) fn largest_finish_tag(&self) -> u64 {
+        self.root.largest_finish_tag()
+    }
+
     /// Forgets earlier debts, because no task runs and no task waits. The debts within a group are
     /// forgotten when one of its flows has a task again, so that this call is O(1).
     pub(crate) fn forgive(&mut self) {
@@ -362,6 +368,19 @@ impl Lanes {
         self.rouse(at.group);
         let level = self.level_of(at);
         level.raise_tag(at.account, level.virtual_time());
+    }
+
+    /// How long a worker may wait before it takes a flow or a group in debt, in nanoseconds. `last` is
+    /// the last turn of the worker.
+    pub(crate) fn time_before_debt(&mut self, last: Prepaid) -> u64 {
+        let member = if last.group == NONE {
+            Some(last.flow)
+        } else {
+            // The group may have been removed after the turn.
+            let group = self.groups.get(last.group as usize);
+            group.map(|group| self.root.stamped(group.account))
+        };
+        member.map_or(0, |member| self.root.time_before_debt(member))
     }
 
     /// The flow whose turn is next. The turn begins with [`begin_turn`](Self::begin_turn). `debt`

@@ -2,7 +2,7 @@
 //! simulated workers that take batches as real workers do, a virtual clock, and scheduling without
 //! cost.
 
-use super::fair::Debt;
+use super::fair::{Debt, WAIT_PART};
 use super::flow::Flows;
 use super::lanes::{Lanes, Prepaid};
 use super::{Entry, FlowState};
@@ -14,7 +14,7 @@ use std::collections::{BinaryHeap, VecDeque};
 const US: u64 = 1_000;
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
-/// How long a loop takes to resume a stream.
+/// How long a loop takes to resume a stream, unless a test says otherwise.
 const LOOP: u64 = 2 * US;
 
 /// A connection: streams that are resumed after each step.
@@ -59,6 +59,16 @@ enum Event {
     StepEnds { worker: usize },
     /// A client without other tasks enqueues a task.
     Newcomer,
+    /// The wait of this worker before it takes a flow in debt is over, unless it was ended or changed
+    /// before.
+    WaitEnds { worker: usize },
+}
+
+/// Whether workers wait before they take a flow in debt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Waits {
+    On,
+    Off,
 }
 
 struct Running {
@@ -74,9 +84,16 @@ struct Worker {
     batch: VecDeque<(Entry<()>, Prepaid)>,
     running: Option<Running>,
     charges: Vec<(Prepaid, u64)>,
+    last_turn: Option<Prepaid>,
+    /// How long the worker may still wait before it takes a flow in debt.
+    wait_max: u64,
+    /// The beginning and the end of a wait.
+    wait: Option<(u64, u64)>,
 }
 
 struct Simulation {
+    loop_time: u64,
+    waits: Waits,
     connections: Vec<Connection>,
     lanes: Lanes,
     flows: Flows<()>,
@@ -90,12 +107,15 @@ struct Simulation {
     /// For each task: its flow, and when the task was submitted.
     tasks: Vec<(u32, u64)>,
     has_run: Vec<bool>,
-    waits: Vec<u64>,
+    /// The time until the first step of each newcomer.
+    newcomers: Vec<u64>,
 }
 
 impl Simulation {
     fn new(workers: usize, connections: &[Connection]) -> Self {
         let mut simulation = Self {
+            loop_time: LOOP,
+            waits: Waits::On,
             connections: connections.to_vec(),
             lanes: Lanes::new(),
             flows: Flows::new(0, None),
@@ -107,7 +127,7 @@ impl Simulation {
             served: vec![0; connections.len()],
             tasks: Vec::new(),
             has_run: Vec::new(),
-            waits: Vec::new(),
+            newcomers: Vec::new(),
         };
         for (flow, connection) in connections.iter().enumerate() {
             for _ in 0..connection.streams {
@@ -137,8 +157,13 @@ impl Simulation {
             match self.kinds[number as usize].take().expect("once") {
                 Event::Submit { task } => self.submit(task),
                 Event::StepEnds { worker } => self.end_step(worker),
+                Event::WaitEnds { worker } => {
+                    if self.workers[worker].wait.is_none_or(|(_, end)| end != time) {
+                        continue;
+                    }
+                }
                 Event::Newcomer => {
-                    let flow = (self.connections.len() + self.waits.len()) as u32;
+                    let flow = (self.connections.len() + self.newcomers.len()) as u32;
                     let task = self.add_task(flow);
                     self.submit(task);
                     let pause = 5 * MS + self.random.u64(0..5 * MS);
@@ -186,17 +211,15 @@ impl Simulation {
 
     /// The next action of a worker without work, as in `Worker::next_batch`.
     fn work(&mut self, worker: usize) {
+        self.end_wait(worker);
         if self.workers[worker].batch.is_empty() {
-            let mut charges = std::mem::take(&mut self.workers[worker].charges);
-            for (prepaid, nanos) in charges.drain(..) {
-                self.lanes.charge(prepaid, nanos);
-            }
+            self.charge(worker);
             self.take(worker, Debt::Leave);
         }
         if self.workers[worker].batch.is_empty() {
             self.steal(worker);
         }
-        if self.workers[worker].batch.is_empty() {
+        if self.workers[worker].batch.is_empty() && !self.waits(worker) {
             self.take(worker, Debt::Take);
         }
         if let Some((entry, prepaid)) = self.workers[worker].batch.pop_front() {
@@ -206,7 +229,7 @@ impl Simulation {
                 .map_or(100 * US, |own| own.step);
             let cost = step / 2 + self.random.u64(0..=step);
             if !self.has_run[entry.slot as usize] && entry.flow as usize >= self.connections.len() {
-                self.waits.push(self.now - entry.since);
+                self.newcomers.push(self.now - entry.since);
             }
             self.has_run[entry.slot as usize] = true;
             self.workers[worker].running = Some(Running {
@@ -217,6 +240,45 @@ impl Simulation {
                 cost,
             });
             self.at(self.now + cost, Event::StepEnds { worker });
+        }
+    }
+
+    /// Charges the turns of the last batch of a worker.
+    fn charge(&mut self, worker: usize) {
+        let own = &mut self.workers[worker];
+        let time: u64 = own.charges.iter().map(|&(_, nanos)| nanos).sum();
+        own.wait_max = own.wait_max.max(time / WAIT_PART);
+        for (prepaid, nanos) in own.charges.drain(..) {
+            own.last_turn = Some(prepaid);
+            self.lanes.charge(prepaid, nanos);
+        }
+    }
+
+    /// Whether the worker waits before it takes a flow in debt, as in `Worker::wait_before_debt`.
+    fn waits(&mut self, worker: usize) -> bool {
+        let own = &mut self.workers[worker];
+        if self.waits == Waits::Off || own.wait_max <= QUANTUM / WAIT_PART {
+            return false;
+        }
+        let wait = own.last_turn.map_or(0, |last| self.lanes.time_before_debt(last));
+        let wait = wait.min(own.wait_max);
+        if wait > 0 {
+            let end = self.now + wait;
+            own.wait = Some((self.now, end));
+            self.at(end, Event::WaitEnds { worker });
+        }
+        wait > 0
+    }
+
+    fn end_wait(&mut self, worker: usize) {
+        let own = &mut self.workers[worker];
+        if let Some((begin, end)) = own.wait.take() {
+            let has_found = self.now < end;
+            own.wait_max = if has_found {
+                own.wait_max - (self.now - begin)
+            } else {
+                0
+            };
         }
     }
 
@@ -254,7 +316,7 @@ impl Simulation {
         self.workers[worker].charges.push((prepaid, self.now - begun));
         if let Some(served) = self.served.get_mut(flow as usize) {
             *served += cost;
-            self.at(self.now + LOOP, Event::Submit { task });
+            self.at(self.now + self.loop_time, Event::Submit { task });
         }
     }
 
@@ -269,6 +331,12 @@ impl Simulation {
         let own: u64 = self.served[connections].iter().sum();
         100.0 * own as f64 / all as f64
     }
+
+    /// The part of the workers' time that they spent in steps, in percent.
+    fn used(&self) -> f64 {
+        let all: u64 = self.served.iter().sum();
+        100.0 * all as f64 / (self.now * self.workers.len() as u64) as f64
+    }
 }
 
 /// Jain's index of some shares: 1 if they are equal.
@@ -280,6 +348,17 @@ fn jain(shares: &[u64]) -> f64 {
 
 fn share(workers: usize, connections: &[Connection]) -> f64 {
     Simulation::new(workers, connections).run(SECOND).share()
+}
+
+/// Two connections, each with its number of streams and its step.
+fn loops(workers: usize, connections: [(u32, u64); 2], loop_time: u64, waits: Waits) -> Simulation {
+    let connections = connections.map(|(count, step)| streams(count, step));
+    let simulation = Simulation {
+        loop_time,
+        waits,
+        ..Simulation::new(workers, &connections)
+    };
+    simulation.run(SECOND)
 }
 
 /// The steps of two connections: the long ones and the short ones.
@@ -343,8 +422,75 @@ fn many_connections_with_different_steps_have_equal_shares() {
     let step = |random: &mut fastrand::Rng| (1_000.0 * 50_000_f64.powf(random.f64())) as u64;
     let connections: Vec<_> = (0..100).map(|_| streams(4, step(&mut random))).collect();
     let end = Simulation::new(2, &connections).run(10 * SECOND);
+    assert!(end.used() >= 99.0, "{} %", end.used());
     let index = jain(&end.served);
     assert!(index >= 0.99, "{index}");
+}
+
+/// Two connections with 8 streams each, whose loops take 20 and 50 us to resume a stream: without
+/// the wait before a flow in debt, long steps begin while all short streams are with their loop.
+#[test]
+fn two_connections_have_half_of_the_time_each_although_loops_are_slow() {
+    for (workers, loop_time, without, with) in [
+        (1, 50 * US, 40.0, 47.0),
+        (2, 20 * US, 47.0, 47.0),
+        (2, 50 * US, 26.0, 40.0),
+    ] {
+        let share = |waits| 100.0 - loops(workers, [(8, 5 * MS), (8, 10 * US)], loop_time, waits).share();
+        let shares = [share(Waits::Off), share(Waits::On)];
+        assert!(
+            shares[0] <= without && shares[1] >= with,
+            "{workers} workers, loop {loop_time} ns: {shares:?} %"
+        );
+    }
+}
+
+/// One short stream beside 8 long ones. A worker that takes a flow in debt at once serves a short
+/// step after each long step.
+#[test]
+fn a_connection_with_one_short_stream_gets_more_than_a_turn_for_each_long_step() {
+    let least = [[43.0, 37.0], [44.0, 37.0], [11.0, 9.0]];
+    for ((long, short), least) in PAIRS.into_iter().zip(least) {
+        for (workers, least) in [1, 2].into_iter().zip(least) {
+            let share = |waits| 100.0 - loops(workers, [(8, long), (1, short)], LOOP, waits).share();
+            let shares = [share(Waits::Off), share(Waits::On)];
+            assert!(
+                shares[0] <= 10.0 && (least..=50.0).contains(&shares[1]),
+                "{long} : {short} ns, {workers} workers: {shares:?} %"
+            );
+        }
+    }
+}
+
+/// Also if each wait is in vain or much longer than the step that it is for.
+#[test]
+fn waits_take_a_thirty_second_part_of_the_workers_time() {
+    for (long, short) in PAIRS {
+        for workers in [1, 2, 4] {
+            for loop_time in [2 * US, 20 * US, 50 * US, 200 * US, 5 * MS] {
+                let used = |waits| loops(workers, [(8, long), (1, short)], loop_time, waits).used();
+                let (off, on) = (used(Waits::Off), used(Waits::On));
+                assert!(
+                    on >= off - 3.5,
+                    "{long} : {short} ns, {workers} workers, loop {loop_time} ns: {off} and {on} %"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_connection_alone_never_waits() {
+    for step in [10 * US, MS, 20 * MS] {
+        for count in [1, 2, 8] {
+            let served = |waits| loops(2, [(count, step), (0, step)], 50 * US, waits).served[0];
+            assert_eq!(
+                served(Waits::On),
+                served(Waits::Off),
+                "{count} streams, {step} ns"
+            );
+        }
+    }
 }
 
 /// Within two steps, in 99 of 100 cases.
@@ -354,7 +500,7 @@ fn a_newcomer_starts_soon_beside_many_streams() {
         let connections = vec![streams(1, 100 * US); count];
         let mut simulation = Simulation::new(2, &connections);
         simulation.at(SECOND, Event::Newcomer);
-        let mut waits = simulation.run(3 * SECOND).waits;
+        let mut waits = simulation.run(3 * SECOND).newcomers;
         waits.sort_unstable();
         let p99 = waits[waits.len() * 99 / 100];
         assert!(waits.len() > 200 && p99 <= 200 * US, "{count} streams: {p99} ns");

@@ -32,6 +32,8 @@ pub(crate) struct WorkerContext<'a> {
     /// The turns that were not charged yet, each with its worker time in nanoseconds. `None`: the
     /// turn did not begin.
     charges: RefCell<Vec<(Prepaid, Option<u64>)>>,
+    /// The last turn that was charged to an account.
+    last_turn: Cell<Option<Prepaid>>,
     /// The largest finish tag of the turns without an account.
     finish_max: Cell<u64>,
     /// A deferred notification, and the time since which it is deferred.
@@ -62,6 +64,7 @@ impl<'a> WorkerContext<'a> {
             batch_due: Cell::new(u64::MAX),
             next_due: Cell::new(u64::MAX),
             charges: RefCell::new(Vec::new()),
+            last_turn: Cell::new(None),
             finish_max: Cell::new(0),
             deferred: RefCell::new(None),
             timer_is_unset: Cell::new(false),
@@ -176,13 +179,21 @@ impl<'a> WorkerContext<'a> {
 
     /// Charges the turns that have ended here. The caller has locked the queue.
     pub(crate) fn settle(&self, lanes: &mut Lanes) {
-        for (prepaid, nanos) in self.charges.borrow_mut().drain(..) {
+        let mut charges = self.charges.borrow_mut();
+        if let Some(&(last, _)) = charges.last() {
+            self.last_turn.set(Some(last));
+        }
+        for (prepaid, nanos) in charges.drain(..) {
             match nanos {
                 Some(nanos) => lanes.charge(prepaid, nanos),
                 None => lanes.cancel_turn(prepaid),
             }
         }
         lanes.note_finish(self.finish_max.get());
+    }
+
+    pub(super) fn last_turn(&self) -> Option<Prepaid> {
+        self.last_turn.get()
     }
 
     /// Counts a task whose first step begins.

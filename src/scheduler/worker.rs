@@ -2,11 +2,13 @@
 
 use super::context::WorkerContext;
 use super::{BATCH_MAX, LATE, LastLook, QUANTUM, SKIPPED_SEARCHES, SPINS, Scheduler, ServiceRef};
+use crate::clock::nanos;
 use crate::queue::Batch;
-use crate::queue::fair::Debt;
+use crate::queue::fair::{Debt, WAIT_PART};
 use crate::sync::{may_search, thread};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 /// The number of looks of a search before a worker sleeps. With the pauses they take about 10 us,
 /// the time that a loop needs to wake up and answer. (Rows: `told-16`, `stream-16`.)
@@ -17,6 +19,10 @@ const LOOKS_PER_YIELD: u32 = 4;
 /// Whether a search yields before this look.
 fn is_yield_due(look: u32) -> bool {
     cfg!(loom) || look % LOOKS_PER_YIELD == LOOKS_PER_YIELD - 1
+}
+
+fn signed(nanos: u64) -> i64 {
+    i64::try_from(nanos).unwrap_or(i64::MAX)
 }
 
 pub(crate) struct Worker {
@@ -36,6 +42,11 @@ struct Pacing {
     skipped: u32,
     /// The other worker whose batch is checked next.
     neighbour: usize,
+    /// How long the worker may still wait before it takes a flow in debt, in nanoseconds. Negative
+    /// after a wait that took longer, because other threads had the core.
+    wait_max: i64,
+    /// How long the worker waits now, in nanoseconds.
+    wait: u64,
 }
 
 impl Pacing {
@@ -47,9 +58,16 @@ impl Pacing {
         let begun = cx.begin_batch(time);
         let steps = cx.counters.steps.get();
         let turns = batch.service.run_batch(cx);
+        let time = cx.now().saturating_sub(begun);
+        // No more than this batch has earned, so that all waits of the worker together take at most
+        // this part of its time.
+        let earned = signed(time / WAIT_PART);
+        self.wait_max = self
+            .wait_max
+            .max(earned.min(self.wait_max.saturating_add(earned)));
         // Tasks that ended without a step say nothing about the time of a step.
         if turns > 0 && cx.counters.steps.get() != steps {
-            let each = (cx.now().saturating_sub(begun) / turns as u64).max(1);
+            let each = (time / turns as u64).max(1);
             let fit = usize::try_from(QUANTUM / each).unwrap_or(BATCH_MAX);
             self.size = fit.clamp(1, BATCH_MAX.min(2 * count.max(self.size)));
             // The shorter of two, since the kernel may have interrupted one batch.
@@ -70,6 +88,8 @@ impl Worker {
             must_look: true,
             skipped: 0,
             neighbour: self.index,
+            wait_max: 0,
+            wait: 0,
         };
         let mut has_searched = false;
         loop {
@@ -79,6 +99,10 @@ impl Worker {
                 continue;
             }
             cx.flush();
+            if pacing.wait > 0 {
+                self.wait_before_debt(&cx, &mut pacing);
+                continue;
+            }
             if !has_searched && self.search(&mut pacing) {
                 has_searched = true;
                 pacing.must_look = true;
@@ -129,6 +153,10 @@ impl Worker {
         // Flows in debt come last: their steps may be long, and no other task should wait behind
         // such a step.
         if taken.is_none() && scheduler.hints.has_published() {
+            pacing.wait = self.time_before_debt(cx, pacing);
+            if pacing.wait > 0 {
+                return None;
+            }
             taken = scheduler.take(cx, pacing.size, Debt::Take);
         }
         let taken = taken?;
@@ -158,27 +186,80 @@ impl Worker {
     /// success; then the worker must look at everything now.
     fn search(&self, pacing: &mut Pacing) -> bool {
         let scheduler = &*self.scheduler;
-        if !may_search() || scheduler.cores == 1 || !scheduler.has_short_steps() {
+        if !self.may_search() || !scheduler.has_short_steps() {
             return false;
         }
         if pacing.skipped > 0 {
             pacing.skipped -= 1;
             return false;
         }
-        scheduler.idle.start_search();
-        let has_found = (0..LOOKS).any(|look| {
+        if !self.look_until(|look| look == LOOKS, || scheduler.hints.has_published()) {
+            pacing.skipped = SKIPPED_SEARCHES;
+        }
+        true
+    }
+
+    fn may_search(&self) -> bool {
+        may_search() && self.scheduler.cores > 1
+    }
+
+    /// How long the worker waits before it takes a flow in debt, in nanoseconds.
+    fn time_before_debt(&self, cx: &WorkerContext<'_>, pacing: &Pacing) -> u64 {
+        let max = u64::try_from(pacing.wait_max).unwrap_or(0);
+        // A shorter wait is not worth the lock.
+        if max > QUANTUM / WAIT_PART && self.may_search() && cx.scheduler.is_open() {
+            cx.scheduler.time_before_debt(cx).min(max)
+        } else {
+            0
+        }
+    }
+
+    /// Waits until something is submitted, but not for longer than `pacing` allows. Afterwards the
+    /// worker must look at everything.
+    #[cold]
+    fn wait_before_debt(&self, cx: &WorkerContext<'_>, pacing: &mut Pacing) {
+        let scheduler = &*self.scheduler;
+        // Another worker may take the flow in debt.
+        scheduler.wake_worker(cx.counters);
+        let time = scheduler.clock.real_time(std::mem::take(&mut pacing.wait));
+        let begun = Instant::now();
+        // In a model, a wait is one look.
+        let elapsed = || {
+            if cfg!(loom) {
+                Duration::MAX
+            } else {
+                begun.elapsed()
+            }
+        };
+        let has_work = || scheduler.hints.has_submitted() || scheduler.hints.is_due(cx.tick());
+        let has_found = self.look_until(|_| elapsed() >= time, has_work);
+        let rest = pacing.wait_max.saturating_sub(signed(nanos(elapsed())));
+        // After a wait in vain, the flow in debt has its turn.
+        pacing.wait_max = if has_found { rest } else { rest.min(0) };
+        pacing.must_look = true;
+    }
+
+    /// Looks at the hints until there is work or the search is over. Returns whether there is work.
+    /// Meanwhile the worker counts as searching.
+    fn look_until(&self, is_over: impl Fn(u32) -> bool, has_work: impl Fn() -> bool) -> bool {
+        self.scheduler.idle.start_search();
+        let mut look = 0;
+        let has_found = loop {
             if is_yield_due(look) {
                 // The loop may need the core of this worker.
                 thread::yield_now();
             }
             (0..SPINS).for_each(|_| std::hint::spin_loop());
-            scheduler.hints.has_published()
-        });
-        scheduler.idle.end_search();
-        if !has_found {
-            pacing.skipped = SKIPPED_SEARCHES;
-        }
-        true
+            look += 1;
+            if has_work() {
+                break true;
+            }
+            if is_over(look) {
+                break false;
+            }
+        };
+        self.scheduler.idle.end_search();
+        has_found
     }
 }
 

@@ -317,6 +317,39 @@ fn a_task_behind_a_long_step_is_found_by_the_last_look_before_sleep() {
     assert!(steals.contains(&0) && steals.len() > 1, "{steals:?}");
 }
 
+/// S1, S2: a worker waits before it takes a flow in debt, because the connection of the last turn
+/// has used less than its share. Meanwhile the loop submits a task of that connection.
+#[test]
+fn a_task_is_submitted_while_the_only_worker_waits_before_a_flow_in_debt() {
+    let orders = explore("a wait before a flow in debt", || {
+        moored::let_workers_search();
+        let (clock, hand) = Clock::manual();
+        let [posted, first, all] = [(); 3].map(|()| Event::new());
+        let gate = Arc::clone(&posted);
+        let builder = ThreadPool::builder().threads(1).clock(clock);
+        let pool = builder.on_thread_start(move |_| gate.wait()).build().unwrap();
+        let mut service = idle_service(&pool);
+        let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let noted = |name: &'static str| {
+            let (order, all) = (Arc::clone(&order), Arc::clone(&all));
+            move || {
+                order.lock().unwrap().push(name);
+                all.happen();
+            }
+        };
+        for name in ["long 1", "long 2"] {
+            service.enqueue(1, lasts(1_000, &hand, noted(name))).unwrap();
+        }
+        service.enqueue(2, signal(&first)).unwrap();
+        posted.happen();
+        first.wait();
+        service.enqueue(2, lasts(0, &hand, noted("short"))).unwrap();
+        all.wait_for(3);
+        order.lock().unwrap().clone()
+    });
+    assert_eq!(orders.len(), 2, "{orders:?}");
+}
+
 /// A task that signals an event in its second step; each step takes a millisecond.
 fn signal_at_the_second_step(event: &Arc<Event>, hand: ManualClock) -> BoxTask {
     let event = Arc::clone(event);

@@ -1,5 +1,5 @@
-//! `shares` and `weight`: two connections with 8 streams each, which the loop resumes after each
-//! step. The rows measure the worker time of each connection in one second.
+//! `shares` and `weight`: two connections with streams, which the loop resumes after each step. The
+//! rows measure the worker time of each connection in one second.
 //!
 //! A step that is in progress at the beginning or the end of that second counts in part.
 
@@ -12,26 +12,45 @@ use crate::contenders::moored::{ServiceLoop, pool};
 use crate::figure::Figure;
 use crate::job::occupy;
 
-const STREAMS: usize = 8;
 const WARM_UP: Duration = Duration::from_millis(500);
 const WINDOW: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy)]
 struct Connection {
+    streams: usize,
     step: Duration,
     weight: u16,
 }
 
-/// The distance of the first connection's share from one half.
-pub(crate) fn shares(steps: [Duration; 2], threads: usize) -> Vec<Figure> {
-    let [first, second] = served(steps.map(|step| Connection { step, weight: 1 }), threads);
+/// The streams and the step of each connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan(pub(crate) [(usize, Duration); 2]);
+
+/// The distance of the first connection's share from one half, and the part of the workers' time
+/// that was not spent in steps.
+pub(crate) fn shares(plan: Plan, threads: usize) -> Vec<Figure> {
+    let connections = plan.0.map(|(streams, step)| Connection {
+        streams,
+        step,
+        weight: 1,
+    });
+    let [first, second] = served(connections, threads);
     let share = 100.0 * first / (first + second);
-    vec![Figure::new("", "points", (share - 50.0).abs()).against("goal", 3.0)]
+    let used = 100.0 * (first + second) / (threads as f64 * WINDOW.as_secs_f64());
+    vec![
+        Figure::new("", "points", (share - 50.0).abs()).against("goal", 3.0),
+        Figure::new("-idle", "percent", 100.0 - used),
+    ]
 }
 
 /// The relative error of the ratio between a connection of this weight and one of weight 1.
 pub(crate) fn weight(weight: u16, step: Duration, threads: usize) -> Vec<Figure> {
-    let [first, second] = served([weight, 1].map(|weight| Connection { step, weight }), threads);
+    let connections = [weight, 1].map(|weight| Connection {
+        streams: 8,
+        step,
+        weight,
+    });
+    let [first, second] = served(connections, threads);
     let error = first / second / f64::from(weight) - 1.0;
     vec![Figure::new("", "percent", 100.0 * error.abs()).against("goal", 5.0)]
 }
@@ -42,12 +61,12 @@ fn served(connections: [Connection; 2], threads: usize) -> [f64; 2] {
     let pool = pool(threads);
     let mut all = ServiceLoop::new(&pool);
     let begin = Instant::now() + WARM_UP;
-    for _ in 0..STREAMS {
-        for (connection, Connection { step, weight }) in connections.into_iter().enumerate() {
-            all.service.set_weight(connection, weight);
+    for (connection, own) in connections.iter().enumerate() {
+        all.service.set_weight(connection, own.weight);
+        for _ in 0..own.streams {
             let stream = Stream {
                 connection,
-                step,
+                step: own.step,
                 begin,
                 served: Duration::ZERO,
             };
@@ -56,7 +75,8 @@ fn served(connections: [Connection; 2], threads: usize) -> [f64; 2] {
     }
     let mut times = [0.0; 2];
     let mut ended = 0;
-    while ended < 2 * STREAMS {
+    let [first, second] = connections;
+    while ended < first.streams + second.streams {
         all.sleep(None);
         while let Some(id) = all.next_id() {
             match all.service.task_status(id) {
