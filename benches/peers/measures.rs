@@ -248,7 +248,7 @@ fn door(requests: usize, seconds: u64, probes: usize) -> [(&'static str, &'stati
     [
         (
             "door",
-            "of 1,000 requests of nine polite clients, not served beside a flood",
+            "of 1,000 requests of nine clients, not served beside a client that fills the queue",
             Work::Door { requests },
         ),
         (

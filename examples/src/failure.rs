@@ -6,8 +6,8 @@ use moored::StopReason;
 
 use crate::http::Response;
 
-/// 504 if the time of the task was up, otherwise 503. `wait` is called for a task that was shed: it
-/// returns the time after which the client should try again.
+/// 504 if the time of the task was up, otherwise 503. For a task that was shed, `wait` returns the
+/// time after which the client should try again.
 pub fn stopped(why: StopReason, wait: impl FnOnce() -> Duration) -> Response {
     match why {
         StopReason::TimedOut(_) => Response::text(504, "the task took too long"),

@@ -1,7 +1,7 @@
 //! `estimated-wait`: the estimate of the wait of a task, beside the real wait.
 //!
-//! Each load keeps the number of its tasks: the loop enqueues a task of the same connection for each
-//! finished one, or resumes the stream. At intervals it enqueues one more task (a probe), of a
+//! Each load keeps the number of its tasks: the loop enqueues a task of the same connection for
+//! each finished one, or resumes the stream. At intervals it enqueues one more task (a probe), of a
 //! connection of the load or of a new connection, and notes the estimate.
 
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::job::occupy;
 
 /// The allowed factor between the estimate and the wait.
 const GOAL: f64 = 2.0;
-/// Shorter times count as this. It is the delay with which a busy machine wakes a thread.
+/// A shorter time counts as this time, which is the delay with which a busy machine wakes a thread.
 const GRAIN: Duration = Duration::from_micros(500);
 /// Not a multiple of a step, so that probes come at all points of a step.
 const BETWEEN_PROBES: Duration = Duration::from_micros(7_003);
