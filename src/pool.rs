@@ -58,10 +58,10 @@ impl ThreadPool {
         Service::new(&self.scheduler, wake)
     }
 
-    /// Sets the weight of a group of connections. Groups, and connections without a group, get
-    /// shares of worker time in proportion to their weights. The default is 1. A weight of 0 counts
-    /// as 1, and a weight of more than 256 counts as 256. The number of connections in the group
-    /// does not matter.
+    /// Sets the weight of a group of connections. The groups that have tasks, and the connections
+    /// that have tasks and no group, get shares of worker time in proportion to their weights. The
+    /// default is 1. A weight of 0 counts as 1, and a weight of more than 256 counts as 256. The
+    /// number of connections in the group does not matter.
     ///
     /// ```
     /// # use moored::{BoxTask, ThreadPool};
@@ -76,8 +76,8 @@ impl ThreadPool {
     /// ```
     ///
     /// The weight applies to turns that begin or end after the call, whether the group has
-    /// connections or not. A weight other than 1 uses memory until it is set to 1 again. O(1), with
-    /// the lock of the queue. It can be called from any thread, and inside a step.
+    /// connections or not. A weight other than 1 uses memory until it is set to 1 again. The call
+    /// is O(1), with the lock of the queue. It can be called from any thread, and inside a step.
     #[doc(alias = "tenant")]
     #[doc(alias = "priority")]
     #[doc(alias = "share")]

@@ -66,7 +66,7 @@ pub(crate) trait AnyService: Source {
     /// Runs the batch of this context. Returns the number of turns.
     fn run_batch(&self, cx: &WorkerContext<'_>) -> usize;
     /// Notifies the loop because the pool is shutting down, or because a timeout has run out.
-    /// Returns whether this has called its wake-up.
+    /// Returns whether the call has woken the loop.
     fn wake_loop(&self) -> bool;
     /// Notifies the loop because a task of this service was shed. The caller has released the lock
     /// of the queue.

@@ -783,8 +783,8 @@ impl<T: Task> Service<T> {
     ///
     /// The group includes connections of other services of the pool.
     /// [`ThreadPool::set_group_weight`](crate::ThreadPool::set_group_weight) sets the weight of the
-    /// group. The connections of a group divide its share in proportion to their own weights. With
-    /// [`Overload::ShedFattest`] a group counts as one connection.
+    /// group. The connections of a group divide its share in proportion to their own weights.
+    /// Where [`Overload`](crate::Overload) compares connections, a group counts as one connection.
     ///
     /// The group applies to all tasks of the connection, until the connection is closed. Waiting
     /// tasks move to the group at once, as tasks of a connection that is new in the group. A turn

@@ -10,7 +10,7 @@ use crate::figure::{Figure, median, percentile};
 use crate::job::occupy;
 
 const STEP: Duration = Duration::from_micros(100);
-/// The queue of a real pool, so that it is full soon.
+/// The depth of the queue. It is small, so that the queue is full soon.
 const DEPTH: usize = 1024;
 const OTHERS: u64 = 9;
 /// The connection that enqueues until it is refused.
@@ -118,7 +118,7 @@ pub(crate) fn codel(time: Duration, threads: usize) -> Vec<Figure> {
             codel.served as f64 / fattest.served as f64,
         ),
         Figure::new("-p50", "ms", codel.median),
-        Figure::new("-p99", "ms", codel.longest).against("shed-fattest", fattest.longest),
+        Figure::new("-p99", "ms", codel.p99).against("shed-fattest", fattest.p99),
     ]
 }
 
@@ -126,7 +126,7 @@ struct Overloaded {
     served: usize,
     /// The median and the 99th percentile of the waits, in milliseconds.
     median: f64,
-    longest: f64,
+    p99: f64,
 }
 
 fn overloaded(overload: Overload, time: Duration, threads: usize) -> Overloaded {
@@ -158,6 +158,6 @@ fn overloaded(overload: Overload, time: Duration, threads: usize) -> Overloaded 
     Overloaded {
         served: waits.len(),
         median: median(&mut waits),
-        longest: percentile(&mut waits, 99.0),
+        p99: percentile(&mut waits, 99.0),
     }
 }
