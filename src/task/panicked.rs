@@ -10,7 +10,8 @@ use std::fmt;
 ///
 /// Its location is known if the pool
 /// [records locations](crate::ThreadPoolBuilder::record_panic_locations).
-/// The last panics are also in [`PoolDump::abnormal_ends`](crate::PoolDump::abnormal_ends), with the names of their tasks.
+/// The last panics are also in [`PoolDump::abnormal_ends`](crate::PoolDump::abnormal_ends), with
+/// the names of their tasks.
 ///
 /// ```
 /// use moored::{BoxTask, TaskStatus, ThreadPool, task_fn};
