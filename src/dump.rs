@@ -454,7 +454,8 @@ fn disturbs(c: char) -> bool {
     c.is_control() || is_format
 }
 
-/// The largest number of characters shown of a name, and of the location and the message of a panic.
+/// The largest number of characters shown of a name, and of the location and the message of a
+/// panic.
 const NAME_MAX: usize = 32;
 const LOCATION_MAX: usize = 240;
 const MESSAGE_MAX: usize = 120;

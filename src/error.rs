@@ -32,9 +32,8 @@ use std::time::Duration;
 #[non_exhaustive]
 #[doc(alias = "backpressure")]
 pub enum EnqueueError<T> {
-    /// `max_queue_depth` tasks wait for their first step, no worker is idle, and no other connection
-    /// has two more waiting tasks than the connection of this task (see
-    /// [`Overload`](crate::Overload)). Answer "busy" (HTTP 503, with
+    /// `max_queue_depth` tasks wait for their first step, no worker is idle, and the pool can shed
+    /// no task for this one (see [`Overload`](crate::Overload)). Answer "busy" (HTTP 503, with
     /// [`estimated_wait`](crate::Service::estimated_wait) as `Retry-After`), or try again after the
     /// next wake-up.
     QueueFull(RefusedTask<T>),

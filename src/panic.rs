@@ -4,8 +4,9 @@
 //! the pool runs, in a wake-up or in a thread hook cannot be reported to a caller: the panic hook
 //! prints it, and the payload is dropped.
 //!
-//! The location of a panic is known only to the panic hook, which is global. If a pool has the option
-//! `record_panic_locations`, a hook is installed that records the locations of panics in steps.
+//! The location of a panic is known only to the panic hook, which is global. If a pool has the
+//! option `record_panic_locations`, a hook is installed that records the locations of panics in
+//! steps.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -27,21 +28,22 @@ pub(crate) enum Locations {
     Record,
 }
 
-/// What this thread is in.
-enum Place {
-    Elsewhere,
-    /// A step of a pool that records locations, with the location of the last panic.
-    Step(Option<String>),
+/// Whether a panic of this thread is recorded.
+enum Recording {
+    Off,
+    /// The thread is in a step of a pool that records locations. The value is the location of the
+    /// last panic in this step.
+    On(Option<String>),
 }
 
 thread_local! {
-    static PLACE: RefCell<Place> = const { RefCell::new(Place::Elsewhere) };
+    static RECORDING: RefCell<Recording> = const { RefCell::new(Recording::Off) };
 }
 
 /// Installs the hook, once for the process.
 pub(crate) fn install_hook() {
     static ONCE: Once = Once::new();
-    // The hook cannot be replaced by a thread that panics.
+    // A thread that panics cannot replace the hook.
     if !std::thread::panicking() {
         ONCE.call_once(|| {
             let previous = take_hook();
@@ -55,9 +57,9 @@ pub(crate) fn install_hook() {
 
 fn record(panic: &PanicHookInfo<'_>) {
     // The panic may come from a destructor of a thread-local.
-    let _ = PLACE.try_with(|place| {
-        if let Ok(mut place) = place.try_borrow_mut()
-            && let Place::Step(location) = &mut *place
+    let _ = RECORDING.try_with(|recording| {
+        if let Ok(mut recording) = recording.try_borrow_mut()
+            && let Recording::On(location) = &mut *recording
         {
             *location = panic.location().map(ToString::to_string);
         }
@@ -72,12 +74,12 @@ pub(crate) fn contain_step<R>(locations: Locations, step: impl FnOnce() -> R) ->
         return contain(step).map_err(|payload| caught(payload, None));
     }
     // A step can run the steps of another pool.
-    let before = PLACE.replace(Place::Step(None));
+    let before = RECORDING.replace(Recording::On(None));
     let returned = contain(step);
-    let after = PLACE.replace(before);
+    let after = RECORDING.replace(before);
     returned.map_err(|payload| match after {
-        Place::Step(location) => caught(payload, location),
-        Place::Elsewhere => caught(payload, None),
+        Recording::On(location) => caught(payload, location),
+        Recording::Off => caught(payload, None),
     })
 }
 

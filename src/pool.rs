@@ -58,10 +58,10 @@ impl ThreadPool {
         Service::new(&self.scheduler, wake)
     }
 
-    /// Sets the weight of a group of connections. While several groups, and connections without a
-    /// group, have tasks, their shares of worker time are in proportion to their weights. The
-    /// default is 1; 0 counts as 1, and more than 256 as 256. The number of connections in the
-    /// group does not matter.
+    /// Sets the weight of a group of connections. The groups that have tasks, and the connections
+    /// that have tasks and no group, get shares of worker time in proportion to their weights. The
+    /// default is 1. A weight of 0 counts as 1, and a weight of more than 256 counts as 256. The
+    /// number of connections in the group does not matter.
     ///
     /// ```
     /// # use moored::{BoxTask, ThreadPool};
@@ -76,8 +76,8 @@ impl ThreadPool {
     /// ```
     ///
     /// The weight applies to turns that begin or end after the call, whether the group has
-    /// connections or not. A weight other than 1 uses memory until it is set to 1 again. O(1), with
-    /// the lock of the queue. It can be called from any thread, and inside a step.
+    /// connections or not. A weight other than 1 uses memory until it is set to 1 again. The call
+    /// is O(1), with the lock of the queue. It can be called from any thread, and inside a step.
     #[doc(alias = "tenant")]
     #[doc(alias = "priority")]
     #[doc(alias = "share")]
@@ -94,8 +94,8 @@ impl ThreadPool {
         Counts::of(&self.scheduler)
     }
 
-    /// Returns how long the first task of a new connection will probably wait for its first step if
-    /// it is enqueued now. Zero if it could start at once.
+    /// Estimates the time until the first task of a new connection has its first step, if the task
+    /// is enqueued now. The result is zero if the task could start at once.
     ///
     /// ```
     /// use moored::ThreadPool;
@@ -106,10 +106,10 @@ impl ThreadPool {
     /// # Ok::<(), moored::BuildError>(())
     /// ```
     ///
-    /// A new connection waits for the running steps and for other new connections, and not for the
-    /// waiting tasks of connections that have used their share. For a connection that has or had
-    /// tasks, call [`Service::estimated_wait`], which also says what the estimate assumes. The cost
-    /// is the same. It can be called from any thread.
+    /// A new connection waits for the running steps and for other new connections. It does not wait
+    /// for the waiting tasks of connections that have used their share. For a connection that has
+    /// or had tasks, call [`Service::estimated_wait`]. Its documentation names the assumptions of
+    /// the estimate, and the cost of both calls. It can be called from any thread.
     #[doc(alias = "Retry-After")]
     #[doc(alias = "backpressure")]
     #[must_use]

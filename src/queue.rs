@@ -27,7 +27,7 @@ use crate::scheduler::context::WorkerContext;
 use crate::task::id::GroupId;
 use delayed::{Delayed, LOOP};
 use fair::Debt;
-use lanes::{AccountId, Lanes, NewTask, Prepaid};
+use lanes::{AccountId, KnownFlow, Lanes, Prepaid};
 use slab::Slab;
 use std::ops::Deref;
 
@@ -81,7 +81,7 @@ impl FlowState {
         }
     }
 
-    /// Whether the task overtakes those of connections and groups that have used their shares.
+    /// Whether the task overtakes the tasks of connections and groups that have used their shares.
     #[inline]
     pub(crate) fn is_prompt(self) -> bool {
         matches!(self, Self::Idle { .. } | Self::IdleGroup(_))
@@ -96,30 +96,31 @@ impl FlowState {
     }
 }
 
-/// The data that the queue needs about the connection of a task.
+/// The data about the flow of a task that the loop gives to the queue when it submits the task.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Standing {
+pub(crate) struct FlowData {
     pub(crate) state: FlowState,
     pub(crate) weight: u16,
 }
 
-/// The connection for which a new task was refused because the queue is full.
+/// The flow of a new task that was refused because the queue is full.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Applicant {
+pub(crate) struct RefusedFlow {
     pub(crate) service: u32,
-    /// `None`: a connection without tasks.
+    /// `None`: the connection has no tasks.
     pub(crate) flow: Option<u32>,
     pub(crate) group: Option<GroupId>,
 }
 
 /// The flow to which a task moves.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct NewFlow {
+pub(crate) struct MoveTarget {
     /// The slot of its new connection.
     pub(crate) flow: u32,
     /// The weight of that connection.
     pub(crate) weight: u16,
-    /// The state of that connection, if the move is new to the queue and the task is in flight.
+    /// The state of that connection. `None` if the queue knows it already, or if the task is not in
+    /// flight.
     pub(crate) state: Option<FlowState>,
 }
 
@@ -334,11 +335,11 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
     }
 
     /// Ends the newest waiting task of the flow with the most waiting tasks, if that flow has at
-    /// least two more than the flow of the applicant. A group counts as one flow. Returns the
+    /// least two more than the flow of the refused task. A group counts as one flow. Returns the
     /// service of the ended task.
-    pub(crate) fn shed(&mut self, applicant: Applicant, cx: &WorkerContext<'_>) -> Option<S> {
+    pub(crate) fn shed(&mut self, refused: RefusedFlow, cx: &WorkerContext<'_>) -> Option<S> {
         self.sort();
-        let Applicant { service, flow, group } = applicant;
+        let RefusedFlow { service, flow, group } = refused;
         let own = flow.map_or(0, |flow| self.services[service as usize].queued_in(flow));
         let fattest = self.lanes.fattest(own, group)?;
         let service = &self.services[fattest.service as usize];
@@ -347,16 +348,16 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
             .then(|| service.clone())
     }
 
-    /// The worker time that waiting tasks get before this task begins, in nanoseconds. `None` means
-    /// a task of a new connection.
-    pub(crate) fn time_before(&mut self, task: Option<NewTask>) -> u64 {
+    /// The worker time that waiting tasks get before a new task of this flow begins, in
+    /// nanoseconds. `None` means the flow of a new connection.
+    pub(crate) fn time_before(&mut self, flow: Option<KnownFlow>) -> u64 {
         self.sort();
-        let Some(task) = task else {
+        let Some(flow) = flow else {
             return self.lanes.time_before_new_flow();
         };
-        let service = &self.services[task.key.service as usize];
-        let (account, waiting) = service.account_and_waiting(task.key.flow);
-        self.lanes.time_before(task, account, waiting)
+        let service = &self.services[flow.key.service as usize];
+        let (account, waiting) = service.account_and_waiting(flow.key.flow);
+        self.lanes.time_before(flow, account, waiting)
     }
 
     /// Whether there is anything to run, published or not.

@@ -23,7 +23,7 @@ use crate::pool::overload::Overload;
 use crate::queue::delayed::{LOOP, Moment};
 use crate::queue::fair::{Debt, VIRTUAL_QUANTUM};
 use crate::queue::lanes::Lanes;
-use crate::queue::{Applicant, Batch, Order, RunQueue, Source};
+use crate::queue::{Batch, Order, RefusedFlow, RunQueue, Source};
 use crate::sync::{ArcFence, AtomicUsize, Mutex, Ordering, fence};
 use crate::task::header::NEVER;
 use crate::task::id::{ConnId, TaskId};
@@ -66,7 +66,7 @@ pub(crate) trait AnyService: Source {
     /// Runs the batch of this context. Returns the number of turns.
     fn run_batch(&self, cx: &WorkerContext<'_>) -> usize;
     /// Notifies the loop because the pool is shutting down, or because a timeout has run out.
-    /// Returns whether this has called its wake-up.
+    /// Returns whether the call has woken the loop.
     fn wake_loop(&self) -> bool;
     /// Notifies the loop because a task of this service was shed. The caller has released the lock
     /// of the queue.
@@ -128,7 +128,7 @@ pub(crate) struct SharedContext {
 struct BatchTimes {
     /// When the worker took its batch.
     begun: Figure,
-    /// When the worker will be free if tasks wait. An estimate.
+    /// An estimate of the time when the worker will be free, if tasks wait.
     due: Figure,
 }
 
@@ -439,8 +439,9 @@ impl Scheduler {
         taken
     }
 
-    /// How long this worker may wait before it takes a flow in debt, in nanoseconds. If it may wait,
-    /// the rings are empty and the hints are clear, so that the hints show the next submission.
+    /// How long this worker may wait before it takes a flow in debt, in nanoseconds. If it may
+    /// wait, the rings are empty and the hints are clear, so that the hints show the next
+    /// submission.
     fn time_before_debt(&self, cx: &WorkerContext<'_>) -> u64 {
         let Some(last) = cx.last_turn() else { return 0 };
         let mut queue = self.queue.lock();
@@ -453,8 +454,8 @@ impl Scheduler {
         if queue.has_submitted() { 0 } else { time }
     }
 
-    /// Moves up to `max` tasks that wait for a time before `now` into the queue. Returns the services
-    /// whose loops the caller must notify.
+    /// Moves up to `max` tasks that wait for a time before `now` into the queue. Returns the
+    /// services whose loops the caller must notify.
     #[cold]
     #[must_use]
     pub(crate) fn end_delays(&self, now: u64, max: usize) -> Vec<ServiceRef> {
@@ -486,8 +487,8 @@ impl Scheduler {
         self.idle.watch(self.hints.next_moment());
     }
 
-    /// Moves the tasks whose time has come into the queue, and notifies the loops with a timeout that
-    /// has run out.
+    /// Moves the tasks whose time has come into the queue, and notifies the loops with a timeout
+    /// that has run out.
     #[inline]
     fn end_due_delays(&self, cx: &WorkerContext<'_>) -> bool {
         let is_due = self.hints.is_due(cx.now());
@@ -500,12 +501,12 @@ impl Scheduler {
     }
 
     /// Ends the newest waiting task of the flow with the most waiting tasks, if that flow has at
-    /// least two more than the flow of the applicant. A group counts as one flow. Returns true if it
-    /// has ended a task.
+    /// least two more than the flow of the refused task. A group counts as one flow. Returns true
+    /// if it has ended a task.
     #[cold]
-    pub(crate) fn shed(&self, applicant: Applicant, cx: &WorkerContext<'_>) -> bool {
+    pub(crate) fn shed(&self, refused: RefusedFlow, cx: &WorkerContext<'_>) -> bool {
         let mut queue = self.queue.lock();
-        let shed = queue.shed(applicant, cx);
+        let shed = queue.shed(refused, cx);
         drop(queue);
         let Some(service) = shed else { return false };
         self.admission.count_never_ran();

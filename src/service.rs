@@ -15,7 +15,7 @@ mod timers;
 use crate::clock::nanos;
 use crate::error::EnqueueError;
 use crate::queue::fair::WEIGHT_MAX;
-use crate::queue::{Applicant, Entry, Standing};
+use crate::queue::{Entry, FlowData, RefusedFlow};
 use crate::scheduler::admission::Refused;
 use crate::scheduler::room::Place;
 use crate::scheduler::{BATCH_MAX, SKIPPED_SEARCHES, SPINS, Scheduler};
@@ -228,8 +228,8 @@ impl<T: Task> Service<T> {
         }
     }
 
-    /// Sheds tasks of other connections while the queue is full. One is enough, unless a worker that
-    /// added a place was idle and is busy now.
+    /// Sheds tasks of other connections while the queue is full. One shed task is enough, unless a
+    /// worker was idle, so that it added a place, and is busy now.
     #[cold]
     fn make_room(&mut self, conn: ConnId, refused: Refused) -> Result<(), Refused> {
         let ServiceInner {
@@ -239,14 +239,14 @@ impl<T: Task> Service<T> {
             return Err(refused);
         }
         let known = self.table.connections.find(conn);
-        let applicant = Applicant {
+        let flow = RefusedFlow {
             service: self.inner.queue_number,
             flow: known.filter(|_| self.ends.is_some()),
             group: known.and_then(|slot| self.table.connections[slot].group()),
         };
         let cx = scheduler.external_context(counters);
         let mut refused = refused;
-        while matches!(refused, Refused::QueueFull) && scheduler.shed(applicant, &cx) {
+        while matches!(refused, Refused::QueueFull) && scheduler.shed(flow, &cx) {
             match scheduler.admit() {
                 Ok(()) => return Ok(()),
                 Err(again) => refused = again,
@@ -320,7 +320,7 @@ impl<T: Task> Service<T> {
     fn submit(&mut self, work: Work<T>) {
         let Self { inner, table, .. } = self;
         let virtual_time = inner.scheduler.virtual_time();
-        let Standing { state, weight } = table.connections.submit(work.flow, virtual_time);
+        let FlowData { state, weight } = table.connections.submit(work.flow, virtual_time);
         let submitted = inner.submissions.submitted();
         let ends = self.ends.as_mut().expect("a task was accepted");
         ends.submissions.push(Entry {
@@ -762,10 +762,10 @@ impl<T: Task> Service<T> {
         true
     }
 
-    /// Adds a connection to a group, or takes it out of its group with `None`. Shares of worker
-    /// time are divided between groups and the connections without a group first, and then between
-    /// the connections of each group. So a client that opens 10,000 connections has one share, if
-    /// they are in one group.
+    /// Adds a connection to a group, or removes it from its group with `None`. Worker time is first
+    /// divided between the groups and the connections without a group, and then between the
+    /// connections of each group. So a client that opens 10,000 connections has one share, if they
+    /// are in one group.
     ///
     /// ```
     /// # use moored::{BoxTask, ThreadPool};
@@ -781,19 +781,20 @@ impl<T: Task> Service<T> {
     /// # Ok::<(), moored::BuildError>(())
     /// ```
     ///
-    /// The group includes connections of other services of the pool. Its weight is 1, or that of
-    /// [`ThreadPool::set_group_weight`](crate::ThreadPool::set_group_weight); the weights of
-    /// connections divide the share of their group. With
-    /// [`Overload::ShedFattest`] a group counts as one connection.
+    /// The group includes connections of other services of the pool.
+    /// [`ThreadPool::set_group_weight`](crate::ThreadPool::set_group_weight) sets the weight of the
+    /// group. The connections of a group divide its share in proportion to their own weights.
+    /// Where [`Overload`](crate::Overload) compares connections, a group counts as one connection.
     ///
-    /// The group applies to all tasks of the connection, until the connection is closed. Tasks that
-    /// wait move at once, and begin there like the tasks of a new connection. A turn that has begun
-    /// is charged to the old group.
+    /// The group applies to all tasks of the connection, until the connection is closed. Waiting
+    /// tasks move to the group at once, as tasks of a connection that is new in the group. A turn
+    /// that has begun is charged to the old group.
     ///
     /// A connection with a group uses memory until [`connection_closed`](Self::connection_closed).
-    /// Each task of it is sorted into its group, also while steps are very short; this costs about
-    /// 0.2 us more for each task than without a group. O(1); amortized O(1), with the lock of the
-    /// queue, if tasks of the connection are queued or running.
+    /// Even while steps are very short, each task of the connection is sorted into its group. This
+    /// costs about 0.2 us more for each task than without a group. The call is O(1). If tasks of
+    /// the connection are queued or running, it takes the lock of the queue and moves all
+    /// submissions into the queue, which is O(1) for each task.
     #[doc(alias = "tenant")]
     #[doc(alias = "client")]
     #[doc(alias = "address")]
@@ -943,9 +944,9 @@ impl<T: Task> Service<T> {
         has_room || self.table.has_unannounced() || has_messages || has_pending()
     }
 
-    /// Returns how long a task that is enqueued now for this connection will probably wait for its
-    /// first step. Zero if it could start at once. It is meant for the header `Retry-After` of an
-    /// answer 503.
+    /// Estimates the time until a task that is enqueued now for this connection has its first step.
+    /// The result is zero if the task could start at once. It is meant for the header `Retry-After`
+    /// of an answer 503.
     ///
     /// ```
     /// use moored::{BoxTask, TaskReturn, ThreadPool, task_fn};
@@ -959,25 +960,25 @@ impl<T: Task> Service<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// The result is an estimate. It follows from the place that the connection has in the fair
-    /// order, its waiting tasks, the recent times of steps, and the number of workers. It assumes
-    /// that each connection which has tasks now has tasks until then, and that the steps of a
-    /// connection take about as long as its last few steps. Before the first step of the pool has
-    /// ended, the time of a step is not known, and the estimate is too low. A limit of running tasks
-    /// is not considered, and without threads (`threads(0)`) the time between the calls of
-    /// [`run_pending`](Self::run_pending) is not either.
+    /// The estimate uses the place of the connection in the fair order, its waiting tasks, the
+    /// recent times of steps, and the number of workers. It assumes that each connection which has
+    /// tasks now will have tasks until then, and that the steps of a connection take about as long
+    /// as its last few steps. Before the first step of the pool has ended, the time of a step is
+    /// not known, and the estimate is too low. The estimate does not consider a limit of running
+    /// tasks. Without threads (`threads(0)`) it does not consider the time between the calls of
+    /// [`run_pending`](Self::run_pending).
     ///
-    /// In a process that was forked after the pool was built the result is zero. O(number of workers),
-    /// one system call, and the lock of the queue; it also moves all submissions into the queue,
-    /// which is O(1) for each task.
+    /// In a process that was forked after the pool was built, the result is zero. The cost is
+    /// O(threads × log threads), one system call, and the lock of the queue. The call also moves
+    /// all submissions into the queue, which is O(1) for each task.
     #[doc(alias = "Retry-After")]
     #[doc(alias = "backpressure")]
     #[must_use]
     pub fn estimated_wait(&self, conn: impl Into<ConnId>) -> Duration {
         let own = &self.table.connections;
         let flow = own.find(conn.into());
-        let task = flow.and_then(|flow| own[flow].new_task(self.inner.queue_number, flow));
-        self.inner.scheduler.estimated_wait(task)
+        let known = flow.and_then(|flow| own[flow].known_flow(self.inner.queue_number, flow));
+        self.inner.scheduler.estimated_wait(known)
     }
 
     /// Runs pending steps on this thread until none is pending or `budget` is over. Returns the

@@ -22,7 +22,7 @@ fn with_clock(builder: ThreadPoolBuilder, threads: usize) -> (ThreadPool, Manual
     (pool, time)
 }
 
-/// Finishes in its first step, which takes this time.
+/// A task that finishes in its first step. The step takes this time.
 fn takes(time: &ManualClock, cost: Duration) -> Work {
     let time = time.clone();
     Work::new(move |_, _| {
@@ -47,9 +47,9 @@ fn reap_all(service: &mut Service<Work>) -> (usize, usize) {
     (finished, shed)
 }
 
-/// Many clients with one task each: no connection is fatter than another.
+/// There are many clients with one task each, so no connection has more waiting tasks than another.
 #[test]
-fn tasks_that_have_waited_too_long_are_shed_while_the_queue_is_standing() {
+fn tasks_that_have_waited_too_long_are_shed_while_the_pool_is_overloaded() {
     let (pool, time) = with_clock(ThreadPool::builder().overload(CODEL), 0);
     let mut lp = Loop::new(&pool);
     for conn in 0..100 {
@@ -126,8 +126,8 @@ fn a_started_task_is_not_shed() {
     assert_eq!(lp.len(), 0);
 }
 
-/// A worker ends the tasks, notifies their loop, and makes their places free. The last shed task
-/// may be the last task of a pool that drains.
+/// A worker ends the tasks, notifies their loop, and frees their places. The last shed task may be
+/// the last task of a pool that drains.
 #[test]
 fn a_worker_sheds_and_notifies_the_loop() {
     for limit in [None, Some(1)] {
@@ -162,7 +162,7 @@ fn a_worker_sheds_and_notifies_the_loop() {
 }
 
 #[test]
-fn codel_at_the_depth_limit_sheds_the_fattest() {
+fn codel_sheds_the_connection_with_the_most_tasks_at_max_queue_depth() {
     let builder = ThreadPool::builder().max_queue_depth(4).overload(CODEL);
     let (pool, _) = with_clock(builder, 0);
     let mut lp = Loop::new(&pool);
@@ -172,12 +172,12 @@ fn codel_at_the_depth_limit_sheds_the_fattest() {
     lp.enqueue(2, Work::done())
         .expect("the place of a task of connection 1");
     lp.enqueue(1, Work::done())
-        .expect_err("connection 1 is the fattest");
+        .expect_err("connection 1 has the most tasks");
     assert_eq!(reap_all(&mut lp), (0, 1));
 }
 
 #[test]
-fn silly_values_are_an_error() {
+fn wrong_values_are_an_error() {
     let build = |target, interval| {
         let overload = Overload::Codel { target, interval };
         ThreadPool::builder().threads(0).overload(overload).build()

@@ -19,6 +19,17 @@ struct Gate {
     open: Sender<()>,
 }
 
+/// The ends of a gate that a step has: it sends that it has started, and waits.
+type StepGate = (Sender<()>, Receiver<()>);
+
+/// Stops at a gate that was not used before.
+fn stop_once(gate: &mut Option<StepGate>) {
+    if let Some((tell, opened)) = gate.take() {
+        let _ = tell.send(());
+        let _ = opened.recv();
+    }
+}
+
 /// A task that holds its worker until the gate is opened.
 fn gate(service: &mut Service<BoxTask>, conn: u64) -> Gate {
     let (tell, started) = channel();
@@ -283,14 +294,11 @@ fn a_running_task_that_moves_leaves_the_flow_of_its_old_connection() {
     let pool = pool_of(1, clock);
     let mut service = pool.service::<BoxTask>(|| {});
     let turns = Arc::new(Mutex::new(std::collections::BTreeMap::<&'static str, u64>::new()));
-    let stream = |name: &'static str, gate: Option<(Sender<()>, Receiver<()>)>| {
+    let stream = |name: &'static str, gate: Option<StepGate>| {
         let (turns, time) = (Arc::clone(&turns), time.clone());
         let mut gate = gate;
         task_fn(move |_| {
-            if let Some((tell, opened)) = gate.take() {
-                let _ = tell.send(());
-                let _ = opened.recv();
-            }
+            stop_once(&mut gate);
             time.advance(100 * US);
             let mut turns = turns.lock().expect("alive");
             *turns.entry(name).or_default() += 1;
@@ -350,8 +358,8 @@ fn a_moved_task_has_the_weight_of_its_new_connection() {
     }
 }
 
-/// Moves a task to a connection with the weight 3. Returns the numbers of its turns and of the turns
-/// of another connection, with the weight 1.
+/// Moves a task to a connection with the weight 3. Returns the numbers of its turns and of the
+/// turns of another connection, with the weight 1.
 fn turns_of_a_moved_task(when: Moved) -> [u64; 2] {
     let (clock, time) = Clock::manual();
     let pool = pool_of(usize::from(when.has_worker()), clock);
@@ -365,10 +373,7 @@ fn turns_of_a_moved_task(when: Moved) -> [u64; 2] {
         let (turns, time) = (Arc::clone(&turns), time.clone());
         let (mut gate, mut delay) = (own_gate.take(), delay.take());
         task_fn(move |_| {
-            if let Some((tell, opened)) = gate.take() {
-                let _ = tell.send(());
-                let _ = opened.recv();
-            }
+            stop_once(&mut gate);
             time.advance(100 * US);
             let mut turns = turns.lock().expect("alive");
             turns[own] += 1;
@@ -415,8 +420,8 @@ fn turns_of_a_moved_task(when: Moved) -> [u64; 2] {
     *turns.lock().expect("alive")
 }
 
-/// A worker waits for a moment before it takes a connection in debt, if another one has used less
-/// than its share. On a clock that does not move, the wait ends too.
+/// A worker waits for a short time before it takes a flow in debt, if another flow has used less
+/// than its share. The wait also ends if the clock of the pool does not move.
 #[test]
 fn a_worker_does_not_wait_for_ever_for_a_connection_that_does_not_come_back() {
     let (clock, time) = Clock::manual();

@@ -1,5 +1,5 @@
-//! Connection groups: shares of worker time are divided between groups first, and between the
-//! connections of a group then. When the queue is full, a group counts as one connection.
+//! Groups of connections: worker time is first divided between the groups, and then between the
+//! connections of each group. When the queue is full, a group counts as one connection.
 
 mod util;
 
@@ -263,7 +263,7 @@ fn shed(lp: &mut Loop<Work>) -> Vec<Option<ConnId>> {
 
 /// Each connection of the group has one queued task, so no connection has two more than another.
 #[test]
-fn a_group_with_many_connections_pays_for_a_task_of_another_group() {
+fn a_task_of_another_group_replaces_a_task_of_a_group_with_many_connections() {
     let pool = shedding_pool(100);
     let mut lp = Loop::new(&pool);
     for conn in 0..100_u64 {
@@ -307,7 +307,7 @@ fn a_connection_keeps_its_group_while_it_has_no_tasks() {
     let (pool, time) = timed_pool(0);
     let mut lp = Loop::new(&pool);
     let log = Log::new();
-    // More connections than a service remembers without a reason.
+    // More connections than a service keeps without a reason.
     for conn in 0..5000_u64 {
         lp.set_group(conn, GROUP);
         lp.enqueue(conn, Work::done()).unwrap();

@@ -679,9 +679,9 @@ fn the_error_names_a_full_connection_and_the_loop_is_not_notified() {
     assert_eq!(lp.poll_timeout(), None);
 }
 
-/// U1: one connection enqueues until it is refused, in every iteration of the loop. By default, nine
-/// other connections are never refused. The shed tasks are returned by value, and all of them are
-/// counted.
+/// U1: one connection enqueues until it is refused, in every iteration of the loop. By default,
+/// nine other connections are never refused. The shed tasks are returned by value, and all of them
+/// are counted.
 #[test]
 fn a_connection_that_fills_the_queue_does_not_block_others() {
     let pool = build(ThreadPool::builder().threads(0).max_queue_depth(64));
@@ -692,7 +692,7 @@ fn a_connection_that_fills_the_queue_does_not_block_others() {
             accepted += 1;
         }
         for conn in 1..10 {
-            lp.enqueue(conn, Work::done()).expect("a polite client");
+            lp.enqueue(conn, Work::done()).expect("one of the nine");
             accepted += 1;
         }
         lp.run_pending(Duration::ZERO);

@@ -64,7 +64,7 @@ fn a_panic_has_its_location() {
     }
 }
 
-/// Also if another pool of the process has installed the hook.
+/// This is also true if another pool of the process has installed the hook.
 #[test]
 fn a_pool_without_the_option_records_nothing() {
     let other = recording().build().unwrap();
@@ -75,8 +75,8 @@ fn a_pool_without_the_option_records_nothing() {
     drop(other);
 }
 
-/// `resume_unwind` calls no hook. The location of an earlier panic, which that step has caught, must
-/// not be shown.
+/// `resume_unwind` calls no hook. The location of an earlier panic, which that step has caught,
+/// must not be shown.
 #[test]
 fn an_earlier_panic_does_not_give_its_location_to_a_later_one() {
     let pool = recording().build().unwrap();

@@ -156,7 +156,7 @@ pub(crate) fn measures(quick: bool) -> Vec<Measure> {
     let table = table
         .into_iter()
         .chain(fairness(size(400, 100), size(1_000, 200)))
-        .chain(door(size(10_000, 1_000), size(10, 4) as u64, size(100, 25)))
+        .chain(full_queue(size(10_000, 1_000), size(10, 4) as u64, size(100, 25)))
         .chain(idle(told_1024, size(10, 2) as u64))
         .chain(mailboxes(size(2_000_000, 200_000)));
     table
@@ -244,11 +244,11 @@ fn fairness(guests: usize, newcomers: usize) -> [(&'static str, &'static str, Wo
 }
 
 /// The rows about full queues.
-fn door(requests: usize, seconds: u64, probes: usize) -> [(&'static str, &'static str, Work); 3] {
+fn full_queue(requests: usize, seconds: u64, probes: usize) -> [(&'static str, &'static str, Work); 3] {
     [
         (
             "door",
-            "of 1,000 requests of nine polite clients, not served beside a flood",
+            "of 1,000 requests of nine clients, not served beside a client that fills the queue",
             Work::Door { requests },
         ),
         (

@@ -35,8 +35,8 @@ impl options::Options for Options {
         "Answers POST requests with the CRC-32 of their bodies, computed by the workers of a pool.\n";
     const OWN: &str = "  --max-body BYTES       longest body, such as 65536, 64K, 64M or 8G [64M]
   --work-ms N            milliseconds of simulated work for each request, 0 to 60000 [0]
-  --group-by-address     give all connections of one address one share of the workers; behind a
-                         reverse proxy all clients have its address
+  --group-by-address     all connections of one address have one share of the workers; do not use it
+                         behind a reverse proxy
 ";
 
     fn read(&mut self, name: &str, arguments: &mut Arguments) -> Result<(), Stop> {

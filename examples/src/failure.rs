@@ -6,8 +6,8 @@ use moored::StopReason;
 
 use crate::http::Response;
 
-/// 504 if the time of the task was up, otherwise 503. `wait` is called for a task that was shed: it
-/// returns the time after which the client should try again.
+/// The answer for a stopped task: 504 if its time was up, otherwise 503. For a task that was
+/// shed, `wait` returns the time after which the client should try again.
 pub fn stopped(why: StopReason, wait: impl FnOnce() -> Duration) -> Response {
     match why {
         StopReason::TimedOut(_) => Response::text(504, "the task took too long"),
@@ -17,7 +17,7 @@ pub fn stopped(why: StopReason, wait: impl FnOnce() -> Duration) -> Response {
     }
 }
 
-/// 500.
+/// The answer for a task that has panicked: 500.
 pub fn panicked() -> Response {
     Response::text(500, "the task has panicked")
 }

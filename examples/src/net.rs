@@ -293,7 +293,7 @@ impl Net {
         }
     }
 
-    /// The address of the client. Behind a reverse proxy, that of the proxy.
+    /// The address of the client. Behind a reverse proxy it is the address of the proxy.
     pub fn client_address(&self, id: ConnId) -> Option<IpAddr> {
         self.connections.get(&id)?.client_address()
     }

@@ -271,7 +271,7 @@ fn a_full_queue_is_503_with_the_time_to_come_back() {
     assert_eq!(server.counter("/refused/queue_full"), 2);
 }
 
-/// U1: a client with many requests does not take the places of the others.
+/// U1: a client with many requests cannot fill the queue for the others.
 #[test]
 fn a_request_whose_task_is_shed_is_answered_with_503() {
     let server = start(&["--threads=1", "--max-queue-depth=2", "--work-ms=300"]);

@@ -208,7 +208,7 @@ fn a_full_queue_is_answered_with_503_and_retry_after() {
     assert_work(&body_of(&server, "/work?ms=0"), 0);
 }
 
-/// U1: a client with many requests does not take the places of the others. The server reads the
+/// U1: a client with many requests cannot fill the queue for the others. The server reads the
 /// requests of both in one turn of its loop.
 #[test]
 fn a_request_whose_task_is_shed_is_answered_with_503() {

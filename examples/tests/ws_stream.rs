@@ -219,7 +219,7 @@ fn a_client_that_asks_for_more_tiles_than_the_queue_holds_is_told_so() {
     assert_eq!(tiles.len(), 50);
 }
 
-/// U1: a client with many tiles does not take the places of the others. Its WebSocket is closed with
+/// U1: a client with many tiles cannot fill the queue for the others. Its WebSocket is closed with
 /// 1013 (try again later).
 #[test]
 fn a_client_whose_tile_is_shed_is_told_to_try_again_later() {

@@ -85,8 +85,8 @@ pub struct EndDump {
     /// The first 1,000 characters of the message of the panic. `None` if the task has not panicked,
     /// or if the payload of the panic is not text.
     pub message: Option<String>,
-    /// Where the task panicked: file, line and column. `None` if the task has not panicked, or if the
-    /// pool does not [record locations](crate::ThreadPoolBuilder::record_panic_locations).
+    /// Where the task panicked: file, line and column. `None` if the task has not panicked, or if
+    /// the pool does not [record locations](crate::ThreadPoolBuilder::record_panic_locations).
     pub location: Option<String>,
     /// When the task ended: the time since the pool was built.
     pub at_us: u64,

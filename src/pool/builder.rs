@@ -122,9 +122,9 @@ impl ThreadPoolBuilder {
     }
 
     /// The largest number of tasks of one connection that were accepted and have not started. It is
-    /// a hard limit, in addition to [`overload`](Self::overload). Default: no limit for each connection. At the limit,
-    /// `enqueue` refuses with `ConnectionFull`. Each service counts separately. A `reattach` may
-    /// exceed the limit.
+    /// a hard limit, in addition to [`overload`](Self::overload). Default: no limit for each
+    /// connection. At the limit, `enqueue` refuses with `ConnectionFull`. Each service counts
+    /// separately. A `reattach` may exceed the limit.
     ///
     /// ```
     /// use moored::{BoxTask, EnqueueError, TaskReturn, ThreadPool, task_fn};
@@ -235,8 +235,8 @@ impl ThreadPoolBuilder {
         self
     }
 
-    /// Records where tasks panic: [`Panic::location`](crate::Panic::location), and the dump of the
-    /// last abnormal ends.
+    /// Records the location of each panic in a step. [`Panic::location`](crate::Panic::location)
+    /// and the dump of the last abnormal ends show it.
     ///
     /// ```
     /// use moored::{BoxTask, TaskStatus, ThreadPool, task_fn};
@@ -252,16 +252,16 @@ impl ThreadPoolBuilder {
     /// ```
     ///
     /// Rust passes the location of a panic to the panic hook only, and there is one hook for the
-    /// whole process. So `build` installs a hook that records the location of a panic inside a step,
-    /// and then calls the hook that was installed before. This is done once for the process, and the
-    /// hook stays when the pool is dropped. If the application installs a hook of its own, it should
-    /// do that before: a later hook that does not call the previous one ends the recording, and
-    /// locations are `None` from then on. If `build` runs on a thread that panics, it installs no
-    /// hook.
+    /// whole process. So `build` installs a hook that records the location of a panic inside a
+    /// step, and then calls the hook that was installed before. This is done once for the process,
+    /// and the hook stays when the pool is dropped. An application with its own hook should install
+    /// that hook before this call of `build`: a later hook that does not call the previous one ends
+    /// the recording, and from then on locations are `None`. If `build` runs on a thread that
+    /// panics, it installs no hook.
     ///
     /// If a step catches a panic and then panics again, the last location counts.
     ///
-    /// Costs a few nanoseconds for each step, and an allocation for each panic.
+    /// The cost is a few nanoseconds for each step, and an allocation for each panic.
     #[doc(alias = "hook")]
     pub fn record_panic_locations(mut self) -> Self {
         self.panic_locations = Locations::Record;

@@ -3,10 +3,10 @@
 use crate::error::BuildError;
 use std::time::Duration;
 
-/// The behaviour of a pool that gets more tasks than it can run: which tasks it refuses in
-/// [`enqueue`](crate::Service::enqueue), and which tasks it sheds. *To shed* a task is to end it as
+/// The behaviour of a pool that gets more tasks than it can run. The pool refuses tasks in
+/// [`enqueue`](crate::Service::enqueue), or it sheds tasks. *To shed* a task means to end it as
 /// [`Stopped(Shed)`](crate::StopReason::Shed) before its first step. A shed task is announced to
-/// its loop, which gets it by value and answers its client, for example with 503.
+/// its loop. The loop gets the task by value and answers its client, for example with 503.
 ///
 /// | | when `max_queue_depth` tasks wait to start | a task that has waited too long |
 /// |---|---|---|
@@ -14,11 +14,12 @@ use std::time::Duration;
 /// | `ShedFattest` | the newest task of the connection with the most waiting tasks is shed | runs |
 /// | `Codel` | the same as `ShedFattest` | is shed |
 ///
-/// The default is `ShedFattest`: one client cannot fill the queue for the others. Use `Codel` if answers are useless after some time, and many clients may come at once: then no
-/// client has more waiting tasks than another, and the length of the queue is the only limit of the
-/// wait. Use `Refuse` if a task must not be taken back once it is accepted.
+/// The default is `ShedFattest`: one client cannot fill the queue for the others. Use `Codel` if an
+/// answer is useless after some time, and many clients can come at once. Then no client has many
+/// more waiting tasks than another, and with `ShedFattest` only the length of the queue limits the
+/// wait. Use `Refuse` if the pool must not shed an accepted task.
 ///
-/// All of them treat `max_tasks` in the same way: at that limit, tasks are refused.
+/// The limit `max_tasks` does not depend on this option: at that limit, tasks are refused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 #[non_exhaustive]
 #[doc(alias = "load shedding")]
@@ -31,21 +32,22 @@ pub enum Overload {
     /// connection with the most waiting tasks is shed. Otherwise the new task is refused. So a
     /// client that fills the queue cannot block other clients.
     ///
-    /// A group ([`Service::set_group`](crate::Service::set_group)) counts as one connection: the
-    /// task that is shed is of the connection with the most waiting tasks in that group. If no
-    /// other connection or group has enough waiting tasks, the same rule applies within the group
-    /// of the new task.
+    /// A group ([`Service::set_group`](crate::Service::set_group)) counts as one connection. If a
+    /// task of the group is shed, it is a task of the connection with the most waiting tasks in
+    /// that group. If no other connection or group has enough waiting tasks, the same rule applies
+    /// within the group of the new task.
     ///
-    /// "The most" is exact within a factor of two. O(1) amortized, under the lock of the queue.
+    /// The selected connection has more than half as many waiting tasks as the connection with the
+    /// most. The cost is O(1) amortized, under the lock of the queue.
     #[default]
     ShedFattest,
-    /// Sheds tasks that have waited too long while the pool is overloaded, and at `max_queue_depth`
-    /// does the same as [`ShedFattest`](Self::ShedFattest).
+    /// While the pool is overloaded, tasks that have waited too long are shed. At `max_queue_depth`
+    /// the pool does the same as with [`ShedFattest`](Self::ShedFattest).
     ///
-    /// The pool is overloaded if every task that started within an `interval` had waited for more
-    /// than `target`. Then a task that has waited for more than twice the `target` is shed when a
-    /// worker takes it, so the oldest task of a connection is shed first. A burst that is over
-    /// within the interval is not shed.
+    /// The pool is overloaded if every task that a worker took within an `interval` had waited for
+    /// more than `target`. In the next interval, a task that has waited for more than twice the
+    /// `target` is shed when a worker takes it. So the oldest task of a connection is shed first. A
+    /// burst that is over within the interval is not shed.
     ///
     /// ```
     /// use moored::{Overload, ThreadPool};
@@ -61,27 +63,26 @@ pub enum Overload {
     /// # Ok::<(), moored::BuildError>(())
     /// ```
     ///
-    /// In the row `codel` of `benches`, clients come twice as fast as they can be served. With a target
-    /// of 20 ms and an interval of 200 ms, half of the served tasks wait for less than 40 ms, and 99 %
-    /// for less than 140 ms. With `ShedFattest` and a queue of 1,024 tasks these wait for up to 800 ms.
-    /// Both serve the same number of tasks.
+    /// In the row `codel` of `benches`, clients come twice as fast as they can be served. With a
+    /// target of 20 ms and an interval of 200 ms, half of the served tasks wait for less than
+    /// 40 ms, and 99 % wait for less than 140 ms. With `ShedFattest` and a queue of 1,024 tasks,
+    /// 99 % wait for less than 810 ms. Both serve about the same number of tasks.
     ///
-    /// A new client does not wait behind the queue of other clients. So two groups of tasks are
-    /// observed separately: those of connections that had no other task in flight and no debt when
-    /// the task was enqueued, and all others. Otherwise one new client in each interval would hide
-    /// the wait of all others.
+    /// A new client does not wait behind the queue of other clients. So two kinds of tasks are
+    /// observed separately: the tasks of connections that had no other task in flight and had not
+    /// used more than their share, and all other tasks. Otherwise the pool would not count as
+    /// overloaded if one new client came in each interval.
     ///
-    /// `target`: the wait that is acceptable for a long time. `interval`: the time after which a
-    /// wait counts as long; at least `target`, and longer than usual bursts. Ten times the target
-    /// is a good value. The rule is that of `CoDel` (Nichols, Jacobson 2012) in the form for the
-    /// queues of servers. Costs a few nanoseconds for each task. There is no timer: a task is shed
-    /// when it would start, and not before.
+    /// The `interval` should be longer than usual bursts. Ten times the target is a good value. The
+    /// rule is that of `CoDel` (Nichols, Jacobson 2012) in the form for the queues of servers. The
+    /// cost is a few nanoseconds for each task. There is no timer: a task is shed when it would
+    /// start, and not before.
     #[doc(alias = "controlled delay")]
     Codel {
         /// The wait that is acceptable for a long time. At least 1 ns.
         target: Duration,
-        /// How long every task must wait for more than `target` before tasks are shed. At least
-        /// `target`.
+        /// The time during which every task must have waited for more than `target` before tasks
+        /// are shed. At least `target`.
         interval: Duration,
     },
 }

@@ -30,9 +30,9 @@
 //! count any more.
 //!
 //! A stream is with its loop between two steps, so its flow may have no task for some microseconds.
-//! Before a worker begins a long turn of a flow in debt, it waits for a moment if the flow that it
-//! has just served would be first when it comes back (anticipatory scheduling: Iyer, Druschel, SOSP
-//! 2001). [`Level::time_before_debt`] tells the worker how long it may wait.
+//! Before a worker begins a long turn of a flow in debt, it waits for a short time if the flow that
+//! it has just served would be served first if it had a task again (anticipatory scheduling: Iyer,
+//! Druschel, SOSP 2001). [`Level::time_before_debt`] tells the worker how long it may wait.
 //!
 //! A turn costs O(1) for flows that stay within their quantum, and otherwise O(log flows). This
 //! module has no lock and no clock; the lock of the run queue protects it.
@@ -59,14 +59,14 @@ pub(crate) const WEIGHT_MAX: u16 = 1 << FRACTION;
 pub(crate) const VIRTUAL_QUANTUM: u64 = QUANTUM << FRACTION;
 /// After this number of express turns in succession another lane has a turn.
 const EXPRESS_RUN: u32 = 32;
-/// A wait before a flow in debt takes at most one part in this number of the turn that it delays, and
-/// all waits of a worker at most the same part of its time: about 3 %. (Rows: `shares`.)
+/// A wait before a flow in debt takes at most this part (one of 32) of the turn that it delays, and
+/// all waits of a worker take at most the same part of its time: about 3 %. (Rows: `shares`.)
 pub(crate) const WAIT_PART: u64 = 32;
 /// Means "no flow" or "no place".
 pub(crate) const NONE: u32 = u32::MAX;
 /// Up to this number of accounts, none is removed from the root.
 const KEPT: usize = 1024;
-/// The same for a group. Few, because there may be many groups.
+/// The same for a group. The number is small, because there may be many groups.
 const KEPT_IN_GROUP: usize = 32;
 
 /// Names a flow: the number of its service in the run queue, and the slot of its connection there.
@@ -136,7 +136,8 @@ struct Account {
     /// The sequence number of its last entry in the debt lane.
     debt_number: u64,
     stamp: u32,
-    /// The stamp when the account got its connection. Older charges are those of another connection.
+    /// The stamp when the account got its present connection. A charge with an older stamp belongs
+    /// to another connection.
     first_stamp: u32,
     /// The number of its tasks that have not started, and its place in the list of flows with about
     /// the same number.
@@ -208,7 +209,8 @@ fn average(old: u32, new: u32) -> u32 {
 impl Level {
     /// The level of the groups and of the flows without a group.
     pub(super) fn root() -> Self {
-        // A flow with one task is never shed, so that this costs nothing for most flows.
+        // A task of a flow with one task is never shed, so that the list costs nothing for most
+        // flows.
         Self::new(KEPT, 2, 0)
     }
 
@@ -276,7 +278,7 @@ impl Level {
         self.finish_max >> FRACTION
     }
 
-    /// Forgets earlier debts, because no task runs and no task waits.
+    /// Forgives all debts, because no task runs and no task waits.
     pub(super) fn forgive(&mut self) {
         self.virtual_time = self.virtual_time.max(self.finish_max);
     }
@@ -595,9 +597,10 @@ impl Level {
         (!is_in_debt(tag, self.virtual_time)).then_some(at)
     }
 
-    /// How long a worker may wait before it takes a flow in debt, in nanoseconds. `last` is the last
-    /// turn of the worker. The result is zero unless the flow of that turn has no task now, and would
-    /// be served before the flow in debt twice if it came back. With equal flows it is zero.
+    /// How long a worker may wait before it takes a flow in debt, in nanoseconds. `last` is the
+    /// last turn of the worker. The result is zero unless the flow of that turn has no task now,
+    /// and would be before the flow in debt even after one more turn. Between flows with equal
+    /// turns it is zero.
     pub(super) fn time_before_debt(&mut self, last: StampedAccount) -> u64 {
         let Some((_, debtor)) = self.first_debt() else {
             return 0;
@@ -682,38 +685,40 @@ impl Level {
         StampedAccount { account: at, stamp }
     }
 
-    /// An account that was not reset since any of its turns began.
+    /// Names an account as it is now. The caller knows that the account was not reset since its
+    /// turns began.
     pub(super) fn stamped(&self, at: u32) -> StampedAccount {
         let stamp = self.accounts[at as usize].stamp;
         StampedAccount { account: at, stamp }
     }
 
-    fn prepaid(&mut self, prepaid: StampedAccount) -> Option<&mut Account> {
-        let account = self.accounts.get_mut(prepaid.account as usize)?;
-        (account.stamp == prepaid.stamp && account.running > 0).then_some(account)
+    /// The account, if the charge is not void.
+    fn if_prepaid(&mut self, stamped: StampedAccount) -> Option<&mut Account> {
+        let account = self.accounts.get_mut(stamped.account as usize)?;
+        (account.stamp == stamped.stamp && account.running > 0).then_some(account)
     }
 
     /// Cancels the charge of a taken task that was returned before its turn.
-    pub(super) fn cancel_turn(&mut self, prepaid: StampedAccount) {
-        if let Some(account) = self.prepaid(prepaid) {
+    pub(super) fn cancel_turn(&mut self, stamped: StampedAccount) {
+        if let Some(account) = self.if_prepaid(stamped) {
             account.take_prepaid();
         }
     }
 
     /// Charges the turn of a taken task, which took `nanos` nanoseconds.
     #[inline]
-    pub(super) fn charge(&mut self, prepaid: StampedAccount, nanos: u64) {
+    pub(super) fn charge(&mut self, stamped: StampedAccount, nanos: u64) {
         let cost = u32::try_from(nanos).unwrap_or(u32::MAX);
         self.estimate = average(self.estimate, cost);
-        if let Some(account) = self.prepaid(prepaid) {
+        if let Some(account) = self.if_prepaid(stamped) {
             account.take_prepaid();
             let charge = weighted(nanos, account.weight);
             account.finish = account.finish.saturating_add(charge);
             account.estimate = average(account.estimate, cost);
             let finish = account.finish;
             self.note_finish(finish);
-        } else if let Some(account) = self.accounts.get_mut(prepaid.account as usize)
-            && account.has_had(prepaid)
+        } else if let Some(account) = self.accounts.get_mut(stamped.account as usize)
+            && account.is_own(stamped)
         {
             // The loop has counted this turn already. Only the estimate is updated, because the
             // connection may be new.
@@ -731,9 +736,10 @@ impl Debtor {
 }
 
 impl Account {
-    /// Whether the task was one of this connection, and not of one that had the account before.
-    fn has_had(&self, prepaid: StampedAccount) -> bool {
-        prepaid.stamp.wrapping_sub(self.first_stamp).cast_signed() >= 0
+    /// Whether the charge belongs to the present connection of the account, and not to an earlier
+    /// one.
+    fn is_own(&self, stamped: StampedAccount) -> bool {
+        stamped.stamp.wrapping_sub(self.first_stamp).cast_signed() >= 0
     }
 
     /// Cancels the charge for one task.

@@ -6,7 +6,7 @@
 
 use super::fair::{Debt, EMPTY, FlowKey, List, NONE};
 use super::lanes::{AccountId, Lanes, Prepaid};
-use super::{Entry, FlowState, NewFlow, Standing};
+use super::{Entry, FlowData, FlowState, MoveTarget};
 use crate::task::id::GroupId;
 use rustc_hash::FxHashMap;
 use slab::Slab;
@@ -60,7 +60,7 @@ pub(crate) struct Flows<T> {
     /// The place of a task in `waiting`, by its slot.
     places: Vec<u32>,
     /// The new flows of tasks that were relocated while a worker had them, by the slot of the task.
-    moved: FxHashMap<u32, NewFlow>,
+    moved: FxHashMap<u32, MoveTarget>,
     /// The flow in which a task counts as running, by the slot of the task. Empty without a limit.
     counted: Vec<u32>,
 }
@@ -127,10 +127,10 @@ impl<T> Flows<T> {
         }
     }
 
-    /// Takes over the data that a loop has about a connection for which it submits a task. Returns
-    /// the account of its flow.
-    fn note_standing(&mut self, flow: u32, standing: Standing, lanes: &mut Lanes) -> AccountId {
-        let Standing { state, weight } = standing;
+    /// Takes over the data that a loop has about the flow of a task that it submits. Returns the
+    /// account of the flow.
+    fn note_data(&mut self, flow: u32, data: FlowData, lanes: &mut Lanes) -> AccountId {
+        let FlowData { state, weight } = data;
         self.set_group(flow, state.group(), lanes);
         let account = self.account(flow, lanes);
         match state {
@@ -148,7 +148,7 @@ impl<T> Flows<T> {
         let Entry {
             flow, state, weight, ..
         } = entry;
-        let account = self.note_standing(flow, Standing { state, weight }, lanes);
+        let account = self.note_data(flow, FlowData { state, weight }, lanes);
         if let Some(group) = state.group()
             && lanes.is_group_idle(account)
         {
@@ -412,12 +412,12 @@ impl<T> Flows<T> {
         Some(flow)
     }
 
-    /// Takes over the data that the loop has about the connection of a new flow. Returns the account
-    /// of that flow.
-    fn note_new_flow(&mut self, to: NewFlow, lanes: &mut Lanes) -> AccountId {
-        let NewFlow { flow, weight, state } = to;
+    /// Takes over the data that the loop has about the flow to which a task moves. Returns the
+    /// account of that flow.
+    fn note_target(&mut self, to: MoveTarget, lanes: &mut Lanes) -> AccountId {
+        let MoveTarget { flow, weight, state } = to;
         if let Some(state) = state {
-            return self.note_standing(flow, Standing { state, weight }, lanes);
+            return self.note_data(flow, FlowData { state, weight }, lanes);
         }
         let account = self.account(flow, lanes);
         lanes.set_weight(account, weight);
@@ -425,8 +425,8 @@ impl<T> Flows<T> {
     }
 
     /// Adds a task from another flow.
-    pub(crate) fn push_moved(&mut self, entry: Entry<T>, to: NewFlow, lanes: &mut Lanes) {
-        let account = self.note_new_flow(to, lanes);
+    pub(crate) fn push_moved(&mut self, entry: Entry<T>, to: MoveTarget, lanes: &mut Lanes) {
+        let account = self.note_target(to, lanes);
         let entry = Entry {
             flow: to.flow,
             weight: to.weight,
@@ -437,8 +437,8 @@ impl<T> Flows<T> {
     }
 
     /// Moves a task to the end of another flow. Returns whether the task waits in a flow.
-    pub(crate) fn relocate(&mut self, slot: u32, new: NewFlow, lanes: &mut Lanes) -> bool {
-        let (place, to) = (self.place_of(slot), new.flow);
+    pub(crate) fn relocate(&mut self, slot: u32, target: MoveTarget, lanes: &mut Lanes) -> bool {
+        let (place, to) = (self.place_of(slot), target.flow);
         if self
             .waiting_at(place)
             .is_some_and(|waiting| waiting.entry.flow == to)
@@ -463,9 +463,9 @@ impl<T> Flows<T> {
         }
         let is_waiting = waiting.is_some();
         if let Some(entry) = waiting {
-            self.push_moved(entry, new, lanes);
-        } else if new.state.is_some() {
-            self.note_new_flow(new, lanes);
+            self.push_moved(entry, target, lanes);
+        } else if target.state.is_some() {
+            self.note_target(target, lanes);
         }
         if let Some(from) = from {
             for flow in [to, from] {
@@ -476,13 +476,13 @@ impl<T> Flows<T> {
         is_waiting
     }
 
-    /// A task that a worker has is to be in another flow when it waits again. The task was relocated
-    /// before, so the data of its loop is known.
-    pub(crate) fn note_move(&mut self, slot: u32, to: NewFlow) {
-        self.moved.insert(slot, NewFlow { state: None, ..to });
+    /// Records that a task, which a worker has now, will be in another flow when it waits again.
+    /// The queue already has the data about that flow.
+    pub(crate) fn note_move(&mut self, slot: u32, to: MoveTarget) {
+        self.moved.insert(slot, MoveTarget { state: None, ..to });
     }
 
-    /// A task is with its loop again, which knows its connection.
+    /// Removes the record of a move. The loop has the task again, or the task has left its batch.
     pub(crate) fn forget_move(&mut self, slot: u32) {
         self.moved.remove(&slot);
     }
@@ -512,7 +512,7 @@ impl<T> Flows<T> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::super::lanes::NewTask;
+    use super::super::lanes::KnownFlow;
     use super::*;
 
     fn entry(slot: u32, flow: u32) -> Entry<()> {
@@ -537,8 +537,8 @@ mod tests {
         }
     }
 
-    fn to(flow: u32) -> NewFlow {
-        NewFlow {
+    fn to(flow: u32) -> MoveTarget {
+        MoveTarget {
             flow,
             weight: 1,
             state: None,
@@ -718,7 +718,7 @@ mod tests {
         take(&mut flows, &mut lanes).expect("a task");
         let mut time_before = |group| {
             let key = FlowKey { service: 0, flow: 20 };
-            let task = NewTask {
+            let task = KnownFlow {
                 key,
                 tag: 0,
                 weight: 1,
@@ -863,7 +863,7 @@ mod tests {
         for was_waiting in [true, false] {
             let (mut flows, mut lanes) = flows_of(None, &[]);
             let state = FlowState::Busy { tag: 1 << 50 };
-            let new = NewFlow {
+            let new = MoveTarget {
                 state: Some(FlowState::Idle { tag: 0 }),
                 ..to(1)
             };
@@ -892,7 +892,7 @@ mod tests {
     #[test]
     fn a_moved_task_counts_in_the_group_of_its_new_connection() {
         let (mut flows, mut lanes) = flows_of(None, &[(0, 0), (1, 0)]);
-        let new = NewFlow {
+        let new = MoveTarget {
             state: Some(FlowState::NewInGroup(GROUP)),
             ..to(5)
         };

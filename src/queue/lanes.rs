@@ -9,7 +9,7 @@
 //! A group is removed with its account in the root: when it has no tasks and no debt, or when there
 //! are too many accounts. So a group does not lose its debt when its last task ends.
 
-use super::fair::wait::Place;
+use super::fair::wait::Member;
 use super::fair::{Debt, FlowKey, Level, NONE, StampedAccount};
 use crate::scheduler::QUANTUM;
 use crate::task::id::GroupId;
@@ -41,7 +41,7 @@ pub(crate) struct Prepaid {
 
 /// The flow of a task that could be enqueued now, as its loop knows it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct NewTask {
+pub(crate) struct KnownFlow {
     pub(crate) key: FlowKey,
     /// Zero in a group: then only the queue knows the tag.
     pub(crate) tag: u64,
@@ -150,8 +150,8 @@ impl Lanes {
         self.root.largest_finish_tag()
     }
 
-    /// Forgets earlier debts, because no task runs and no task waits. The debts within a group are
-    /// forgotten when one of its flows has a task again, so that this call is O(1).
+    /// Forgives all debts, because no task runs and no task waits. The debts within a group are
+    /// forgiven when one of its flows has a task again, so that this call is O(1).
     pub(crate) fn forgive(&mut self) {
         self.root.forgive();
         self.forgiven += 1;
@@ -173,7 +173,7 @@ impl Lanes {
         self.tasks -= 1;
     }
 
-    /// Whether no flow without a group has a second task, and no group either.
+    /// Whether no flow without a group, and no group, has a second task.
     pub(crate) fn are_single(&self) -> bool {
         self.tasks == self.root.listed()
     }
@@ -211,7 +211,7 @@ impl Lanes {
 
     #[cold]
     fn open_group(&mut self, id: GroupId) -> u32 {
-        // First, because this changes the number of the next group.
+        // This comes first, because it changes the number of the next group.
         self.sweep();
         let number = self.groups.vacant_key() as u32;
         let account = self.root.open(key_of_group(number));
@@ -307,7 +307,7 @@ impl Lanes {
 
     /// Forgives the debts within a group if this was not done yet. Called before a flow of the
     /// group is compared with its virtual time.
-    fn rouse(&mut self, group: u32) {
+    fn forgive_within(&mut self, group: u32) {
         if let Some(group) = self.groups.get_mut(group as usize)
             && group.forgiven != self.forgiven
         {
@@ -328,7 +328,7 @@ impl Lanes {
 
     #[cold]
     fn activate_in_group(&mut self, at: AccountId) {
-        self.rouse(at.group);
+        self.forgive_within(at.group);
         let group = &mut self.groups[at.group as usize];
         group.flows.activate(at.account);
         self.root.activate(group.account);
@@ -345,7 +345,7 @@ impl Lanes {
     /// Lists a flow whose taken task was returned before its turn, before all others of its level.
     /// The same applies to its group. A flow or a group that is listed keeps its place.
     pub(crate) fn list_returned(&mut self, at: AccountId) {
-        self.rouse(at.group);
+        self.forgive_within(at.group);
         self.level_of(at).list_returned(at.account);
         if let Some(group) = self.groups.get(at.group as usize) {
             self.root.list_returned(group.account);
@@ -365,13 +365,13 @@ impl Lanes {
     /// Records that a flow has tasks and none of them may run. Its idle time ends here: the loop
     /// counts it as active.
     pub(crate) fn block(&mut self, at: AccountId) {
-        self.rouse(at.group);
+        self.forgive_within(at.group);
         let level = self.level_of(at);
         level.raise_tag(at.account, level.virtual_time());
     }
 
-    /// How long a worker may wait before it takes a flow or a group in debt, in nanoseconds. `last` is
-    /// the last turn of the worker.
+    /// How long a worker may wait before it takes a flow or a group in debt, in nanoseconds. `last`
+    /// is the last turn of the worker.
     pub(crate) fn time_before_debt(&mut self, last: Prepaid) -> u64 {
         let member = if last.group == NONE {
             Some(last.flow)
@@ -438,38 +438,38 @@ impl Lanes {
     /// The worker time that waiting tasks get before a new task begins, in nanoseconds. `known` is
     /// the account that its flow had when it was last used, and `waiting` the number of tasks that
     /// wait in this flow.
-    pub(crate) fn time_before(&mut self, task: NewTask, known: AccountId, waiting: u32) -> u64 {
-        let number = match task.group {
+    pub(crate) fn time_before(&mut self, flow: KnownFlow, known: AccountId, waiting: u32) -> u64 {
+        let number = match flow.group {
             None => NONE,
             Some(id) => match self.by_id.get(&id) {
                 Some(&number) => number,
                 None => return self.time_before_new_flow(),
             },
         };
-        self.rouse(number);
+        self.forgive_within(number);
         let level = self.level_of(AccountId {
             group: number,
             account: known.account,
         });
-        let is_known = known.group == number && level.is_account_of(known.account, task.key);
+        let is_known = known.group == number && level.is_account_of(known.account, flow.key);
         let account = is_known.then_some(known.account);
-        let time_in_level = level.time_before(&Place {
+        let time_in_level = level.time_before(&Member {
             account,
-            tag: task.tag,
-            weight: task.weight,
+            tag: flow.tag,
+            weight: flow.weight,
             own_time: level.expected_turn(account).saturating_mul(waiting.into()),
         });
         let Some(group) = self.group(number) else {
             return time_in_level;
         };
         // The group itself needs this time before the task begins.
-        let place = Place {
+        let member = Member {
             account: Some(group.account),
             tag: 0,
             weight: self.weight_of(group.id),
             own_time: time_in_level,
         };
-        self.root.time_before(&place)
+        self.root.time_before(&member)
     }
 
     /// Cancels the charge of a taken task that was returned before its turn.
@@ -567,7 +567,7 @@ mod tests {
         for flow in 1..10_000 {
             run(&mut lanes, flow, None, 0);
         }
-        // Its next task is that of a new connection.
+        // The next task of the group is a task of a new connection.
         submit(&mut lanes, 10_000, GROUP);
         assert!(!lanes.has_prompt(), "the group is in debt");
         submit(&mut lanes, 10_001, None);
@@ -625,7 +625,7 @@ mod tests {
 
     /// With a limit of running tasks, a flow can have tasks of which none may run.
     #[test]
-    fn a_blocked_flow_sees_that_the_debts_in_its_group_are_forgiven() {
+    fn the_debts_of_a_group_are_forgiven_before_one_of_its_flows_is_blocked() {
         let mut lanes = Lanes::new();
         run(&mut lanes, 0, GROUP, 1000 * MS);
         let at =

@@ -59,14 +59,14 @@ enum Event {
     StepEnds { worker: usize },
     /// A client without other tasks enqueues a task.
     Newcomer,
-    /// The wait of this worker before it takes a flow in debt is over, unless it was ended or changed
-    /// before.
+    /// The wait of this worker before it takes a flow in debt is over, unless it was ended or
+    /// changed before.
     WaitEnds { worker: usize },
 }
 
 /// Whether workers wait before they take a flow in debt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Waits {
+enum DebtWaits {
     On,
     Off,
 }
@@ -93,7 +93,7 @@ struct Worker {
 
 struct Simulation {
     loop_time: u64,
-    waits: Waits,
+    waits: DebtWaits,
     connections: Vec<Connection>,
     lanes: Lanes,
     flows: Flows<()>,
@@ -115,7 +115,7 @@ impl Simulation {
     fn new(workers: usize, connections: &[Connection]) -> Self {
         let mut simulation = Self {
             loop_time: LOOP,
-            waits: Waits::On,
+            waits: DebtWaits::On,
             connections: connections.to_vec(),
             lanes: Lanes::new(),
             flows: Flows::new(0, None),
@@ -219,7 +219,7 @@ impl Simulation {
         if self.workers[worker].batch.is_empty() {
             self.steal(worker);
         }
-        if self.workers[worker].batch.is_empty() && !self.waits(worker) {
+        if self.workers[worker].batch.is_empty() && !self.begin_wait(worker) {
             self.take(worker, Debt::Take);
         }
         if let Some((entry, prepaid)) = self.workers[worker].batch.pop_front() {
@@ -254,10 +254,11 @@ impl Simulation {
         }
     }
 
-    /// Whether the worker waits before it takes a flow in debt, as in `Worker::wait_before_debt`.
-    fn waits(&mut self, worker: usize) -> bool {
+    /// Begins a wait before a flow in debt, as `Worker::wait_before_debt` does. Returns whether the
+    /// worker waits.
+    fn begin_wait(&mut self, worker: usize) -> bool {
         let own = &mut self.workers[worker];
-        if self.waits == Waits::Off || own.wait_max <= QUANTUM / WAIT_PART {
+        if self.waits == DebtWaits::Off || own.wait_max <= QUANTUM / WAIT_PART {
             return false;
         }
         let wait = own.last_turn.map_or(0, |last| self.lanes.time_before_debt(last));
@@ -351,7 +352,7 @@ fn share(workers: usize, connections: &[Connection]) -> f64 {
 }
 
 /// Two connections, each with its number of streams and its step.
-fn loops(workers: usize, connections: [(u32, u64); 2], loop_time: u64, waits: Waits) -> Simulation {
+fn loops(workers: usize, connections: [(u32, u64); 2], loop_time: u64, waits: DebtWaits) -> Simulation {
     let connections = connections.map(|(count, step)| streams(count, step));
     let simulation = Simulation {
         loop_time,
@@ -437,7 +438,7 @@ fn two_connections_have_half_of_the_time_each_although_loops_are_slow() {
         (2, 50 * US, 26.0, 40.0),
     ] {
         let share = |waits| 100.0 - loops(workers, [(8, 5 * MS), (8, 10 * US)], loop_time, waits).share();
-        let shares = [share(Waits::Off), share(Waits::On)];
+        let shares = [share(DebtWaits::Off), share(DebtWaits::On)];
         assert!(
             shares[0] <= without && shares[1] >= with,
             "{workers} workers, loop {loop_time} ns: {shares:?} %"
@@ -453,7 +454,7 @@ fn a_connection_with_one_short_stream_gets_more_than_a_turn_for_each_long_step()
     for ((long, short), least) in PAIRS.into_iter().zip(least) {
         for (workers, least) in [1, 2].into_iter().zip(least) {
             let share = |waits| 100.0 - loops(workers, [(8, long), (1, short)], LOOP, waits).share();
-            let shares = [share(Waits::Off), share(Waits::On)];
+            let shares = [share(DebtWaits::Off), share(DebtWaits::On)];
             assert!(
                 shares[0] <= 10.0 && (least..=50.0).contains(&shares[1]),
                 "{long} : {short} ns, {workers} workers: {shares:?} %"
@@ -462,14 +463,14 @@ fn a_connection_with_one_short_stream_gets_more_than_a_turn_for_each_long_step()
     }
 }
 
-/// Also if each wait is in vain or much longer than the step that it is for.
+/// Each wait may be in vain, or much longer than the step that the worker waits for.
 #[test]
 fn waits_take_a_thirty_second_part_of_the_workers_time() {
     for (long, short) in PAIRS {
         for workers in [1, 2, 4] {
             for loop_time in [2 * US, 20 * US, 50 * US, 200 * US, 5 * MS] {
                 let used = |waits| loops(workers, [(8, long), (1, short)], loop_time, waits).used();
-                let (off, on) = (used(Waits::Off), used(Waits::On));
+                let (off, on) = (used(DebtWaits::Off), used(DebtWaits::On));
                 assert!(
                     on >= off - 3.5,
                     "{long} : {short} ns, {workers} workers, loop {loop_time} ns: {off} and {on} %"
@@ -485,8 +486,8 @@ fn a_connection_alone_never_waits() {
         for count in [1, 2, 8] {
             let served = |waits| loops(2, [(count, step), (0, step)], 50 * US, waits).served[0];
             assert_eq!(
-                served(Waits::On),
-                served(Waits::Off),
+                served(DebtWaits::On),
+                served(DebtWaits::Off),
                 "{count} streams, {step} ns"
             );
         }

@@ -1,9 +1,9 @@
 //! Shedding by time: [`Overload::Codel`].
 //!
-//! `CoDel` (Nichols, Jacobson: Controlling Queue Delay, ACM Queue 2012) in the form for the queues of
-//! servers (Maurer: Fail at Scale, ACM Queue 2015): the lowest wait within an interval says whether
-//! the queue is standing. In a standing queue, tasks that have waited for more than twice the
-//! target are shed.
+//! `CoDel` (Nichols, Jacobson: Controlling Queue Delay, ACM Queue 2012) in the form for the queues
+//! of servers (Maurer: Fail at Scale, ACM Queue 2015): the pool is overloaded if the lowest wait
+//! within an interval is above the target. While it is overloaded, tasks that have waited for more
+//! than twice the target are shed.
 //!
 //! The values are written by all workers without a lock. They are heuristics: a lost update changes
 //! which task is shed, and nothing else.
@@ -14,25 +14,25 @@ use crate::queue::FlowState;
 use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// In nanoseconds.
+/// The options, in nanoseconds, and the waits that were observed.
 pub(crate) struct Codel {
     target: u64,
     interval: u64,
-    /// Of tasks that overtake others: those of connections, or of groups, without other tasks and
-    /// without a debt.
-    prompt: CachePadded<Window>,
-    others: CachePadded<Window>,
+    /// The waits of tasks that overtake others. These are the tasks of connections, or of groups,
+    /// without other tasks and without a debt.
+    prompt: CachePadded<ObservedWaits>,
+    others: CachePadded<ObservedWaits>,
 }
 
-/// The waits of one group of tasks.
+/// The waits of one kind of tasks.
 #[derive(Default)]
-struct Window {
+struct ObservedWaits {
     /// When the present interval ends.
     end: AtomicU64,
     /// The lowest wait of the present interval.
     lowest: AtomicU64,
     /// Whether the lowest wait of the last interval was above the target.
-    is_standing: AtomicBool,
+    is_overloaded: AtomicBool,
 }
 
 impl Codel {
@@ -48,30 +48,32 @@ impl Codel {
         })
     }
 
-    /// A worker has taken a task that has not started. Returns true if the task is shed.
+    /// Notes the wait of a task that a worker has taken and that has not started. Returns true if
+    /// the task is shed.
     pub(crate) fn sheds(&self, state: FlowState, waited: u64, now: u64) -> bool {
-        let window = if state.is_prompt() {
+        let waits = if state.is_prompt() {
             &self.prompt
         } else {
             &self.others
         };
-        window.note(self, waited, now) && waited > self.target.saturating_mul(2)
+        waits.note(self, waited, now) && waited > self.target.saturating_mul(2)
     }
 }
 
-impl Window {
-    /// Notes a wait. Returns whether the queue is standing.
+impl ObservedWaits {
+    /// Notes a wait. Returns whether the pool is overloaded.
     fn note(&self, codel: &Codel, waited: u64, now: u64) -> bool {
         let (lowest, end) = (self.lowest.load(Relaxed), self.end.load(Relaxed));
         let next = now.saturating_add(codel.interval);
         if now >= end && self.end.compare_exchange(end, next, Relaxed, Relaxed).is_ok() {
             // This wait counts in both intervals: the first one may have ended long ago.
-            self.is_standing.store(lowest.min(waited) > codel.target, Relaxed);
+            self.is_overloaded
+                .store(lowest.min(waited) > codel.target, Relaxed);
             self.lowest.store(waited, Relaxed);
         } else if waited < lowest {
             self.lowest.store(waited, Relaxed);
         }
-        self.is_standing.load(Relaxed)
+        self.is_overloaded.load(Relaxed)
     }
 }
 
@@ -90,7 +92,8 @@ mod tests {
         .expect("it is Codel")
     }
 
-    /// The times at which tasks that have waited this long are shed, of one task each 10 ms.
+    /// At each of these times a worker takes a task that has waited for `waited`. Returns the times
+    /// at which the task is shed.
     fn shed(codel: &Codel, times: impl Iterator<Item = u64>, waited: impl Fn(u64) -> u64) -> Vec<u64> {
         times
             .filter(|&at| codel.sheds(FlowState::Busy { tag: 0 }, waited(at) * MS, at * MS))
@@ -114,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn one_short_wait_in_each_interval_means_that_the_queue_is_not_standing() {
+    fn one_short_wait_in_each_interval_prevents_shedding() {
         let waited = |at| if at % 100 == 50 { 5 } else { 20 };
         assert!(shed(&codel(), each_10_ms(1000), waited).is_empty());
     }
@@ -155,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_kinds_have_no_windows() {
+    fn the_other_kinds_observe_no_waits() {
         assert!(Codel::new(Overload::Refuse).is_none() && Codel::new(Overload::ShedFattest).is_none());
     }
 }

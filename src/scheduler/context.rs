@@ -118,8 +118,8 @@ impl<'a> WorkerContext<'a> {
         }
     }
 
-    /// If tasks wait, the task gives way after its time slice, and not before the end of its next
-    /// step; or it ends before that.
+    /// If other tasks wait, the task gives way at the end of its time slice, but not before the end
+    /// of its next step. Or it ends before that.
     #[cold]
     fn update_due(&self, started: u64, step_begun: u64) {
         let (now, due) = (self.now(), self.batch_due.get());
@@ -163,8 +163,8 @@ impl<'a> WorkerContext<'a> {
         self.charges.borrow_mut().push((prepaid, Some(nanos)));
     }
 
-    /// Records the finish tag of a flow after a turn without an account. The loop of the task counts
-    /// the turn.
+    /// Records the finish tag of a flow after a turn without an account. The loop of the task
+    /// counts the turn.
     #[inline]
     pub(crate) fn note_finish(&self, finish: u64) {
         self.finish_max.set(self.finish_max.get().max(finish));

@@ -1,23 +1,23 @@
 //! The time until a new task begins.
 
 use super::Scheduler;
-use crate::queue::lanes::NewTask;
+use crate::queue::lanes::KnownFlow;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Duration;
 
 impl Scheduler {
-    /// How long a task that is enqueued now will probably wait for its first step. `None` means a
-    /// task of a new connection.
-    pub(crate) fn estimated_wait(&self, task: Option<NewTask>) -> Duration {
+    /// Estimates the time until a task of this flow has its first step, if it is enqueued now.
+    /// `None` means the flow of a new connection.
+    pub(crate) fn estimated_wait(&self, flow: Option<KnownFlow>) -> Duration {
         if self.is_forked() {
             return Duration::ZERO;
         }
-        let work = self.queue.lock().time_before(task);
+        let work = self.queue.lock().time_before(flow);
         let now = self.clock.now();
         let busy_times = self.workers().iter().map(|worker| {
             let is_busy = worker.is_busy.load(Acquire) || worker.has_batch();
             let due = worker.batch_times.due.load(Relaxed);
-            // A worker that is late will probably take as much longer again.
+            // If a worker is late by some time, it will probably need the same time once more.
             if is_busy { due.abs_diff(now) } else { 0 }
         });
         let mut busy_times: Vec<u64> = busy_times.collect();
@@ -33,8 +33,8 @@ impl Scheduler {
 /// the remaining work with the others.
 fn time_until_free(busy_times: &mut [u64], work: u64) -> u64 {
     busy_times.sort_unstable();
-    // The first workers that become free share the work. With more workers than that, or with
-    // fewer, it would take longer.
+    // The workers that become free first share the work. The right number of these workers gives
+    // the smallest time.
     let mut sum = work;
     let ends = (1..).zip(busy_times).map(|(workers, busy)| {
         sum = sum.saturating_add(*busy);

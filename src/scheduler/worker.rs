@@ -42,8 +42,8 @@ struct Pacing {
     skipped: u32,
     /// The other worker whose batch is checked next.
     neighbour: usize,
-    /// How long the worker may still wait before it takes a flow in debt, in nanoseconds. Negative
-    /// after a wait that took longer, because other threads had the core.
+    /// How long the worker may still wait before it takes a flow in debt, in nanoseconds. It is
+    /// negative after a wait that took longer because other threads used the core.
     wait_max: i64,
     /// How long the worker waits now, in nanoseconds.
     wait: u64,
@@ -59,12 +59,12 @@ impl Pacing {
         let steps = cx.counters.steps.get();
         let turns = batch.service.run_batch(cx);
         let time = cx.now().saturating_sub(begun);
-        // No more than this batch has earned, so that all waits of the worker together take at most
-        // this part of its time.
-        let earned = signed(time / WAIT_PART);
+        // Each batch permits a wait of this part of its time, and unused waits do not add up. So
+        // all waits of the worker take at most this part of its time.
+        let permitted = signed(time / WAIT_PART);
         self.wait_max = self
             .wait_max
-            .max(earned.min(self.wait_max.saturating_add(earned)));
+            .max(permitted.min(self.wait_max.saturating_add(permitted)));
         // Tasks that ended without a step say nothing about the time of a step.
         if turns > 0 && cx.counters.steps.get() != steps {
             let each = (time / turns as u64).max(1);

@@ -5,8 +5,8 @@
 //! client must not lose its debt when its last task ends.
 
 use crate::queue::fair::{FlowKey, is_in_debt, weighted};
-use crate::queue::lanes::NewTask;
-use crate::queue::{FlowState, Standing};
+use crate::queue::lanes::KnownFlow;
+use crate::queue::{FlowData, FlowState};
 use crate::task::id::{ConnId, GroupId};
 use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
@@ -49,7 +49,7 @@ enum UsedTime {
 
 impl Connection {
     #[inline]
-    fn submit(&mut self, virtual_time: u64) -> Standing {
+    fn submit(&mut self, virtual_time: u64) -> FlowData {
         let state = match &mut self.used {
             UsedTime::UpTo(finish) => {
                 let tag = *finish;
@@ -74,7 +74,7 @@ impl Connection {
             }
         };
         self.away += 1;
-        Standing {
+        FlowData {
             state,
             weight: self.weight,
         }
@@ -95,14 +95,15 @@ impl Connection {
         }
     }
 
-    /// A task that could be enqueued now. `None` if the connection has had no task.
-    pub(crate) fn new_task(&self, service: u32, flow: u32) -> Option<NewTask> {
+    /// The flow of this connection, for the estimate of a wait. `None` if the connection has had no
+    /// task.
+    pub(crate) fn known_flow(&self, service: u32, flow: u32) -> Option<KnownFlow> {
         let tag = match self.used {
             UsedTime::UpTo(0) => return None,
             UsedTime::UpTo(tag) => tag,
             UsedTime::OfGroup { .. } => 0,
         };
-        Some(NewTask {
+        Some(KnownFlow {
             key: FlowKey { service, flow },
             tag,
             weight: self.weight,
@@ -116,7 +117,7 @@ impl Connection {
         let is_new = self.away == 0;
         self.used = match group {
             Some(group) => UsedTime::OfGroup { group, is_new },
-            // Before all virtual times; zero only if the connection is new.
+            // This tag is before all virtual times. It is zero only if the connection is new.
             None => UsedTime::UpTo((!is_new).into()),
         };
     }
@@ -165,7 +166,7 @@ impl Connections {
 
     /// Counts a task of this connection that the loop submits or resumes.
     #[inline]
-    pub(crate) fn submit(&mut self, slot: u32, virtual_time: u64) -> Standing {
+    pub(crate) fn submit(&mut self, slot: u32, virtual_time: u64) -> FlowData {
         self.virtual_time = virtual_time;
         self.slots[slot as usize].submit(virtual_time)
     }

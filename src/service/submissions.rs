@@ -7,7 +7,7 @@ use crate::queue::fair::Debt;
 use crate::queue::flow::Flows;
 use crate::queue::lanes::{AccountId, Lanes, Prepaid};
 use crate::queue::ring::{self, Consumer, Producer};
-use crate::queue::{Entry, FlowState, NewFlow, Source, Taken};
+use crate::queue::{Entry, FlowState, MoveTarget, Source, Taken};
 use crate::scheduler::context::WorkerContext;
 use crate::scheduler::{QUANTUM, SharedContext};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, fence};
@@ -422,7 +422,7 @@ impl<T: Task> ServiceInner<T> {
     }
 
     /// Moves a task to another connection.
-    pub(crate) fn relocate(&self, slot: u32, to: NewFlow) {
+    pub(crate) fn relocate(&self, slot: u32, to: MoveTarget) {
         let mut queue = self.scheduler.queue.lock();
         queue.sort();
         let mut state = self.submissions.state();

@@ -9,7 +9,7 @@ use super::completions::{Completion, Outcome};
 use super::connections::Connections;
 use super::timers::{Due, Timers, Timing};
 use crate::clock::Clock;
-use crate::queue::NewFlow;
+use crate::queue::MoveTarget;
 use crate::task::header::{LoopHeader, PAGE, Page, WorkHeader};
 use crate::task::id::{ConnId, TaskId};
 use crate::task::phase::Phase;
@@ -427,7 +427,7 @@ impl<T> Table<T> {
     }
 
     /// Moves a task to another connection.
-    pub(crate) fn reattach(&mut self, slot: u32, id: ConnId, virtual_time: u64) -> NewFlow {
+    pub(crate) fn reattach(&mut self, slot: u32, id: ConnId, virtual_time: u64) -> MoveTarget {
         let from = self.slot(slot).connection;
         let to = self.connections.find_or_open(id);
         self.owner(slot).set_connection(id.0);
@@ -444,7 +444,7 @@ impl<T> Table<T> {
             self.link(slot, to);
             self.note_loss(from);
         }
-        NewFlow {
+        MoveTarget {
             flow: to,
             weight: self.connections[to].weight,
             state,

@@ -70,10 +70,10 @@ impl fmt::Display for ConnId {
 /// The id of a group of connections, such as the connections of one client or of one tenant. It is
 /// the same group in every service of a pool.
 ///
-/// Connections are added to a group by [`Service::set_group`](crate::Service::set_group). The
-/// program chooses the number. An address of a client can be converted: each IPv4 address is a
-/// group, and so is each IPv6 network of 64 bits, because a client usually has all addresses of
-/// such a network.
+/// [`Service::set_group`](crate::Service::set_group) adds a connection to a group. The program
+/// chooses the number. The address of a client can be converted to a `GroupId`: each IPv4 address
+/// is a group, and so is each IPv6 network of 64 bits, because a client usually has all addresses
+/// of such a network.
 ///
 /// ```
 /// use moored::GroupId;

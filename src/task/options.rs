@@ -45,8 +45,8 @@ impl TaskOptions {
     /// `take_ready` announces it. So a loop that is late does not stop tasks whose clients it has
     /// not served.
     ///
-    /// Only the loop stops the task, in `take_ready`. A loop that does not call `poll_timeout` is
-    /// notified by an idle worker when the time is over.
+    /// Only the loop stops the task, in `take_ready`. If a loop does not call `poll_timeout`, an
+    /// idle worker notifies it when the time is over.
     #[doc(alias = "timeout")]
     pub fn sync_timeout(mut self, timeout: Duration) -> Self {
         self.sync_timeout = Some(timeout);

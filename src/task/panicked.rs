@@ -9,8 +9,9 @@ use std::fmt;
 /// itself was dropped on the worker.
 ///
 /// Its location is known if the pool
-/// [records locations](crate::ThreadPoolBuilder::record_panic_locations). The last panics are also in
-/// [`PoolDump::abnormal_ends`](crate::PoolDump::abnormal_ends), with the names of their tasks.
+/// [records locations](crate::ThreadPoolBuilder::record_panic_locations).
+/// The last panics are also in [`PoolDump::abnormal_ends`](crate::PoolDump::abnormal_ends), with
+/// the names of their tasks.
 ///
 /// ```
 /// use moored::{BoxTask, TaskStatus, ThreadPool, task_fn};
@@ -47,8 +48,8 @@ impl Panic {
     }
 
     /// The place of the panic: file, line and column, as in `src/query.rs:17:9`. `None` if the pool
-    /// does not [record locations](crate::ThreadPoolBuilder::record_panic_locations), or if the panic
-    /// came from `std::panic::resume_unwind`, which calls no panic hook.
+    /// does not [record locations](crate::ThreadPoolBuilder::record_panic_locations), or if the
+    /// panic came from `std::panic::resume_unwind`, which calls no panic hook.
     pub fn location(&self) -> Option<&str> {
         self.location.as_deref()
     }

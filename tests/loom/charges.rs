@@ -17,7 +17,7 @@ fn a_charge_races_a_take_of_the_same_connection() {
     explore("charge against take", || {
         let (clock, hand) = Clock::manual();
         let (told, parked) = (Event::new(), Event::new());
-        // The second worker comes when there is something to race.
+        // The second worker starts when the stream has parked, because the race begins there.
         let gate = Arc::clone(&parked);
         let starts = move |worker| {
             if worker == 1 {

@@ -1,11 +1,11 @@
-//! A task expires while its loop cancels it: it has one end with one reason. If it had expired before
-//! a worker took it, it has no step.
+//! A task expires while its loop cancels it: it has one end with one reason. If it had expired
+//! before a worker took it, it has no step.
 
 use crate::util::{Event, FOREVER, First, Probe, end_race, explore, pool_of};
 use loom::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use moored::{
-    BoxTask, Clock, Dequeued, Shutdown, StopReason, TaskOptions, TaskReturn, TaskStatus, ThreadPool, Timeout,
-    task_fn,
+    BoxTask, Clock, Dequeued, Service, Shutdown, StopReason, Task, TaskId, TaskOptions, TaskReturn,
+    TaskStatus, ThreadPool, Timeout, task_fn,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,6 +18,19 @@ enum Call {
     Close,
     /// The loop acts on the timeout itself.
     TakeReady,
+}
+
+/// Waits for the end of a stopped task. Returns its reason.
+fn reason_of_end<T: Task>(service: &mut Service<T>, id: TaskId, event: &Event) -> StopReason {
+    loop {
+        if service.take_ready().any(|ready| ready.id == id) {
+            match service.task_status(id) {
+                Some(TaskStatus::Stopped(reason, _)) => return reason,
+                _ => panic!("the task was not stopped"),
+            }
+        }
+        event.wait();
+    }
 }
 
 /// Returns whether the timeout was the reason of the end, for all schedules.
@@ -43,15 +56,7 @@ fn expiry_against(call: Call, timeout: Timeout) -> BTreeSet<bool> {
             }
             Call::TakeReady => None,
         };
-        let reason = loop {
-            if service.take_ready().any(|ready| ready.id == id) {
-                match service.task_status(id) {
-                    Some(TaskStatus::Stopped(reason, _)) => break reason,
-                    other => panic!("{other:?}"),
-                }
-            }
-            event.wait();
-        };
+        let reason = reason_of_end(&mut service, id, &event);
         end_race();
         match dequeued {
             Some(Dequeued::Removed) => assert_eq!(reason, StopReason::Dequeued),
@@ -101,8 +106,8 @@ fn an_expired_task_is_ended_once_by_its_loop_or_by_a_worker() {
     }
 }
 
-/// U7, S8: a step sees that its deadline has passed while the loop cancels the task. The end has the
-/// reason that the step has seen.
+/// U7, S8: a step sees that its deadline has passed while the loop cancels the task. The end has
+/// the reason that the step has seen.
 #[test]
 fn a_deadline_that_a_step_sees_races_a_cancellation() {
     let by_timeout = explore("a deadline in a step against dequeue", || {
@@ -112,7 +117,7 @@ fn a_deadline_that_a_step_sees_races_a_cancellation() {
         let told = Arc::new(std::sync::Mutex::new(None));
         let note = Arc::clone(&told);
         // With a bound for preemptions, loom does not try every order. The accesses to this flag
-        // make it try a cancellation between the look of the step and the end of the step.
+        // make it try a cancellation between the check in the step and the end of the step.
         let has_looked = Arc::new(AtomicBool::new(false));
         let looked = Arc::clone(&has_looked);
         let task = task_fn(move |cx| {
@@ -126,15 +131,7 @@ fn a_deadline_that_a_step_sees_races_a_cancellation() {
         has_looked.load(SeqCst);
         service.dequeue(id);
         has_looked.store(true, SeqCst);
-        let reason = loop {
-            if service.take_ready().any(|ready| ready.id == id) {
-                match service.task_status(id) {
-                    Some(TaskStatus::Stopped(reason, _)) => break reason,
-                    other => panic!("{other:?}"),
-                }
-            }
-            event.wait();
-        };
+        let reason = reason_of_end(&mut service, id, &event);
         end_race();
         let told = *told.lock().unwrap();
         assert!(told.is_none_or(|told| told == reason), "{told:?}, {reason:?}");

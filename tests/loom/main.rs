@@ -9,7 +9,8 @@
 //! relaxed load may return. The number of preemptions in a schedule is bounded. loom fails when all
 //! threads wait, so a lost wake-up cannot be hidden by a timeout: a model waits for the expected
 //! event, and then checks the state. After its race a model ends the exploration
-//! (`util::end_race`): the drop of a pool has more schedules than most races, and models of its own.
+//! (`util::end_race`): the drop of a pool has more schedules than most races, and it has models of
+//! its own.
 #![cfg(loom)]
 
 mod announcements;

@@ -82,7 +82,7 @@ fn fail_at_the_first_panic() {
     });
 }
 
-/// The race of the model is over: what follows, such as the drop of the pool, runs under one schedule
+/// Ends the race of the model. The rest, such as the drop of the pool, runs under one schedule
 /// only. Other models explore the end of a pool.
 pub(crate) fn end_race() {
     loom::skip_branch();

@@ -10,9 +10,9 @@ use crate::figure::{Figure, median, percentile};
 use crate::job::occupy;
 
 const STEP: Duration = Duration::from_micros(100);
-/// The queue of a real pool, so that it is full soon.
+/// The depth of the queue. It is small, so that the queue is full soon.
 const DEPTH: usize = 1024;
-const POLITE: u64 = 9;
+const OTHERS: u64 = 9;
 /// The connection that enqueues until it is refused.
 const FLOOD: u64 = 0;
 
@@ -45,16 +45,16 @@ fn full_pool(overload: Overload, threads: usize) -> ThreadPool {
     builder.overload(overload).build().expect("threads")
 }
 
-/// One connection enqueues until it is refused, in every turn of the loop. Nine polite ones have one
-/// request each, and send the next after the answer. How many of 1,000 polite requests are refused
-/// or shed.
+/// One connection enqueues until it is refused, in every turn of the loop. Nine others have one
+/// request each, and send the next one after the answer. Measures how many of 1,000 requests of the
+/// nine are refused or shed.
 pub(crate) fn door(requests: usize, threads: usize) -> Vec<Figure> {
     precise_sleeps();
     let pool = full_pool(Overload::ShedFattest, threads);
     let mut all = ServiceLoop::new(&pool);
     let (mut sent, mut unserved) = (0, 0);
     let mut open: Vec<u64> = Vec::new();
-    let mut free: Vec<u64> = (1..=POLITE).collect();
+    let mut free: Vec<u64> = (1..=OTHERS).collect();
     let mut waits = Vec::new();
     while sent < requests || !open.is_empty() {
         while sent < requests && all.service.enqueue(FLOOD, Request::new(STEP)).is_ok() {}
@@ -102,8 +102,8 @@ const TARGET: Duration = Duration::from_millis(20);
 const INTERVAL: Duration = Duration::from_millis(200);
 const CODEL_STEP: Duration = Duration::from_millis(1);
 
-/// New clients come twice as fast as the pool can serve them, each with one request. How long the
-/// served ones have waited, beside a pool that sheds by the length of the queue only.
+/// New clients come twice as fast as the pool can serve them, each with one request. Measures the
+/// waits of the served requests, also in a pool that sheds by the length of the queue only.
 pub(crate) fn codel(time: Duration, threads: usize) -> Vec<Figure> {
     precise_sleeps();
     let codel = Overload::Codel {
@@ -118,7 +118,7 @@ pub(crate) fn codel(time: Duration, threads: usize) -> Vec<Figure> {
             codel.served as f64 / fattest.served as f64,
         ),
         Figure::new("-p50", "ms", codel.median),
-        Figure::new("-p99", "ms", codel.longest).against("shed-fattest", fattest.longest),
+        Figure::new("-p99", "ms", codel.p99).against("shed-fattest", fattest.p99),
     ]
 }
 
@@ -126,7 +126,7 @@ struct Overloaded {
     served: usize,
     /// The median and the 99th percentile of the waits, in milliseconds.
     median: f64,
-    longest: f64,
+    p99: f64,
 }
 
 fn overloaded(overload: Overload, time: Duration, threads: usize) -> Overloaded {
@@ -158,6 +158,6 @@ fn overloaded(overload: Overload, time: Duration, threads: usize) -> Overloaded 
     Overloaded {
         served: waits.len(),
         median: median(&mut waits),
-        longest: percentile(&mut waits, 99.0),
+        p99: percentile(&mut waits, 99.0),
     }
 }

@@ -1,7 +1,7 @@
 //! `estimated-wait`: the estimate of the wait of a task, beside the real wait.
 //!
-//! Each load keeps the number of its tasks: the loop enqueues a task of the same connection for each
-//! finished one, or resumes the stream. At intervals it enqueues one more task (a probe), of a
+//! Each load keeps the number of its tasks: the loop enqueues a task of the same connection for
+//! each finished one, or resumes the stream. At intervals it enqueues one more task (a probe), of a
 //! connection of the load or of a new connection, and notes the estimate.
 
 use std::time::{Duration, Instant};
@@ -15,9 +15,9 @@ use crate::job::occupy;
 
 /// The allowed factor between the estimate and the wait.
 const GOAL: f64 = 2.0;
-/// Shorter times count as this. It is the delay with which a busy machine wakes a thread.
+/// A shorter time counts as this time, which is the delay with which a busy machine wakes a thread.
 const GRAIN: Duration = Duration::from_micros(500);
-/// Not a multiple of a step, so that probes come at all points of a step.
+/// This is not a multiple of a step, so that the probes are sent at all points of a step.
 const BETWEEN_PROBES: Duration = Duration::from_micros(7_003);
 /// Before the first probe, the pool knows the cost of each connection.
 const WARM_UP: Duration = Duration::from_millis(200);
@@ -26,9 +26,9 @@ const WARM_UP: Duration = Duration::from_millis(200);
 struct Load {
     name: &'static str,
     connections: usize,
-    /// Of each connection.
+    /// The number of tasks of each connection.
     tasks: usize,
-    /// Of connections with even and with odd numbers, in microseconds.
+    /// The time of a step of connections with even and with odd numbers, in microseconds.
     steps: [u64; 2],
     kind: Kind,
 }
@@ -86,7 +86,7 @@ struct Probe {
 }
 
 impl Probe {
-    /// How many times one of the two times is as long as the other.
+    /// The longer of the two times, divided by the shorter one.
     fn error(self) -> f64 {
         let [estimate, waited] = [self.estimate, self.waited].map(|time| time.max(GRAIN).as_secs_f64());
         (estimate / waited).max(waited / estimate)
@@ -107,7 +107,7 @@ impl Task for Request {
     }
 }
 
-/// For each load the median of the errors, for connections of the load and for new ones.
+/// Measures the median of the errors for each load, for connections of the load and for new ones.
 pub(crate) fn estimated_wait(probes: usize, threads: usize) -> Vec<Figure> {
     precise_sleeps();
     let mut figures = Vec::new();

@@ -312,7 +312,7 @@ fn a_full_queue_is_answered_with_503() {
     assert_eq!(queued.read().text(), "7\r\n7\r\n");
 }
 
-/// U1: a client with many requests does not take the places of the others, which other loops serve.
+/// U1: a client with many requests cannot fill the queue for the others, which other loops serve.
 #[test]
 fn a_request_whose_task_is_shed_is_answered_with_503() {
     let database = Database::new("shed");

@@ -12,7 +12,7 @@ use crate::socket::Socket;
 
 /// A body up to this size is copied behind its head, so that both are one part of a write.
 const COPIED_BODY_MAX: usize = 4096;
-/// An estimate of more than an hour says nothing.
+/// An estimate of more than an hour is not reliable.
 const RETRY_SECONDS_MAX: u64 = 3600;
 
 #[derive(Debug)]

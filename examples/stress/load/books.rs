@@ -221,7 +221,7 @@ impl Books {
             StopReason::ConnectionClosed => entry.asked.contains(&why) && !entry.outlives,
             StopReason::TimedOut(Timeout::Queue | Timeout::Sync | Timeout::Deadline) => entry.has_timeouts,
             StopReason::PoolShutdown => self.finishing,
-            // The queue is full, and another connection needs the place.
+            // The queue was full, and a task of another connection has replaced this one.
             StopReason::Shed => true,
             // Nobody is there to be told; and no other is known.
             _ => false,
