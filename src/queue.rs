@@ -354,8 +354,11 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
         let Some(task) = task else {
             return self.lanes.time_before_new_flow();
         };
-        let service = &self.services[task.key.service as usize];
-        let (account, waiting) = service.account_and_waiting(task.key.flow);
+        let (account, waiting) = match task.key {
+            Some(key) => self.services[key.service as usize].account_and_waiting(key.flow),
+            // The account of this slot is that of a closed connection, if there is one.
+            None => (AccountId::NONE, 0),
+        };
         self.lanes.time_before(task, account, waiting)
     }
 

@@ -2,8 +2,8 @@
 
 mod util;
 
-use moored::{BuildError, Clock, ManualClock, Overload, Service, Shutdown, StopReason, TaskReturn};
-use moored::{TaskStatus, ThreadPool, ThreadPoolBuilder};
+use moored::{BuildError, Clock, GroupId, ManualClock, Overload, Service, Shutdown, StopReason};
+use moored::{TaskReturn, TaskStatus, ThreadPool, ThreadPoolBuilder};
 use std::time::Duration;
 use util::{Gate, Loop, PLENTY, Work, resume};
 
@@ -341,4 +341,34 @@ fn wait_beside_one_that_continues(slice: Duration) -> Duration {
     gate.open();
     lp.end().finished();
     wait
+}
+
+/// The service asked for the account of a connection before it had made its rings.
+#[test]
+fn an_estimate_in_a_group_needs_no_earlier_task() {
+    let (pool, _) = with_clock(ThreadPool::builder(), 0);
+    let mut lp = Loop::<Work>::new(&pool);
+    lp.set_group(1, GroupId(1));
+    assert_eq!(lp.estimated_wait(1), Duration::ZERO);
+}
+
+/// The slot of a closed connection with a debt is used again.
+#[test]
+fn a_new_connection_in_a_group_has_no_debt() {
+    let (pool, time) = with_clock(ThreadPool::builder(), 0);
+    let mut lp = with_known_cost(&time, &pool);
+    for conn in 2..4 {
+        lp.set_group(conn, GroupId(1));
+        for _ in 1..conn {
+            lp.enqueue(conn, takes(&time, 10 * MS)).unwrap();
+        }
+    }
+    lp.run_pending(Duration::ZERO);
+    assert_eq!(reap_all(&mut lp), (1, 0));
+    assert_eq!(lp.connection_closed(2), 0);
+    let waits = [4, 5].map(|conn| {
+        lp.set_group(conn, GroupId(1));
+        lp.estimated_wait(conn)
+    });
+    assert_eq!(waits[0], waits[1]);
 }

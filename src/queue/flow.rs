@@ -717,9 +717,8 @@ mod tests {
         // Each turn takes 1 us.
         take(&mut flows, &mut lanes).expect("a task");
         let mut time_before = |group| {
-            let key = FlowKey { service: 0, flow: 20 };
             let task = NewTask {
-                key,
+                key: None,
                 tag: 0,
                 weight: 1,
                 group,

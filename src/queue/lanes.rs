@@ -42,7 +42,8 @@ pub(crate) struct Prepaid {
 /// The flow of a task that could be enqueued now, as its loop knows it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NewTask {
-    pub(crate) key: FlowKey,
+    /// `None`: the connection has had no task in its group.
+    pub(crate) key: Option<FlowKey>,
     /// Zero in a group: then only the queue knows the tag.
     pub(crate) tag: u64,
     pub(crate) weight: u16,
@@ -451,7 +452,8 @@ impl Lanes {
             group: number,
             account: known.account,
         });
-        let is_known = known.group == number && level.is_account_of(known.account, task.key);
+        let is_account = |key| level.is_account_of(known.account, key);
+        let is_known = known.group == number && task.key.is_some_and(is_account);
         let account = is_known.then_some(known.account);
         let time_in_level = level.time_before(&Place {
             account,

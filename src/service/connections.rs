@@ -97,13 +97,13 @@ impl Connection {
 
     /// A task that could be enqueued now. `None` if the connection has had no task.
     pub(crate) fn new_task(&self, service: u32, flow: u32) -> Option<NewTask> {
-        let tag = match self.used {
+        let (tag, is_new) = match self.used {
             UsedTime::UpTo(0) => return None,
-            UsedTime::UpTo(tag) => tag,
-            UsedTime::OfGroup { .. } => 0,
+            UsedTime::UpTo(tag) => (tag, false),
+            UsedTime::OfGroup { is_new, .. } => (0, is_new),
         };
         Some(NewTask {
-            key: FlowKey { service, flow },
+            key: (!is_new).then_some(FlowKey { service, flow }),
             tag,
             weight: self.weight,
             group: self.group(),
