@@ -482,6 +482,11 @@ impl<T> Flows<T> {
         self.moved.insert(slot, NewFlow { state: None, ..to });
     }
 
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn has_moves(&self) -> bool {
+        !self.moved.is_empty()
+    }
+
     /// A task is with its loop again, which knows its connection.
     pub(crate) fn forget_move(&mut self, slot: u32) {
         self.moved.remove(&slot);
