@@ -389,12 +389,10 @@ impl Level {
     /// of accounts. Calls `forget` for each removed account.
     #[cold]
     pub(super) fn sweep(&mut self, mut forget: impl FnMut(FlowKey)) {
-        let is_active =
-            |account: &Account| account.lane != Lane::Unlisted || account.running > 0 || account.queued > 0;
         let virtual_time = self.virtual_time;
         let keeps_debts = self.accounts.len() <= 8 * self.kept + 2 * self.listed;
         self.accounts.retain(|_, account| {
-            let stays = is_active(account) || keeps_debts && is_in_debt(account.finish, virtual_time);
+            let stays = account.has_tasks() || keeps_debts && is_in_debt(account.finish, virtual_time);
             if !stays {
                 forget(account.key);
             }
@@ -403,11 +401,10 @@ impl Level {
         self.sweep_at = self.kept.max(2 * self.accounts.len());
     }
 
-    /// Whether a flow has no task that may run, no task that was taken, and no debt.
+    /// Whether a flow has no task in the queue or in a batch, and no debt.
     pub(super) fn is_idle(&self, at: u32) -> bool {
         let account = &self.accounts[at as usize];
-        let has_tasks = account.lane != Lane::Unlisted || account.running > 0;
-        !has_tasks && !is_in_debt(account.finish, self.virtual_time)
+        !account.has_tasks() && !is_in_debt(account.finish, self.virtual_time)
     }
 
     /// Takes over the data that the loop has about a flow without other tasks in flight. A tag of
@@ -731,6 +728,12 @@ impl Debtor {
 }
 
 impl Account {
+    /// Whether a task waits or was taken. With a limit, waiting tasks that have not started may be
+    /// unlisted.
+    fn has_tasks(&self) -> bool {
+        self.lane != Lane::Unlisted || self.running > 0 || self.queued > 0
+    }
+
     /// Whether the task was one of this connection, and not of one that had the account before.
     fn has_had(&self, prepaid: StampedAccount) -> bool {
         prepaid.stamp.wrapping_sub(self.first_stamp).cast_signed() >= 0

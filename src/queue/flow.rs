@@ -847,6 +847,24 @@ mod tests {
         assert_eq!(pop_all(&mut flows, &mut lanes), [1]);
     }
 
+    /// With a limit, a group can have tasks of which none may run.
+    #[test]
+    fn a_task_behind_another_one_of_its_group_is_not_prompt() {
+        let (mut flows, mut lanes) = (Flows::new(0, Some(1)), Lanes::new());
+        flows.push(grouped(0, 0), &mut lanes);
+        assert!(take(&mut flows, &mut lanes).is_some());
+        for slot in 1..3 {
+            flows.push(grouped(slot, 0), &mut lanes);
+        }
+        flows.release(0, &mut lanes);
+        let prompt = [1, 2].map(|slot| {
+            let task = take(&mut flows, &mut lanes).expect("a task");
+            flows.release(slot, &mut lanes);
+            task.state.is_prompt()
+        });
+        assert_eq!(prompt, [true, false]);
+    }
+
     #[test]
     fn a_task_that_is_given_back_returns_to_its_group() {
         let (mut flows, mut lanes) = flows_of(None, &[(9, 9)]);
