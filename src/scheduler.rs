@@ -128,9 +128,13 @@ pub(crate) struct SharedContext {
 struct BatchTimes {
     /// When the worker took its batch.
     begun: Figure,
-    /// When the worker will be free if tasks wait. An estimate.
+    /// When the worker will be free if tasks wait. An estimate; [`UNKNOWN`] from the sleep of the
+    /// worker until its next batch begins.
     due: Figure,
 }
+
+/// In place of the time at which a worker will be free.
+const UNKNOWN: u64 = 0;
 
 impl SharedContext {
     fn new() -> CachePadded<Self> {
