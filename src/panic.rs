@@ -69,16 +69,37 @@ fn record(panic: &PanicHookInfo<'_>) {
 pub(crate) fn contain_step<R>(locations: Locations, step: impl FnOnce() -> R) -> Result<R, Box<Caught>> {
     let caught = |payload, location| Box::new(Caught { payload, location });
     if locations == Locations::Ignore {
-        return contain(step).map_err(|payload| caught(payload, None));
+        return contain(step).map_err(|payload| {
+            forget_location();
+            caught(payload, None)
+        });
     }
     // A step can run the steps of another pool.
-    let before = PLACE.replace(Place::Step(None));
+    let before = enter(Place::Step(None));
     let returned = contain(step);
-    let after = PLACE.replace(before);
+    let after = enter(before);
     returned.map_err(|payload| match after {
         Place::Step(location) => caught(payload, location),
         Place::Elsewhere => caught(payload, None),
     })
+}
+
+/// Returns the previous place.
+fn enter(place: Place) -> Place {
+    // The access fails only while thread-locals are dropped, and then nothing is recorded.
+    PLACE
+        .try_with(|present| present.replace(place))
+        .unwrap_or(Place::Elsewhere)
+}
+
+/// The step of a pool that records nothing has panicked, possibly inside a step of another pool.
+#[cold]
+fn forget_location() {
+    let _ = PLACE.try_with(|place| {
+        if let Place::Step(location) = &mut *place.borrow_mut() {
+            *location = None;
+        }
+    });
 }
 
 /// Runs user code. Returns the payload if it panics.
