@@ -15,6 +15,8 @@
 //! stay in their service ([`crate::service::submissions`]), behind a lock that is taken only under
 //! this one.
 
+#[cfg(all(test, not(loom)))]
+mod consistency;
 pub(crate) mod delayed;
 pub(crate) mod fair;
 pub(crate) mod flow;

@@ -2,7 +2,7 @@
 
 mod cancel;
 pub(crate) mod completions;
-mod connections;
+pub(crate) mod connections;
 pub(crate) mod inner;
 mod polling;
 pub(crate) mod ready;

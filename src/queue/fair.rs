@@ -719,6 +719,72 @@ impl Level {
     }
 }
 
+#[cfg(all(test, not(loom)))]
+impl Level {
+    /// Checks that the numbers and the lists say the same as the accounts. Returns the sum of the
+    /// queued tasks.
+    pub(super) fn check(&self) -> u32 {
+        let in_lane = |lane| {
+            self.accounts
+                .iter()
+                .filter(move |(_, account)| account.lane == lane)
+        };
+        let count = |lane| in_lane(lane).count();
+        assert_eq!(self.in_express, count(Lane::Express));
+        assert_eq!(self.in_debt, count(Lane::Debt));
+        assert_eq!(self.listed, self.accounts.len() - count(Lane::Unlisted));
+        let listed = self
+            .accounts
+            .iter()
+            .filter(|(_, account)| account.lane != Lane::Unlisted);
+        let weights: u64 = listed.map(|(_, account)| u64::from(account.weight)).sum();
+        assert_eq!(self.weights, weights);
+        for (list, lane) in [(self.express, Lane::Express), (self.ring, Lane::Ring)] {
+            let (mut prev, mut at, mut length) = (NONE, list.first, 0);
+            while at != NONE {
+                let account = &self.accounts[at as usize];
+                assert_eq!((account.lane, account.prev), (lane, prev));
+                (prev, at, length) = (at, account.next, length + 1);
+            }
+            assert_eq!((list.last, length), (prev, count(lane)));
+        }
+        assert!(self.returned == NONE || self.accounts[self.returned as usize].lane == Lane::Express);
+        let current = self
+            .debt
+            .iter()
+            .filter(|Reverse(debtor)| debtor.is_current(&self.accounts));
+        assert_eq!(current.count(), self.in_debt);
+        assert!(self.debt.len() <= 2 * self.in_debt + self.kept + 1);
+        for (at, account) in &self.accounts {
+            assert!(account.prepaid <= account.finish || account.finish == 0);
+            if let Some(size) = self.size_of(account.queued) {
+                assert_eq!(self.by_size[size][account.place as usize], at as u32);
+            }
+        }
+        let sized = self
+            .accounts
+            .iter()
+            .filter(|(_, account)| self.size_of(account.queued).is_some());
+        assert_eq!(self.by_size.iter().map(Vec::len).sum::<usize>(), sized.count());
+        self.accounts.iter().map(|(_, account)| account.queued).sum()
+    }
+
+    /// The number of tasks of a flow that were taken and not charged.
+    pub(super) fn running_of(&self, at: u32) -> u32 {
+        self.accounts[at as usize].running
+    }
+
+    pub(super) fn queued_and_listed(&self, at: u32) -> (u32, bool) {
+        let account = &self.accounts[at as usize];
+        (account.queued, account.lane != Lane::Unlisted)
+    }
+
+    /// The next account that is opened removes all that have no tasks and no debts.
+    pub(super) fn sweep_soon(&mut self) {
+        (self.kept, self.sweep_at) = (4, 0);
+    }
+}
+
 impl Debtor {
     /// Whether this item of the debt lane still counts.
     fn is_current(&self, accounts: &Slab<Account>) -> bool {

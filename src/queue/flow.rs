@@ -516,6 +516,47 @@ impl<T> Flows<T> {
 }
 
 #[cfg(all(test, not(loom)))]
+impl<T> Flows<T> {
+    /// Checks that the numbers say the same as the lists and the lanes. `flow_of`: the connection of
+    /// a task, as its loop knows it. Returns the number of waiting tasks.
+    pub(crate) fn check(&mut self, lanes: &Lanes, flow_of: impl Fn(u32) -> u32) -> usize {
+        let mut waiting = 0;
+        for flow in 0..self.by_connection.len() as u32 {
+            let own = *self.flow(flow);
+            let mut lengths = [0; 2];
+            for (list, length) in lengths.iter_mut().enumerate() {
+                let (mut prev, mut at) = (NONE, own.lists[list].first);
+                while let Some(task) = self.waiting.get(at as usize) {
+                    assert_eq!(
+                        (task.entry.flow, task.prev, list_of(&task.entry)),
+                        (flow, prev, list)
+                    );
+                    assert_eq!(self.places[task.entry.slot as usize], at);
+                    assert_eq!(flow_of(task.entry.slot), flow);
+                    (prev, at) = (at, task.next);
+                    *length += 1;
+                }
+                assert_eq!(own.lists[list].last, prev);
+            }
+            assert_eq!((own.waiting, own.queued), (lengths[0] + lengths[1], lengths[1]));
+            let running = self.counted.iter().filter(|&&counted| counted == flow).count();
+            assert_eq!(own.running as usize, running);
+            let first = Some(self.first(flow)).filter(|&first| first != NONE);
+            let key = FlowKey {
+                service: self.service,
+                flow,
+            };
+            lanes.check_account(own.account, key, own.queued, first);
+            waiting += own.waiting as usize;
+        }
+        assert_eq!(self.waiting.len(), waiting);
+        let counted = (0..).zip(&self.counted).filter(|&(_, &flow)| flow != NONE);
+        counted.for_each(|(slot, &flow)| assert_eq!(flow_of(slot), flow));
+        waiting
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::super::lanes::NewTask;
     use super::*;

@@ -503,6 +503,46 @@ impl Lanes {
 }
 
 #[cfg(all(test, not(loom)))]
+impl Lanes {
+    /// Checks that the two levels say the same. `taken`: the turns that were not charged yet.
+    pub(crate) fn check(&self, taken: &[Prepaid]) {
+        self.root.check();
+        assert_eq!(self.groups.len(), self.by_id.len());
+        for (number, group) in &self.groups {
+            let number = number as u32;
+            assert_eq!(self.by_id[&group.id], number);
+            assert!(self.root.is_account_of(group.account, key_of_group(number)));
+            let (queued, is_listed) = self.root.queued_and_listed(group.account);
+            assert_eq!(queued, group.flows.check());
+            assert_eq!(is_listed, group.flows.listed() > 0);
+            let running = taken.iter().filter(|turn| turn.group == number).count();
+            assert_eq!(self.root.running_of(group.account) as usize, running);
+        }
+    }
+
+    /// Checks an account of a flow.
+    pub(crate) fn check_account(&self, at: AccountId, key: FlowKey, queued: u32, may_run: Option<u32>) {
+        let level = self.group(at.group).map_or(&self.root, |group| &group.flows);
+        let is_it = level.is_account_of(at.account, key);
+        assert!(is_it || queued == 0 && may_run.is_none());
+        if is_it {
+            assert_eq!(level.queued_and_listed(at.account), (queued, may_run.is_some()));
+        }
+    }
+
+    pub(crate) fn tasks(&self) -> usize {
+        self.tasks
+    }
+
+    pub(crate) fn sweep_soon(&mut self) {
+        self.root.sweep_soon();
+        self.groups
+            .iter_mut()
+            .for_each(|(_, group)| group.flows.sweep_soon());
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::queue::fair::VIRTUAL_QUANTUM;

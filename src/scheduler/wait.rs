@@ -50,7 +50,7 @@ fn time_until_free(busy_times: &mut [u64], work: u64) -> u64 {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::time_until_free;
-    use crate::{Clock, TaskReturn, ThreadPool, task_fn};
+    use crate::{Clock, Status, TaskReturn, ThreadPool, task_fn};
     use std::time::Duration;
 
     /// A worker that had slept for an hour and had just taken a batch counted as late by an hour.
@@ -62,7 +62,7 @@ mod tests {
         let mut service = pool.service(|| {});
         let id = service.enqueue(1, task_fn(|_| TaskReturn::TaskDone));
         let (id, scheduler) = (id.expect("room"), &service.inner.scheduler);
-        while !service.peek(id).is_some_and(|status| status.is_ended()) || !scheduler.idle.should_wake() {
+        while !service.peek(id).is_some_and(Status::is_ended) || !scheduler.idle.should_wake() {
             std::thread::yield_now();
         }
         time.advance(Duration::from_secs(3600));
