@@ -62,6 +62,8 @@ pub(crate) enum FlowState {
     InDebt { tag: u64 },
     /// The connection has another task in flight.
     Busy { tag: u64 },
+    /// The connection is new or has just left a group, and the queue may have its slot in a group.
+    LeftGroup,
     /// The connection belongs to a group. Only the queue has its finish tag.
     InGroup(GroupId),
     /// The same, and this is the first task of the connection in this group.
@@ -79,6 +81,7 @@ impl FlowState {
     pub(crate) fn tag(self) -> Option<u64> {
         match self {
             Self::Idle { tag } | Self::InDebt { tag } | Self::Busy { tag } => Some(tag),
+            Self::LeftGroup => Some(0),
             Self::InGroup(_) | Self::NewInGroup(_) | Self::IdleGroup(_) => None,
         }
     }
@@ -86,14 +89,14 @@ impl FlowState {
     /// Whether the task overtakes those of connections and groups that have used their shares.
     #[inline]
     pub(crate) fn is_prompt(self) -> bool {
-        matches!(self, Self::Idle { .. } | Self::IdleGroup(_))
+        matches!(self, Self::Idle { .. } | Self::LeftGroup | Self::IdleGroup(_))
     }
 
     #[inline]
     pub(crate) fn group(self) -> Option<GroupId> {
         match self {
             Self::InGroup(group) | Self::NewInGroup(group) | Self::IdleGroup(group) => Some(group),
-            Self::Idle { .. } | Self::InDebt { .. } | Self::Busy { .. } => None,
+            Self::Idle { .. } | Self::InDebt { .. } | Self::Busy { .. } | Self::LeftGroup => None,
         }
     }
 }

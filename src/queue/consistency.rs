@@ -40,6 +40,8 @@ struct Loop {
 struct Model {
     random: fastrand::Rng,
     limit: Option<u32>,
+    /// The largest number of tasks of a loop. With few tasks, there are idle connections.
+    tasks_max: usize,
     lanes: Lanes,
     loops: Vec<Loop>,
     /// The turns that a worker has not charged yet.
@@ -59,6 +61,7 @@ impl Model {
         };
         Self {
             limit,
+            tasks_max: random.usize(2..40),
             lanes: Lanes::new(),
             loops: (0..SERVICES as u32).map(new_loop).collect(),
             random,
@@ -135,7 +138,7 @@ impl Model {
         let conn = self.conn();
         let slot = match self.task(service, |task| matches!(task.place, Place::Free)) {
             Some(slot) => slot,
-            None if self.loops[service].tasks.len() >= 40 => return,
+            None if self.loops[service].tasks.len() >= self.tasks_max => return,
             None => {
                 self.loops[service].tasks.push(Task {
                     place: Place::Free,
@@ -420,9 +423,10 @@ impl Model {
                 Place::Taken(_, prepaid) => prepaid,
                 _ => None,
             }));
-            waiting += own
-                .flows
-                .check(&self.lanes, |slot| own.tasks[slot as usize].connection);
+            waiting += own.flows.check(&self.lanes, |slot| {
+                let connection = own.tasks[slot as usize].connection;
+                (connection, own.connections[connection].group())
+            });
         }
         assert_eq!(self.lanes.tasks(), waiting);
         self.lanes.check(&taken);

@@ -135,7 +135,7 @@ impl<T> Flows<T> {
         let account = self.account(flow, lanes);
         match state {
             FlowState::Idle { tag } | FlowState::InDebt { tag } => lanes.set_tag(account, tag),
-            FlowState::NewInGroup(_) => lanes.set_tag(account, 0),
+            FlowState::LeftGroup | FlowState::NewInGroup(_) => lanes.set_tag(account, 0),
             FlowState::Busy { .. } | FlowState::InGroup(_) | FlowState::IdleGroup(_) => {}
         }
         lanes.set_weight(account, weight);
@@ -518,8 +518,8 @@ impl<T> Flows<T> {
 #[cfg(all(test, not(loom)))]
 impl<T> Flows<T> {
     /// Checks that the numbers say the same as the lists and the lanes. `flow_of`: the connection of
-    /// a task, as its loop knows it. Returns the number of waiting tasks.
-    pub(crate) fn check(&mut self, lanes: &Lanes, flow_of: impl Fn(u32) -> u32) -> usize {
+    /// a task and its group, as its loop knows them. Returns the number of waiting tasks.
+    pub(crate) fn check(&mut self, lanes: &Lanes, flow_of: impl Fn(u32) -> (u32, Option<GroupId>)) -> usize {
         let mut waiting = 0;
         for flow in 0..self.by_connection.len() as u32 {
             let own = *self.flow(flow);
@@ -532,7 +532,7 @@ impl<T> Flows<T> {
                         (flow, prev, list)
                     );
                     assert_eq!(self.places[task.entry.slot as usize], at);
-                    assert_eq!(flow_of(task.entry.slot), flow);
+                    assert_eq!(flow_of(task.entry.slot), (flow, own.group));
                     (prev, at) = (at, task.next);
                     *length += 1;
                 }
@@ -551,7 +551,7 @@ impl<T> Flows<T> {
         }
         assert_eq!(self.waiting.len(), waiting);
         let counted = (0..).zip(&self.counted).filter(|&(_, &flow)| flow != NONE);
-        counted.for_each(|(slot, &flow)| assert_eq!(flow_of(slot), flow));
+        counted.for_each(|(slot, &flow)| assert_eq!(flow_of(slot).0, flow));
         waiting
     }
 }
