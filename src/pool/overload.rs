@@ -14,9 +14,10 @@ use std::time::Duration;
 /// | `ShedFattest` | the newest task of the connection with the most waiting tasks is shed | runs |
 /// | `Codel` | the same as `ShedFattest` | is shed |
 ///
-/// The default is `ShedFattest`: one client cannot fill the queue for the others. Use `Codel` if answers are useless after some time, and many clients may come at once: then no
-/// client has more waiting tasks than another, and the length of the queue is the only limit of the
-/// wait. Use `Refuse` if a task must not be taken back once it is accepted.
+/// The default is `ShedFattest`: one client cannot fill the queue for the others. Use `Codel` if
+/// answers are useless after some time, and many clients may come at once: then no client has more
+/// waiting tasks than another, and the length of the queue is the only limit of the wait. Use
+/// `Refuse` if a task must not be taken back once it is accepted.
 ///
 /// All of them treat `max_tasks` in the same way: at that limit, tasks are refused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
@@ -66,10 +67,14 @@ pub enum Overload {
     /// for less than 140 ms. With `ShedFattest` and a queue of 1,024 tasks these wait for up to 800 ms.
     /// Both serve the same number of tasks.
     ///
-    /// A new client does not wait behind the queue of other clients. So two groups of tasks are
+    /// A new client does not wait behind the queue of other clients. So two kinds of tasks are
     /// observed separately: those of connections that had no other task in flight and no debt when
-    /// the task was enqueued, and all others. Otherwise one new client in each interval would hide
-    /// the wait of all others.
+    /// the task was enqueued, and all others. A group counts as one connection. Otherwise one new
+    /// client in each interval would hide the wait of all others.
+    ///
+    /// The wait for a place of
+    /// [`max_running_per_connection`](crate::ThreadPoolBuilder::max_running_per_connection) counts
+    /// too, also if workers are idle.
     ///
     /// `target`: the wait that is acceptable for a long time. `interval`: the time after which a
     /// wait counts as long; at least `target`, and longer than usual bursts. Ten times the target

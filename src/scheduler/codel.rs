@@ -24,7 +24,7 @@ pub(crate) struct Codel {
     others: CachePadded<Window>,
 }
 
-/// The waits of one group of tasks.
+/// The waits of one kind of tasks.
 #[derive(Default)]
 struct Window {
     /// When the present interval ends.
