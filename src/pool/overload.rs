@@ -46,7 +46,7 @@ pub enum Overload {
     /// The pool is overloaded if every task that started within an `interval` had waited for more
     /// than `target`. Then a task that has waited for more than twice the `target` is shed when a
     /// worker takes it, so the oldest task of a connection is shed first. A burst that is over
-    /// within the interval is not shed.
+    /// within the interval is not shed, and a task is not shed if no other task waits.
     ///
     /// ```
     /// use moored::{Overload, ThreadPool};
