@@ -785,7 +785,7 @@ impl<T: Task> Service<T> {
     /// The group includes connections of other services of the pool. Its weight is 1, or that of
     /// [`ThreadPool::set_group_weight`](crate::ThreadPool::set_group_weight); the weights of
     /// connections divide the share of their group. With
-    /// [`Overload::ShedFattest`] a group counts as one connection.
+    /// [`Overload::ShedFattest`](crate::Overload::ShedFattest) a group counts as one connection.
     ///
     /// The group applies to all tasks of the connection, until the connection is closed. Tasks that
     /// wait move at once, and begin there like the tasks of a new connection. A turn that has begun
