@@ -71,16 +71,37 @@ fn record(panic: &PanicHookInfo<'_>) {
 pub(crate) fn contain_step<R>(locations: Locations, step: impl FnOnce() -> R) -> Result<R, Box<Caught>> {
     let caught = |payload, location| Box::new(Caught { payload, location });
     if locations == Locations::Ignore {
-        return contain(step).map_err(|payload| caught(payload, None));
+        return contain(step).map_err(|payload| {
+            forget_location();
+            caught(payload, None)
+        });
     }
     // A step can run the steps of another pool.
-    let before = RECORDING.replace(Recording::On(None));
+    let before = enter(Recording::On(None));
     let returned = contain(step);
-    let after = RECORDING.replace(before);
+    let after = enter(before);
     returned.map_err(|payload| match after {
         Recording::On(location) => caught(payload, location),
         Recording::Off => caught(payload, None),
     })
+}
+
+/// Returns the previous value.
+fn enter(recording: Recording) -> Recording {
+    // The access fails only while thread-locals are dropped, and then nothing is recorded.
+    RECORDING
+        .try_with(|present| present.replace(recording))
+        .unwrap_or(Recording::Off)
+}
+
+/// The step of a pool that records nothing has panicked, possibly inside a step of another pool.
+#[cold]
+fn forget_location() {
+    let _ = RECORDING.try_with(|recording| {
+        if let Recording::On(location) = &mut *recording.borrow_mut() {
+            *location = None;
+        }
+    });
 }
 
 /// Runs user code. Returns the payload if it panics.

@@ -15,6 +15,8 @@
 //! stay in their service ([`crate::service::submissions`]), behind a lock that is taken only under
 //! this one.
 
+#[cfg(all(test, not(loom)))]
+mod consistency;
 pub(crate) mod delayed;
 pub(crate) mod fair;
 pub(crate) mod flow;
@@ -60,6 +62,8 @@ pub(crate) enum FlowState {
     InDebt { tag: u64 },
     /// The connection has another task in flight.
     Busy { tag: u64 },
+    /// The connection is new or has just left a group, and the queue may have its slot in a group.
+    LeftGroup,
     /// The connection belongs to a group. Only the queue has its finish tag.
     InGroup(GroupId),
     /// The same, and this is the first task of the connection in this group.
@@ -77,6 +81,7 @@ impl FlowState {
     pub(crate) fn tag(self) -> Option<u64> {
         match self {
             Self::Idle { tag } | Self::InDebt { tag } | Self::Busy { tag } => Some(tag),
+            Self::LeftGroup => Some(0),
             Self::InGroup(_) | Self::NewInGroup(_) | Self::IdleGroup(_) => None,
         }
     }
@@ -84,14 +89,14 @@ impl FlowState {
     /// Whether the task overtakes the tasks of connections and groups that have used their shares.
     #[inline]
     pub(crate) fn is_prompt(self) -> bool {
-        matches!(self, Self::Idle { .. } | Self::IdleGroup(_))
+        matches!(self, Self::Idle { .. } | Self::LeftGroup | Self::IdleGroup(_))
     }
 
     #[inline]
     pub(crate) fn group(self) -> Option<GroupId> {
         match self {
             Self::InGroup(group) | Self::NewInGroup(group) | Self::IdleGroup(group) => Some(group),
-            Self::Idle { .. } | Self::InDebt { .. } | Self::Busy { .. } => None,
+            Self::Idle { .. } | Self::InDebt { .. } | Self::Busy { .. } | Self::LeftGroup => None,
         }
     }
 }
@@ -355,8 +360,11 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
         let Some(flow) = flow else {
             return self.lanes.time_before_new_flow();
         };
-        let service = &self.services[flow.key.service as usize];
-        let (account, waiting) = service.account_and_waiting(flow.key.flow);
+        let (account, waiting) = match flow.key {
+            Some(key) => self.services[key.service as usize].account_and_waiting(key.flow),
+            // The account of this slot is that of a closed connection, if there is one.
+            None => (AccountId::NONE, 0),
+        };
         self.lanes.time_before(flow, account, waiting)
     }
 

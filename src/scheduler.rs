@@ -128,9 +128,13 @@ pub(crate) struct SharedContext {
 struct BatchTimes {
     /// When the worker took its batch.
     begun: Figure,
-    /// An estimate of the time when the worker will be free, if tasks wait.
+    /// An estimate of the time when the worker will be free, if tasks wait. [`UNKNOWN`] from the
+    /// sleep of the worker until its next batch begins.
     due: Figure,
 }
+
+/// In place of the time at which a worker will be free.
+const UNKNOWN: u64 = 0;
 
 impl SharedContext {
     fn new() -> CachePadded<Self> {
@@ -512,6 +516,7 @@ impl Scheduler {
         self.admission.count_never_ran();
         cx.counters.stopped[StopReason::Shed.index()].add(1);
         service.notify_shed(cx);
+        self.check_drain();
         true
     }
 
@@ -818,5 +823,34 @@ impl Scheduler {
         } else {
             0
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{Shutdown, TaskReturn, ThreadPool, task_fn};
+
+    /// The other task of the connection ends while this one is shed. Without the look after the
+    /// shed task was counted, no thread would see that the last task has ended.
+    #[test]
+    fn a_pool_that_drains_ends_with_a_shed_task() {
+        let pool = ThreadPool::builder().threads(0).build().expect("no thread");
+        let mut service = pool.service(|| {});
+        for _ in 0..2 {
+            let task = task_fn(|_| TaskReturn::TaskDone);
+            service.enqueue(1, task).expect("room");
+        }
+        pool.shutdown(Shutdown::Drain);
+        let scheduler = &service.inner.scheduler;
+        scheduler.contexts[0].counters.finished.add(1);
+        let applicant = RefusedFlow {
+            service: service.inner.queue_number,
+            flow: None,
+            group: None,
+        };
+        let cx = scheduler.external_context(&service.inner.counters);
+        assert!(scheduler.shed(applicant, &cx));
+        assert!(scheduler.exits.is_shut_down());
     }
 }

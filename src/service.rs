@@ -2,7 +2,7 @@
 
 mod cancel;
 pub(crate) mod completions;
-mod connections;
+pub(crate) mod connections;
 pub(crate) mod inner;
 mod polling;
 pub(crate) mod ready;
@@ -749,8 +749,9 @@ impl<T: Task> Service<T> {
         self.table.slot_mut(slot).must_continue = requests.must_continue();
         let virtual_time = self.inner.scheduler.virtual_time();
         let is_detached = self.table.connection_of(slot).is_none();
-        let to = self.table.reattach(slot, conn, virtual_time);
-        self.inner.relocate(slot, to);
+        if let Some(to) = self.table.reattach(slot, conn, virtual_time) {
+            self.inner.relocate(slot, to);
+        }
         if is_detached && self.table.outcome(slot).is_some_and(Outcome::is_parked) {
             self.table.restart_sync(slot, None);
             self.table.announce_again(&[slot]);

@@ -2,8 +2,8 @@
 
 mod util;
 
-use moored::{BuildError, Clock, ManualClock, Overload, Service, Shutdown, StopReason, TaskReturn};
-use moored::{TaskStatus, ThreadPool, ThreadPoolBuilder};
+use moored::{BuildError, Clock, GroupId, ManualClock, Overload, Service, Shutdown, StopReason};
+use moored::{TaskReturn, TaskStatus, ThreadPool, ThreadPoolBuilder};
 use std::time::Duration;
 use util::{Gate, Loop, PLENTY, Work, resume};
 
@@ -56,10 +56,11 @@ fn tasks_that_have_waited_too_long_are_shed_while_the_pool_is_overloaded() {
         lp.enqueue(conn, takes(&time, 10 * MS)).unwrap();
     }
     // The first interval has a task without a wait. In the second one, the lowest wait is 50 ms.
+    // The last task is served.
     lp.run_pending(PLENTY);
-    assert_eq!(reap_all(&mut lp), (10, 90));
+    assert_eq!(reap_all(&mut lp), (11, 89));
     let counters = pool.dump().counters;
-    assert_eq!((counters.finished, counters.stopped.shed), (10, 90));
+    assert_eq!((counters.finished, counters.stopped.shed), (11, 89));
     assert_eq!((pool.counts().queued, lp.len()), (0, 0));
     // New tasks have not waited.
     lp.enqueue(1, takes(&time, 10 * MS)).unwrap();
@@ -76,6 +77,20 @@ fn a_burst_that_is_over_within_the_interval_is_not_shed() {
         }
         assert_eq!(lp.run_pending(PLENTY), 5);
         assert_eq!(reap_all(&mut lp), (5, 0));
+    }
+}
+
+/// One client each second, which waits for the rest of a step. Almost all were shed.
+#[test]
+fn a_task_is_not_shed_if_no_other_task_waits() {
+    let (pool, time) = with_clock(ThreadPool::builder().overload(CODEL), 0);
+    let mut lp = Loop::new(&pool);
+    for conn in 0..10 {
+        lp.enqueue(conn, Work::done()).unwrap();
+        time.advance(25 * MS);
+        lp.run_pending(PLENTY);
+        assert_eq!(reap_all(&mut lp), (1, 0), "{conn}");
+        time.advance(975 * MS);
     }
 }
 
@@ -142,18 +157,19 @@ fn a_worker_sheds_and_notifies_the_loop() {
         for gate in &gates {
             lp.enqueue(1, Work::at(gate)).unwrap();
         }
-        gates[0].wait_for(1);
-        for conn in [1, 1, 2, 3] {
-            lp.enqueue(conn, Work::done()).unwrap();
-        }
         // Each gate ends an interval.
-        for gate in &gates {
+        for (first, gate) in [10, 20].into_iter().zip(&gates) {
             gate.wait_for(1);
+            for client in 0..3 {
+                lp.enqueue(first + client, Work::done()).unwrap();
+            }
             time.advance(1000 * MS);
-            pool.shutdown(Shutdown::Drain);
+            if first == 20 {
+                pool.shutdown(Shutdown::Drain);
+            }
             gate.open();
         }
-        let ends = lp.ends(6);
+        let ends = lp.ends(8);
         let shed = |end: util::End<_>| matches!(end, util::End::Stopped(StopReason::Shed, _));
         let shed: Vec<_> = ends.into_iter().map(|(_, end)| shed(end)).collect();
         assert!(shed.iter().filter(|&&is_shed| is_shed).count() >= 2, "{shed:?}");
@@ -341,4 +357,34 @@ fn wait_beside_one_that_continues(slice: Duration) -> Duration {
     gate.open();
     lp.end().finished();
     wait
+}
+
+/// The service asked for the account of a connection before it had made its rings.
+#[test]
+fn an_estimate_in_a_group_needs_no_earlier_task() {
+    let (pool, _) = with_clock(ThreadPool::builder(), 0);
+    let mut lp = Loop::<Work>::new(&pool);
+    lp.set_group(1, GroupId(1));
+    assert_eq!(lp.estimated_wait(1), Duration::ZERO);
+}
+
+/// The slot of a closed connection with a debt is used again.
+#[test]
+fn a_new_connection_in_a_group_has_no_debt() {
+    let (pool, time) = with_clock(ThreadPool::builder(), 0);
+    let mut lp = with_known_cost(&time, &pool);
+    for conn in 2..4 {
+        lp.set_group(conn, GroupId(1));
+        for _ in 1..conn {
+            lp.enqueue(conn, takes(&time, 10 * MS)).unwrap();
+        }
+    }
+    lp.run_pending(Duration::ZERO);
+    assert_eq!(reap_all(&mut lp), (1, 0));
+    assert_eq!(lp.connection_closed(2), 0);
+    let waits = [4, 5].map(|conn| {
+        lp.set_group(conn, GroupId(1));
+        lp.estimated_wait(conn)
+    });
+    assert_eq!(waits[0], waits[1]);
 }

@@ -3,9 +3,11 @@
 mod util;
 
 use moored::{Panic, TaskReturn, TaskStatus, ThreadPool, ThreadPoolBuilder};
+use std::cell::RefCell;
 use std::panic::{catch_unwind, resume_unwind};
 use std::sync::{LazyLock, Mutex};
-use util::{Loop, PLENTY, Work, panic_silently};
+use std::time::Duration;
+use util::{Count, Loop, PLENTY, Work, panic_silently};
 
 /// The formatted messages of the panics that the hook of the application saw.
 static SEEN: LazyLock<Mutex<Vec<String>>> = LazyLock::new(|| {
@@ -104,11 +106,44 @@ fn a_panic_that_a_step_catches_and_resumes_keeps_its_location() {
 #[test]
 fn steps_inside_steps_have_their_own_locations() {
     let pool = recording().build().unwrap();
-    let inner = recording().build().unwrap();
-    let work = Work::new(move |_, _| {
-        let panic = panic_of(&inner, Work::new(|_, _| panic!("inner")));
-        assert!(panic.location().is_some());
-        panic_silently();
+    for records in [true, false] {
+        let other = ThreadPool::builder().threads(0);
+        let inner = if records { recording() } else { other }.build().unwrap();
+        let work = Work::new(move |_, _| {
+            let panic = panic_of(&inner, Work::new(|_, _| panic!("inner")));
+            assert_eq!(panic.location().is_some(), records);
+            panic_silently();
+        });
+        assert_eq!(panic_of(&pool, work).location(), None, "records: {records}");
+    }
+}
+
+thread_local! {
+    static POOL: RefCell<Option<(ThreadPool, Loop<Work>)>> = const { RefCell::new(None) };
+}
+
+/// The drop of a pool without threads runs the last steps. The thread-local of the location was
+/// dropped before, and the access to it ended the process.
+#[test]
+fn a_pool_in_a_thread_local_can_run_its_last_steps() {
+    let steps = Count::new();
+    let counted = steps.clone();
+    let thread = std::thread::spawn(move || {
+        let pool = recording().build().unwrap();
+        POOL.with(|_| {});
+        let mut lp = Loop::new(&pool);
+        let work = Work::stubborn(move |cx, _| {
+            counted.add(1);
+            if cx.is_stopping() {
+                TaskReturn::Stopped
+            } else {
+                TaskReturn::Continue
+            }
+        });
+        lp.enqueue(1, work).unwrap();
+        lp.run_pending(Duration::ZERO);
+        POOL.set(Some((pool, lp)));
     });
-    assert_eq!(panic_of(&pool, work).location(), None);
+    thread.join().unwrap();
+    assert_eq!(steps.get(), 2);
 }

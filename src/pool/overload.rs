@@ -47,7 +47,8 @@ pub enum Overload {
     /// The pool is overloaded if every task that a worker took within an `interval` had waited for
     /// more than `target`. In the next interval, a task that has waited for more than twice the
     /// `target` is shed when a worker takes it. So the oldest task of a connection is shed first. A
-    /// burst that is over within the interval is not shed.
+    /// burst that is over within the interval is not shed. A task is not shed if no other task
+    /// waits.
     ///
     /// ```
     /// use moored::{Overload, ThreadPool};
@@ -70,8 +71,12 @@ pub enum Overload {
     ///
     /// A new client does not wait behind the queue of other clients. So two kinds of tasks are
     /// observed separately: the tasks of connections that had no other task in flight and had not
-    /// used more than their share, and all other tasks. Otherwise the pool would not count as
-    /// overloaded if one new client came in each interval.
+    /// used more than their share, and all other tasks. A group counts as one connection. Otherwise
+    /// the pool would not count as overloaded if one new client came in each interval.
+    ///
+    /// The wait for a place of
+    /// [`max_running_per_connection`](crate::ThreadPoolBuilder::max_running_per_connection) counts
+    /// too, even if workers are idle.
     ///
     /// The `interval` should be longer than usual bursts. Ten times the target is a good value. The
     /// rule is that of `CoDel` (Nichols, Jacobson 2012) in the form for the queues of servers. The

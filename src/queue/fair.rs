@@ -391,12 +391,10 @@ impl Level {
     /// of accounts. Calls `forget` for each removed account.
     #[cold]
     pub(super) fn sweep(&mut self, mut forget: impl FnMut(FlowKey)) {
-        let is_active =
-            |account: &Account| account.lane != Lane::Unlisted || account.running > 0 || account.queued > 0;
         let virtual_time = self.virtual_time;
         let keeps_debts = self.accounts.len() <= 8 * self.kept + 2 * self.listed;
         self.accounts.retain(|_, account| {
-            let stays = is_active(account) || keeps_debts && is_in_debt(account.finish, virtual_time);
+            let stays = account.has_tasks() || keeps_debts && is_in_debt(account.finish, virtual_time);
             if !stays {
                 forget(account.key);
             }
@@ -405,11 +403,10 @@ impl Level {
         self.sweep_at = self.kept.max(2 * self.accounts.len());
     }
 
-    /// Whether a flow has no task that may run, no task that was taken, and no debt.
+    /// Whether a flow has no task in the queue or in a batch, and no debt.
     pub(super) fn is_idle(&self, at: u32) -> bool {
         let account = &self.accounts[at as usize];
-        let has_tasks = account.lane != Lane::Unlisted || account.running > 0;
-        !has_tasks && !is_in_debt(account.finish, self.virtual_time)
+        !account.has_tasks() && !is_in_debt(account.finish, self.virtual_time)
     }
 
     /// Takes over the data that the loop has about a flow without other tasks in flight. A tag of
@@ -727,6 +724,72 @@ impl Level {
     }
 }
 
+#[cfg(all(test, not(loom)))]
+impl Level {
+    /// Checks that the numbers and the lists say the same as the accounts. Returns the sum of the
+    /// queued tasks.
+    pub(super) fn check(&self) -> u32 {
+        let in_lane = |lane| {
+            self.accounts
+                .iter()
+                .filter(move |(_, account)| account.lane == lane)
+        };
+        let count = |lane| in_lane(lane).count();
+        assert_eq!(self.in_express, count(Lane::Express));
+        assert_eq!(self.in_debt, count(Lane::Debt));
+        assert_eq!(self.listed, self.accounts.len() - count(Lane::Unlisted));
+        let listed = self
+            .accounts
+            .iter()
+            .filter(|(_, account)| account.lane != Lane::Unlisted);
+        let weights: u64 = listed.map(|(_, account)| u64::from(account.weight)).sum();
+        assert_eq!(self.weights, weights);
+        for (list, lane) in [(self.express, Lane::Express), (self.ring, Lane::Ring)] {
+            let (mut prev, mut at, mut length) = (NONE, list.first, 0);
+            while at != NONE {
+                let account = &self.accounts[at as usize];
+                assert_eq!((account.lane, account.prev), (lane, prev));
+                (prev, at, length) = (at, account.next, length + 1);
+            }
+            assert_eq!((list.last, length), (prev, count(lane)));
+        }
+        assert!(self.returned == NONE || self.accounts[self.returned as usize].lane == Lane::Express);
+        let current = self
+            .debt
+            .iter()
+            .filter(|Reverse(debtor)| debtor.is_current(&self.accounts));
+        assert_eq!(current.count(), self.in_debt);
+        assert!(self.debt.len() <= 2 * self.in_debt + self.kept + 1);
+        for (at, account) in &self.accounts {
+            assert!(account.prepaid <= account.finish || account.finish == 0);
+            if let Some(size) = self.size_of(account.queued) {
+                assert_eq!(self.by_size[size][account.place as usize], at as u32);
+            }
+        }
+        let sized = self
+            .accounts
+            .iter()
+            .filter(|(_, account)| self.size_of(account.queued).is_some());
+        assert_eq!(self.by_size.iter().map(Vec::len).sum::<usize>(), sized.count());
+        self.accounts.iter().map(|(_, account)| account.queued).sum()
+    }
+
+    /// The number of tasks of a flow that were taken and not charged.
+    pub(super) fn running_of(&self, at: u32) -> u32 {
+        self.accounts[at as usize].running
+    }
+
+    pub(super) fn queued_and_listed(&self, at: u32) -> (u32, bool) {
+        let account = &self.accounts[at as usize];
+        (account.queued, account.lane != Lane::Unlisted)
+    }
+
+    /// The next account that is opened removes all that have no tasks and no debts.
+    pub(super) fn sweep_soon(&mut self) {
+        (self.kept, self.sweep_at) = (4, 0);
+    }
+}
+
 impl Debtor {
     /// Whether this item of the debt lane still counts.
     fn is_current(&self, accounts: &Slab<Account>) -> bool {
@@ -736,6 +799,12 @@ impl Debtor {
 }
 
 impl Account {
+    /// Whether a task waits or was taken. With a limit, waiting tasks that have not started may be
+    /// unlisted.
+    fn has_tasks(&self) -> bool {
+        self.lane != Lane::Unlisted || self.running > 0 || self.queued > 0
+    }
+
     /// Whether the charge belongs to the present connection of the account, and not to an earlier
     /// one.
     fn is_own(&self, stamped: StampedAccount) -> bool {

@@ -135,7 +135,7 @@ impl<T> Flows<T> {
         let account = self.account(flow, lanes);
         match state {
             FlowState::Idle { tag } | FlowState::InDebt { tag } => lanes.set_tag(account, tag),
-            FlowState::NewInGroup(_) => lanes.set_tag(account, 0),
+            FlowState::LeftGroup | FlowState::NewInGroup(_) => lanes.set_tag(account, 0),
             FlowState::Busy { .. } | FlowState::InGroup(_) | FlowState::IdleGroup(_) => {}
         }
         lanes.set_weight(account, weight);
@@ -482,6 +482,11 @@ impl<T> Flows<T> {
         self.moved.insert(slot, MoveTarget { state: None, ..to });
     }
 
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn has_moves(&self) -> bool {
+        !self.moved.is_empty()
+    }
+
     /// Removes the record of a move. The loop has the task again, or the task has left its batch.
     pub(crate) fn forget_move(&mut self, slot: u32) {
         self.moved.remove(&slot);
@@ -507,6 +512,47 @@ impl<T> Flows<T> {
                 lanes.block(account);
             }
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+impl<T> Flows<T> {
+    /// Checks that the numbers say the same as the lists and the lanes. `flow_of`: the connection of
+    /// a task and its group, as its loop knows them. Returns the number of waiting tasks.
+    pub(crate) fn check(&mut self, lanes: &Lanes, flow_of: impl Fn(u32) -> (u32, Option<GroupId>)) -> usize {
+        let mut waiting = 0;
+        for flow in 0..self.by_connection.len() as u32 {
+            let own = *self.flow(flow);
+            let mut lengths = [0; 2];
+            for (list, length) in lengths.iter_mut().enumerate() {
+                let (mut prev, mut at) = (NONE, own.lists[list].first);
+                while let Some(task) = self.waiting.get(at as usize) {
+                    assert_eq!(
+                        (task.entry.flow, task.prev, list_of(&task.entry)),
+                        (flow, prev, list)
+                    );
+                    assert_eq!(self.places[task.entry.slot as usize], at);
+                    assert_eq!(flow_of(task.entry.slot), (flow, own.group));
+                    (prev, at) = (at, task.next);
+                    *length += 1;
+                }
+                assert_eq!(own.lists[list].last, prev);
+            }
+            assert_eq!((own.waiting, own.queued), (lengths[0] + lengths[1], lengths[1]));
+            let running = self.counted.iter().filter(|&&counted| counted == flow).count();
+            assert_eq!(own.running as usize, running);
+            let first = Some(self.first(flow)).filter(|&first| first != NONE);
+            let key = FlowKey {
+                service: self.service,
+                flow,
+            };
+            lanes.check_account(own.account, key, own.queued, first);
+            waiting += own.waiting as usize;
+        }
+        assert_eq!(self.waiting.len(), waiting);
+        let counted = (0..).zip(&self.counted).filter(|&(_, &flow)| flow != NONE);
+        counted.for_each(|(slot, &flow)| assert_eq!(flow_of(slot).0, flow));
+        waiting
     }
 }
 
@@ -717,9 +763,8 @@ mod tests {
         // Each turn takes 1 us.
         take(&mut flows, &mut lanes).expect("a task");
         let mut time_before = |group| {
-            let key = FlowKey { service: 0, flow: 20 };
             let task = KnownFlow {
-                key,
+                key: None,
                 tag: 0,
                 weight: 1,
                 group,
@@ -841,6 +886,24 @@ mod tests {
         assert_eq!(pop_all(&mut flows, &mut lanes), [3]);
         flows.release(0, &mut lanes);
         assert_eq!(pop_all(&mut flows, &mut lanes), [1]);
+    }
+
+    /// With a limit, a group can have tasks of which none may run.
+    #[test]
+    fn a_task_behind_another_one_of_its_group_is_not_prompt() {
+        let (mut flows, mut lanes) = (Flows::new(0, Some(1)), Lanes::new());
+        flows.push(grouped(0, 0), &mut lanes);
+        assert!(take(&mut flows, &mut lanes).is_some());
+        for slot in 1..3 {
+            flows.push(grouped(slot, 0), &mut lanes);
+        }
+        flows.release(0, &mut lanes);
+        let prompt = [1, 2].map(|slot| {
+            let task = take(&mut flows, &mut lanes).expect("a task");
+            flows.release(slot, &mut lanes);
+            task.state.is_prompt()
+        });
+        assert_eq!(prompt, [true, false]);
     }
 
     #[test]

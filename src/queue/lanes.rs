@@ -42,7 +42,8 @@ pub(crate) struct Prepaid {
 /// The flow of a task that could be enqueued now, as its loop knows it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KnownFlow {
-    pub(crate) key: FlowKey,
+    /// `None`: the connection has had no task in its group.
+    pub(crate) key: Option<FlowKey>,
     /// Zero in a group: then only the queue knows the tag.
     pub(crate) tag: u64,
     pub(crate) weight: u16,
@@ -451,7 +452,8 @@ impl Lanes {
             group: number,
             account: known.account,
         });
-        let is_known = known.group == number && level.is_account_of(known.account, flow.key);
+        let is_account = |key| level.is_account_of(known.account, key);
+        let is_known = known.group == number && flow.key.is_some_and(is_account);
         let account = is_known.then_some(known.account);
         let time_in_level = level.time_before(&Member {
             account,
@@ -497,6 +499,46 @@ impl Lanes {
         let group = &mut self.groups[group as usize];
         group.flows.charge(flow, nanos);
         self.root.charge(self.root.stamped(group.account), nanos);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+impl Lanes {
+    /// Checks that the two levels say the same. `taken`: the turns that were not charged yet.
+    pub(crate) fn check(&self, taken: &[Prepaid]) {
+        self.root.check();
+        assert_eq!(self.groups.len(), self.by_id.len());
+        for (number, group) in &self.groups {
+            let number = number as u32;
+            assert_eq!(self.by_id[&group.id], number);
+            assert!(self.root.is_account_of(group.account, key_of_group(number)));
+            let (queued, is_listed) = self.root.queued_and_listed(group.account);
+            assert_eq!(queued, group.flows.check());
+            assert_eq!(is_listed, group.flows.listed() > 0);
+            let running = taken.iter().filter(|turn| turn.group == number).count();
+            assert_eq!(self.root.running_of(group.account) as usize, running);
+        }
+    }
+
+    /// Checks an account of a flow.
+    pub(crate) fn check_account(&self, at: AccountId, key: FlowKey, queued: u32, may_run: Option<u32>) {
+        let level = self.group(at.group).map_or(&self.root, |group| &group.flows);
+        let is_it = level.is_account_of(at.account, key);
+        assert!(is_it || queued == 0 && may_run.is_none());
+        if is_it {
+            assert_eq!(level.queued_and_listed(at.account), (queued, may_run.is_some()));
+        }
+    }
+
+    pub(crate) fn tasks(&self) -> usize {
+        self.tasks
+    }
+
+    pub(crate) fn sweep_soon(&mut self) {
+        self.root.sweep_soon();
+        self.groups
+            .iter_mut()
+            .for_each(|(_, group)| group.flows.sweep_soon());
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::counters::Counters;
 use super::exits::Activity;
-use super::{LATE, QUANTUM, Scheduler, SharedContext};
+use super::{LATE, QUANTUM, Scheduler, SharedContext, UNKNOWN};
 use crate::queue::Source;
 use crate::queue::lanes::{Lanes, Prepaid};
 use crate::task::header::NO_WORKER;
@@ -108,6 +108,12 @@ impl<'a> WorkerContext<'a> {
         self.next_due.set(begun);
         times.due.store(due, Relaxed);
         begun
+    }
+
+    /// This worker is about to sleep, so its last batch says nothing about the time at which it will
+    /// be free.
+    pub(super) fn forget_batch(&self) {
+        self.own_shared().batch_times.due.store(UNKNOWN, Relaxed);
     }
 
     /// A task whose turn began at `started` continues, after a step that began at `step_begun`.

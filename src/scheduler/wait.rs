@@ -1,6 +1,6 @@
 //! The time until a new task begins.
 
-use super::Scheduler;
+use super::{Scheduler, UNKNOWN};
 use crate::queue::lanes::KnownFlow;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Duration;
@@ -18,7 +18,11 @@ impl Scheduler {
             let is_busy = worker.is_busy.load(Acquire) || worker.has_batch();
             let due = worker.batch_times.due.load(Relaxed);
             // If a worker is late by some time, it will probably need the same time once more.
-            if is_busy { due.abs_diff(now) } else { 0 }
+            if is_busy && due != UNKNOWN {
+                due.abs_diff(now)
+            } else {
+                0
+            }
         });
         let mut busy_times: Vec<u64> = busy_times.collect();
         if busy_times.is_empty() {
@@ -46,6 +50,28 @@ fn time_until_free(busy_times: &mut [u64], work: u64) -> u64 {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::time_until_free;
+    use crate::{Clock, Status, TaskReturn, ThreadPool, task_fn};
+    use std::time::Duration;
+
+    /// A worker that had slept for an hour and had just taken a batch counted as late by an hour.
+    #[test]
+    fn a_worker_that_has_slept_is_not_late() {
+        let (clock, time) = Clock::manual();
+        let pool = ThreadPool::builder().threads(1).clock(clock).build();
+        let pool = pool.expect("a thread");
+        let mut service = pool.service(|| {});
+        let id = service.enqueue(1, task_fn(|_| TaskReturn::TaskDone));
+        let (id, scheduler) = (id.expect("room"), &service.inner.scheduler);
+        while !service.peek(id).is_some_and(Status::is_ended) || !scheduler.idle.should_wake() {
+            std::thread::yield_now();
+        }
+        time.advance(Duration::from_secs(3600));
+        // The worker has taken a task, and its batch has not begun.
+        scheduler.contexts[0].set_batch_len(1);
+        let wait = pool.estimated_wait();
+        scheduler.contexts[0].set_batch_len(0);
+        assert!(wait < Duration::from_secs(1), "{wait:?}");
+    }
 
     #[test]
     fn the_first_free_workers_share_the_work() {

@@ -114,6 +114,7 @@ impl Worker {
             let held = scheduler.contexts[self.index].service.lock().take();
             drop(held);
             scheduler.check_drain();
+            cx.forget_batch();
             match scheduler.enter_sleep(&cx) {
                 LastLook::Work => scheduler.idle.end_sleep(),
                 LastLook::Nothing => {

@@ -9,7 +9,7 @@ use crate::queue::lanes::KnownFlow;
 use crate::queue::{FlowData, FlowState};
 use crate::task::id::{ConnId, GroupId};
 use hashbrown::HashTable;
-use rustc_hash::FxBuildHasher;
+use rustc_hash::{FxBuildHasher, FxHashSet};
 use slab::Slab;
 use std::hash::BuildHasher;
 use std::ops::{Index, IndexMut};
@@ -45,6 +45,8 @@ enum UsedTime {
     /// Only the queue counts the worker time of a group and of its connections. `is_new`: the next
     /// task is the first one of the connection in this group.
     OfGroup { group: GroupId, is_new: bool },
+    /// Nothing, and the next task tells the queue that the connection has no group.
+    LeftGroup,
 }
 
 impl Connection {
@@ -72,6 +74,10 @@ impl Connection {
                     FlowState::InGroup(*group)
                 }
             }
+            UsedTime::LeftGroup => {
+                self.used = UsedTime::UpTo(virtual_time);
+                FlowState::LeftGroup
+            }
         };
         self.away += 1;
         FlowData {
@@ -90,7 +96,7 @@ impl Connection {
 
     pub(crate) fn group(&self) -> Option<GroupId> {
         match self.used {
-            UsedTime::UpTo(_) => None,
+            UsedTime::UpTo(_) | UsedTime::LeftGroup => None,
             UsedTime::OfGroup { group, .. } => Some(group),
         }
     }
@@ -98,13 +104,13 @@ impl Connection {
     /// The flow of this connection, for the estimate of a wait. `None` if the connection has had no
     /// task.
     pub(crate) fn known_flow(&self, service: u32, flow: u32) -> Option<KnownFlow> {
-        let tag = match self.used {
-            UsedTime::UpTo(0) => return None,
-            UsedTime::UpTo(tag) => tag,
-            UsedTime::OfGroup { .. } => 0,
+        let (tag, is_new) = match self.used {
+            UsedTime::UpTo(0) | UsedTime::LeftGroup => return None,
+            UsedTime::UpTo(tag) => (tag, false),
+            UsedTime::OfGroup { is_new, .. } => (0, is_new),
         };
         Some(KnownFlow {
-            key: FlowKey { service, flow },
+            key: (!is_new).then_some(FlowKey { service, flow }),
             tag,
             weight: self.weight,
             group: self.group(),
@@ -117,14 +123,19 @@ impl Connection {
         let is_new = self.away == 0;
         self.used = match group {
             Some(group) => UsedTime::OfGroup { group, is_new },
-            // This tag is before all virtual times. It is zero only if the connection is new.
-            None => UsedTime::UpTo((!is_new).into()),
+            None if is_new => UsedTime::LeftGroup,
+            // This tag is before all virtual times, and is not zero.
+            None => UsedTime::UpTo(1),
         };
     }
 
     /// Whether the connection has no tasks, no weight, no group and no debt.
     fn may_be_forgotten(&self, virtual_time: u64) -> bool {
-        let has_nothing = matches!(self.used, UsedTime::UpTo(finish) if !is_in_debt(finish, virtual_time));
+        let has_nothing = match self.used {
+            UsedTime::UpTo(finish) => !is_in_debt(finish, virtual_time),
+            UsedTime::OfGroup { .. } => false,
+            UsedTime::LeftGroup => true,
+        };
         self.first == NONE && self.weight == 1 && has_nothing
     }
 }
@@ -139,6 +150,9 @@ pub(crate) struct Connections {
     sweep_at: usize,
     /// The last known virtual time.
     virtual_time: u64,
+    /// The slots of connections that had a group. The queue keeps the group of a slot until it is
+    /// told that the connection has none.
+    had_group: FxHashSet<u32>,
 }
 
 #[inline]
@@ -161,6 +175,7 @@ impl Connections {
             idle: 0,
             sweep_at: FEW + 1,
             virtual_time: 0,
+            had_group: FxHashSet::default(),
         }
     }
 
@@ -206,6 +221,7 @@ impl Connections {
         let slot = self.find_or_open(id);
         let conn = &mut self.slots[slot as usize];
         conn.set_group(group);
+        self.had_group.insert(slot);
         let (is_idle, is_in_flight) = (conn.first == NONE, conn.away > 0);
         if is_idle {
             self.note_idle(slot);
@@ -214,14 +230,24 @@ impl Connections {
     }
 
     fn open(&mut self, id: ConnId) -> u32 {
-        let Self { slots, by_id, .. } = self;
+        let Self {
+            slots,
+            by_id,
+            had_group,
+            ..
+        } = self;
+        let used = if had_group.contains(&(slots.vacant_key() as u32)) {
+            UsedTime::LeftGroup
+        } else {
+            UsedTime::UpTo(0)
+        };
         let slot = slots.insert(Connection {
             id: Some(id),
             first: NONE,
             last: NONE,
             away: 0,
             weight: 1,
-            used: UsedTime::UpTo(0),
+            used,
             queued_max: 0,
         }) as u32;
         by_id.insert_unique(hash(id), slot, |&slot| hash(id_in(slots, slot)));
@@ -268,7 +294,11 @@ impl Connections {
             self.close(slot);
         }
         if self.slots.is_empty() {
-            *self = Self::new();
+            let had_group = std::mem::take(&mut self.had_group);
+            *self = Self {
+                had_group,
+                ..Self::new()
+            };
         }
         // The remaining connections must not be checked again at the end of each task.
         self.sweep_at = (2 * self.idle).max(FEW + 1);
@@ -383,7 +413,27 @@ mod tests {
         conns[slot].away = 0;
         assert_eq!(conns.set_group(ConnId(0), Some(GroupId(2))), None);
         assert_eq!(conns.set_group(ConnId(0), None), None);
-        assert_eq!(state(&mut conns), FlowState::Idle { tag: 0 });
+        assert_eq!(state(&mut conns), FlowState::LeftGroup);
+        conns[slot].away = 0;
+        assert!(matches!(state(&mut conns), FlowState::Idle { .. }));
+    }
+
+    /// A task that came straight from the ring, and gave way, went on in the group of the earlier
+    /// connection.
+    #[test]
+    fn the_first_task_in_the_slot_of_a_connection_with_a_group_tells_the_queue() {
+        let mut conns = Connections::new();
+        conns.set_group(ConnId(0), Some(GroupId(1)));
+        let before = with_tasks(&mut conns, 0..1);
+        leave(&mut conns, &before);
+        conns.close(before[0]);
+        let slots = with_tasks(&mut conns, 1..3);
+        assert_eq!(before[0], slots[0], "the slot is used again");
+        let states = slots.iter().map(|&slot| conns.submit(slot, 1000).state);
+        assert_eq!(
+            states.collect::<Vec<_>>(),
+            [FlowState::LeftGroup, FlowState::Idle { tag: 0 }]
+        );
     }
 
     #[test]

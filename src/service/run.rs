@@ -102,7 +102,10 @@ impl<T: Task> ServiceInner<T> {
         } else {
             header.renew(waited);
             let codel = self.scheduler.codel.as_ref();
-            let sheds = |codel: &Codel| codel.sheds(entry.state, waited, started);
+            // The last waiting task is not shed, because no other task would begin earlier.
+            let sheds = |codel: &Codel| {
+                codel.sheds(entry.state, waited, started) && self.scheduler.others_wait(cx.index)
+            };
             let reason = match requests.stop() {
                 None if codel.is_some_and(sheds) => Some(StopReason::Shed),
                 stop => stop,

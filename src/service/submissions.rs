@@ -475,3 +475,31 @@ impl<T: Task> ServiceInner<T> {
         self.scheduler.queue.lock().list(self.queue_number);
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::{TaskReturn, ThreadPool, task_fn};
+    use std::sync::mpsc;
+
+    /// The note about the move stayed, and moved a later task in the same slot.
+    #[test]
+    fn a_task_that_stays_with_its_connection_is_not_moved() {
+        let pool = ThreadPool::builder().threads(1).build().expect("a thread");
+        let mut service = pool.service(|| {});
+        let ((begins, begun), (ends, end)) = (mpsc::channel(), mpsc::channel::<()>());
+        let task = task_fn(move |_| {
+            begins.send(()).expect("the test waits");
+            end.recv().expect("the test sends");
+            TaskReturn::TaskDone
+        });
+        let id = service.enqueue(1, task).expect("room");
+        begun.recv().expect("the task begins");
+        assert!(service.reattach(id, 1));
+        ends.send(()).expect("the task waits");
+        while service.peek(id).is_some_and(|status| !status.is_ended()) {
+            std::thread::yield_now();
+        }
+        drop(service.task_status(id));
+        assert!(!service.inner.submissions.state().flows.has_moves());
+    }
+}

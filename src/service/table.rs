@@ -426,29 +426,30 @@ impl<T> Table<T> {
         self.connections[self.slot(slot).connection].id
     }
 
-    /// Moves a task to another connection.
-    pub(crate) fn reattach(&mut self, slot: u32, id: ConnId, virtual_time: u64) -> MoveTarget {
+    /// Moves a task to another connection. Returns `None` if the task has this connection already.
+    pub(crate) fn reattach(&mut self, slot: u32, id: ConnId, virtual_time: u64) -> Option<MoveTarget> {
         let from = self.slot(slot).connection;
         let to = self.connections.find_or_open(id);
+        if to == from {
+            return None;
+        }
         self.owner(slot).set_connection(id.0);
         let mut state = None;
-        if to != from {
-            if self.slot(slot).outcome.is_none() {
-                self.slot_mut(slot).was_moved = true;
-                self.connections[from].away -= 1;
-                state = Some(self.connections.submit(to, virtual_time).state);
-                let target = &mut self.connections[to];
-                target.queued_max = target.queued_max.saturating_add(1);
-            }
-            self.unlink(slot);
-            self.link(slot, to);
-            self.note_loss(from);
+        if self.slot(slot).outcome.is_none() {
+            self.slot_mut(slot).was_moved = true;
+            self.connections[from].away -= 1;
+            state = Some(self.connections.submit(to, virtual_time).state);
+            let target = &mut self.connections[to];
+            target.queued_max = target.queued_max.saturating_add(1);
         }
-        MoveTarget {
+        self.unlink(slot);
+        self.link(slot, to);
+        self.note_loss(from);
+        Some(MoveTarget {
             flow: to,
             weight: self.connections[to].weight,
             state,
-        }
+        })
     }
 
     /// The next timeout of a task, and the time at which it runs out.
