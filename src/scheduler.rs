@@ -2,47 +2,50 @@
 //! describes the rules and the protocols.
 
 pub(crate) mod admission;
+pub(crate) mod any_service;
 pub(crate) mod codel;
 pub(crate) mod context;
 pub(crate) mod counters;
 pub(crate) mod exits;
+pub(crate) mod hints;
 pub(crate) mod idle;
 pub(crate) mod reentrancy;
 pub(crate) mod registry;
 pub(crate) mod room;
+pub(crate) mod shared_context;
 pub(crate) mod slow_step;
+mod stage;
+mod take;
 mod wait;
 pub(crate) mod worker;
 
 use crate::clock::Clock;
 use crate::dump::end::AbnormalEnds;
-use crate::dump::task::TaskDump;
-use crate::mailbox::dump::MailboxDump;
 use crate::panic::Locations;
 use crate::pool::overload::Overload;
 use crate::queue::delayed::{LOOP, Moment};
 use crate::queue::fair::{Debt, VIRTUAL_QUANTUM};
 use crate::queue::lanes::Lanes;
-use crate::queue::{Batch, Order, RefusedFlow, RunQueue, Source};
-use crate::sync::{ArcFence, AtomicUsize, Mutex, Ordering, fence};
-use crate::task::header::NEVER;
-use crate::task::id::{ConnId, TaskId};
+use crate::queue::{RefusedFlow, RunQueue};
+use crate::sync::{AtomicUsize, Mutex, Ordering};
 use crate::task::status::StopReason;
-use admission::{Admission, Progress, Refused};
+use admission::{Admission, Progress};
+use any_service::ServiceRef;
 use codel::Codel;
 use context::WorkerContext;
 use counters::{Counters, Sums};
 use crossbeam_utils::CachePadded;
 use exits::Exits;
+use hints::Hints;
 use idle::{Gate, Idle};
 use reentrancy::ReentrancyGuard;
 use registry::Registry;
 use room::Room;
-use slow_step::{PresentStep, SlowSteps};
-use std::borrow::Cow;
-use std::ops::Deref;
+use shared_context::SharedContext;
+use slow_step::SlowSteps;
+use stage::Stage;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool as Flag, AtomicU64 as Figure, AtomicUsize as Length, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64 as Figure, Ordering::Relaxed};
 
 /// The intended time of a batch, and the longest deferral of a notification, in nanoseconds. It is
 /// about the cost of waking a thread. (Rows: `told-1024`, `work-1k`, `fair`.)
@@ -58,192 +61,8 @@ pub(crate) const SKIPPED_SEARCHES: u32 = 16;
 /// The length of a pause between two looks of a search, in spins. (Rows: `latency`, `told-16`.)
 pub(crate) const SPINS: u32 = 32;
 
-/// The id, the name and the connection of a task.
-pub(crate) type Description = (TaskId, Option<Cow<'static, str>>, Option<ConnId>);
-
-/// A service as its pool sees it.
-pub(crate) trait AnyService: Source {
-    /// Runs the batch of this context. Returns the number of turns.
-    fn run_batch(&self, cx: &WorkerContext<'_>) -> usize;
-    /// Notifies the loop because the pool is shutting down, or because a timeout has run out.
-    /// Returns whether the call has woken the loop.
-    fn wake_loop(&self) -> bool;
-    /// Notifies the loop because a task of this service was shed. The caller has released the lock
-    /// of the queue.
-    fn notify_shed(&self, cx: &WorkerContext<'_>);
-    /// Copies some tasks, from a slot on. Returns the slot to continue with.
-    fn copy_tasks(&self, from: usize, now: u64, tasks: &mut Vec<TaskDump>) -> Option<usize>;
-    /// The id, the name and the connection of a task that was not reaped.
-    fn describe(&self, slot: u32, serial: u64) -> Option<Description>;
-    fn dump_mailboxes(&self) -> Vec<MailboxDump>;
-    /// Every thread calls `pass` on it before it drops a reference to the service.
-    fn arc_fence(&self) -> &ArcFence;
-}
-
-/// A reference to a service.
-#[derive(Clone)]
-pub(crate) struct ServiceRef(Arc<dyn AnyService>);
-
-impl ServiceRef {
-    pub(crate) fn new(service: Arc<dyn AnyService>) -> Self {
-        Self(service)
-    }
-
-    fn is_same(&self, other: &Self) -> bool {
-        std::ptr::addr_eq(Arc::as_ptr(&self.0), Arc::as_ptr(&other.0))
-    }
-}
-
-impl Deref for ServiceRef {
-    type Target = dyn AnyService;
-
-    fn deref(&self) -> &Self::Target {
-        &*self.0
-    }
-}
-
-impl Drop for ServiceRef {
-    fn drop(&mut self) {
-        self.0.arc_fence().pass();
-    }
-}
-
-/// The part of a worker's context that other threads read. One more exists for all external
-/// threads.
-pub(crate) struct SharedContext {
-    /// On cache lines of their own, since the worker writes them for every task.
-    counters: CachePadded<Counters>,
-    /// Whether the worker is inside a step, or about to be.
-    is_busy: Flag,
-    /// The number of tasks in its batch. Grows under the lock of the queue only.
-    batch_len: Length,
-    /// On its own cache line, since other workers read it for each batch.
-    batch_times: CachePadded<BatchTimes>,
-    /// The service of its batch.
-    service: Mutex<Option<ServiceRef>>,
-    present_step: PresentStep,
-}
-
-#[derive(Default)]
-struct BatchTimes {
-    /// When the worker took its batch.
-    begun: Figure,
-    /// An estimate of the time when the worker will be free, if tasks wait. [`UNKNOWN`] from the
-    /// sleep of the worker until its next batch begins.
-    due: Figure,
-}
-
-/// In place of the time at which a worker will be free.
-const UNKNOWN: u64 = 0;
-
-impl SharedContext {
-    fn new() -> CachePadded<Self> {
-        CachePadded::new(Self {
-            counters: CachePadded::default(),
-            is_busy: Flag::new(false),
-            batch_len: Length::new(0),
-            batch_times: CachePadded::default(),
-            service: Mutex::new(None),
-            present_step: PresentStep::new(),
-        })
-    }
-
-    #[inline]
-    fn set_busy(&self, is_busy: bool) {
-        self.is_busy.store(is_busy, Ordering::Release);
-    }
-
-    #[inline]
-    pub(crate) fn set_batch_len(&self, len: usize) {
-        self.batch_len.store(len, Relaxed);
-    }
-
-    fn batch_len(&self) -> usize {
-        self.batch_len.load(Relaxed)
-    }
-
-    /// Sets the service of the next batch, so that other workers find it. It stays set until the
-    /// next call, since most batches are of the same service as the batch before. The caller drops
-    /// the result after it releases its locks: dropping the last reference to a service runs user
-    /// code.
-    #[must_use]
-    fn hold(&self, service: &ServiceRef) -> Option<ServiceRef> {
-        let mut held = self.service.lock();
-        if held.as_ref().is_some_and(|held| held.is_same(service)) {
-            return None;
-        }
-        held.replace(service.clone())
-    }
-
-    #[inline]
-    fn has_batch(&self) -> bool {
-        self.batch_len() > 0
-    }
-}
-
-/// Flags that tell workers when to look at the queue. They affect speed only, never correctness:
-/// they make a busy worker look, and they make a task that continues give way.
-pub(crate) struct Hints {
-    /// A submission was published to busy workers.
-    published: Flag,
-    /// A task was submitted, published or not.
-    submitted: Flag,
-    /// The earliest time for which a task waits. Written under the lock of the queue.
-    next_moment: Figure,
-}
-
 /// The largest number of delayed tasks that become runnable under one lock.
 const DUE_MAX: usize = 256;
-
-impl Hints {
-    #[inline]
-    pub(crate) fn has_published(&self) -> bool {
-        self.published.load(Relaxed)
-    }
-
-    #[inline]
-    pub(crate) fn has_submitted(&self) -> bool {
-        self.submitted.load(Relaxed)
-    }
-
-    /// Written only if the value changes, since every worker reads it.
-    #[inline]
-    pub(crate) fn note_submitted(&self) {
-        if !self.has_submitted() {
-            self.submitted.store(true, Relaxed);
-        }
-    }
-
-    #[inline]
-    pub(crate) fn note_published(&self) {
-        if !self.has_published() {
-            self.published.store(true, Relaxed);
-        }
-    }
-
-    /// The earliest time for which a task waits.
-    #[inline]
-    pub(crate) fn next_moment(&self) -> Option<u64> {
-        Some(self.next_moment.load(Relaxed)).filter(|&at| at != NEVER)
-    }
-
-    pub(crate) fn set_next_moment(&self, at: Option<u64>) {
-        self.next_moment.store(at.unwrap_or(NEVER), Relaxed);
-    }
-
-    /// Whether the time has come for which a task waits.
-    #[inline]
-    pub(crate) fn is_due(&self, now: u64) -> bool {
-        self.next_moment.load(Relaxed) <= now
-    }
-
-    /// The caller is about to look at the queue, under its lock.
-    fn clear(&self) {
-        self.published.store(false, Relaxed);
-        self.submitted.store(false, Relaxed);
-        fence(Ordering::SeqCst);
-    }
-}
 
 pub(crate) struct Scheduler {
     pub(crate) name: String,
@@ -280,16 +99,6 @@ pub(crate) struct Scheduler {
     /// A [`Stage`].
     stage: AtomicUsize,
     pub(crate) exits: Arc<Exits>,
-}
-
-/// The progress of the shutdown of a pool.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Stage {
-    Open,
-    /// The pool accepts no more tasks.
-    Draining,
-    /// Every task is asked to stop.
-    Cancelled,
 }
 
 pub(crate) struct Setup {
@@ -336,11 +145,7 @@ impl Scheduler {
             idle: CachePadded::new(Idle::new()),
             contexts: (0..=setup.threads).map(|_| SharedContext::new()).collect(),
             queue: CachePadded::new(Mutex::new(RunQueue::new(setup.limit, takers))),
-            hints: CachePadded::new(Hints {
-                published: Flag::new(false),
-                submitted: Flag::new(false),
-                next_moment: Figure::new(NEVER),
-            }),
+            hints: CachePadded::new(Hints::new()),
             virtual_time: CachePadded::new(Figure::new(VIRTUAL_QUANTUM)),
             pace: CachePadded::new(Figure::new(u64::MAX)),
             stage: AtomicUsize::new(Stage::Open as usize),
@@ -413,51 +218,6 @@ impl Scheduler {
         }
     }
 
-    /// Takes up to `max` tasks from the queue into the batch of this context.
-    fn take(&self, cx: &WorkerContext<'_>, max: usize, debt: Debt) -> Option<Batch<ServiceRef>> {
-        let order = if self.has_very_short_steps() {
-            Order::Submission
-        } else {
-            Order::Fair
-        };
-        // In the fair order, the estimates of the flows limit the batch.
-        let max = if order == Order::Fair && cx.worker().is_some() {
-            BATCH_MAX
-        } else {
-            max
-        };
-        let mut queue = self.queue.lock();
-        cx.settle(&mut queue.lanes);
-        self.hints.clear();
-        let taken = queue.take(cx.index, max, order, debt);
-        self.publish_virtual_time(&queue.lanes);
-        let before = self.hold_service(cx.index, taken.as_ref());
-        if queue.is_worth_taking() {
-            self.hints.note_published();
-            self.hints.note_submitted();
-        } else if queue.has_tasks() {
-            self.hints.note_submitted();
-        }
-        drop(queue);
-        drop(before);
-        taken
-    }
-
-    /// How long this worker may wait before it takes a flow in debt, in nanoseconds. If it may
-    /// wait, the rings are empty and the hints are clear, so that the hints show the next
-    /// submission.
-    fn time_before_debt(&self, cx: &WorkerContext<'_>) -> u64 {
-        let Some(last) = cx.last_turn() else { return 0 };
-        let mut queue = self.queue.lock();
-        let time = queue.lanes.time_before_debt(last);
-        if time == 0 {
-            return 0;
-        }
-        self.hints.clear();
-        // The caller takes from the queue now.
-        if queue.has_submitted() { 0 } else { time }
-    }
-
     /// Moves up to `max` tasks that wait for a time before `now` into the queue. Returns the
     /// services whose loops the caller must notify.
     #[cold]
@@ -520,60 +280,6 @@ impl Scheduler {
         true
     }
 
-    /// The service is set in the shared context first, so that other workers find it before they
-    /// see the batch.
-    fn hold_service(&self, index: usize, taken: Option<&Batch<ServiceRef>>) -> Option<ServiceRef> {
-        let worker = self.workers().get(index)?;
-        worker.hold(&taken?.service)
-    }
-
-    /// Steals up to `max` tasks, and at most half, from the batch of another worker into the batch
-    /// of this context. The caller holds the lock of the queue, so that a search for a task finds
-    /// it in every case.
-    fn steal_from(&self, victim: usize, index: usize, max: usize) -> Option<Batch<ServiceRef>> {
-        let victim_context = &self.contexts[victim];
-        if !victim_context.has_batch() {
-            return None;
-        }
-        let service = victim_context.service.lock().clone()?;
-        let queue = self.queue.lock();
-        let count = service.steal(victim, index, max);
-        let taken = Batch {
-            service,
-            count,
-            time: None,
-        };
-        let before = self.hold_service(index, Some(&taken));
-        drop(queue);
-        drop(before);
-        (count > 0).then_some(taken)
-    }
-
-    /// Returns the remaining tasks of another worker's batch, which is late, to the queue.
-    #[cold]
-    fn return_batch_of(&self, victim: usize) {
-        let Some(service) = self.contexts[victim].service.lock().clone() else {
-            return;
-        };
-        {
-            let mut queue = self.queue.lock();
-            service.return_batch(&mut queue.lanes, victim);
-            self.hints.note_submitted();
-            self.hints.note_published();
-        }
-        // Not under the lock, because the drop of the last reference runs user code.
-        drop(service);
-    }
-
-    /// Steals tasks from the batch of any other worker.
-    fn steal(&self, index: usize, max: usize) -> Option<Batch<ServiceRef>> {
-        let workers = self.workers().len();
-        let others = (1..=workers).map(|step| (index + step) % workers);
-        others
-            .filter(|&victim| victim != index)
-            .find_map(|victim| self.steal_from(victim, index, max))
-    }
-
     /// Counts a worker as sleeping, and looks once more for work. If the result tells the worker to
     /// end, it takes no more tasks.
     fn enter_sleep(&self, cx: &WorkerContext<'_>) -> LastLook {
@@ -627,22 +333,6 @@ impl Scheduler {
     fn forgive(&self, lanes: &mut Lanes) {
         lanes.forgive();
         self.publish_virtual_time(lanes);
-    }
-
-    fn steal_any_one(&self, cx: &WorkerContext<'_>) -> Option<Batch<ServiceRef>> {
-        (0..self.workers().len()).find_map(|victim| self.steal_from(victim, cx.index, 1))
-    }
-
-    /// After the tasks that are in the queue now, the owner of a pool without workers runs no more
-    /// tasks.
-    pub(crate) fn owner_goes(&self) {
-        self.queue.lock().takers = 0;
-    }
-
-    /// Whether the pool has ended, so that no other thread runs submissions.
-    #[inline]
-    pub(crate) fn takers_are_gone(&self) -> bool {
-        !self.is_open() && self.queue.lock().takers == 0
     }
 
     /// Removes a service whose tasks have ended.
@@ -736,84 +426,6 @@ impl Scheduler {
         if nanos > pace.saturating_mul(2) || nanos < pace / 2 {
             self.pace.store(nanos, Relaxed);
         }
-    }
-
-    /// Accepts one task, unless a limit is reached or the pool is shutting down.
-    #[inline]
-    pub(crate) fn admit(&self) -> Result<(), Refused> {
-        let admitted = self.admission.admit(|| self.progress());
-        // This check comes after the count, so that a pool that drains cannot end in between.
-        if self.is_open_after_count() {
-            return admitted;
-        }
-        self.take_back(admitted);
-        Err(Refused::ShuttingDown)
-    }
-
-    #[cold]
-    fn take_back(&self, admitted: Result<(), Refused>) {
-        if admitted.is_ok() {
-            self.admission.withdraw();
-            self.check_drain();
-        }
-    }
-
-    /// True for the first call.
-    pub(crate) fn start_cancel(&self) -> bool {
-        let cancelled = Stage::Cancelled as usize;
-        let is_first = self.stage.swap(cancelled, Ordering::AcqRel) != cancelled;
-        fence(Ordering::SeqCst);
-        is_first
-    }
-
-    /// Makes the pool accept no more tasks.
-    pub(crate) fn start_drain(&self) {
-        let (open, draining) = (Stage::Open as usize, Stage::Draining as usize);
-        let _ = self
-            .stage
-            .compare_exchange(open, draining, Ordering::SeqCst, Ordering::Relaxed);
-        self.check_drain();
-    }
-
-    /// Ends the workers if the pool drains and every task has ended. Called after each event that
-    /// may be the end of the last task.
-    pub(crate) fn check_drain(&self) {
-        fence(Ordering::SeqCst);
-        if self.is_draining() {
-            // A loop that has not seen the drain has counted its task before this fence.
-            fence(Ordering::SeqCst);
-            if self.sums().ended() == self.admission.accepted() {
-                self.idle.close();
-                self.exits.note_shutdown();
-            }
-        }
-    }
-
-    /// Whether the pool accepts tasks.
-    #[inline]
-    pub(crate) fn is_open(&self) -> bool {
-        self.stage.load(Ordering::Acquire) == Stage::Open as usize
-    }
-
-    /// The same as [`is_open`](Self::is_open), after a sequentially consistent read-modify-write
-    /// instead of a fence.
-    #[inline]
-    fn is_open_after_count(&self) -> bool {
-        // loom treats a sequentially consistent load as an acquire load.
-        #[cfg(loom)]
-        fence(Ordering::SeqCst);
-        self.stage.load(Ordering::SeqCst) == Stage::Open as usize
-    }
-
-    #[inline]
-    pub(crate) fn is_draining(&self) -> bool {
-        self.stage.load(Ordering::Acquire) == Stage::Draining as usize
-    }
-
-    /// Whether every task is asked to stop.
-    #[inline]
-    pub(crate) fn is_shutting_down(&self) -> bool {
-        self.stage.load(Ordering::Acquire) == Stage::Cancelled as usize
     }
 
     /// The workers that have not ended.

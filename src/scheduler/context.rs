@@ -3,7 +3,8 @@
 
 use super::counters::Counters;
 use super::exits::Activity;
-use super::{LATE, QUANTUM, Scheduler, SharedContext, UNKNOWN};
+use super::shared_context::{SharedContext, UNKNOWN};
+use super::{LATE, QUANTUM, Scheduler};
 use crate::queue::Source;
 use crate::queue::lanes::{Lanes, Prepaid};
 use crate::task::header::NO_WORKER;

@@ -1,7 +1,7 @@
 //! The services of a pool, and their counters.
 
+use super::any_service::{AnyService, ServiceRef};
 use super::counters::{Counters, Sums};
-use super::{AnyService, ServiceRef};
 use crate::sync::Mutex;
 use slab::Slab;
 use std::sync::{Arc, Weak};

@@ -1,6 +1,7 @@
 //! The time until a new task begins.
 
-use super::{Scheduler, UNKNOWN};
+use super::Scheduler;
+use super::shared_context::UNKNOWN;
 use crate::queue::lanes::KnownFlow;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Duration;

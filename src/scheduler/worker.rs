@@ -1,7 +1,8 @@
 //! A worker thread.
 
+use super::any_service::ServiceRef;
 use super::context::WorkerContext;
-use super::{BATCH_MAX, LATE, LastLook, QUANTUM, SKIPPED_SEARCHES, SPINS, Scheduler, ServiceRef};
+use super::{BATCH_MAX, LATE, LastLook, QUANTUM, SKIPPED_SEARCHES, SPINS, Scheduler};
 use crate::clock::nanos;
 use crate::queue::Batch;
 use crate::queue::fair::{Debt, WAIT_PART};
