@@ -57,7 +57,7 @@ impl SharedContext {
         self.batch_len.store(len, Relaxed);
     }
 
-    pub(super) fn batch_len(&self) -> usize {
+    fn batch_len(&self) -> usize {
         self.batch_len.load(Relaxed)
     }
 

@@ -54,7 +54,7 @@ impl Scheduler {
 
     /// The service is set in the shared context first, so that other workers find it before they
     /// see the batch.
-    pub(super) fn hold_service(&self, index: usize, taken: Option<&Batch<ServiceRef>>) -> Option<ServiceRef> {
+    fn hold_service(&self, index: usize, taken: Option<&Batch<ServiceRef>>) -> Option<ServiceRef> {
         let worker = self.workers().get(index)?;
         worker.hold(&taken?.service)
     }
@@ -62,7 +62,7 @@ impl Scheduler {
     /// Steals up to `max` tasks, and at most half, from the batch of another worker into the batch
     /// of this context. The caller holds the lock of the queue, so that a search for a task finds
     /// it in every case.
-    pub(super) fn steal_from(&self, victim: usize, index: usize, max: usize) -> Option<Batch<ServiceRef>> {
+    fn steal_from(&self, victim: usize, index: usize, max: usize) -> Option<Batch<ServiceRef>> {
         let victim_context = &self.contexts[victim];
         if !victim_context.has_batch() {
             return None;

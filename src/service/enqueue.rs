@@ -86,7 +86,7 @@ impl<T: Task> Service<T> {
 
     /// Reserves a place for a task. Returns the time.
     #[inline]
-    pub(super) fn admit(&mut self, conn: ConnId) -> Result<u64, Refused> {
+    fn admit(&mut self, conn: ConnId) -> Result<u64, Refused> {
         self.check_shutdown();
         let scheduler = &self.inner.scheduler;
         // This check is a system call. So it is made when a worker sleeps, because waking it is a
@@ -123,7 +123,7 @@ impl<T: Task> Service<T> {
     /// Sheds tasks of other connections while the queue is full. One shed task is enough, unless a
     /// worker was idle, so that it added a place, and is busy now.
     #[cold]
-    pub(super) fn make_room(&mut self, conn: ConnId, refused: Refused) -> Result<(), Refused> {
+    fn make_room(&mut self, conn: ConnId, refused: Refused) -> Result<(), Refused> {
         let ServiceInner {
             scheduler, counters, ..
         } = &*self.inner;
@@ -149,7 +149,7 @@ impl<T: Task> Service<T> {
 
     /// The refusal of a task if its connection has reached `max_queued_per_connection`.
     #[inline]
-    pub(super) fn full_connection(&mut self, connection: ConnId) -> Option<Refused> {
+    fn full_connection(&mut self, connection: ConnId) -> Option<Refused> {
         let limit = self.inner.scheduler.max_queued?;
         let queued = self.table.queued_of(connection, limit);
         (queued >= limit).then_some(Refused::ConnectionFull {
@@ -162,7 +162,7 @@ impl<T: Task> Service<T> {
     /// Requests a notification when there is room. Checks once more, so that room which is made now
     /// is not missed.
     #[cold]
-    pub(super) fn wait_for_room(&mut self, refused: Refused) -> Result<(), Refused> {
+    fn wait_for_room(&mut self, refused: Refused) -> Result<(), Refused> {
         if !matches!(refused, Refused::QueueFull | Refused::TooManyTasks) {
             return Err(refused);
         }
@@ -181,7 +181,7 @@ impl<T: Task> Service<T> {
 
     /// Makes a slot for a task.
     #[inline]
-    pub(super) fn accept(&mut self, conn: ConnId, now: u64) -> u32 {
+    fn accept(&mut self, conn: ConnId, now: u64) -> u32 {
         if !self.table.has_room() {
             let inner = &self.inner;
             self.ends.get_or_insert_with(|| inner.open());
@@ -191,7 +191,7 @@ impl<T: Task> Service<T> {
     }
 
     #[inline]
-    pub(super) fn start(&mut self, slot: u32, task: T, now: u64) -> TaskId {
+    fn start(&mut self, slot: u32, task: T, now: u64) -> TaskId {
         let own = self.table.slot(slot);
         let (serial, flow) = (own.serial, own.connection);
         self.submit(Work {
@@ -252,7 +252,7 @@ impl<T: Task> Service<T> {
 
     /// The workers have ended, so this thread runs the submitted tasks.
     #[cold]
-    pub(super) fn run_leftovers(&self) {
+    fn run_leftovers(&self) {
         let ServiceInner {
             scheduler, counters, ..
         } = &*self.inner;

@@ -76,7 +76,7 @@ impl<T: Task> Service<T> {
     /// For a loop that does not call `poll_timeout`: an idle worker notifies it when the next
     /// timeout runs out, or earlier.
     #[cold]
-    pub(super) fn set_alarm(&mut self) {
+    fn set_alarm(&mut self) {
         let scheduler = &self.inner.scheduler;
         let now = scheduler.clock.now();
         let next = self.table.timers.next();
@@ -89,13 +89,13 @@ impl<T: Task> Service<T> {
 
     /// Allows the next notification. The caller must look after this at everything that may have
     /// used the notification before it.
-    pub(super) fn rearm(&mut self) {
+    fn rearm(&mut self) {
         self.inner.notifier.rearm();
         self.check_shutdown();
     }
 
     /// Looks a few more times, with pauses, if tasks may return during this time.
-    pub(super) fn spin(&mut self) {
+    fn spin(&mut self) {
         let scheduler = &self.inner.scheduler;
         let pays = self.table.away() > 0 && scheduler.cores > 1 && scheduler.has_very_short_steps();
         if !pays || !may_search() {
@@ -116,7 +116,7 @@ impl<T: Task> Service<T> {
     }
 
     /// Announces the tasks again that were announced and not taken out of the iterator.
-    pub(super) fn take_back_unseen(&mut self) {
+    fn take_back_unseen(&mut self) {
         if let Some((tasks, wakes)) = self.unseen.as_deref().and_then(Unread::take) {
             self.inner.counters.wakes.add(wakes);
             let tasks: Vec<_> = tasks.into_iter().filter_map(|id| self.find(id)).collect();
@@ -125,7 +125,7 @@ impl<T: Task> Service<T> {
     }
 
     /// Announces the tasks that have arrived.
-    pub(super) fn announce(&mut self) -> ReadyTasks {
+    fn announce(&mut self) -> ReadyTasks {
         let mut tasks = Vec::new();
         let inner = &self.inner;
         self.table
@@ -258,7 +258,7 @@ impl<T: Task> Service<T> {
     }
 
     /// Whether there is something for the loop of which it may not be notified again.
-    pub(super) fn has_unseen(&mut self) -> bool {
+    fn has_unseen(&mut self) -> bool {
         self.take_back_unseen();
         if !self.inner.notifier.is_polling() {
             // Otherwise the worker will notify the loop of the task that it has returned.
