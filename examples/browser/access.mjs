@@ -146,7 +146,8 @@ export const tests = {
     // Until the counts are typical, and still the same after the screenshot.
     await until("typical counts", async () => {
       const before = await counts();
-      if (before.join() === "0,0,0") await page.click("#draw");
+      // At most the tiles of the slow viewer are left, which can take long.
+      if (before[0] + before[1] === 0) await page.click("#draw");
       await page.screenshot({ path: join(screenshots, "readme.png") });
       return [before, await counts()];
     }, ([before, after]) => before.join() === after.join() && before[0] === 2 && before[1] > 9 && before[2] > 0);
