@@ -84,17 +84,6 @@ pub struct Service<T: Task> {
     alarm: Option<u64>,
 }
 
-/// A task that the loop submits.
-struct Work<T> {
-    task: T,
-    serial: u64,
-    since: u64,
-    slot: u32,
-    flow: u32,
-    syncs: u8,
-    has_started: bool,
-}
-
 impl<T: Task> Service<T> {
     pub(crate) fn new(scheduler: &Arc<Scheduler>, wake: impl Wake) -> Self {
         let has_seen_shutdown = scheduler.is_shutting_down();
@@ -137,17 +126,7 @@ impl<T: Task> Service<T> {
         let owner = self.table.owner(slot);
         owner.add_parked(parked);
         owner.set_phase(Phase::Waiting);
-        let own = self.table.slot(slot);
-        let (serial, flow, syncs) = (own.serial, own.connection, own.syncs);
-        self.submit(Work {
-            task,
-            serial,
-            since: now,
-            slot,
-            flow,
-            syncs,
-            has_started: true,
-        });
+        self.submit(slot, task, now, Phase::Waiting);
         true
     }
 

@@ -57,8 +57,10 @@ enum Event {
     Submit { task: u32 },
     /// The step of this worker ends.
     StepEnds { worker: usize },
-    /// A client without other tasks enqueues a task.
+    /// A new client enqueues its only task.
     Newcomer,
+    /// The stream of a client that is idle most of the time is resumed.
+    Return { task: u32 },
     /// The wait of this worker before it takes a flow in debt is over, unless it was ended or
     /// changed before.
     WaitEnds { worker: usize },
@@ -107,7 +109,7 @@ struct Simulation {
     /// For each task: its flow, and when the task was submitted.
     tasks: Vec<(u32, u64)>,
     has_run: Vec<bool>,
-    /// The time until the first step of each newcomer.
+    /// The time until each step of newcomers and of clients that return.
     newcomers: Vec<u64>,
 }
 
@@ -169,6 +171,11 @@ impl Simulation {
                     let pause = 5 * MS + self.random.u64(0..5 * MS);
                     self.at(self.now + pause, Event::Newcomer);
                 }
+                Event::Return { task } => {
+                    self.submit(task);
+                    let pause = 400 * MS + self.random.u64(0..200 * MS);
+                    self.at(self.now + pause, Event::Return { task });
+                }
             }
             for worker in 0..self.workers.len() {
                 if self.workers[worker].running.is_none() {
@@ -228,7 +235,7 @@ impl Simulation {
                 .get(entry.flow as usize)
                 .map_or(100 * US, |own| own.step);
             let cost = step / 2 + self.random.u64(0..=step);
-            if !self.has_run[entry.slot as usize] && entry.flow as usize >= self.connections.len() {
+            if entry.flow as usize >= self.connections.len() {
                 self.newcomers.push(self.now - entry.since);
             }
             self.has_run[entry.slot as usize] = true;
@@ -506,6 +513,18 @@ fn a_newcomer_starts_soon_beside_many_streams() {
         let p99 = waits[waits.len() * 99 / 100];
         assert!(waits.len() > 200 && p99 <= 200 * US, "{count} streams: {p99} ns");
     }
+}
+
+/// A client that uses 40 % of its share: 100 us of 250 us in half a second.
+#[test]
+fn a_client_that_returns_starts_soon_beside_many_streams() {
+    let connections = vec![streams(1, 100 * US); 4_000];
+    let mut simulation = Simulation::new(2, &connections);
+    let task = simulation.add_task(4_000);
+    simulation.at(SECOND, Event::Return { task });
+    let waits = simulation.run(30 * SECOND).newcomers;
+    let longest = waits.iter().max().expect("it has returned");
+    assert!(waits.len() > 50 && *longest <= MS, "{longest} ns");
 }
 
 /// The steps of a group with many connections, and of another group with one.

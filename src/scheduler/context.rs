@@ -233,7 +233,7 @@ impl<'a> WorkerContext<'a> {
     pub(crate) fn note_busy(&self) {
         self.set_timer();
         if self.worker.is_some() {
-            self.own_shared().set_busy(true);
+            self.own_shared().note_busy();
         }
     }
 
@@ -256,7 +256,7 @@ impl<'a> WorkerContext<'a> {
     #[inline]
     pub(crate) fn note_free(&self) {
         if self.worker.is_some() {
-            self.own_shared().set_busy(false);
+            self.own_shared().note_free();
         }
     }
 

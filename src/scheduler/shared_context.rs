@@ -48,8 +48,13 @@ impl SharedContext {
     }
 
     #[inline]
-    pub(super) fn set_busy(&self, is_busy: bool) {
-        self.is_busy.store(is_busy, Ordering::Release);
+    pub(super) fn note_busy(&self) {
+        self.is_busy.store(true, Ordering::Release);
+    }
+
+    #[inline]
+    pub(super) fn note_free(&self) {
+        self.is_busy.store(false, Ordering::Release);
     }
 
     #[inline]

@@ -1,8 +1,8 @@
 //! The way of a task from the loop to the workers: its admission and its submission.
 
+use super::Service;
 use super::inner::ServiceInner;
 use super::timers::Timing;
-use super::{Service, Work};
 use crate::clock::nanos;
 use crate::error::EnqueueError;
 use crate::queue::{Entry, FlowData, RefusedFlow};
@@ -12,7 +12,7 @@ use crate::sync::{Ordering, fence};
 use crate::task::Task;
 use crate::task::id::{ConnId, TaskId};
 use crate::task::options::TaskOptions;
-use crate::task::phase::Requests;
+use crate::task::phase::{Phase, Requests};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// While all workers are busy, `enqueue` checks for a fork once in this number of submissions.
@@ -192,39 +192,31 @@ impl<T: Task> Service<T> {
 
     #[inline]
     fn start(&mut self, slot: u32, task: T, now: u64) -> TaskId {
-        let own = self.table.slot(slot);
-        let (serial, flow) = (own.serial, own.connection);
-        self.submit(Work {
-            task,
-            serial,
-            since: now,
-            slot,
-            flow,
-            syncs: 0,
-            has_started: false,
-        });
-        self.inner.task_id(slot, serial)
+        self.submit(slot, task, now, Phase::Queued);
+        self.id_of(slot)
     }
 
-    /// Submits a task. It is published at once, unless many announced ids are unread: then more
+    /// Submits a task that is queued or, after a park, waits. It is published at once, unless many announced ids are unread: then more
     /// submissions will follow, and a whole batch is published to busy workers at once.
     #[inline]
-    pub(super) fn submit(&mut self, work: Work<T>) {
+    pub(super) fn submit(&mut self, slot: u32, task: T, since: u64, phase: Phase) {
         let Self { inner, table, .. } = self;
         let virtual_time = inner.scheduler.virtual_time();
-        let FlowData { state, weight } = table.connections.submit(work.flow, virtual_time);
+        let own = table.slot(slot);
+        let (serial, flow, syncs) = (own.serial, own.connection, own.syncs);
+        let FlowData { state, weight } = table.connections.submit(flow, virtual_time);
         let submitted = inner.submissions.submitted();
         let ends = self.ends.as_mut().expect("a task was accepted");
         ends.submissions.push(Entry {
-            task: work.task,
-            serial: work.serial,
-            since: work.since,
-            slot: work.slot,
-            flow: work.flow,
+            task,
+            serial,
+            since,
+            slot,
+            flow,
             state,
             weight,
-            syncs: work.syncs,
-            has_started: work.has_started,
+            syncs,
+            has_started: phase == Phase::Waiting,
             has_new_deadline: false,
         });
         self.submitted = self.submitted.wrapping_add(1);
