@@ -145,11 +145,11 @@ impl<T> fmt::Display for EnqueueError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::QueueFull(_) => f.write_str(
-                "queue full: max_queue_depth tasks wait to start; try again when the loop is notified",
+                "queue full: `max_queue_depth` tasks wait to start; try again when the loop is notified",
             ),
-            Self::TooManyTasks(_) => {
-                f.write_str("too many tasks: max_tasks are not reaped; reap ended ones first")
-            }
+            Self::TooManyTasks(_) => f.write_str(
+                "too many tasks: `max_tasks` tasks are not reaped; reap the tasks that have ended",
+            ),
             Self::ConnectionFull {
                 connection,
                 queued,
@@ -158,7 +158,7 @@ impl<T> fmt::Display for EnqueueError<T> {
             } => write!(
                 f,
                 "connection {connection} has {queued} tasks that wait to start, and \
-                 max_queued_per_connection is {limit}; try again when one of them is announced"
+                 `max_queued_per_connection` is {limit}; try again when one of them is announced"
             ),
             Self::Forked(_) => f.write_str(
                 "forked: the threads of the pool are in the parent process; build the pool after the fork",
@@ -209,7 +209,7 @@ impl fmt::Display for BuildError {
             Self::TooManyThreads(asked) => {
                 write!(
                     f,
-                    "{asked} threads: a pool has at most {}",
+                    "`threads` is {asked}: give at most {}",
                     crate::error::MAX_THREADS
                 )
             }

@@ -140,6 +140,11 @@ mod sync;
 mod task;
 mod wake;
 
+/// Compiles and runs the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[doc = include_str!("pairing.md")]
 #[cfg(any(doc, doctest))]
 pub mod pairing {}

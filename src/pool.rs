@@ -133,7 +133,8 @@ impl ThreadPool {
     /// only if it is `Cancel` after `Drain`.
     ///
     /// ```
-    /// use moored::{BoxTask, EnqueueError, Shutdown, StopReason, TaskReturn, TaskStatus, ThreadPool, task_fn};
+    /// use moored::{BoxTask, EnqueueError, Shutdown, StopReason, TaskReturn, TaskStatus};
+    /// use moored::{ThreadPool, task_fn};
     ///
     /// let pool = ThreadPool::builder().threads(0).build()?;
     /// let mut service = pool.service::<BoxTask>(|| {});

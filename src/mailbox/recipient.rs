@@ -10,6 +10,8 @@ use crate::task::id::ConnId;
 /// use moored::{ConnId, Recipient};
 ///
 /// assert_eq!(Recipient::from(7), Recipient::Connection(ConnId(7)));
+/// # #[cfg(feature = "mio")]
+/// assert_eq!(Recipient::from(mio::Token(7)), Recipient::Connection(ConnId(7)));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Recipient {
@@ -23,14 +25,9 @@ pub enum Recipient {
     Loop,
 }
 
-impl From<ConnId> for Recipient {
-    fn from(conn: ConnId) -> Self {
-        Self::Connection(conn)
-    }
-}
-
-impl From<u64> for Recipient {
-    fn from(conn: u64) -> Self {
-        Self::Connection(ConnId(conn))
+/// Everything that can be converted to a [`ConnId`] is a recipient.
+impl<C: Into<ConnId>> From<C> for Recipient {
+    fn from(conn: C) -> Self {
+        Self::Connection(conn.into())
     }
 }

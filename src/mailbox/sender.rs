@@ -32,7 +32,7 @@ pub type LoopFn = Box<dyn FnOnce() + Send>;
 ///     .join()
 ///     .unwrap()?;
 /// match sender.send(7, "tock".to_owned()) {
-///     Err(SendError::Full(message)) => assert_eq!(message, "tock"), // the error contains the message
+///     Err(SendError::Full(message)) => assert_eq!(message, "tock"),
 ///     other => panic!("{other:?}"),
 /// }
 /// let messages: Vec<_> = mailbox.drain().collect();
@@ -257,7 +257,8 @@ impl Sender<LoopFn> {
     /// for (_, run) in mailbox.drain() {
     ///     run();
     /// }
-    /// assert_eq!(lines.iter().take(3).collect::<Vec<_>>(), ["from another thread", "at once", "sent"]);
+    /// let lines: Vec<_> = lines.iter().take(3).collect();
+    /// assert_eq!(lines, ["from another thread", "at once", "sent"]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///

@@ -37,7 +37,8 @@ pub struct Ready {
 ///
 /// It owns its items, so the loop can use its service inside the `for` loop. If it is dropped
 /// before its end, the remaining tasks are announced again: the loop is notified, and the next
-/// `take_ready` begins with those of them that are still parked or not reaped.
+/// `take_ready` begins with those of them that are still parked or not reaped. `len` and `is_empty`
+/// take no task out of the iterator; to count the tasks and take them, call `count`.
 #[must_use = "look at each task with `task_status`"]
 pub struct ReadyTasks {
     tasks: std::vec::IntoIter<Ready>,

@@ -191,7 +191,10 @@ impl<T: Task> Service<T> {
     /// let pool = ThreadPool::builder().threads(1).build()?;
     /// let mut service = pool.service::<BoxTask>(|| {});
     /// assert_eq!(service.poll_timeout(), None);
-    /// let parks = task_fn(|cx| if cx.is_stopping() { TaskReturn::Stopped } else { TaskReturn::Sync });
+    /// let parks = task_fn(|cx| match cx.is_stopping() {
+    ///     true => TaskReturn::Stopped,
+    ///     false => TaskReturn::Sync,
+    /// });
     /// let options = TaskOptions::new().deadline(Duration::from_secs(2));
     /// service.enqueue_with(7, parks, options)?;
     /// assert!(service.poll_timeout().is_some_and(|timeout| timeout <= Duration::from_secs(2)));

@@ -82,7 +82,10 @@ impl TaskOptions {
     ///
     /// let pool = ThreadPool::builder().threads(0).build()?;
     /// let mut service = pool.service::<BoxTask>(|| {});
-    /// let chunks = task_fn(|cx| if cx.is_stopping() { TaskReturn::Stopped } else { TaskReturn::Sync });
+    /// let chunks = task_fn(|cx| match cx.is_stopping() {
+    ///     true => TaskReturn::Stopped,
+    ///     false => TaskReturn::Sync,
+    /// });
     /// let options = TaskOptions::new()
     ///     .stay_parked_when_detached()
     ///     .sync_timeout(Duration::from_secs(60)); // the client has a minute
