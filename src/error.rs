@@ -10,9 +10,9 @@ use std::time::Duration;
 /// Why [`Service::enqueue`](crate::Service::enqueue) refused a task, with the task.
 ///
 /// After `QueueFull` or `TooManyTasks` the loop is notified once when there is room. Any service of
-/// the pool can make this room. If the loop then calls [`take_ready`](crate::Service::take_ready)
-/// and enqueues again, the task is accepted, unless another loop has taken the room first. In that
-/// case the task is refused again, and the loop is notified again.
+/// the pool can make this room. After the notification the loop calls
+/// [`take_ready`](crate::Service::take_ready) and enqueues the task again. It is accepted, unless
+/// another loop has taken the room first: then it is refused, and the loop is notified again.
 ///
 /// It is `Send + Sync` for every task, so that `?` converts it into `anyhow::Error` and
 /// `Box<dyn Error + Send + Sync>`.
@@ -115,8 +115,8 @@ impl<T> EnqueueError<T> {
         }
     }
 
-    /// Whether a limit caused the refusal, so that a later call can succeed. `false`: the pool is
-    /// shutting down, and every later call fails.
+    /// Whether a limit caused the refusal, so that a later call can succeed. If it is false, every
+    /// later call fails, because the pool is shutting down or the process was forked.
     pub fn is_full(&self) -> bool {
         matches!(
             self,
@@ -271,9 +271,10 @@ pub(crate) const MAX_THREADS: usize = 65_000;
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum JoinError {
-    /// The timeout is over. Contains the names of the tasks that keep a worker: their step has not
-    /// returned, or they return `Continue` although they were asked to stop. If there are no such
-    /// tasks, it contains the tasks that have not ended.
+    /// The timeout is over. Contains the tasks and the threads for which the pool waits, as text: a
+    /// task whose step has not returned, or that returns `Continue` although it was asked to stop,
+    /// and a thread that is in a hook, in a wake-up, or in a destructor. If the pool drains or has
+    /// no threads, it contains every task that has not ended.
     StillRunning(Vec<String>),
     /// The call was made inside a step, inside a wake-up that `shutdown` calls, or on a worker of
     /// the pool. There it would wait for itself.

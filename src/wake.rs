@@ -43,8 +43,8 @@ use std::sync::Arc;
     note = "pass an `Arc<mio::Waker>`, or a closure such as `move || notify.notify_one()`"
 )]
 pub trait Wake: Send + Sync + 'static {
-    /// Wakes the loop. (It is not called `wake`, because with both in scope a call of
-    /// `mio::Waker::wake` would be ambiguous.)
+    /// Wakes the loop. (If it were called `wake`, a call of `mio::Waker::wake` would be ambiguous
+    /// where this trait is in scope.)
     #[doc(alias = "wake")]
     #[doc(alias = "notify")]
     fn wake_loop(&self);

@@ -20,8 +20,8 @@ pub enum Recipient {
     /// Every connection of the loop: a [`broadcast`](crate::Sender::broadcast). The loop gives a
     /// clone to each of its connections.
     All,
-    /// The loop itself. Example messages are a closure that the loop runs, or a socket that it
-    /// takes over.
+    /// The loop itself. Examples of such messages are a closure that the loop runs, and a socket
+    /// that it takes over.
     Loop,
 }
 

@@ -133,9 +133,8 @@ impl<M> Sender<M> {
     /// message, even if there is room.
     ///
     /// The loop's own thread is the thread that called [`Mailbox::drain`](crate::Mailbox::drain)
-    /// last. Before the first drain it is unknown; then the call is refused on the thread that made
-    /// the mailbox if there is no room. So start the loop before the thread that made the mailbox
-    /// fills it.
+    /// last. Before the first drain it is unknown. Until then, the call is refused on the thread
+    /// that made the mailbox if there is no room. So if that thread sends, start the loop first.
     ///
     /// If two loops wait for room in each other's mailbox, both wait for ever, and this call cannot
     /// detect it. Use [`send`](Self::send) between loops.

@@ -122,8 +122,8 @@ impl ThreadPoolBuilder {
     }
 
     /// The largest number of tasks of one connection that were accepted and have not started. It is
-    /// a hard limit, in addition to [`overload`](Self::overload). Default: no limit for each
-    /// connection. At the limit, `enqueue` refuses with `ConnectionFull`. Each service counts
+    /// a hard limit, in addition to [`overload`](Self::overload). Default: no limit. At the limit,
+    /// `enqueue` refuses with `ConnectionFull`. Each service counts
     /// separately. A `reattach` may exceed the limit.
     ///
     /// ```
@@ -179,15 +179,15 @@ impl ThreadPoolBuilder {
         self
     }
 
-    /// The hook is called on each worker with the number of the worker, before its first step. A
-    /// panic in it is contained.
+    /// Calls `hook` on each worker with the number of the worker, before its first step. A panic in
+    /// it is contained.
     pub fn on_thread_start(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
         self.on_start = Some(Arc::new(hook));
         self
     }
 
-    /// The hook is called on each worker with the number of the worker, after its last step. A
-    /// panic in it is contained.
+    /// Calls `hook` on each worker with the number of the worker, after its last step. A panic in
+    /// it is contained.
     pub fn on_thread_stop(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
         self.on_stop = Some(Arc::new(hook));
         self
