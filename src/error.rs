@@ -271,10 +271,10 @@ pub(crate) const MAX_THREADS: usize = 65_000;
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum JoinError {
-    /// The timeout is over. Contains the tasks and the threads for which the pool waits, as text: a
-    /// task whose step has not returned, or that returns `Continue` although it was asked to stop,
-    /// and a thread that is in a hook, in a wake-up, or in a destructor. If the pool drains or has
-    /// no threads, it contains every task that has not ended.
+    /// The timeout is over. Contains the tasks and the threads for which the pool waits, as text. A
+    /// task is in the list if its step has not returned, or if it returns `Continue` although it
+    /// was asked to stop. A thread is in the list if it runs a hook, a wake-up, or a destructor. If
+    /// the pool drains or has no threads, the list has every task that has not ended.
     StillRunning(Vec<String>),
     /// The call was made inside a step, inside a wake-up that `shutdown` calls, or on a worker of
     /// the pool. There it would wait for itself.

@@ -36,9 +36,9 @@ use std::time::Duration;
 use sync_point::{SyncPoint, TaskStatus};
 use table::Table;
 
-/// The pool's handle for one service loop. It enqueues tasks for connections, announces tasks that
-/// have parked or ended, and lets the loop look at them, resume them and reap them. *To reap* an
-/// ended task is to take it, and its value, out of the service.
+/// The pool's handle for one service loop. It enqueues tasks for connections, and announces tasks
+/// that have parked or ended. The loop looks at them, resumes them, and reaps them. *To reap* an
+/// ended task means to take it, and its value, out of the service.
 ///
 /// Made by [`ThreadPool::service`](crate::ThreadPool::service). It owns its tasks: only this
 /// service announces them. It belongs to one loop at a time: it is `Send`, and its calls take

@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// [`Mailbox`](crate::Mailbox), senders call it, too, and a drain counts like a `take_ready`.
 ///
 /// It must not block. It must be *sticky*: if it is called while the loop is awake, it ends the
-/// next sleep of the loop immediately. mio's waker, an eventfd, a self-pipe, `tokio::sync::Notify`
+/// next sleep of the loop immediately. The mio waker, an eventfd, a pipe, `tokio::sync::Notify`
 /// and `Thread::unpark` are sticky; a condition variable alone is not. A panic in it is contained.
 ///
 /// ```

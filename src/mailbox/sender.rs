@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 /// The message type of a mailbox whose loop runs closures: see [`Sender::run_in_loop`].
 ///
-/// The closure has no parameter, and it must be `Send`. A closure that needs the state of the loop
-/// is a message of another type, such as `Box<dyn FnOnce(&mut State) + Send>`: send it with
+/// The closure has no parameter, and it must be `Send`. If a closure needs the state of the loop,
+/// use another type of message, such as `Box<dyn FnOnce(&mut State) + Send>`. Send it with
 /// [`Sender::send`] to [`Recipient::Loop`], and let the loop call it with its state.
 #[doc(alias = "queueInLoop")]
 pub type LoopFn = Box<dyn FnOnce() + Send>;
