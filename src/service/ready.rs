@@ -28,7 +28,8 @@ use std::sync::atomic::{AtomicU64 as Counter, Ordering::Relaxed};
 pub struct Ready {
     /// The id of the task, for [`Service::task_status`](crate::Service::task_status).
     pub id: TaskId,
-    /// The connection of the task. `None` if it has closed.
+    /// The connection of the task. `None` if it has closed. Call `task_status` in this case, too:
+    /// it reaps the task.
     pub connection: Option<ConnId>,
 }
 
