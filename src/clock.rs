@@ -7,10 +7,10 @@ use std::time::Duration;
 
 /// The clock of a pool: the monotonic clock of the system, or a clock that a test moves.
 ///
-/// The system clock is the time stamp counter of the processor where that is reliable (through
-/// `quanta`, about 10 ns for a read; the resolution is well under a microsecond), and the monotonic
-/// clock of the operating system elsewhere. The pool reads it once for each step, not once for each
-/// change of a status.
+/// The system clock is the time stamp counter of the processor if that is reliable (through the
+/// crate `quanta`; a read takes about 10 ns, and the resolution is well under a microsecond).
+/// Otherwise it is the monotonic clock of the operating system. The pool reads it once for each
+/// step.
 ///
 /// With [`Clock::manual`] and `threads(0)` a test of timeouts needs no thread and no waiting:
 ///

@@ -280,9 +280,10 @@ impl fmt::Display for PoolDump {
         let counts = &self.counts;
         writeln!(
             f,
-            "pool {:?}: {} threads, up {}",
+            "pool {:?}: {} {}, up {}",
             self.pool,
             counts.threads,
+            if counts.threads == 1 { "thread" } else { "threads" },
             Span(self.uptime_us)
         )?;
         writeln!(

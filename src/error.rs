@@ -10,9 +10,9 @@ use std::time::Duration;
 /// Why [`Service::enqueue`](crate::Service::enqueue) refused a task, with the task.
 ///
 /// After `QueueFull` or `TooManyTasks` the loop is notified once when there is room. Any service of
-/// the pool can make this room. If the loop then calls [`take_ready`](crate::Service::take_ready)
-/// and enqueues again, the task is accepted, unless another loop has taken the room first. In that
-/// case the task is refused again, and the loop is notified again.
+/// the pool can make this room. After the notification the loop calls
+/// [`take_ready`](crate::Service::take_ready) and enqueues the task again. It is accepted, unless
+/// another loop has taken the room first: then it is refused, and the loop is notified again.
 ///
 /// It is `Send + Sync` for every task, so that `?` converts it into `anyhow::Error` and
 /// `Box<dyn Error + Send + Sync>`.
@@ -115,8 +115,8 @@ impl<T> EnqueueError<T> {
         }
     }
 
-    /// Whether a limit caused the refusal, so that a later call can succeed. `false`: the pool is
-    /// shutting down, and every later call fails.
+    /// Whether a limit caused the refusal, so that a later call can succeed. If it is false, every
+    /// later call fails, because the pool is shutting down or the process was forked.
     pub fn is_full(&self) -> bool {
         matches!(
             self,
@@ -145,11 +145,11 @@ impl<T> fmt::Display for EnqueueError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::QueueFull(_) => f.write_str(
-                "queue full: max_queue_depth tasks wait to start; try again when the loop is notified",
+                "queue full: `max_queue_depth` tasks wait to start; try again when the loop is notified",
             ),
-            Self::TooManyTasks(_) => {
-                f.write_str("too many tasks: max_tasks are not reaped; reap ended ones first")
-            }
+            Self::TooManyTasks(_) => f.write_str(
+                "too many tasks: `max_tasks` tasks are not reaped; reap the tasks that have ended",
+            ),
             Self::ConnectionFull {
                 connection,
                 queued,
@@ -158,7 +158,7 @@ impl<T> fmt::Display for EnqueueError<T> {
             } => write!(
                 f,
                 "connection {connection} has {queued} tasks that wait to start, and \
-                 max_queued_per_connection is {limit}; try again when one of them is announced"
+                 `max_queued_per_connection` is {limit}; try again when one of them is announced"
             ),
             Self::Forked(_) => f.write_str(
                 "forked: the threads of the pool are in the parent process; build the pool after the fork",
@@ -209,7 +209,7 @@ impl fmt::Display for BuildError {
             Self::TooManyThreads(asked) => {
                 write!(
                     f,
-                    "{asked} threads: a pool has at most {}",
+                    "`threads` is {asked}: give at most {}",
                     crate::error::MAX_THREADS
                 )
             }
@@ -271,9 +271,10 @@ pub(crate) const MAX_THREADS: usize = 65_000;
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum JoinError {
-    /// The timeout is over. Contains the names of the tasks that keep a worker: their step has not
-    /// returned, or they return `Continue` although they were asked to stop. If there are no such
-    /// tasks, it contains the tasks that have not ended.
+    /// The timeout is over. Contains the tasks and the threads for which the pool waits, as text. A
+    /// task is in the list if its step has not returned, or if it returns `Continue` although it
+    /// was asked to stop. A thread is in the list if it runs a hook, a wake-up, or a destructor. If
+    /// the pool drains or has no threads, the list has every task that has not ended.
     StillRunning(Vec<String>),
     /// The call was made inside a step, inside a wake-up that `shutdown` calls, or on a worker of
     /// the pool. There it would wait for itself.

@@ -64,7 +64,7 @@
 //! - **A waiting task holds no thread.** `Sync` parks the *task*, and its worker runs another one.
 //!   Two workers serve 65,536 streams whose clients are all slow.
 //! - **The hand-off is typed.** While a task is parked the loop borrows it; when it has ended the
-//!   loop gets it back by value.
+//!   loop gets it by value.
 //! - **The queue is fair between connections**, in worker time. A client with 10,000 tasks, or with
 //!   long steps, does not starve a client with a single short task. A client with 10,000
 //!   connections has one share if they are in one [group](Service::set_group).
@@ -95,16 +95,16 @@
 //! A panic in a step ends its task as [`TaskStatus::Panicked`]; the worker continues. This needs
 //! `panic = "unwind"`, the default. The panic hook prints the panic as usual. With
 //! [`record_panic_locations`](ThreadPoolBuilder::record_panic_locations), the status and the dump
-//! also show where the task panicked.
+//! also show the place of the panic.
 //!
 //! # Fork
 //!
 //! Build the pool after a `fork` (a call that makes the process a daemon forks, too). The child
 //! process has no threads of the pool, and locks that these threads held stay locked. In the child
 //!
-//! - [`Service::enqueue`] refuses with [`EnqueueError::Forked`]. To save time, it checks for a fork
-//!   only if a worker slept at the moment of the fork, and otherwise once in 64 tasks. So a busy
-//!   pool may accept up to 64 tasks of each service that never run.
+//! - [`Service::enqueue`] refuses with [`EnqueueError::Forked`]. If no worker slept at the moment
+//!   of the fork, it checks for a fork only once in 64 tasks. So a busy pool may accept up to 64
+//!   tasks of each service that never run.
 //! - The drop of a pool and of a service returns at once, and so do
 //!   [`shutdown`](ThreadPool::shutdown) and [`join_timeout`](ThreadPool::join_timeout). The parent
 //!   is not affected.
@@ -139,6 +139,11 @@ mod service;
 mod sync;
 mod task;
 mod wake;
+
+/// Compiles and runs the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 #[doc = include_str!("pairing.md")]
 #[cfg(any(doc, doctest))]

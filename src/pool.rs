@@ -29,9 +29,9 @@ use still_running::still_running;
 /// Threads can share it by reference or in an `Arc`.
 ///
 /// Dropping it calls [`shutdown`](Self::shutdown) with [`Shutdown::Cancel`] and waits until every
-/// worker has ended, for as long as their steps take. On one of its own threads (in a step or in a
-/// wake) the drop does not wait. In async code drop it inside `spawn_blocking`. Services may be
-/// dropped before the pool or after it.
+/// worker has ended. A worker ends after its current step. A drop in a step or in a wake-up of the
+/// pool does not wait. In async code drop the pool inside `spawn_blocking`. Services may be dropped
+/// before the pool or after it.
 #[doc(alias = "lws_threadpool")]
 #[must_use = "dropping the pool shuts it down"]
 pub struct ThreadPool {
@@ -49,8 +49,8 @@ impl ThreadPool {
     }
 
     /// Makes a service for one loop, with tasks of type `T`. The pool calls `wake`, on any thread,
-    /// when the loop should call [`take_ready`](Service::take_ready). It is an `Arc<mio::Waker>`, a
-    /// closure, or another [`Wake`].
+    /// when the loop should call [`take_ready`](Service::take_ready). `wake` is an
+    /// `Arc<mio::Waker>`, a closure, or another [`Wake`].
     ///
     /// After [`shutdown`](Self::shutdown) the service refuses every task. This can be called from
     /// any thread. Make one service for each loop, not one for each client.
@@ -133,7 +133,8 @@ impl ThreadPool {
     /// only if it is `Cancel` after `Drain`.
     ///
     /// ```
-    /// use moored::{BoxTask, EnqueueError, Shutdown, StopReason, TaskReturn, TaskStatus, ThreadPool, task_fn};
+    /// use moored::{BoxTask, EnqueueError, Shutdown, StopReason, TaskReturn, TaskStatus};
+    /// use moored::{ThreadPool, task_fn};
     ///
     /// let pool = ThreadPool::builder().threads(0).build()?;
     /// let mut service = pool.service::<BoxTask>(|| {});

@@ -36,17 +36,17 @@ use std::time::Duration;
 use sync_point::{SyncPoint, TaskStatus};
 use table::Table;
 
-/// The pool's handle for one service loop. It enqueues tasks for connections, announces tasks that
-/// have parked or ended, and lets the loop look at them, resume them and reap them. *To reap* an
-/// ended task is to take it, and its value, out of the service.
+/// The pool's handle for one service loop. It enqueues tasks for connections, and announces tasks
+/// that have parked or ended. The loop looks at them, resumes them, and reaps them. *To reap* an
+/// ended task means to take it, and its value, out of the service.
 ///
 /// Made by [`ThreadPool::service`](crate::ThreadPool::service). It owns its tasks: only this
 /// service announces them. It belongs to one loop at a time: it is `Send`, and its calls take
 /// `&mut self`.
 ///
-/// Dropping it stops its tasks. Queued tasks are dropped. Tasks that have started, parked ones and
-/// those that may outlive their connection included, are asked to stop, and a worker drops each of
-/// them when it has ended. The drop does not wait for them.
+/// Dropping it stops its tasks. Queued tasks are dropped. All started tasks are asked to stop, also
+/// parked tasks and tasks that may outlive their connection. A worker drops each of them when it
+/// has ended. The drop does not wait for them.
 ///
 /// After a shutdown of the pool, the next call of the service ends its queued tasks as `Stopped`
 /// and asks its parked tasks to stop. If the workers have ended by then, a parked task runs its
@@ -262,11 +262,13 @@ impl<T: Task> Service<T> {
         }
     }
 
-    /// Cancels the tasks of a client that has disconnected: each is dequeued, except that a task
-    /// that may outlive its connection continues without one. Their ends are announced. Returns the
-    /// number of tasks of the connection that had not been reaped. O(that number), for any number
-    /// of other tasks. Messages to the connection in a [`Mailbox`](crate::Mailbox) are dropped,
-    /// also those that are sent later: see [`drain`](crate::Mailbox::drain).
+    /// Cancels the tasks of a client that has disconnected. Each task is dequeued, but a task that
+    /// may outlive its connection continues without one. Their ends are announced. Messages to the
+    /// connection in a [`Mailbox`](crate::Mailbox) are dropped, also those that are sent later: see
+    /// [`drain`](crate::Mailbox::drain).
+    ///
+    /// Returns the number of tasks of the connection that had not been reaped. O(that number), for
+    /// any number of other tasks.
     #[doc(alias = "lws_threadpool_dequeue")]
     #[doc(alias = "disconnect")]
     #[doc(alias = "cancel")]

@@ -26,6 +26,11 @@ use std::time::Duration;
 ///
 /// The value itself moves from the loop to a worker and back, without an allocation. Put a value of
 /// more than a few hundred bytes into a `Box`, which is a task, too: then only a pointer moves.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a task",
+    label = "does not implement `Task`",
+    note = "implement `moored::Task`, or call `moored::call` or `moored::task_fn` with a closure"
+)]
 pub trait Task: Send + 'static {
     /// Does a bounded piece of work (aim at 100 ms or less) and returns what comes next.
     ///
@@ -50,8 +55,9 @@ pub enum TaskReturn {
     Continue,
     /// Park the task, without a thread, until the loop answers with `resume` or `task_sync`.
     ///
-    /// A task that was asked to stop, or that is detached, is not parked, since no loop would
-    /// answer. Its step is called again.
+    /// A detached task is not parked, since no loop would answer: its step is called again. A task
+    /// that was asked to stop is not parked either. If the request came during this step, the step
+    /// is called once more; if it came before, the task ends as `Stopped`.
     #[doc(alias = "LWS_TP_RETURN_SYNC")]
     #[doc(alias = "backpressure")]
     #[doc(alias = "progress")]

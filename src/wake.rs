@@ -8,14 +8,15 @@ use std::sync::Arc;
 /// [`take_ready`](crate::Service::take_ready).
 ///
 /// Implemented for any `Fn() + Send + Sync + 'static`, for `mio::Waker` (feature `mio`), and for an
-/// `Arc` of either. For another event loop, implement it or pass a closure.
+/// `Arc` of either. For another event loop, implement it, or pass a closure that returns `()`, such
+/// as `move || drop(sender.send(event))`.
 ///
 /// `wake_loop` is called from workers and from the loop's own thread, never under a lock of the
 /// pool, and at most once between two calls of `take_ready`. If the service has a
 /// [`Mailbox`](crate::Mailbox), senders call it, too, and a drain counts like a `take_ready`.
 ///
 /// It must not block. It must be *sticky*: if it is called while the loop is awake, it ends the
-/// next sleep of the loop immediately. mio's waker, an eventfd, a self-pipe, `tokio::sync::Notify`
+/// next sleep of the loop immediately. The mio waker, an eventfd, a pipe, `tokio::sync::Notify`
 /// and `Thread::unpark` are sticky; a condition variable alone is not. A panic in it is contained.
 ///
 /// ```
@@ -36,9 +37,14 @@ use std::sync::Arc;
 /// # Ok::<(), moored::BuildError>(())
 /// ```
 #[doc(alias = "lws_cancel_service")]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot wake a loop",
+    label = "does not implement `Wake`",
+    note = "pass an `Arc<mio::Waker>`, or a closure such as `move || notify.notify_one()`"
+)]
 pub trait Wake: Send + Sync + 'static {
-    /// Wakes the loop. (It is not called `wake`, because with both in scope a call of
-    /// `mio::Waker::wake` would be ambiguous.)
+    /// Wakes the loop. (If it were called `wake`, a call of `mio::Waker::wake` would be ambiguous
+    /// where this trait is in scope.)
     #[doc(alias = "wake")]
     #[doc(alias = "notify")]
     fn wake_loop(&self);

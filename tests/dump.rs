@@ -295,6 +295,13 @@ fn the_columns_of_the_text_are_aligned() {
     }
 }
 
+#[test]
+fn the_text_of_a_pool_with_one_thread_says_one_thread() {
+    let pool = ThreadPool::builder().name("one").threads(1).build().unwrap();
+    let text = pool.dump().to_string();
+    assert!(text.starts_with("pool \"one\": 1 thread, up "), "{text}");
+}
+
 /// Names often contain input of clients: a name must not begin a new line or reverse the text.
 #[test]
 fn a_name_cannot_break_the_layout_of_the_text() {

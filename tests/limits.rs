@@ -663,7 +663,7 @@ fn the_error_names_a_full_connection_and_the_loop_is_not_notified() {
     assert_eq!(format!("{refused:?}"), "ConnectionFull(..)");
     let said = refused.to_string();
     assert!(
-        ["connection 7", "has 2", "max_queued_per_connection is 2"]
+        ["connection 7", "has 2", "`max_queued_per_connection` is 2"]
             .iter()
             .all(|part| said.contains(part)),
         "{said}"

@@ -65,7 +65,8 @@ impl serde::Serialize for EndReason {
 /// drop(service);
 /// let end = &pool.dump().abnormal_ends[0];
 /// assert_eq!((end.reason, end.connection.0), (EndReason::Panicked, 7));
-/// assert_eq!((end.name.as_deref(), end.message.as_deref()), (Some("query"), Some("no such row: 17")));
+/// assert_eq!(end.name.as_deref(), Some("query"));
+/// assert_eq!(end.message.as_deref(), Some("no such row: 17"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]

@@ -21,9 +21,9 @@ pub struct TaskDump {
     pub service: u32,
     /// Its status.
     pub status: Status,
-    /// The number of its steps that returned `Continue` although the task was asked to stop. The
-    /// count ends at 65,535. If it is more than 1,000, the text of a dump shows `ignores stop: 1203
-    /// steps` instead of the status: such a task occupies a worker, and the pool cannot end.
+    /// The number of its steps that returned `Continue` although the task was asked to stop, at
+    /// most 65,535. If it is more than 1,000, the text of a dump shows `ignores stop: 1203 steps`
+    /// instead of the status: such a task occupies a worker, and the pool cannot end.
     pub ignored_stop: u16,
     /// How long the task has had this status. For a running task: the time since its turn began, or
     /// since it began to wait for its turn.

@@ -10,6 +10,8 @@ use crate::task::id::ConnId;
 /// use moored::{ConnId, Recipient};
 ///
 /// assert_eq!(Recipient::from(7), Recipient::Connection(ConnId(7)));
+/// # #[cfg(feature = "mio")]
+/// assert_eq!(Recipient::from(mio::Token(7)), Recipient::Connection(ConnId(7)));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Recipient {
@@ -18,19 +20,14 @@ pub enum Recipient {
     /// Every connection of the loop: a [`broadcast`](crate::Sender::broadcast). The loop gives a
     /// clone to each of its connections.
     All,
-    /// The loop itself. Example messages are a closure that the loop runs, or a socket that it
-    /// takes over.
+    /// The loop itself. Examples of such messages are a closure that the loop runs, and a socket
+    /// that it takes over.
     Loop,
 }
 
-impl From<ConnId> for Recipient {
-    fn from(conn: ConnId) -> Self {
-        Self::Connection(conn)
-    }
-}
-
-impl From<u64> for Recipient {
-    fn from(conn: u64) -> Self {
-        Self::Connection(ConnId(conn))
+/// Everything that can be converted to a [`ConnId`] is a recipient.
+impl<C: Into<ConnId>> From<C> for Recipient {
+    fn from(conn: C) -> Self {
+        Self::Connection(conn.into())
     }
 }

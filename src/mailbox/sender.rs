@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 /// The message type of a mailbox whose loop runs closures: see [`Sender::run_in_loop`].
 ///
-/// The closure has no parameter, and it must be `Send`. A closure that needs the state of the loop
-/// is a message of another type, such as `Box<dyn FnOnce(&mut State) + Send>`: send it with
+/// The closure has no parameter, and it must be `Send`. If a closure needs the state of the loop,
+/// use another type of message, such as `Box<dyn FnOnce(&mut State) + Send>`. Send it with
 /// [`Sender::send`] to [`Recipient::Loop`], and let the loop call it with its state.
 #[doc(alias = "queueInLoop")]
 pub type LoopFn = Box<dyn FnOnce() + Send>;
@@ -32,7 +32,7 @@ pub type LoopFn = Box<dyn FnOnce() + Send>;
 ///     .join()
 ///     .unwrap()?;
 /// match sender.send(7, "tock".to_owned()) {
-///     Err(SendError::Full(message)) => assert_eq!(message, "tock"), // the error contains the message
+///     Err(SendError::Full(message)) => assert_eq!(message, "tock"),
 ///     other => panic!("{other:?}"),
 /// }
 /// let messages: Vec<_> = mailbox.drain().collect();
@@ -133,9 +133,8 @@ impl<M> Sender<M> {
     /// message, even if there is room.
     ///
     /// The loop's own thread is the thread that called [`Mailbox::drain`](crate::Mailbox::drain)
-    /// last. Before the first drain it is unknown; then the call is refused on the thread that made
-    /// the mailbox if there is no room. So start the loop before the thread that made the mailbox
-    /// fills it.
+    /// last. Before the first drain it is unknown. Until then, the call is refused on the thread
+    /// that made the mailbox if there is no room. So if that thread sends, start the loop first.
     ///
     /// If two loops wait for room in each other's mailbox, both wait for ever, and this call cannot
     /// detect it. Use [`send`](Self::send) between loops.
@@ -257,7 +256,8 @@ impl Sender<LoopFn> {
     /// for (_, run) in mailbox.drain() {
     ///     run();
     /// }
-    /// assert_eq!(lines.iter().take(3).collect::<Vec<_>>(), ["from another thread", "at once", "sent"]);
+    /// let lines: Vec<_> = lines.iter().take(3).collect();
+    /// assert_eq!(lines, ["from another thread", "at once", "sent"]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///

@@ -122,8 +122,8 @@ impl ThreadPoolBuilder {
     }
 
     /// The largest number of tasks of one connection that were accepted and have not started. It is
-    /// a hard limit, in addition to [`overload`](Self::overload). Default: no limit for each
-    /// connection. At the limit, `enqueue` refuses with `ConnectionFull`. Each service counts
+    /// a hard limit, in addition to [`overload`](Self::overload). Default: no limit. At the limit,
+    /// `enqueue` refuses with `ConnectionFull`. Each service counts
     /// separately. A `reattach` may exceed the limit.
     ///
     /// ```
@@ -148,7 +148,7 @@ impl ThreadPoolBuilder {
 
     /// The largest number of tasks of one connection that have started and not ended. Default: no
     /// limit. With 1, the tasks of a connection run one after the other, and their ends are
-    /// announced in that order; a parked task has not ended, so it delays the next one. A
+    /// announced in that order. A parked task has not ended, so it delays the next one. A
     /// `reattach` of a started task may exceed the limit. Costs one more lock for each task.
     ///
     /// Without a limit, workers take the tasks of a connection in order, but several workers may
@@ -179,15 +179,15 @@ impl ThreadPoolBuilder {
         self
     }
 
-    /// The hook is called on each worker with the number of the worker, before its first step. A
-    /// panic in it is contained.
+    /// Calls `hook` on each worker with the number of the worker, before its first step. A panic in
+    /// it is contained.
     pub fn on_thread_start(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
         self.on_start = Some(Arc::new(hook));
         self
     }
 
-    /// The hook is called on each worker with the number of the worker, after its last step. A
-    /// panic in it is contained.
+    /// Calls `hook` on each worker with the number of the worker, after its last step. A panic in
+    /// it is contained.
     pub fn on_thread_stop(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
         self.on_stop = Some(Arc::new(hook));
         self
@@ -255,9 +255,9 @@ impl ThreadPoolBuilder {
     /// whole process. So `build` installs a hook that records the location of a panic inside a
     /// step, and then calls the hook that was installed before. This is done once for the process,
     /// and the hook stays when the pool is dropped. An application with its own hook should install
-    /// that hook before this call of `build`: a later hook that does not call the previous one ends
-    /// the recording, and from then on locations are `None`. If `build` runs on a thread that
-    /// panics, it installs no hook.
+    /// that hook before this call of `build`. A later hook that does not call the previous one ends
+    /// the recording; then locations are `None`. If `build` runs on a thread that panics, it
+    /// installs no hook.
     ///
     /// If a step catches a panic and then panics again, the last location counts.
     ///

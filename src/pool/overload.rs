@@ -28,17 +28,17 @@ pub enum Overload {
     /// not matter which connections have filled the queue.
     Refuse,
     /// If `max_queue_depth` tasks wait to start, a new task is accepted if another connection has
-    /// at least two more waiting tasks than its connection. Then the newest waiting task of the
-    /// connection with the most waiting tasks is shed. Otherwise the new task is refused. So a
-    /// client that fills the queue cannot block other clients.
+    /// at least two more waiting tasks than the connection of the new task. Then the newest waiting
+    /// task of the connection with the most waiting tasks is shed. Otherwise the new task is
+    /// refused. So a client that fills the queue cannot block other clients.
     ///
-    /// A group ([`Service::set_group`](crate::Service::set_group)) counts as one connection. If a
-    /// task of the group is shed, it is a task of the connection with the most waiting tasks in
+    /// A group ([`Service::set_group`](crate::Service::set_group)) counts as one connection. If the
+    /// pool sheds a task of a group, it takes it from the connection with the most waiting tasks in
     /// that group. If no other connection or group has enough waiting tasks, the same rule applies
     /// within the group of the new task.
     ///
-    /// The selected connection has more than half as many waiting tasks as the connection with the
-    /// most. The cost is O(1) amortized, under the lock of the queue.
+    /// The choice is approximate: the selected connection has more than half as many waiting tasks
+    /// as the connection with the most. The cost is O(1) amortized, under the lock of the queue.
     #[default]
     ShedFattest,
     /// While the pool is overloaded, tasks that have waited too long are shed. At `max_queue_depth`
@@ -69,10 +69,10 @@ pub enum Overload {
     /// 40 ms, and 99 % wait for less than 140 ms. With `ShedFattest` and a queue of 1,024 tasks,
     /// 99 % wait for less than 810 ms. Both serve about the same number of tasks.
     ///
-    /// A new client does not wait behind the queue of other clients. So two kinds of tasks are
-    /// observed separately: the tasks of connections that had no other task in flight and had not
-    /// used more than their share, and all other tasks. A group counts as one connection. Otherwise
-    /// the pool would not count as overloaded if one new client came in each interval.
+    /// A new client does not wait behind the queue of other clients. If one came in each interval,
+    /// its short wait would hide an overload. So two kinds of tasks are observed separately: the
+    /// tasks of connections that had no other task in flight and had not used more than their
+    /// share, and all other tasks. A group counts as one connection.
     ///
     /// The wait for a place of
     /// [`max_running_per_connection`](crate::ThreadPoolBuilder::max_running_per_connection) counts

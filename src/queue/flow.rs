@@ -517,8 +517,8 @@ impl<T> Flows<T> {
 
 #[cfg(all(test, not(loom)))]
 impl<T> Flows<T> {
-    /// Checks that the numbers say the same as the lists and the lanes. `flow_of`: the connection of
-    /// a task and its group, as its loop knows them. Returns the number of waiting tasks.
+    /// Checks that the numbers say the same as the lists and the lanes. `flow_of`: the connection
+    /// of a task and its group, as its loop knows them. Returns the number of waiting tasks.
     pub(crate) fn check(&mut self, lanes: &Lanes, flow_of: impl Fn(u32) -> (u32, Option<GroupId>)) -> usize {
         let mut waiting = 0;
         for flow in 0..self.by_connection.len() as u32 {

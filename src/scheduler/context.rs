@@ -111,8 +111,8 @@ impl<'a> WorkerContext<'a> {
         begun
     }
 
-    /// This worker is about to sleep, so its last batch says nothing about the time at which it will
-    /// be free.
+    /// This worker is about to sleep, so its last batch says nothing about the time at which it
+    /// will be free.
     pub(super) fn forget_batch(&self) {
         self.own_shared().batch_times.due.store(UNKNOWN, Relaxed);
     }

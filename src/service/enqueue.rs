@@ -196,8 +196,9 @@ impl<T: Task> Service<T> {
         self.id_of(slot)
     }
 
-    /// Submits a task that is queued or, after a park, waits. It is published at once, unless many announced ids are unread: then more
-    /// submissions will follow, and a whole batch is published to busy workers at once.
+    /// Submits a task that is queued, or that waits for its next turn after a park. The task is
+    /// published at once, unless many announced ids are unread. In that case more submissions will
+    /// follow, and busy workers get a whole batch at once.
     #[inline]
     pub(super) fn submit(&mut self, slot: u32, task: T, since: u64, phase: Phase) {
         let Self { inner, table, .. } = self;

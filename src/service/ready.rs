@@ -28,7 +28,8 @@ use std::sync::atomic::{AtomicU64 as Counter, Ordering::Relaxed};
 pub struct Ready {
     /// The id of the task, for [`Service::task_status`](crate::Service::task_status).
     pub id: TaskId,
-    /// The connection of the task. `None` if it has closed.
+    /// The connection of the task. `None` if it has closed. Call `task_status` in this case, too:
+    /// it reaps the task.
     pub connection: Option<ConnId>,
 }
 
@@ -37,7 +38,8 @@ pub struct Ready {
 ///
 /// It owns its items, so the loop can use its service inside the `for` loop. If it is dropped
 /// before its end, the remaining tasks are announced again: the loop is notified, and the next
-/// `take_ready` begins with those of them that are still parked or not reaped.
+/// `take_ready` begins with those of them that are still parked or not reaped. `len` and `is_empty`
+/// take no task out of the iterator; to count the tasks and take them, call `count`.
 #[must_use = "look at each task with `task_status`"]
 pub struct ReadyTasks {
     tasks: std::vec::IntoIter<Ready>,

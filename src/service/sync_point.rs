@@ -82,7 +82,9 @@ impl<T: Task> fmt::Debug for TaskStatus<'_, T> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// It has no destructor, so other arms of a `match` on [`TaskStatus`] can use the service.
+/// It borrows the service. To call a method of a struct that contains the service, first move the
+/// output out of the task (for example with `std::mem::take`), and answer with `task_sync` after
+/// the call. Other arms of a `match` on [`TaskStatus`] can use the service.
 pub struct SyncPoint<'a, T: Task> {
     service: &'a mut Service<T>,
     /// The slot of a parked task that is in the table.

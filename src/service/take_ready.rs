@@ -191,7 +191,10 @@ impl<T: Task> Service<T> {
     /// let pool = ThreadPool::builder().threads(1).build()?;
     /// let mut service = pool.service::<BoxTask>(|| {});
     /// assert_eq!(service.poll_timeout(), None);
-    /// let parks = task_fn(|cx| if cx.is_stopping() { TaskReturn::Stopped } else { TaskReturn::Sync });
+    /// let parks = task_fn(|cx| match cx.is_stopping() {
+    ///     true => TaskReturn::Stopped,
+    ///     false => TaskReturn::Sync,
+    /// });
     /// let options = TaskOptions::new().deadline(Duration::from_secs(2));
     /// service.enqueue_with(7, parks, options)?;
     /// assert!(service.poll_timeout().is_some_and(|timeout| timeout <= Duration::from_secs(2)));
@@ -206,11 +209,11 @@ impl<T: Task> Service<T> {
     ///
     /// It is at most 5 ms while workers may defer notifications. They may do so while the loop has
     /// found something in each iteration, steps are short, and tasks of this service are queued or
-    /// running. A worker that has more tasks to run then notifies the loop at most every 20 us. If
-    /// a step takes long, the loop must look again without a notification, after the time that
-    /// `poll_timeout` returned. So a loop that has called `poll_timeout`, and later blocks for
-    /// longer or without another call, may be notified late by the length of a step. A loop that
-    /// never calls it is always notified at once.
+    /// running. A worker that has more tasks to run then notifies the loop at most every 20 us,
+    /// and later than that if its next step is long. The loop looks again without a notification,
+    /// after the time that `poll_timeout` returned. So if a loop blocks for longer than that, or
+    /// blocks again without another call, its notification may be late by the length of a step. A
+    /// loop that never calls `poll_timeout` is always notified at once.
     ///
     /// O(number of workers + number of tasks returned since the last call).
     #[doc(alias = "timeout")]

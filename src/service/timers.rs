@@ -47,8 +47,8 @@ pub(crate) struct Timing {
     pub(crate) queue: Option<u64>,
     /// How long it may be parked.
     sync: Option<u64>,
-    /// When its current `Sync` was announced: set by `Table::announce`. The sync timeout counts from
-    /// then, so that a loop that was stopped for a while has the whole time to answer.
+    /// When its current `Sync` was announced: set by `Table::announce`. The sync timeout counts
+    /// from then, so that a loop that was stopped for a while has the whole time to answer.
     pub(crate) announced: Option<u64>,
     /// The entry of the task in the timers.
     pub(crate) armed: Option<Due>,

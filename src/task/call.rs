@@ -39,8 +39,9 @@ enum State<R> {
 /// ```
 ///
 /// A closure that may fail can return a `Result`. A long closure should check
-/// [`Context::is_stopping`] from time to time and return early. If the task is asked to stop before
-/// its step, the closure is dropped and not called. It costs one allocation.
+/// [`Context::is_stopping`] from time to time and return early; the task then still ends as
+/// `Finished`, with the value of the closure. If the task is asked to stop before its step, the
+/// closure is dropped and not called. It costs one allocation.
 #[doc(alias = "spawn")]
 #[doc(alias = "closure")]
 pub fn call<R: Send + 'static>(closure: impl FnOnce(&mut Context<'_>) -> R + Send + 'static) -> Call<R> {

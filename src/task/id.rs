@@ -7,7 +7,7 @@ use std::str::FromStr;
 /// The id of a connection: the number by which the service loop knows a client.
 ///
 /// The program chooses it. It must not use an id for a second client while tasks of the first
-/// client may exist; if the service has a [`Mailbox`](crate::Mailbox), it must never use an id
+/// client may exist. If the service has a [`Mailbox`](crate::Mailbox), it must never use an id
 /// again, since messages for closed connections are dropped. A counter is suitable; a file
 /// descriptor, or a `mio::Token` that is used again, is not.
 ///
@@ -71,9 +71,9 @@ impl fmt::Display for ConnId {
 /// the same group in every service of a pool.
 ///
 /// [`Service::set_group`](crate::Service::set_group) adds a connection to a group. The program
-/// chooses the number. The address of a client can be converted to a `GroupId`: each IPv4 address
-/// is a group, and so is each IPv6 network of 64 bits, because a client usually has all addresses
-/// of such a network.
+/// chooses the number. The address of a client can be converted to a `GroupId`. Each IPv4 address
+/// is a group. Each IPv6 network of 64 bits is one group, because a client usually has all
+/// addresses of such a network.
 ///
 /// ```
 /// use moored::GroupId;

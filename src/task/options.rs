@@ -82,7 +82,10 @@ impl TaskOptions {
     ///
     /// let pool = ThreadPool::builder().threads(0).build()?;
     /// let mut service = pool.service::<BoxTask>(|| {});
-    /// let chunks = task_fn(|cx| if cx.is_stopping() { TaskReturn::Stopped } else { TaskReturn::Sync });
+    /// let chunks = task_fn(|cx| match cx.is_stopping() {
+    ///     true => TaskReturn::Stopped,
+    ///     false => TaskReturn::Sync,
+    /// });
     /// let options = TaskOptions::new()
     ///     .stay_parked_when_detached()
     ///     .sync_timeout(Duration::from_secs(60)); // the client has a minute
@@ -97,11 +100,10 @@ impl TaskOptions {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// Give it a [`sync_timeout`](Self::sync_timeout), which begins again when the connection
-    /// closes, and once more at the announcement after `reattach`; or a
-    /// [`deadline`](Self::deadline). Otherwise a task whose client never connects again stays until
-    /// the task is dequeued, its service is dropped, or the pool is cancelled. There is no other
-    /// cost.
+    /// Give the task a [`sync_timeout`](Self::sync_timeout) or a [`deadline`](Self::deadline).
+    /// Otherwise, if its client never connects again, it stays until it is dequeued, its service is
+    /// dropped, or the pool is cancelled. The `sync_timeout` begins again when the connection
+    /// closes, and at the announcement after `reattach`.
     #[doc(alias = "resume")]
     #[doc(alias = "reconnect")]
     pub fn stay_parked_when_detached(mut self) -> Self {
