@@ -12,6 +12,7 @@ pub(crate) mod idle;
 pub(crate) mod reentrancy;
 pub(crate) mod registry;
 pub(crate) mod room;
+pub(crate) mod search;
 pub(crate) mod shared_context;
 pub(crate) mod slow_step;
 mod stage;
@@ -55,11 +56,6 @@ pub(crate) const LATE: u64 = 2 * QUANTUM;
 /// The largest batch, and the largest number of unpublished submissions of a loop. (Rows:
 /// `told-1024`, `stream-256`.)
 pub(crate) const BATCH_MAX: usize = if cfg!(loom) { 2 } else { 32 };
-/// The number of searches that a worker skips after a search that found nothing. (Rows: `latency`,
-/// `work-64k` beside a foreign thread.)
-pub(crate) const SKIPPED_SEARCHES: u32 = 16;
-/// The length of a pause between two looks of a search, in spins. (Rows: `latency`, `told-16`.)
-pub(crate) const SPINS: u32 = 32;
 
 /// The largest number of delayed tasks that become runnable under one lock.
 const DUE_MAX: usize = 256;

@@ -17,6 +17,7 @@ mod timers;
 use crate::clock::nanos;
 use crate::queue::fair::WEIGHT_MAX;
 use crate::scheduler::room::Place;
+use crate::scheduler::search::Backoff;
 use crate::scheduler::{BATCH_MAX, Scheduler};
 use crate::sync::{Ordering, fence};
 use crate::task::Task;
@@ -65,8 +66,8 @@ pub struct Service<T: Task> {
     /// The ids that were dropped unseen; `None` before the first announcement.
     unseen: Option<Arc<Unread>>,
     polling: Polling,
-    /// The number of calls of `take_ready` that do not spin, because the last spin found nothing.
-    skipped_spins: u32,
+    /// Decides which calls of `take_ready` spin.
+    backoff: Backoff,
     /// Tasks that are resumed at the end of the current call. Kept for its memory.
     resumed: Vec<u32>,
     /// The place of the service in the list of services that wait for room, until `take_ready` has
@@ -96,7 +97,7 @@ impl<T: Task> Service<T> {
             unread: 0,
             unseen: None,
             polling: Polling::default(),
-            skipped_spins: 0,
+            backoff: Backoff::default(),
             resumed: Vec::new(),
             room: None,
             untold: 0,

@@ -2,7 +2,8 @@
 
 use super::any_service::ServiceRef;
 use super::context::WorkerContext;
-use super::{BATCH_MAX, LATE, LastLook, QUANTUM, SKIPPED_SEARCHES, SPINS, Scheduler};
+use super::search::{Backoff, WORKER_LOOKS, pause};
+use super::{BATCH_MAX, LATE, LastLook, QUANTUM, Scheduler};
 use crate::clock::nanos;
 use crate::queue::Batch;
 use crate::queue::fair::{Debt, WAIT_PART};
@@ -11,9 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// The number of looks of a search before a worker sleeps. With the pauses they take about 10 us,
-/// the time that a loop needs to wake up and answer. (Rows: `told-16`, `stream-16`.)
-const LOOKS: u32 = if cfg!(loom) { 1 } else { 12 };
 /// Each yield is a system call.
 const LOOKS_PER_YIELD: u32 = 4;
 
@@ -39,8 +37,8 @@ struct Pacing {
     last: u64,
     /// Other threads may rely on the next look of the worker. Then it must look at everything.
     must_look: bool,
-    /// The number of searches to skip, since the last one found nothing.
-    skipped: u32,
+    /// Decides which searches of the worker are skipped.
+    backoff: Backoff,
     /// The other worker whose batch is checked next.
     neighbour: usize,
     /// How long the worker may still wait before it takes a flow in debt, in nanoseconds. It is
@@ -87,7 +85,7 @@ impl Worker {
             size: 1,
             last: u64::MAX,
             must_look: true,
-            skipped: 0,
+            backoff: Backoff::default(),
             neighbour: self.index,
             wait_max: 0,
             wait: 0,
@@ -188,15 +186,13 @@ impl Worker {
     /// success; then the worker must look at everything now.
     fn search(&self, pacing: &mut Pacing) -> bool {
         let scheduler = &*self.scheduler;
-        if !self.may_search() || !scheduler.has_short_steps() {
+        if !self.may_search() || !scheduler.has_short_steps() || pacing.backoff.skips() {
             return false;
         }
-        if pacing.skipped > 0 {
-            pacing.skipped -= 1;
-            return false;
-        }
-        if !self.look_until(|look| look == LOOKS, || scheduler.hints.has_published()) {
-            pacing.skipped = SKIPPED_SEARCHES;
+        if self.look_until(|look| look == WORKER_LOOKS, || scheduler.hints.has_published()) {
+            pacing.backoff.note_found();
+        } else {
+            pacing.backoff.note_nothing();
         }
         true
     }
@@ -251,7 +247,7 @@ impl Worker {
                 // The loop may need the core of this worker.
                 thread::yield_now();
             }
-            (0..SPINS).for_each(|_| std::hint::spin_loop());
+            pause();
             look += 1;
             if has_work() {
                 break true;

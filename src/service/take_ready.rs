@@ -2,14 +2,11 @@
 
 use super::Service;
 use super::ready::{Ready, ReadyTasks, Unread};
-use crate::scheduler::{SKIPPED_SEARCHES, SPINS};
+use crate::scheduler::search::{LOOP_LOOKS, pause};
 use crate::sync::{may_search, thread};
 use crate::task::Task;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// The number of looks of `take_ready` before it returns nothing.
-const LOOKS: u32 = if cfg!(loom) { 2 } else { 3 };
 
 impl<T: Task> Service<T> {
     /// Takes the tasks that have parked or ended since the last call. Each is announced once. The
@@ -98,21 +95,18 @@ impl<T: Task> Service<T> {
     fn spin(&mut self) {
         let scheduler = &self.inner.scheduler;
         let pays = self.table.away() > 0 && scheduler.cores > 1 && scheduler.has_very_short_steps();
-        if !pays || !may_search() {
+        if !pays || !may_search() || self.backoff.skips() {
             return;
         }
-        if self.skipped_spins > 0 {
-            self.skipped_spins -= 1;
-            return;
-        }
-        for _ in 1..LOOKS {
-            (0..SPINS).for_each(|_| std::hint::spin_loop());
+        for _ in 1..LOOP_LOOKS {
+            pause();
             self.receive();
             if self.table.has_unannounced() {
+                self.backoff.note_found();
                 return;
             }
         }
-        self.skipped_spins = SKIPPED_SEARCHES;
+        self.backoff.note_nothing();
     }
 
     /// Announces the tasks again that were announced and not taken out of the iterator.
