@@ -4,7 +4,7 @@ use crate::panic::Caught;
 use crate::task::header::Snapshot;
 use crate::task::id::{ConnId, TaskId};
 use crate::task::panicked::message_of;
-use crate::task::status::Timeout;
+use crate::task::status::{StopReason, Timeout};
 use parking_lot::Mutex;
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -31,13 +31,11 @@ pub enum EndReason {
 /// `panicked`, `queue timeout`, `sync timeout`, `deadline` or `shed`.
 impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Panicked => "panicked",
-            Self::TimedOut(Timeout::Queue) => "queue timeout",
-            Self::TimedOut(Timeout::Sync) => "sync timeout",
-            Self::TimedOut(Timeout::Deadline) => "deadline",
-            Self::Shed => "shed",
-        })
+        match *self {
+            Self::Panicked => f.pad("panicked"),
+            Self::TimedOut(timeout) => StopReason::TimedOut(timeout).fmt(f),
+            Self::Shed => StopReason::Shed.fmt(f),
+        }
     }
 }
 
