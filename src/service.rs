@@ -25,7 +25,6 @@ use crate::task::panicked::Panic;
 use crate::task::phase::{Phase, Requests};
 use crate::task::status::{Dequeued, Resume, Status, StopReason};
 use crate::wake::Wake;
-use cancel::Stop;
 use completions::Outcome;
 use inner::{LoopEnds, ServiceInner};
 use polling::Polling;
@@ -138,9 +137,9 @@ impl<T: Task> Service<T> {
         match resume {
             Resume::Continue => self.resume(slot),
             Resume::Stop => {
-                let stop = self.stop(slot, StopReason::Dequeued);
+                let dequeued = self.stop(slot, StopReason::Dequeued);
                 self.resume_all();
-                stop == Stop::WillSee
+                dequeued == Dequeued::Stopping
             }
         }
     }
@@ -253,13 +252,9 @@ impl<T: Task> Service<T> {
         let Some(slot) = self.find(id) else {
             return Dequeued::Unknown;
         };
-        let stop = self.stop(slot, StopReason::Dequeued);
+        let dequeued = self.stop(slot, StopReason::Dequeued);
         self.resume_all();
-        match stop {
-            Stop::NeverRan => Dequeued::Removed,
-            Stop::WillSee => Dequeued::Stopping,
-            Stop::Ended => Dequeued::AlreadyDone,
-        }
+        dequeued
     }
 
     /// Cancels the tasks of a client that has disconnected: each is dequeued, except that a task

@@ -8,22 +8,11 @@ use crate::sync::{Ordering, fence};
 use crate::task::Task;
 use crate::task::header::NO_WORKER;
 use crate::task::phase::{Phase, Requests};
-use crate::task::status::{StopReason, Timeout};
-
-/// The result of a request to stop.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Stop {
-    /// The task had not started and never will. It has ended.
-    NeverRan,
-    /// The task has started, and will see the request.
-    WillSee,
-    /// The task had ended before.
-    Ended,
-}
+use crate::task::status::{Dequeued, StopReason, Timeout};
 
 impl<T: Task> Service<T> {
     /// Asks a task to stop.
-    pub(super) fn stop(&mut self, slot: u32, reason: StopReason) -> Stop {
+    pub(super) fn stop(&mut self, slot: u32, reason: StopReason) -> Dequeued {
         // The shutdown of the pool has already asked it to stop.
         let is_shutting_down = self.inner.scheduler.is_shutting_down();
         let reason = if is_shutting_down {
@@ -32,7 +21,7 @@ impl<T: Task> Service<T> {
             reason
         };
         if self.end_unrun(slot, reason) {
-            return Stop::NeverRan;
+            return Dequeued::Removed;
         }
         self.fetch(slot);
         if self
@@ -40,10 +29,10 @@ impl<T: Task> Service<T> {
             .outcome(slot)
             .is_some_and(|outcome| !outcome.is_parked())
         {
-            return Stop::Ended;
+            return Dequeued::AlreadyDone;
         }
         self.request(slot, |requests| requests.with_stop(reason));
-        Stop::WillSee
+        Dequeued::Stopping
     }
 
     /// The connection of these tasks has closed. Each task continues without a connection if it
