@@ -46,6 +46,7 @@ pub(crate) struct ServiceInner<T: Task> {
     /// Written by the loop's thread only.
     pub(crate) counters: Arc<Counters>,
     registry_slot: Figure,
+    /// Created with the first mailbox. Most services have none, and then no call pays for mailboxes.
     mailboxes: OnceLock<Arc<Mailboxes>>,
 }
 
@@ -99,7 +100,7 @@ impl<T: Task> ServiceInner<T> {
         }
     }
 
-    /// The mailboxes; `None` before the first mailbox.
+    /// `None` before the first mailbox.
     pub(crate) fn mailboxes(&self) -> Option<&Arc<Mailboxes>> {
         self.mailboxes.get()
     }
