@@ -207,11 +207,7 @@ impl fmt::Display for BuildError {
         match self {
             Self::Zero(option) => write!(f, "`{option}` is 0: give at least 1"),
             Self::TooManyThreads(asked) => {
-                write!(
-                    f,
-                    "{asked} threads: a pool has at most {}",
-                    crate::error::MAX_THREADS
-                )
+                write!(f, "{asked} threads: a pool has at most {MAX_THREADS}")
             }
             Self::Codel { target, interval } => write!(
                 f,

@@ -291,7 +291,7 @@ impl<T: Task> AnyService for ServiceInner<T> {
                 }
                 let (id, name) = (self.task_id(slot, serial), self.name_of(slot, serial));
                 let connection = owner.connection().map(ConnId);
-                tasks.push(TaskDump::new(id, &snapshot, name, connection, self.number, now));
+                tasks.push(TaskDump::new(id, &snapshot, name, connection, now));
             }
         }
         Some(from + PAGE)
