@@ -19,11 +19,11 @@ use crate::queue::fair::WEIGHT_MAX;
 use crate::scheduler::room::Place;
 use crate::scheduler::{BATCH_MAX, Scheduler};
 use crate::sync::{Ordering, fence};
-use crate::task::Task;
 use crate::task::id::{ConnId, GroupId, TaskId};
 use crate::task::panicked::Panic;
 use crate::task::phase::{Phase, Requests};
 use crate::task::status::{Dequeued, Resume, Status, StopReason};
+use crate::task::{Task, requests};
 use crate::wake::Wake;
 use completions::Outcome;
 use inner::{LoopEnds, ServiceInner};
@@ -156,7 +156,7 @@ impl<T: Task> Service<T> {
 
     fn requests_of(&self, slot: u32) -> Requests {
         let serial = self.table.slot(slot).serial;
-        self.inner.requests(self.table.page(slot), slot, serial)
+        requests(&self.inner.scheduler, self.table.page(slot), slot, serial)
     }
 
     /// Returns the status of a task. If the task has ended, it is reaped: the status contains its

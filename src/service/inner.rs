@@ -14,11 +14,11 @@ use crate::scheduler::any_service::{AnyService, Description, ServiceRef};
 use crate::scheduler::context::WorkerContext;
 use crate::scheduler::counters::Counters;
 use crate::sync::{ArcFence, AtomicUsize, Mutex, Ordering};
-use crate::task::Task;
-use crate::task::header::{PAGE, Page, Pages};
+use crate::task::header::{PAGE, Pages};
 use crate::task::id::{ConnId, TaskId};
-use crate::task::phase::{Phase, Requests};
+use crate::task::phase::Phase;
 use crate::task::status::StopReason;
+use crate::task::{Task, requests};
 use crate::wake::Wake;
 use crate::wake::notifier::Notifier;
 use rustc_hash::FxHashMap;
@@ -115,32 +115,6 @@ impl<T: Task> ServiceInner<T> {
             serial,
             service: self.number,
             slot,
-        }
-    }
-
-    /// The requests that a task got. A shutdown of the pool is a request to every task.
-    #[inline]
-    pub(crate) fn requests(&self, page: &Page, slot: u32, serial: u64) -> Requests {
-        // In this order: a request that was set before the shutdown is visible to a thread that
-        // sees the shutdown.
-        let is_shutting_down = self.scheduler.is_shutting_down();
-        let requests = page.work(slot).requests(serial);
-        if is_shutting_down {
-            requests.with_stop(StopReason::PoolShutdown)
-        } else {
-            requests
-        }
-    }
-
-    /// The current requests to a task. If its deadline has passed, or if it has not started and its
-    /// queue timeout has passed, the task is asked to stop.
-    #[inline]
-    pub(crate) fn requests_at(&self, page: &Page, slot: u32, serial: u64, now: u64) -> Requests {
-        let requests = self.requests(page, slot, serial);
-        if requests.is_timed() && requests.stop().is_none() {
-            page.time_out(slot, serial, now)
-        } else {
-            requests
         }
     }
 
@@ -285,7 +259,7 @@ impl<T: Task> AnyService for ServiceInner<T> {
             let owner = page.owner(slot);
             if let Some(serial) = owner.serial() {
                 let mut snapshot = page.snapshot(slot, serial);
-                snapshot.requests = self.requests(page, slot, serial);
+                snapshot.requests = requests(&self.scheduler, page, slot, serial);
                 if snapshot.phase == Phase::Vacant {
                     continue;
                 }
