@@ -131,7 +131,7 @@ impl<T: Task> Service<T> {
 
     /// Answers a parked task that is in the table. Returns false if it is not.
     fn answer(&mut self, slot: u32, resume: Resume) -> bool {
-        if !self.table.outcome(slot).is_some_and(Outcome::is_parked) {
+        if !self.table.is_parked(slot) {
             return false;
         }
         match resume {
@@ -288,15 +288,13 @@ impl<T: Task> Service<T> {
         // A turn that has ended is charged to the connection that the task had.
         self.fetch(slot);
         self.resume_all();
-        let serial = self.table.slot(slot).serial;
-        let requests = self.table.work(slot).request(serial, Requests::attached);
-        self.table.slot_mut(slot).must_continue = requests.must_continue();
+        self.table.request(slot, Requests::attached);
         let virtual_time = self.inner.scheduler.virtual_time();
         let is_detached = self.table.connection_of(slot).is_none();
         if let Some(to) = self.table.reattach(slot, conn, virtual_time) {
             self.inner.relocate(slot, to);
         }
-        if is_detached && self.table.outcome(slot).is_some_and(Outcome::is_parked) {
+        if is_detached && self.table.is_parked(slot) {
             self.table.restart_sync(slot, None);
             self.table.announce_again(&[slot]);
             self.notify_self();

@@ -24,11 +24,7 @@ impl<T: Task> Service<T> {
             return Dequeued::Removed;
         }
         self.fetch(slot);
-        if self
-            .table
-            .outcome(slot)
-            .is_some_and(|outcome| !outcome.is_parked())
-        {
+        if self.table.phase(slot).is_ended() {
             return Dequeued::AlreadyDone;
         }
         self.request(slot, |requests| requests.with_stop(reason));
@@ -40,8 +36,7 @@ impl<T: Task> Service<T> {
     pub(super) fn detach(&mut self, slots: &[u32]) {
         let mut started = Vec::new();
         for &slot in slots {
-            let serial = self.table.slot(slot).serial;
-            let may_stay = self.table.work(slot).requests(serial).outlives();
+            let may_stay = self.table.requests(slot).outlives();
             self.table.owner(slot).close_connection();
             if may_stay || !self.end_unrun(slot, StopReason::ConnectionClosed) {
                 started.push(slot);
@@ -60,9 +55,7 @@ impl<T: Task> Service<T> {
     /// at the end of this call; if a worker is parking it at this moment, it is resumed when the
     /// loop receives it.
     fn request(&mut self, slot: u32, change: impl Fn(Requests) -> Requests) {
-        let serial = self.table.slot(slot).serial;
-        let requests = self.table.work(slot).request(serial, change);
-        self.table.slot_mut(slot).must_continue = requests.must_continue();
+        let requests = self.table.request(slot, change);
         if requests.stop().is_some() && self.inner.cut_delay_short(slot) {
             fence(Ordering::SeqCst);
             self.inner.scheduler.wake_worker(&self.inner.counters);

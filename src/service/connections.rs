@@ -18,8 +18,8 @@ use std::ops::{Index, IndexMut};
 const FEW: usize = 1024;
 /// Up to this many connections without tasks are kept because of their debts.
 const MANY: usize = 8 * FEW;
-/// No task.
-const NONE: u32 = u32::MAX;
+/// No task, in place of the slot of a task.
+pub(super) const NONE: u32 = u32::MAX;
 
 /// A connection: its first and its last task, and the number of its tasks in flight.
 pub(crate) struct Connection {
@@ -325,7 +325,8 @@ impl IndexMut<u32> for Connections {
 mod tests {
     use super::*;
 
-    const MANY: usize = FEW + 1;
+    /// One more connection than are kept in every case.
+    const MORE: usize = FEW + 1;
 
     /// Makes connections with one task each.
     fn with_tasks(conns: &mut Connections, ids: std::ops::Range<usize>) -> Vec<u32> {
@@ -351,42 +352,42 @@ mod tests {
     #[test]
     fn a_few_idle_connections_are_kept() {
         let mut conns = Connections::new();
-        let slots = with_tasks(&mut conns, 0..MANY);
+        let slots = with_tasks(&mut conns, 0..MORE);
         leave(&mut conns, &slots[1..]);
-        assert_eq!(known(&conns, 0..MANY), MANY);
+        assert_eq!(known(&conns, 0..MORE), MORE);
         leave(&mut conns, &slots[..1]);
-        assert_eq!((known(&conns, 0..MANY), conns.slots.capacity()), (0, 0));
+        assert_eq!((known(&conns, 0..MORE), conns.slots.capacity()), (0, 0));
     }
 
     #[test]
     fn idle_connections_are_kept_until_they_are_the_majority() {
         let mut conns = Connections::new();
-        let slots = with_tasks(&mut conns, 0..2 * MANY);
-        leave(&mut conns, &slots[..MANY]);
+        let slots = with_tasks(&mut conns, 0..2 * MORE);
+        leave(&mut conns, &slots[..MORE]);
         assert_eq!(known(&conns, 0..slots.len()), slots.len());
-        leave(&mut conns, &slots[MANY..][..1]);
-        assert_eq!(known(&conns, 0..MANY + 1), 0);
-        assert_eq!(known(&conns, MANY + 1..slots.len()), FEW);
+        leave(&mut conns, &slots[MORE..][..1]);
+        assert_eq!(known(&conns, 0..MORE + 1), 0);
+        assert_eq!(known(&conns, MORE + 1..slots.len()), FEW);
         assert_eq!((conns.slots.len(), conns.by_id.len(), conns.idle), (FEW, FEW, 0));
     }
 
     #[test]
     fn a_connection_that_has_a_task_again_is_not_idle() {
         let mut conns = Connections::new();
-        let slots = with_tasks(&mut conns, 0..MANY);
+        let slots = with_tasks(&mut conns, 0..MORE);
         leave(&mut conns, &slots[1..]);
         assert_eq!(with_tasks(&mut conns, 1..2), slots[1..2]);
         leave(&mut conns, &slots[..1]);
-        assert_eq!(known(&conns, 0..MANY), MANY);
+        assert_eq!(known(&conns, 0..MORE), MORE);
     }
 
     #[test]
     fn a_connection_with_a_group_is_kept_until_it_is_closed() {
         let mut conns = Connections::new();
         assert_eq!(conns.set_group(ConnId(0), Some(GroupId(1))), None);
-        let slots = with_tasks(&mut conns, 0..2 * MANY);
+        let slots = with_tasks(&mut conns, 0..2 * MORE);
         leave(&mut conns, &slots);
-        assert_eq!(known(&conns, 0..2 * MANY), 1);
+        assert_eq!(known(&conns, 0..2 * MORE), 1);
         assert_eq!(conns[slots[0]].group(), Some(GroupId(1)));
         conns.close(slots[0]);
         assert_eq!((conns.slots.len(), conns.by_id.len(), conns.idle), (0, 0, 0));
