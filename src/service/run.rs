@@ -2,7 +2,6 @@
 
 use super::completions::{Completion, Outcome};
 use super::inner::ServiceInner;
-use crate::clock::nanos;
 use crate::panic::{Caught, contain_step, drop_quietly};
 use crate::queue::fair::weighted;
 use crate::queue::lanes::Prepaid;
@@ -11,7 +10,7 @@ use crate::queue::{Entry, FlowState, Taken};
 use crate::scheduler::codel::Codel;
 use crate::scheduler::context::WorkerContext;
 use crate::sync::{Ordering, fence};
-use crate::task::header::{NEVER, NO_WORKER, Page};
+use crate::task::header::{NO_WORKER, Page};
 use crate::task::phase::{IGNORED_MAX, Phase, Requests};
 use crate::task::status::StopReason;
 use crate::task::{Context, Task, TaskReturn, requests_at};
@@ -49,7 +48,7 @@ impl<T: Task> ServiceInner<T> {
                 entry,
                 cost: 0,
             };
-            running.start();
+            running.run();
             turns += 1;
             if cx.is_batch_late() {
                 cx.return_batch(self);
@@ -70,44 +69,14 @@ impl<T: Task> Running<'_, T> {
         header.set(serial, syncs, self.cx.worker_number(), phase);
     }
 
-    /// Runs the task, unless it has not started and must not start.
-    fn start(self) {
-        let (cx, entry) = (self.cx, &self.entry);
-        let started = cx.now();
-        let waited = started.saturating_sub(entry.since);
-        let header = self.page.work(entry.slot);
-        let requests = self.requests();
-        if entry.has_started {
-            header.add_queued(waited);
-        } else {
-            header.renew(waited);
-            let codel = cx.scheduler.codel.as_ref();
-            // The last waiting task is not shed, because no other task would begin earlier.
-            let sheds = |codel: &Codel| {
-                codel.sheds(entry.state, waited, started) && cx.scheduler.others_wait(cx.index)
-            };
-            let reason = match requests.stop() {
-                None if codel.is_some_and(sheds) => Some(StopReason::Shed),
-                stop => stop,
-            };
-            if let Some(reason) = reason {
-                // The task was cancelled after it had been taken out of the queue, its time has run
-                // out, or it is shed.
-                cx.scheduler.admission.count_never_ran();
-                cx.cancel_turn(self.prepaid);
-                return self.complete(|task| Outcome::Stopped(reason, task));
-            }
-            if requests.is_timed() {
-                self.page.limits(entry.slot).note_start();
-            }
-            cx.count_started();
-        }
-        self.run(started, requests);
-    }
-
     /// Runs steps until the task rests, and puts it where it belongs then.
-    fn run(mut self, started: u64, requests: Requests) {
+    fn run(mut self) {
         let cx = self.cx;
+        let started = cx.now();
+        let requests = match self.begin(started) {
+            Ok(requests) => requests,
+            Err(reason) => return self.complete(|task| Outcome::Stopped(reason, task)),
+        };
         cx.note_busy();
         // The place of the task in the queue is free. There is no fence here, because the
         // completion checks again.
@@ -122,15 +91,22 @@ impl<T: Task> Running<'_, T> {
         }
         cx.note_free();
         match returned {
-            Ok(TaskReturn::Continue) => self.wait(|service, entry| service.push_back(entry, cx)),
-            Ok(TaskReturn::Delay(time)) => {
-                let Entry { slot, serial, .. } = self.entry;
-                let deadline = self.page.deadline(slot, serial).unwrap_or(NEVER - 1);
-                let at = cx.now().saturating_add(nanos(time)).min(deadline);
-                self.wait(|service, entry| {
-                    service.delay(entry, at, cx);
-                    cx.note_timer();
-                });
+            Ok(returned @ (TaskReturn::Continue | TaskReturn::Delay(_))) => {
+                self.set_phase(Phase::Waiting);
+                // If this turn has no account, the tag of the task includes it.
+                if self.prepaid.is_none() {
+                    self.entry.state = FlowState::Busy { tag: self.finish() };
+                }
+                self.entry.since = cx.now();
+                self.entry.has_started = true;
+                if let TaskReturn::Delay(time) = returned {
+                    self.service.delay(self.entry, time, cx);
+                } else {
+                    self.service.push_back(self.entry, cx);
+                }
+                cx.flush_old();
+                fence(Ordering::SeqCst);
+                cx.note_room();
             }
             Ok(TaskReturn::Sync) => self.complete(Outcome::Parked),
             Ok(TaskReturn::TaskDone) => self.complete(Outcome::Finished),
@@ -143,6 +119,40 @@ impl<T: Task> Running<'_, T> {
                 Outcome::Panicked(caught)
             }),
         }
+    }
+
+    /// Counts the wait of the task that ends now, and its start. Returns the requests to the task.
+    /// If the task has not started and must not start, returns the reason.
+    fn begin(&self, started: u64) -> Result<Requests, StopReason> {
+        let (cx, entry) = (self.cx, &self.entry);
+        let waited = started.saturating_sub(entry.since);
+        let header = self.page.work(entry.slot);
+        let requests = self.requests();
+        if entry.has_started {
+            header.add_queued(waited);
+            return Ok(requests);
+        }
+        header.renew(waited);
+        let codel = cx.scheduler.codel.as_ref();
+        // The last waiting task is not shed, because no other task would begin earlier.
+        let sheds =
+            |codel: &Codel| codel.sheds(entry.state, waited, started) && cx.scheduler.others_wait(cx.index);
+        let reason = match requests.stop() {
+            None if codel.is_some_and(sheds) => Some(StopReason::Shed),
+            stop => stop,
+        };
+        if let Some(reason) = reason {
+            // The task was cancelled after it had been taken out of the queue, its time has run
+            // out, or it is shed.
+            cx.scheduler.admission.count_never_ran();
+            cx.cancel_turn(self.prepaid);
+            return Err(reason);
+        }
+        if requests.is_timed() {
+            self.page.limits(entry.slot).note_start();
+        }
+        cx.count_started();
+        Ok(requests)
     }
 
     /// The finish tag of its connection after a turn without an account. The connection has no
@@ -218,22 +228,6 @@ impl<T: Task> Running<'_, T> {
             }
             cx.note_continue(started, step_begun);
         }
-    }
-
-    /// The task waits for its next turn. `put` moves it to the place where it waits. If this turn
-    /// has no account, the tag of the task includes it.
-    fn wait(mut self, put: impl FnOnce(&ServiceInner<T>, Entry<T>)) {
-        let cx = self.cx;
-        self.set_phase(Phase::Waiting);
-        if self.prepaid.is_none() {
-            self.entry.state = FlowState::Busy { tag: self.finish() };
-        }
-        self.entry.since = cx.now();
-        self.entry.has_started = true;
-        put(self.service, self.entry);
-        cx.flush_old();
-        fence(Ordering::SeqCst);
-        cx.note_room();
     }
 
     /// Returns the task to its loop, or drops it if the service was dropped. An end is counted

@@ -2,6 +2,7 @@
 //! part of each worker's batch.
 
 use super::inner::ServiceInner;
+use crate::clock::nanos;
 use crate::queue::delayed::Moment;
 use crate::queue::fair::Debt;
 use crate::queue::flow::Flows;
@@ -12,6 +13,7 @@ use crate::scheduler::QUANTUM;
 use crate::scheduler::context::WorkerContext;
 use crate::scheduler::shared_context::SharedContext;
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, fence};
+use crate::task::header::NEVER;
 use crate::task::id::GroupId;
 use crate::task::phase::Phase;
 use crate::task::{Task, requests};
@@ -20,6 +22,7 @@ use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize as Count, Ordering::Relaxed};
+use std::time::Duration;
 
 /// The numbers that the loop publishes about its submission ring. Only the loop writes them.
 pub(crate) struct Submitted {
@@ -342,11 +345,15 @@ impl<T: Task> ServiceInner<T> {
         self.publish_flows(&queue.lanes);
     }
 
-    /// Keeps a task that has started until its time comes, unless it was asked to stop.
+    /// Keeps a task that has started for this time, or until its deadline, unless it was asked to
+    /// stop.
     #[cold]
-    pub(crate) fn delay(&self, entry: Entry<T>, at: u64, cx: &WorkerContext<'_>) {
+    pub(crate) fn delay(&self, entry: Entry<T>, time: Duration, cx: &WorkerContext<'_>) {
+        cx.note_timer();
         let (slot, service) = (entry.slot, self.queue_number);
         let page = self.pages.of(slot);
+        let deadline = page.deadline(slot, entry.serial).unwrap_or(NEVER - 1);
+        let at = cx.now().saturating_add(nanos(time)).min(deadline);
         let mut queue = self.scheduler.queue.lock();
         cx.settle(&mut queue.lanes);
         let mut state = self.submissions.state();
