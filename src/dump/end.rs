@@ -103,6 +103,7 @@ impl EndDump {
         name: Option<Cow<'static, str>>,
         connection: ConnId,
         reason: EndReason,
+        panic: Option<&Caught>,
         snapshot: &Snapshot,
         at: u64,
     ) -> Self {
@@ -115,18 +116,15 @@ impl EndDump {
             connection,
             service: id.service,
             reason,
-            message: None,
-            location: None,
+            message: panic
+                .and_then(|panic| message_of(&*panic.payload))
+                .map(|text| text.chars().take(MESSAGE_MAX).collect()),
+            location: panic.and_then(|panic| panic.location.clone()),
             at_us: at / 1000,
             alive_us: (queued + run + parked) / 1000,
             queued_us: queued / 1000,
             run_us: run / 1000,
         }
-    }
-
-    pub(crate) fn set_panic(&mut self, panic: &Caught) {
-        self.message = message_of(&*panic.payload).map(|text| text.chars().take(MESSAGE_MAX).collect());
-        self.location.clone_from(&panic.location);
     }
 }
 

@@ -137,18 +137,13 @@ impl<T: Task> ServiceInner<T> {
     /// header of the task must already have the ended phase.
     #[inline]
     pub(crate) fn note_end(&self, slot: u32, serial: u64, outcome: &Outcome<T>) {
-        match outcome {
-            Outcome::Panicked(caught) => {
-                self.note_abnormal_end(slot, serial, EndReason::Panicked, Some(caught));
-            }
-            Outcome::Stopped(StopReason::TimedOut(timeout), _) => {
-                self.note_abnormal_end(slot, serial, EndReason::TimedOut(*timeout), None);
-            }
-            Outcome::Stopped(StopReason::Shed, _) => {
-                self.note_abnormal_end(slot, serial, EndReason::Shed, None);
-            }
-            _ => {}
-        }
+        let (reason, panic) = match outcome {
+            Outcome::Panicked(caught) => (EndReason::Panicked, Some(&**caught)),
+            Outcome::Stopped(StopReason::TimedOut(timeout), _) => (EndReason::TimedOut(*timeout), None),
+            Outcome::Stopped(StopReason::Shed, _) => (EndReason::Shed, None),
+            _ => return,
+        };
+        self.note_abnormal_end(slot, serial, reason, panic);
     }
 
     #[cold]
@@ -158,10 +153,7 @@ impl<T: Task> ServiceInner<T> {
         let connection = ConnId(page.owner(slot).connection_id());
         let (id, name) = (self.task_id(slot, serial), self.name_of(slot, serial));
         let at = snapshot.since.saturating_sub(self.scheduler.born);
-        let mut end = EndDump::new(id, name, connection, reason, &snapshot, at);
-        if let Some(caught) = panic {
-            end.set_panic(caught);
-        }
+        let end = EndDump::new(id, name, connection, reason, panic, &snapshot, at);
         self.scheduler.abnormal_ends.add(end);
     }
 
