@@ -104,8 +104,7 @@ pub struct Context<'a> {
     page: &'a Page,
     scheduler: &'a Scheduler,
     id: TaskId,
-    worker: Option<u16>,
-    /// The index of the worker's shared context.
+    /// The number of the worker, or of the shared context of external threads.
     index: usize,
     /// The end of the time slice of the turn.
     slice_end: u64,
@@ -121,7 +120,6 @@ impl<'a> Context<'a> {
             page,
             scheduler: cx.scheduler,
             id,
-            worker: cx.worker(),
             index: cx.index,
             slice_end: cx.slice_end(started),
             until: cx.until(),
@@ -290,7 +288,7 @@ impl<'a> Context<'a> {
     /// The number of the worker that runs this step. `None` inside
     /// [`run_pending`](crate::Service::run_pending), where the thread is not a worker of the pool.
     pub fn worker(&self) -> Option<usize> {
-        self.worker.map(usize::from)
+        Some(self.index).filter(|&index| index < self.scheduler.workers().len())
     }
 }
 
@@ -332,7 +330,7 @@ impl fmt::Debug for Context<'_> {
             .field("task_id", &self.id)
             .field("stop_reason", &self.stop_reason())
             .field("connection", &self.connection())
-            .field("worker", &self.worker)
+            .field("worker", &self.worker())
             .finish()
     }
 }
