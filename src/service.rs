@@ -28,7 +28,7 @@ use crate::wake::Wake;
 use completions::Outcome;
 use inner::{LoopEnds, ServiceInner};
 use polling::Polling;
-use ready::Unread;
+use ready::Unseen;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +62,7 @@ pub struct Service<T: Task> {
     /// How many of the ids that were announced last were not looked at or answered yet.
     unread: usize,
     /// The ids that were dropped unseen; `None` before the first announcement.
-    unseen: Option<Arc<Unread>>,
+    unseen: Option<Arc<Unseen>>,
     polling: Polling,
     /// The number of calls of `take_ready` that do not spin, because the last spin found nothing.
     skipped_spins: u32,
