@@ -5,17 +5,14 @@ mod util;
 use moored::{Dequeued, EnqueueError, JoinError, Shutdown, StopReason, TaskStatus, ThreadPool};
 use std::sync::Arc;
 use std::time::Duration;
-use util::{Alive, Count, Gate, Loop, PATIENCE, PLENTY, Work, eventually, pool, reap, within_patience};
+use util::{Alive, Count, Loop, PATIENCE, PLENTY, Work, eventually, pool, reap, within_patience};
 
 /// U14: queued tasks run after a task with a long step.
 #[test]
 fn queued_tasks_run_during_a_drain() {
     let pool = pool(1);
     let mut lp = Loop::new(&pool);
-    let gate = Gate::new();
-    let _guard = gate.guard();
-    lp.enqueue(0, Work::at(&gate)).unwrap();
-    gate.wait_for(1);
+    let gate = lp.occupy(1);
     for conn in 0..50 {
         lp.enqueue(conn % 7, Work::done()).unwrap();
     }
@@ -137,12 +134,7 @@ fn the_last_task_may_be_dequeued() {
     for threads in [0, 1] {
         let pool = pool(threads);
         let mut lp = Loop::new(&pool);
-        let gate = Gate::new();
-        let _guard = gate.guard();
-        for conn in 0..threads as u64 {
-            lp.enqueue(conn, Work::at(&gate)).unwrap();
-        }
-        gate.wait_for(threads);
+        let gate = lp.occupy(threads);
         let last = lp.enqueue(9, Work::done()).unwrap();
         pool.shutdown(Shutdown::Drain);
         assert_eq!(lp.dequeue(last), Dequeued::Removed);

@@ -1,6 +1,9 @@
 //! Shares of worker time in rare cases: new connections without end, large weights, batches that
 //! are returned, tasks that move to another connection, and very long steps.
-use moored::{BoxTask, Clock, Service, Shutdown, TaskReturn, TaskStatus, ThreadPool, task_fn};
+
+mod util;
+
+use moored::{BoxTask, ManualClock, Service, Shutdown, TaskReturn, TaskStatus, ThreadPool, task_fn};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,10 +11,9 @@ use std::time::Duration;
 const US: Duration = Duration::from_micros(1);
 
 /// A pool whose tasks give way after each step.
-fn pool_of(threads: usize, clock: Clock) -> ThreadPool {
-    let builder = ThreadPool::builder().threads(threads).clock(clock);
-    let builder = builder.max_queue_depth(100_000).time_slice(Duration::ZERO);
-    builder.build().expect("threads")
+fn timed_pool(threads: usize) -> (ThreadPool, ManualClock) {
+    let builder = ThreadPool::builder().threads(threads);
+    util::manual(builder.max_queue_depth(100_000).time_slice(Duration::ZERO))
 }
 
 struct Gate {
@@ -68,8 +70,7 @@ fn reap_until(service: &mut Service<BoxTask>, left: usize) {
 /// The place of a task of a connection in debt among `newcomers` new connections whose steps take
 /// `step`.
 fn place_behind_newcomers(newcomers: u64, step: Duration) -> usize {
-    let (clock, time) = Clock::manual();
-    let pool = pool_of(1, clock);
+    let (pool, time) = timed_pool(1);
     let mut service = pool.service::<BoxTask>(|| {});
     let order = Arc::new(Mutex::new(Vec::new()));
     let first = gate(&mut service, 1);
@@ -126,8 +127,7 @@ fn newcomers_do_not_starve_a_connection_in_debt_while_steps_are_very_short() {
 /// The charge of a short step was rounded to zero.
 #[test]
 fn a_large_weight_is_a_share_and_not_everything() {
-    let (clock, time) = Clock::manual();
-    let pool = pool_of(0, clock);
+    let (pool, time) = timed_pool(0);
     let mut service = pool.service::<BoxTask>(|| {});
     let turns = Arc::new(Mutex::new([0_u64; 2]));
     service.set_weight(0, 256);
@@ -164,8 +164,7 @@ fn a_large_weight_is_a_share_and_not_everything() {
 /// returned. A task that was returned has no account, and gets one with a finish tag of zero.
 #[test]
 fn a_task_of_a_late_batch_gets_no_credit_of_the_whole_past() {
-    let (clock, time) = Clock::manual();
-    let pool = pool_of(1, clock);
+    let (pool, time) = timed_pool(1);
     let mut service = pool.service::<BoxTask>(|| {});
     let advance = |service: &mut Service<BoxTask>, conn: u64, by: Duration| {
         let time = time.clone();
@@ -237,8 +236,7 @@ fn a_task_of_a_late_batch_gets_no_credit_of_the_whole_past() {
 /// A pool without threads that drains does not run a task whose moment has come.
 #[test]
 fn join_runs_a_delayed_task_of_a_pool_that_drains() {
-    let (clock, time) = Clock::manual();
-    let pool = pool_of(0, clock);
+    let (pool, time) = timed_pool(0);
     let mut service = pool.service::<BoxTask>(|| {});
     let mut is_second = false;
     service
@@ -265,8 +263,7 @@ fn join_runs_a_delayed_task_of_a_pool_that_drains() {
 /// Finish tags do not overflow.
 #[test]
 fn a_step_of_584_years_does_not_overflow() {
-    let (clock, time) = Clock::manual();
-    let pool = pool_of(0, clock);
+    let (pool, time) = timed_pool(0);
     let mut service = pool.service::<BoxTask>(|| {});
     let id = service
         .enqueue(
@@ -290,8 +287,7 @@ fn a_step_of_584_years_does_not_overflow() {
 /// slot of that connection.
 #[test]
 fn a_running_task_that_moves_leaves_the_flow_of_its_old_connection() {
-    let (clock, time) = Clock::manual();
-    let pool = pool_of(1, clock);
+    let (pool, time) = timed_pool(1);
     let mut service = pool.service::<BoxTask>(|| {});
     let turns = Arc::new(Mutex::new(std::collections::BTreeMap::<&'static str, u64>::new()));
     let stream = |name: &'static str, gate: Option<StepGate>| {
@@ -361,8 +357,7 @@ fn a_moved_task_has_the_weight_of_its_new_connection() {
 /// Moves a task to a connection with the weight 3. Returns the numbers of its turns and of the
 /// turns of another connection, with the weight 1.
 fn turns_of_a_moved_task(when: Moved) -> [u64; 2] {
-    let (clock, time) = Clock::manual();
-    let pool = pool_of(usize::from(when.has_worker()), clock);
+    let (pool, time) = timed_pool(usize::from(when.has_worker()));
     let mut service = pool.service::<BoxTask>(|| {});
     let turns = Arc::new(Mutex::new([0_u64; 2]));
     let (tell, started) = channel();
@@ -424,8 +419,7 @@ fn turns_of_a_moved_task(when: Moved) -> [u64; 2] {
 /// than its share. The wait also ends if the clock of the pool does not move.
 #[test]
 fn a_worker_does_not_wait_for_ever_for_a_connection_that_does_not_come_back() {
-    let (clock, time) = Clock::manual();
-    let pool = pool_of(1, clock);
+    let (pool, time) = timed_pool(1);
     let mut service = pool.service::<BoxTask>(|| {});
     let hold = gate(&mut service, 0);
     hold.wait();

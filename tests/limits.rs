@@ -54,8 +54,7 @@ fn each_idle_worker_is_a_place_in_the_queue() {
     let pool = build(ThreadPool::builder().threads(THREADS).max_queue_depth(DEPTH));
     let mut lp = Loop::new(&pool);
     for round in 0..3_000 {
-        let gate = Gate::new();
-        let _guard = gate.guard();
+        let gate = Gate::guarded();
         for n in 0..THREADS + DEPTH {
             let accepted = lp.enqueue(n as u64, Work::at(&gate)).is_ok();
             assert!(accepted, "round {round}: task {n} was refused");
@@ -289,7 +288,7 @@ fn with_a_limit_of_one_the_order_holds_within_one_take_ready_too() {
         .map(|n| (n % 5, lp.enqueue(n % 5, Work::done()).unwrap()))
         .collect();
     util::eventually("all have ended", || pool.counts().ended == 2_000);
-    let announced: Vec<_> = lp.take_ready().map(|ready| ready.id).collect();
+    let announced = lp.ready();
     for conn in 0..5 {
         let own: Vec<_> = ids
             .iter()
@@ -383,8 +382,7 @@ fn a_task_that_moves_to_another_connection_counts_there() {
 fn without_a_limit_one_connection_may_use_every_worker() {
     let pool = pool(3);
     let mut lp = Loop::new(&pool);
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     for _ in 0..3 {
         lp.enqueue(1, Work::at(&gate)).unwrap();
     }
@@ -527,8 +525,7 @@ fn a_refused_loop_is_notified_when_an_idle_worker_makes_room() {
             .max_running_per_connection(1),
     );
     let (mut one, mut other) = (Loop::new(&pool), Loop::new(&pool));
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     let parks = Work::at_and_then(&gate, |cx| {
         if cx.is_stopping() {
             TaskReturn::Stopped
@@ -624,8 +621,7 @@ fn only_tasks_that_have_not_started_count_against_their_connection() {
 fn a_task_on_a_worker_does_not_count_against_its_connection() {
     let pool = build(ThreadPool::builder().threads(1).max_queued_per_connection(2));
     let mut lp = Loop::new(&pool);
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     lp.enqueue(1, Work::at(&gate)).unwrap();
     gate.wait_for(1);
     for _ in 0..2 {
@@ -761,8 +757,7 @@ fn the_place_of_a_worker_that_has_become_busy_is_shed_too() {
     let builder = ThreadPool::builder().threads(1).max_queue_depth(2);
     let pool = build(builder.max_running_per_connection(1));
     let mut lp = Loop::new(&pool);
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     lp.enqueue(1, Work::parks()).unwrap();
     let second_step = gate.clone();
     let waits = Work::new(move |_, step| {
@@ -797,7 +792,7 @@ fn a_task_of_another_service_is_shed_and_announced_there() {
     let before = flood.wakes.total();
     lp.enqueue(1, Work::done()).unwrap();
     assert_eq!(flood.wakes.total(), before + 1);
-    let ready: Vec<_> = flood.take_ready().map(|ready| ready.id).collect();
+    let ready = flood.ready();
     assert_eq!(ready, [ids[3]]);
     let status = flood.task_status(ids[3]);
     assert!(matches!(status, Some(TaskStatus::Stopped(StopReason::Shed, _))));

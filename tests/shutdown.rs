@@ -23,8 +23,7 @@ fn a_shutdown_stops_every_task() {
         lp.enqueue_with(conn, Work::parks(), outliving()).unwrap();
     }
     lp.parked(20);
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     for conn in [30, 31] {
         let gate = gate.clone();
         let run = Work::stubborn(move |cx, _| {
@@ -165,8 +164,7 @@ fn dropping_a_pool_whose_workers_go_to_sleep_returns() {
 fn join_timeout_names_the_tasks_that_still_run() {
     let pool = pool(2);
     let mut lp = Loop::new(&pool);
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     let named = lp
         .enqueue_with(1, Work::at(&gate), TaskOptions::new().name("the stuck task"))
         .unwrap();
