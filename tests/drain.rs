@@ -3,9 +3,8 @@
 mod util;
 
 use moored::{Dequeued, EnqueueError, JoinError, Shutdown, StopReason, TaskStatus, ThreadPool};
-use std::sync::Arc;
 use std::time::Duration;
-use util::{Alive, Count, Loop, PATIENCE, PLENTY, Work, eventually, pool, reap, within_patience};
+use util::{Loop, PATIENCE, PLENTY, Work, eventually, pool, reap, within_patience};
 
 /// U14: queued tasks run after a task with a long step.
 #[test]
@@ -140,37 +139,6 @@ fn the_last_task_may_be_dequeued() {
         assert_eq!(lp.dequeue(last), Dequeued::Removed);
         gate.open();
         assert_eq!(pool.join_timeout(PATIENCE), Ok(()));
-    }
-}
-
-/// U14, S9: the task is refused and returned, or it finishes.
-#[test]
-fn enqueueing_races_a_drain() {
-    for round in 0..100 {
-        let pool = pool(2);
-        let alive = Alive::new();
-        std::thread::scope(|scope| {
-            let (pool, alive) = (&pool, &alive);
-            let started = Count::new();
-            let told = Arc::clone(&started);
-            scope.spawn(move || {
-                let mut lp = Loop::new(pool);
-                let make = || Work::parks_times(1).holding(alive.token());
-                let (accepted, refused) = lp.enqueue_until_refused(make, &told);
-                assert!(matches!(refused, EnqueueError::ShuttingDown(_)), "{refused:?}");
-                drop(refused);
-                for (_, end) in lp.ends(accepted) {
-                    end.finished();
-                }
-                assert!(lp.is_empty());
-            });
-            started.wait_for(round * 5);
-            pool.shutdown(Shutdown::Drain);
-            assert_eq!(pool.join_timeout(PATIENCE), Ok(()));
-        });
-        assert_eq!(alive.count(), 0);
-        let counters = pool.dump().counters;
-        assert_eq!(counters.accepted, counters.finished);
     }
 }
 
