@@ -16,15 +16,6 @@ const CODEL: Overload = Overload::Codel {
     interval: Duration::from_millis(50),
 };
 
-/// A task that finishes in its first step. The step takes this time.
-fn takes(time: &ManualClock, cost: Duration) -> Work {
-    let time = time.clone();
-    Work::new(move |_, _| {
-        time.advance(cost);
-        TaskReturn::TaskDone
-    })
-}
-
 /// Reaps all ready tasks. Returns the numbers of finished and of shed tasks.
 fn reap_all(service: &mut Service<Work>) -> (usize, usize) {
     let (mut finished, mut shed) = (0, 0);
@@ -47,7 +38,7 @@ fn tasks_that_have_waited_too_long_are_shed_while_the_pool_is_overloaded() {
     let (pool, time) = util::manual(ThreadPool::builder().overload(CODEL).threads(0));
     let mut lp = Loop::new(&pool);
     for conn in 0..100 {
-        lp.enqueue(conn, takes(&time, 10 * MS)).unwrap();
+        lp.enqueue(conn, Work::takes(&time, 10 * MS)).unwrap();
     }
     // The first interval has a task without a wait. In the second one, the lowest wait is 50 ms.
     // The last task is served.
@@ -57,7 +48,7 @@ fn tasks_that_have_waited_too_long_are_shed_while_the_pool_is_overloaded() {
     assert_eq!((counters.finished, counters.stopped.shed), (11, 89));
     assert_eq!((pool.counts().queued, lp.len()), (0, 0));
     // New tasks have not waited.
-    lp.enqueue(1, takes(&time, 10 * MS)).unwrap();
+    lp.enqueue(1, Work::takes(&time, 10 * MS)).unwrap();
     assert_eq!(lp.run_pending(PLENTY), 1);
 }
 
@@ -67,7 +58,8 @@ fn a_burst_that_is_over_within_the_interval_is_not_shed() {
     let mut lp = Loop::new(&pool);
     for round in 0..20 {
         for conn in 0..5 {
-            lp.enqueue(conn + 10 * round, takes(&time, 10 * MS)).unwrap();
+            lp.enqueue(conn + 10 * round, Work::takes(&time, 10 * MS))
+                .unwrap();
         }
         assert_eq!(lp.run_pending(PLENTY), 5);
         assert_eq!(reap_all(&mut lp), (5, 0));
@@ -94,7 +86,7 @@ fn a_flood_is_shed_and_a_new_client_is_not() {
     let (pool, time) = util::manual(ThreadPool::builder().overload(CODEL).threads(0));
     let mut lp = Loop::new(&pool);
     for _ in 0..20 {
-        lp.enqueue(0, takes(&time, 10 * MS)).unwrap();
+        lp.enqueue(0, Work::takes(&time, 10 * MS)).unwrap();
     }
     for conn in 1..20 {
         lp.enqueue(conn, Work::done()).unwrap();
@@ -126,7 +118,7 @@ fn a_started_task_is_not_shed() {
     lp.parked(1);
     resume(&mut lp, parks);
     for conn in 0..100 {
-        lp.enqueue(conn, takes(&time, 10 * MS)).unwrap();
+        lp.enqueue(conn, Work::takes(&time, 10 * MS)).unwrap();
     }
     time.advance(1000 * MS);
     lp.run_pending(PLENTY);
@@ -210,8 +202,8 @@ fn with_known_cost(time: &ManualClock, pool: &ThreadPool) -> Loop<Work> {
     let mut lp = Loop::new(pool);
     // Two tasks, so that the first estimate, which is unknown, is replaced.
     for _ in 0..2 {
-        lp.enqueue(1, takes(time, 10 * MS)).unwrap();
-        lp.enqueue(1, takes(time, 10 * MS)).unwrap();
+        lp.enqueue(1, Work::takes(time, 10 * MS)).unwrap();
+        lp.enqueue(1, Work::takes(time, 10 * MS)).unwrap();
         lp.run_pending(PLENTY);
         reap_all(&mut lp);
     }
@@ -248,7 +240,7 @@ fn a_task_waits_for_the_earlier_tasks_of_its_connection() {
     let (pool, time) = util::manual(ThreadPool::builder().threads(0));
     let mut lp = with_known_cost(&time, &pool);
     for waiting in 1..10 {
-        lp.enqueue(1, takes(&time, 10 * MS)).unwrap();
+        lp.enqueue(1, Work::takes(&time, 10 * MS)).unwrap();
         let wait = lp.estimated_wait(1);
         assert!(within(wait, waiting * 10 * MS), "{waiting}: {wait:?}");
     }
@@ -262,7 +254,7 @@ fn a_task_of_a_connection_in_debt_waits_for_the_shares_of_the_others() {
     let mut lp = with_known_cost(&time, &pool);
     for conn in 1..=5 {
         for _ in 0..4 {
-            lp.enqueue(conn, takes(&time, 10 * MS)).unwrap();
+            lp.enqueue(conn, Work::takes(&time, 10 * MS)).unwrap();
         }
     }
     // Each has a turn, and then a debt.
@@ -272,7 +264,7 @@ fn a_task_of_a_connection_in_debt_waits_for_the_shares_of_the_others() {
     let wait = lp.estimated_wait(1);
     assert!(within(wait, 150 * MS), "{wait:?}");
     lp.set_weight(1, 4);
-    lp.enqueue(1, takes(&time, 10 * MS)).unwrap();
+    lp.enqueue(1, Work::takes(&time, 10 * MS)).unwrap();
     let wait = lp.estimated_wait(1);
     assert!(
         wait > 60 * MS && wait < 120 * MS,
@@ -285,7 +277,7 @@ fn a_new_connection_waits_for_other_new_connections() {
     let (pool, time) = util::manual(ThreadPool::builder().threads(0));
     let mut lp = with_known_cost(&time, &pool);
     for conn in 100..130 {
-        lp.enqueue(conn, takes(&time, 10 * MS)).unwrap();
+        lp.enqueue(conn, Work::takes(&time, 10 * MS)).unwrap();
     }
     let wait = pool.estimated_wait();
     assert!(within(wait, 300 * MS), "{wait:?}");
@@ -297,8 +289,8 @@ fn a_new_connection_waits_for_the_rest_of_the_running_steps() {
     let (pool, time) = util::manual(ThreadPool::builder().threads(1));
     let mut lp = Loop::new(&pool);
     for _ in 0..2 {
-        lp.enqueue(1, takes(&time, 10 * MS)).unwrap();
-        lp.enqueue(1, takes(&time, 10 * MS)).unwrap();
+        lp.enqueue(1, Work::takes(&time, 10 * MS)).unwrap();
+        lp.enqueue(1, Work::takes(&time, 10 * MS)).unwrap();
         lp.ends(2);
     }
     let gate = Gate::guarded();
@@ -368,7 +360,7 @@ fn a_new_connection_in_a_group_has_no_debt() {
     for conn in 2..4 {
         lp.set_group(conn, GroupId(1));
         for _ in 1..conn {
-            lp.enqueue(conn, takes(&time, 10 * MS)).unwrap();
+            lp.enqueue(conn, Work::takes(&time, 10 * MS)).unwrap();
         }
     }
     lp.run_pending(Duration::ZERO);
