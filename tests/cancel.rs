@@ -169,11 +169,7 @@ fn the_first_reason_stays() {
     lp.connection_closed(1);
     pool.shutdown(Shutdown::Cancel);
     lp.run_pending(PLENTY);
-    let (why, task) = reap(&mut lp, id).stopped();
-    assert_eq!(
-        (why, task.told),
-        (StopReason::Dequeued, Some(StopReason::Dequeued))
-    );
+    assert_eq!(reap(&mut lp, id).stopped_as_told(), StopReason::Dequeued);
 }
 
 #[test]

@@ -40,11 +40,7 @@ fn closed_while_parked_a_task_stops_and_the_pool_continues() {
         assert_eq!(lp.connection_closed(conn), 1);
     }
     for (_, end) in lp.ends(10) {
-        let (why, task) = end.stopped();
-        assert_eq!(
-            (why, task.told),
-            (StopReason::ConnectionClosed, Some(StopReason::ConnectionClosed))
-        );
+        assert_eq!(end.stopped_as_told(), StopReason::ConnectionClosed);
     }
     assert_eq!((alive.count(), lp.len(), pool.counts().threads), (0, 0, 2));
     lp.enqueue(11, Work::done()).unwrap();

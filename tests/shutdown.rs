@@ -136,11 +136,7 @@ fn dropping_a_pool_with_parked_tasks_is_immediate() {
         lp
     });
     for (_, end) in lp.ends(10) {
-        let (why, task) = end.stopped();
-        assert_eq!(
-            (why, task.told),
-            (StopReason::PoolShutdown, Some(StopReason::PoolShutdown))
-        );
+        assert_eq!(end.stopped_as_told(), StopReason::PoolShutdown);
     }
 }
 
@@ -263,11 +259,7 @@ fn a_borrowed_task_ends_after_the_workers_have_ended() {
             }
         }
         assert_eq!(lp.news(), [id]);
-        let (why, task) = reap(&mut lp, id).stopped();
-        assert_eq!(
-            (why, task.told),
-            (StopReason::PoolShutdown, Some(StopReason::PoolShutdown))
-        );
+        assert_eq!(reap(&mut lp, id).stopped_as_told(), StopReason::PoolShutdown);
     }
 }
 

@@ -210,6 +210,16 @@ impl<T: Task> End<T> {
     }
 }
 
+impl End<Work> {
+    /// The reason why the task has stopped. It is the reason that a step has seen.
+    #[track_caller]
+    pub(crate) fn stopped_as_told(self) -> StopReason {
+        let (why, task) = self.stopped();
+        assert_eq!(task.told, Some(why));
+        why
+    }
+}
+
 impl<T> fmt::Debug for End<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
