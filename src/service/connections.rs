@@ -183,13 +183,13 @@ impl Connections {
     #[inline]
     pub(crate) fn submit(&mut self, slot: u32, virtual_time: u64) -> FlowData {
         self.virtual_time = virtual_time;
-        self.slots[slot as usize].submit(virtual_time)
+        self[slot].submit(virtual_time)
     }
 
     /// The slot of an open connection.
     #[inline]
     pub(crate) fn find(&self, id: ConnId) -> Option<u32> {
-        let is_it = |&slot: &u32| self.slots[slot as usize].id == Some(id);
+        let is_it = |&slot: &u32| self[slot].id == Some(id);
         self.by_id.find(hash(id), is_it).copied()
     }
 
@@ -199,14 +199,14 @@ impl Connections {
         let Some(slot) = self.find(id) else {
             return self.open(id);
         };
-        self.idle -= usize::from(self.slots[slot as usize].first == NONE);
+        self.idle -= usize::from(self[slot].first == NONE);
         slot
     }
 
     pub(crate) fn set_weight(&mut self, id: ConnId, weight: u16) {
         let slot = self.find_or_open(id);
-        self.slots[slot as usize].weight = weight;
-        if self.slots[slot as usize].first == NONE {
+        self[slot].weight = weight;
+        if self[slot].first == NONE {
             self.note_idle(slot);
         }
     }
@@ -214,15 +214,15 @@ impl Connections {
     /// Sets the group of a connection. Returns its slot if it has tasks in flight whose group the
     /// queue must change.
     pub(crate) fn set_group(&mut self, id: ConnId, group: Option<GroupId>) -> Option<u32> {
-        let before = self.find(id).and_then(|slot| self.slots[slot as usize].group());
+        let before = self.find(id).and_then(|slot| self[slot].group());
         if before == group {
             return None;
         }
         let slot = self.find_or_open(id);
-        let conn = &mut self.slots[slot as usize];
+        let conn = &mut self[slot];
         conn.set_group(group);
-        self.had_group.insert(slot);
         let (is_idle, is_in_flight) = (conn.first == NONE, conn.away > 0);
+        self.had_group.insert(slot);
         if is_idle {
             self.note_idle(slot);
         }
@@ -256,7 +256,7 @@ impl Connections {
 
     /// The connection cannot be found from now on. It keeps its slot while it has tasks.
     pub(crate) fn close(&mut self, slot: u32) {
-        let conn = &mut self.slots[slot as usize];
+        let conn = &mut self[slot];
         let is_idle = conn.first == NONE;
         if let Some(id) = conn.id.take()
             && let Ok(entry) = self.by_id.find_entry(hash(id), |&other| other == slot)
@@ -273,7 +273,7 @@ impl Connections {
     #[inline]
     pub(crate) fn note_idle(&mut self, slot: u32) {
         self.idle += 1;
-        if self.slots[slot as usize].id.is_none() {
+        if self[slot].id.is_none() {
             self.close(slot);
         } else if self.idle >= self.sweep_at && self.idle > self.slots.len() / 2 {
             self.close_idle();
