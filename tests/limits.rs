@@ -206,15 +206,16 @@ fn a_step_that_enqueues_into_its_own_full_pool_is_refused() {
     drop(service);
 }
 
+/// A pool that runs at most `limit` tasks of a connection at once.
+fn four_workers(limit: usize) -> ThreadPool {
+    let builder = ThreadPool::builder().threads(4).max_queue_depth(10_000);
+    build(builder.max_running_per_connection(limit))
+}
+
 #[test]
 fn no_more_tasks_of_a_connection_run_at_once_than_allowed() {
     const LIMIT: usize = 2;
-    let pool = build(
-        ThreadPool::builder()
-            .threads(4)
-            .max_running_per_connection(LIMIT)
-            .max_queue_depth(10_000),
-    );
+    let pool = four_workers(LIMIT);
     let mut lp = Loop::new(&pool);
     let running: Vec<_> = (0..3).map(|_| Arc::new(AtomicUsize::new(0))).collect();
     let most = Arc::new(AtomicUsize::new(0));
@@ -240,12 +241,7 @@ fn no_more_tasks_of_a_connection_run_at_once_than_allowed() {
 
 #[test]
 fn with_a_limit_of_one_the_tasks_of_a_connection_run_and_are_announced_in_order() {
-    let pool = build(
-        ThreadPool::builder()
-            .threads(4)
-            .max_running_per_connection(1)
-            .max_queue_depth(10_000),
-    );
+    let pool = four_workers(1);
     let mut lp = Loop::new(&pool);
     let log = Log::new();
     let mut ids = vec![Vec::new(); 5];
@@ -277,12 +273,7 @@ fn with_a_limit_of_one_the_tasks_of_a_connection_run_and_are_announced_in_order(
 
 #[test]
 fn with_a_limit_of_one_the_order_holds_within_one_take_ready_too() {
-    let pool = build(
-        ThreadPool::builder()
-            .threads(4)
-            .max_running_per_connection(1)
-            .max_queue_depth(10_000),
-    );
+    let pool = four_workers(1);
     let mut lp = Loop::new(&pool);
     let ids: Vec<_> = (0..2_000)
         .map(|n| (n % 5, lp.enqueue(n % 5, Work::done()).unwrap()))
