@@ -123,21 +123,17 @@ impl<T> EnqueueError<T> {
             Self::QueueFull(_) | Self::TooManyTasks(_) | Self::ConnectionFull { .. }
         )
     }
-
-    fn variant(&self) -> &'static str {
-        match self {
-            Self::QueueFull(_) => "QueueFull",
-            Self::TooManyTasks(_) => "TooManyTasks",
-            Self::ConnectionFull { .. } => "ConnectionFull",
-            Self::ShuttingDown(_) => "ShuttingDown",
-            Self::Forked(_) => "Forked",
-        }
-    }
 }
 
 impl<T> fmt::Debug for EnqueueError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}(..)", self.variant())
+        f.write_str(match self {
+            Self::QueueFull(_) => "QueueFull(..)",
+            Self::TooManyTasks(_) => "TooManyTasks(..)",
+            Self::ConnectionFull { .. } => "ConnectionFull(..)",
+            Self::ShuttingDown(_) => "ShuttingDown(..)",
+            Self::Forked(_) => "Forked(..)",
+        })
     }
 }
 
@@ -207,11 +203,7 @@ impl fmt::Display for BuildError {
         match self {
             Self::Zero(option) => write!(f, "`{option}` is 0: give at least 1"),
             Self::TooManyThreads(asked) => {
-                write!(
-                    f,
-                    "`threads` is {asked}: give at most {}",
-                    crate::error::MAX_THREADS
-                )
+                write!(f, "`threads` is {asked}: give at most {MAX_THREADS}")
             }
             Self::Codel { target, interval } => write!(
                 f,

@@ -243,15 +243,11 @@ impl ThreadPool {
 
     /// Nothing is pending. A parked task ends when its loop answers it.
     fn close(&self) {
-        if self.scheduler.has_workers() {
-            self.join();
-        } else {
+        if !self.scheduler.has_workers() {
             self.scheduler.owner_goes();
             self.run_leftovers(Duration::MAX);
+            return;
         }
-    }
-
-    fn join(&self) {
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
             // The threads do not panic, because panics in user code are contained.
@@ -259,7 +255,7 @@ impl ThreadPool {
         }
     }
 
-    /// Whether the current thread is one of those that [`join`](Self::join) waits for.
+    /// Whether the current thread is one of those that [`close`](Self::close) waits for.
     fn is_own_thread(&self) -> bool {
         let current = thread::current().id();
         self.threads

@@ -20,17 +20,16 @@ use crate::scheduler::room::Place;
 use crate::scheduler::search::Backoff;
 use crate::scheduler::{BATCH_MAX, Scheduler};
 use crate::sync::{Ordering, fence};
-use crate::task::Task;
 use crate::task::id::{ConnId, GroupId, TaskId};
 use crate::task::panicked::Panic;
 use crate::task::phase::{Phase, Requests};
 use crate::task::status::{Dequeued, Resume, Status, StopReason};
+use crate::task::{Task, requests};
 use crate::wake::Wake;
-use cancel::Stop;
 use completions::Outcome;
 use inner::{LoopEnds, ServiceInner};
 use polling::Polling;
-use ready::Unread;
+use ready::Unseen;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +63,7 @@ pub struct Service<T: Task> {
     /// How many of the ids that were announced last were not looked at or answered yet.
     unread: usize,
     /// The ids that were dropped unseen; `None` before the first announcement.
-    unseen: Option<Arc<Unread>>,
+    unseen: Option<Arc<Unseen>>,
     polling: Polling,
     /// Decides which calls of `take_ready` spin.
     backoff: Backoff,
@@ -133,15 +132,15 @@ impl<T: Task> Service<T> {
 
     /// Answers a parked task that is in the table. Returns false if it is not.
     fn answer(&mut self, slot: u32, resume: Resume) -> bool {
-        if !self.table.outcome(slot).is_some_and(Outcome::is_parked) {
+        if !self.table.is_parked(slot) {
             return false;
         }
         match resume {
             Resume::Continue => self.resume(slot),
             Resume::Stop => {
-                let stop = self.stop(slot, StopReason::Dequeued);
+                let dequeued = self.stop(slot, StopReason::Dequeued);
                 self.resume_all();
-                stop == Stop::WillSee
+                dequeued == Dequeued::Stopping
             }
         }
     }
@@ -158,7 +157,7 @@ impl<T: Task> Service<T> {
 
     fn requests_of(&self, slot: u32) -> Requests {
         let serial = self.table.slot(slot).serial;
-        self.inner.requests(self.table.page(slot), slot, serial)
+        requests(&self.inner.scheduler, self.table.page(slot), slot, serial)
     }
 
     /// Returns the status of a task. If the task has ended, it is reaped: the status contains its
@@ -254,13 +253,9 @@ impl<T: Task> Service<T> {
         let Some(slot) = self.find(id) else {
             return Dequeued::Unknown;
         };
-        let stop = self.stop(slot, StopReason::Dequeued);
+        let dequeued = self.stop(slot, StopReason::Dequeued);
         self.resume_all();
-        match stop {
-            Stop::NeverRan => Dequeued::Removed,
-            Stop::WillSee => Dequeued::Stopping,
-            Stop::Ended => Dequeued::AlreadyDone,
-        }
+        dequeued
     }
 
     /// Cancels the tasks of a client that has disconnected. Each task is dequeued, but a task that
@@ -296,15 +291,13 @@ impl<T: Task> Service<T> {
         // A turn that has ended is charged to the connection that the task had.
         self.fetch(slot);
         self.resume_all();
-        let serial = self.table.slot(slot).serial;
-        let requests = self.table.work(slot).request(serial, Requests::attached);
-        self.table.slot_mut(slot).must_continue = requests.must_continue();
+        self.table.request(slot, Requests::attached);
         let virtual_time = self.inner.scheduler.virtual_time();
         let is_detached = self.table.connection_of(slot).is_none();
         if let Some(to) = self.table.reattach(slot, conn, virtual_time) {
             self.inner.relocate(slot, to);
         }
-        if is_detached && self.table.outcome(slot).is_some_and(Outcome::is_parked) {
+        if is_detached && self.table.is_parked(slot) {
             self.table.restart_sync(slot, None);
             self.table.announce_again(&[slot]);
             self.notify_self();

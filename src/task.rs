@@ -110,8 +110,7 @@ pub struct Context<'a> {
     page: &'a Page,
     scheduler: &'a Scheduler,
     id: TaskId,
-    worker: Option<u16>,
-    /// The index of the worker's shared context.
+    /// The number of the worker, or of the shared context of external threads.
     index: usize,
     /// The end of the time slice of the turn.
     slice_end: u64,
@@ -127,7 +126,6 @@ impl<'a> Context<'a> {
             page,
             scheduler: cx.scheduler,
             id,
-            worker: cx.worker(),
             index: cx.index,
             slice_end: cx.slice_end(started),
             until: cx.until(),
@@ -163,21 +161,10 @@ impl<'a> Context<'a> {
     /// Why the task was asked to stop. `None` if it was not.
     #[inline]
     pub fn stop_reason(&self) -> Option<StopReason> {
-        // In this order: a request that was set before the shutdown is visible to a thread that
-        // sees the shutdown.
-        let is_shutting_down = self.scheduler.is_shutting_down();
-        let requests = self.requests();
-        if let Some(reason) = requests.stop() {
-            return Some(reason);
-        }
-        if is_shutting_down {
-            return Some(StopReason::PoolShutdown);
-        }
-        if !requests.is_timed() {
-            return None;
-        }
-        let now = self.scheduler.clock.now();
-        self.page.time_out(self.id.slot, self.id.serial, now).stop()
+        let Self {
+            page, scheduler, id, ..
+        } = self;
+        requests_at(scheduler, page, id.slot, id.serial, || scheduler.clock.now()).stop()
     }
 
     /// Whether a long step should return soon: the task is stopping
@@ -307,7 +294,39 @@ impl<'a> Context<'a> {
     /// The number of the worker that runs this step. `None` inside
     /// [`run_pending`](crate::Service::run_pending), where the thread is not a worker of the pool.
     pub fn worker(&self) -> Option<usize> {
-        self.worker.map(usize::from)
+        Some(self.index).filter(|&index| index < self.scheduler.workers().len())
+    }
+}
+
+/// The requests to a task. A shutdown of the pool is a request to every task.
+#[inline]
+pub(crate) fn requests(scheduler: &Scheduler, page: &Page, slot: u32, serial: u64) -> Requests {
+    // In this order: a request that was set before the shutdown is visible to a thread that sees
+    // the shutdown.
+    let is_shutting_down = scheduler.is_shutting_down();
+    let requests = page.work(slot).requests(serial);
+    if is_shutting_down {
+        requests.with_stop(StopReason::PoolShutdown)
+    } else {
+        requests
+    }
+}
+
+/// The requests to a task. If its deadline has passed, or if it has not started and its queue
+/// timeout has passed, the task is asked to stop.
+#[inline]
+pub(crate) fn requests_at(
+    scheduler: &Scheduler,
+    page: &Page,
+    slot: u32,
+    serial: u64,
+    now: impl FnOnce() -> u64,
+) -> Requests {
+    let requests = requests(scheduler, page, slot, serial);
+    if requests.is_timed() && requests.stop().is_none() {
+        page.time_out(slot, serial, now())
+    } else {
+        requests
     }
 }
 
@@ -317,7 +336,7 @@ impl fmt::Debug for Context<'_> {
             .field("task_id", &self.id)
             .field("stop_reason", &self.stop_reason())
             .field("connection", &self.connection())
-            .field("worker", &self.worker)
+            .field("worker", &self.worker())
             .finish()
     }
 }

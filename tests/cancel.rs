@@ -42,8 +42,7 @@ fn dequeue_returns_the_state_that_it_found() {
 fn a_running_task_is_asked_to_stop() {
     let pool = pool(1);
     let mut lp = Loop::new(&pool);
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     let sees_it = Work::at_and_then(&gate, |cx| {
         assert_eq!(
             cx.stop_reason(),
@@ -170,11 +169,7 @@ fn the_first_reason_stays() {
     lp.connection_closed(1);
     pool.shutdown(Shutdown::Cancel);
     lp.run_pending(PLENTY);
-    let (why, task) = reap(&mut lp, id).stopped();
-    assert_eq!(
-        (why, task.told),
-        (StopReason::Dequeued, Some(StopReason::Dequeued))
-    );
+    assert_eq!(reap(&mut lp, id).stopped_as_told(), StopReason::Dequeued);
 }
 
 #[test]
@@ -209,8 +204,7 @@ fn a_task_that_a_worker_has_taken_but_not_begun_can_be_cancelled() {
     for conn in 0..2_000 {
         lp.enqueue(conn, Work::done()).unwrap();
     }
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     lp.enqueue(2_000, Work::at(&gate)).unwrap();
     let behind: Vec<_> = (0..40)
         .map(|conn| lp.enqueue(3_000 + conn, Work::done()).unwrap())

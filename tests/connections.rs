@@ -18,7 +18,7 @@ fn closed_while_queued_a_task_never_runs() {
     let id = lp.enqueue(1, Work::done().holding(alive.token())).unwrap();
     assert_eq!(lp.connection_closed(1), 1);
     assert_eq!(lp.run_pending(PLENTY), 0);
-    assert_eq!(lp.take_ready().map(|ready| ready.id).collect::<Vec<_>>(), [id]);
+    assert_eq!(lp.ready(), [id]);
     let (why, task) = reap(&mut lp, id).stopped();
     assert_eq!((why, task.steps), (StopReason::ConnectionClosed, 0));
     drop(task);
@@ -40,11 +40,7 @@ fn closed_while_parked_a_task_stops_and_the_pool_continues() {
         assert_eq!(lp.connection_closed(conn), 1);
     }
     for (_, end) in lp.ends(10) {
-        let (why, task) = end.stopped();
-        assert_eq!(
-            (why, task.told),
-            (StopReason::ConnectionClosed, Some(StopReason::ConnectionClosed))
-        );
+        assert_eq!(end.stopped_as_told(), StopReason::ConnectionClosed);
     }
     assert_eq!((alive.count(), lp.len(), pool.counts().threads), (0, 0, 2));
     lp.enqueue(11, Work::done()).unwrap();
@@ -57,8 +53,7 @@ fn closed_while_parked_a_task_stops_and_the_pool_continues() {
 fn closed_while_running_a_result_reaches_no_other_connection() {
     let pool = pool(1);
     let mut lp = Loop::new(&pool);
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     let is_alone = Work::at_and_then(&gate, |cx| {
         assert_eq!((cx.is_detached(), cx.connection()), (true, None));
         TaskReturn::TaskDone
@@ -93,7 +88,7 @@ fn closed_after_its_end_a_task_is_still_announced_and_reaped() {
     lp.run_pending(PLENTY);
     assert_eq!(lp.connection_closed(1), 1);
     assert_eq!(lp.connection_of(id), None);
-    assert_eq!(lp.take_ready().map(|ready| ready.id).collect::<Vec<_>>(), [id]);
+    assert_eq!(lp.ready(), [id]);
     reap(&mut lp, id).finished();
     assert_eq!((alive.count(), lp.len()), (0, 0));
 }
@@ -213,8 +208,7 @@ fn an_outliving_task_can_still_be_cancelled() {
 fn a_reattached_task_delivers_to_its_new_connection() {
     let pool = pool(1);
     let mut lp = Loop::new(&pool);
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     let step_gate = gate.clone();
     let id = lp
         .enqueue_with(

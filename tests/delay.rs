@@ -3,8 +3,7 @@
 mod util;
 
 use moored::{
-    Clock, ManualClock, Shutdown, Status, StopReason, TaskOptions, TaskReturn, TaskStatus, ThreadPool,
-    Timeout,
+    ManualClock, Shutdown, Status, StopReason, TaskOptions, TaskReturn, TaskStatus, ThreadPool, Timeout,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -16,9 +15,7 @@ const INSTANT: Duration = Duration::from_nanos(1);
 const SHORT: Duration = Duration::from_micros(300);
 
 fn manual(threads: usize) -> (ThreadPool, ManualClock) {
-    let (clock, hand) = Clock::manual();
-    let builder = ThreadPool::builder().threads(threads).clock(clock);
-    (builder.build().unwrap(), hand)
+    util::manual(ThreadPool::builder().threads(threads))
 }
 
 /// Returns `Delay` a number of times, with the same duration each time, and then ends.
@@ -195,9 +192,8 @@ fn a_delay_of_zero_is_continue() {
 
 #[test]
 fn a_delayed_task_counts_as_running_for_the_limit_of_its_connection() {
-    let (clock, hand) = Clock::manual();
-    let builder = ThreadPool::builder().threads(0).clock(clock);
-    let pool = builder.max_running_per_connection(1).build().unwrap();
+    let builder = ThreadPool::builder().threads(0).max_running_per_connection(1);
+    let (pool, hand) = util::manual(builder);
     let mut lp = Loop::new(&pool);
     let first = lp.enqueue(1, delays(1, SECOND)).unwrap();
     let second = lp.enqueue(1, Work::done()).unwrap();
@@ -228,8 +224,7 @@ fn a_delayed_task_does_not_wait_for_a_worker_inside_a_long_step() {
     for _ in 0..20 {
         let pool = pool(2);
         let mut lp = Loop::new(&pool);
-        let gate = Gate::new();
-        let _guard = gate.guard();
+        let gate = Gate::guarded();
         let passed = gate.clone();
         let long = Work::new(move |_, step| {
             if step == 1 {
@@ -275,12 +270,10 @@ fn a_delayed_task_does_not_wait_for_a_worker_inside_a_wake_up() {
 #[test]
 fn a_delayed_task_does_not_wait_for_a_worker_inside_a_report() {
     for _ in 0..5 {
-        let (clock, hand) = Clock::manual();
         let [long, report] = [(); 2].map(|()| Gate::new());
         let passed = report.clone();
-        let builder = ThreadPool::builder().threads(3).clock(clock);
-        let builder = builder.on_slow_step(SECOND, move |_| passed.pass());
-        let pool = builder.build().unwrap();
+        let builder = ThreadPool::builder().threads(3);
+        let (pool, hand) = util::manual(builder.on_slow_step(SECOND, move |_| passed.pass()));
         let _guards = [long.guard(), report.guard()];
         let mut lp = Loop::new(&pool);
         lp.enqueue(1, Work::at(&long)).unwrap();
@@ -427,8 +420,7 @@ fn a_request_to_stop_races_the_delay() {
         started.wait_for(1);
         (0..n % 50).for_each(|_| std::hint::spin_loop());
         lp.dequeue(id);
-        let (why, task) = lp.end().stopped();
-        assert_eq!((why, task.told), (StopReason::Dequeued, Some(why)));
+        assert_eq!(lp.end().stopped_as_told(), StopReason::Dequeued);
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod util;
 
-use moored::{Clock, ConnId, Dequeued, ManualClock, Resume, Shutdown, Status, StopReason, TaskId};
+use moored::{ConnId, Dequeued, ManualClock, Resume, Shutdown, Status, StopReason, TaskId};
 use moored::{TaskOptions, ThreadPool, Timeout};
 use std::time::Duration;
 use util::{Alive, Gate, Loop, PLENTY, Work, eventually, pool, reap, resume};
@@ -21,8 +21,7 @@ fn announced(lp: &mut Loop<Work>) -> Vec<(TaskId, Option<ConnId>)> {
 
 /// A stream in a pool without threads that is parked, was announced, and is detached.
 fn away(options: TaskOptions) -> (ThreadPool, Loop<Work>, TaskId, ManualClock) {
-    let (clock, hand) = Clock::manual();
-    let pool = ThreadPool::builder().threads(0).clock(clock).build().unwrap();
+    let (pool, hand) = util::manual(ThreadPool::builder().threads(0));
     let mut lp = Loop::new(&pool);
     let id = lp.enqueue_with(CLIENT, Work::parks_times(2), options).unwrap();
     lp.run_pending(PLENTY);
@@ -61,8 +60,7 @@ fn a_parked_stream_waits_for_its_client() {
 fn a_stream_parks_while_its_client_is_disconnected() {
     let pool = pool(1);
     let mut lp = Loop::new(&pool);
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     let at_gate = gate.clone();
     let running = Work::new(move |cx, _| {
         at_gate.pass();

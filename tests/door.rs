@@ -2,8 +2,8 @@
 
 mod util;
 
-use moored::{BuildError, Clock, GroupId, ManualClock, Overload, Service, Shutdown, StopReason};
-use moored::{TaskReturn, TaskStatus, ThreadPool, ThreadPoolBuilder};
+use moored::{BuildError, GroupId, ManualClock, Overload, Service, Shutdown, StopReason};
+use moored::{TaskReturn, TaskStatus, ThreadPool};
 use std::time::Duration;
 use util::{Gate, Loop, PLENTY, Work, resume};
 
@@ -15,21 +15,6 @@ const CODEL: Overload = Overload::Codel {
     target: Duration::from_millis(10),
     interval: Duration::from_millis(50),
 };
-
-fn with_clock(builder: ThreadPoolBuilder, threads: usize) -> (ThreadPool, ManualClock) {
-    let (clock, time) = Clock::manual();
-    let pool = builder.threads(threads).clock(clock).build().unwrap();
-    (pool, time)
-}
-
-/// A task that finishes in its first step. The step takes this time.
-fn takes(time: &ManualClock, cost: Duration) -> Work {
-    let time = time.clone();
-    Work::new(move |_, _| {
-        time.advance(cost);
-        TaskReturn::TaskDone
-    })
-}
 
 /// Reaps all ready tasks. Returns the numbers of finished and of shed tasks.
 fn reap_all(service: &mut Service<Work>) -> (usize, usize) {
@@ -50,10 +35,10 @@ fn reap_all(service: &mut Service<Work>) -> (usize, usize) {
 /// There are many clients with one task each, so no connection has more waiting tasks than another.
 #[test]
 fn tasks_that_have_waited_too_long_are_shed_while_the_pool_is_overloaded() {
-    let (pool, time) = with_clock(ThreadPool::builder().overload(CODEL), 0);
+    let (pool, time) = util::manual(ThreadPool::builder().overload(CODEL).threads(0));
     let mut lp = Loop::new(&pool);
     for conn in 0..100 {
-        lp.enqueue(conn, takes(&time, 10 * MS)).unwrap();
+        lp.enqueue(conn, Work::takes(&time, 10 * MS)).unwrap();
     }
     // The first interval has a task without a wait. In the second one, the lowest wait is 50 ms.
     // The last task is served.
@@ -63,17 +48,18 @@ fn tasks_that_have_waited_too_long_are_shed_while_the_pool_is_overloaded() {
     assert_eq!((counters.finished, counters.stopped.shed), (11, 89));
     assert_eq!((pool.counts().queued, lp.len()), (0, 0));
     // New tasks have not waited.
-    lp.enqueue(1, takes(&time, 10 * MS)).unwrap();
+    lp.enqueue(1, Work::takes(&time, 10 * MS)).unwrap();
     assert_eq!(lp.run_pending(PLENTY), 1);
 }
 
 #[test]
 fn a_burst_that_is_over_within_the_interval_is_not_shed() {
-    let (pool, time) = with_clock(ThreadPool::builder().overload(CODEL), 0);
+    let (pool, time) = util::manual(ThreadPool::builder().overload(CODEL).threads(0));
     let mut lp = Loop::new(&pool);
     for round in 0..20 {
         for conn in 0..5 {
-            lp.enqueue(conn + 10 * round, takes(&time, 10 * MS)).unwrap();
+            lp.enqueue(conn + 10 * round, Work::takes(&time, 10 * MS))
+                .unwrap();
         }
         assert_eq!(lp.run_pending(PLENTY), 5);
         assert_eq!(reap_all(&mut lp), (5, 0));
@@ -83,7 +69,7 @@ fn a_burst_that_is_over_within_the_interval_is_not_shed() {
 /// One client each second, which waits for the rest of a step. Almost all were shed.
 #[test]
 fn a_task_is_not_shed_if_no_other_task_waits() {
-    let (pool, time) = with_clock(ThreadPool::builder().overload(CODEL), 0);
+    let (pool, time) = util::manual(ThreadPool::builder().overload(CODEL).threads(0));
     let mut lp = Loop::new(&pool);
     for conn in 0..10 {
         lp.enqueue(conn, Work::done()).unwrap();
@@ -97,10 +83,10 @@ fn a_task_is_not_shed_if_no_other_task_waits() {
 /// The oldest tasks of a connection are shed first.
 #[test]
 fn a_flood_is_shed_and_a_new_client_is_not() {
-    let (pool, time) = with_clock(ThreadPool::builder().overload(CODEL), 0);
+    let (pool, time) = util::manual(ThreadPool::builder().overload(CODEL).threads(0));
     let mut lp = Loop::new(&pool);
     for _ in 0..20 {
-        lp.enqueue(0, takes(&time, 10 * MS)).unwrap();
+        lp.enqueue(0, Work::takes(&time, 10 * MS)).unwrap();
     }
     for conn in 1..20 {
         lp.enqueue(conn, Work::done()).unwrap();
@@ -125,14 +111,14 @@ fn a_flood_is_shed_and_a_new_client_is_not() {
 
 #[test]
 fn a_started_task_is_not_shed() {
-    let (pool, time) = with_clock(ThreadPool::builder().overload(CODEL), 0);
+    let (pool, time) = util::manual(ThreadPool::builder().overload(CODEL).threads(0));
     let mut lp = Loop::new(&pool);
     let parks = lp.enqueue(7, Work::parks_times(1)).unwrap();
     lp.run_pending(PLENTY);
     lp.parked(1);
     resume(&mut lp, parks);
     for conn in 0..100 {
-        lp.enqueue(conn, takes(&time, 10 * MS)).unwrap();
+        lp.enqueue(conn, Work::takes(&time, 10 * MS)).unwrap();
     }
     time.advance(1000 * MS);
     lp.run_pending(PLENTY);
@@ -150,7 +136,7 @@ fn a_worker_sheds_and_notifies_the_loop() {
         if let Some(limit) = limit {
             builder = builder.max_running_per_connection(limit);
         }
-        let (pool, time) = with_clock(builder, 1);
+        let (pool, time) = util::manual(builder.threads(1));
         let mut lp = Loop::new(&pool);
         let gates = [(); 2].map(|()| Gate::new());
         let _guards = gates.each_ref().map(Gate::guard);
@@ -180,7 +166,7 @@ fn a_worker_sheds_and_notifies_the_loop() {
 #[test]
 fn codel_sheds_the_connection_with_the_most_tasks_at_max_queue_depth() {
     let builder = ThreadPool::builder().max_queue_depth(4).overload(CODEL);
-    let (pool, _) = with_clock(builder, 0);
+    let (pool, _) = util::manual(builder.threads(0));
     let mut lp = Loop::new(&pool);
     for _ in 0..4 {
         lp.enqueue(1, Work::done()).unwrap();
@@ -216,8 +202,8 @@ fn with_known_cost(time: &ManualClock, pool: &ThreadPool) -> Loop<Work> {
     let mut lp = Loop::new(pool);
     // Two tasks, so that the first estimate, which is unknown, is replaced.
     for _ in 0..2 {
-        lp.enqueue(1, takes(time, 10 * MS)).unwrap();
-        lp.enqueue(1, takes(time, 10 * MS)).unwrap();
+        lp.enqueue(1, Work::takes(time, 10 * MS)).unwrap();
+        lp.enqueue(1, Work::takes(time, 10 * MS)).unwrap();
         lp.run_pending(PLENTY);
         reap_all(&mut lp);
     }
@@ -231,7 +217,7 @@ fn within(wait: Duration, expected: Duration) -> bool {
 #[test]
 fn an_idle_pool_has_no_wait() {
     for threads in [0, 2] {
-        let (pool, time) = with_clock(ThreadPool::builder(), threads);
+        let (pool, time) = util::manual(ThreadPool::builder().threads(threads));
         let mut lp = Loop::new(&pool);
         assert_eq!(
             (pool.estimated_wait(), lp.estimated_wait(1)),
@@ -251,10 +237,10 @@ fn an_idle_pool_has_no_wait() {
 
 #[test]
 fn a_task_waits_for_the_earlier_tasks_of_its_connection() {
-    let (pool, time) = with_clock(ThreadPool::builder(), 0);
+    let (pool, time) = util::manual(ThreadPool::builder().threads(0));
     let mut lp = with_known_cost(&time, &pool);
     for waiting in 1..10 {
-        lp.enqueue(1, takes(&time, 10 * MS)).unwrap();
+        lp.enqueue(1, Work::takes(&time, 10 * MS)).unwrap();
         let wait = lp.estimated_wait(1);
         assert!(within(wait, waiting * 10 * MS), "{waiting}: {wait:?}");
     }
@@ -264,11 +250,11 @@ fn a_task_waits_for_the_earlier_tasks_of_its_connection() {
 
 #[test]
 fn a_task_of_a_connection_in_debt_waits_for_the_shares_of_the_others() {
-    let (pool, time) = with_clock(ThreadPool::builder(), 0);
+    let (pool, time) = util::manual(ThreadPool::builder().threads(0));
     let mut lp = with_known_cost(&time, &pool);
     for conn in 1..=5 {
         for _ in 0..4 {
-            lp.enqueue(conn, takes(&time, 10 * MS)).unwrap();
+            lp.enqueue(conn, Work::takes(&time, 10 * MS)).unwrap();
         }
     }
     // Each has a turn, and then a debt.
@@ -278,7 +264,7 @@ fn a_task_of_a_connection_in_debt_waits_for_the_shares_of_the_others() {
     let wait = lp.estimated_wait(1);
     assert!(within(wait, 150 * MS), "{wait:?}");
     lp.set_weight(1, 4);
-    lp.enqueue(1, takes(&time, 10 * MS)).unwrap();
+    lp.enqueue(1, Work::takes(&time, 10 * MS)).unwrap();
     let wait = lp.estimated_wait(1);
     assert!(
         wait > 60 * MS && wait < 120 * MS,
@@ -288,10 +274,10 @@ fn a_task_of_a_connection_in_debt_waits_for_the_shares_of_the_others() {
 
 #[test]
 fn a_new_connection_waits_for_other_new_connections() {
-    let (pool, time) = with_clock(ThreadPool::builder(), 0);
+    let (pool, time) = util::manual(ThreadPool::builder().threads(0));
     let mut lp = with_known_cost(&time, &pool);
     for conn in 100..130 {
-        lp.enqueue(conn, takes(&time, 10 * MS)).unwrap();
+        lp.enqueue(conn, Work::takes(&time, 10 * MS)).unwrap();
     }
     let wait = pool.estimated_wait();
     assert!(within(wait, 300 * MS), "{wait:?}");
@@ -300,15 +286,14 @@ fn a_new_connection_waits_for_other_new_connections() {
 
 #[test]
 fn a_new_connection_waits_for_the_rest_of_the_running_steps() {
-    let (pool, time) = with_clock(ThreadPool::builder(), 1);
+    let (pool, time) = util::manual(ThreadPool::builder().threads(1));
     let mut lp = Loop::new(&pool);
     for _ in 0..2 {
-        lp.enqueue(1, takes(&time, 10 * MS)).unwrap();
-        lp.enqueue(1, takes(&time, 10 * MS)).unwrap();
+        lp.enqueue(1, Work::takes(&time, 10 * MS)).unwrap();
+        lp.enqueue(1, Work::takes(&time, 10 * MS)).unwrap();
         lp.ends(2);
     }
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     lp.enqueue(1, Work::done()).unwrap();
     lp.enqueue(1, Work::at(&gate)).unwrap();
     gate.wait_for(1);
@@ -335,10 +320,9 @@ fn a_task_that_continues_is_expected_to_give_way() {
 
 /// The wait after 1,000 steps of 1 ms of the first task.
 fn wait_beside_one_that_continues(slice: Duration) -> Duration {
-    let (pool, time) = with_clock(ThreadPool::builder().time_slice(slice), 1);
+    let (pool, time) = util::manual(ThreadPool::builder().time_slice(slice).threads(1));
     let mut lp = Loop::new(&pool);
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     let (step_time, step_gate) = (time.clone(), gate.clone());
     lp.enqueue(
         1,
@@ -362,7 +346,7 @@ fn wait_beside_one_that_continues(slice: Duration) -> Duration {
 /// The service asked for the account of a connection before it had made its rings.
 #[test]
 fn an_estimate_in_a_group_needs_no_earlier_task() {
-    let (pool, _) = with_clock(ThreadPool::builder(), 0);
+    let (pool, _) = util::manual(ThreadPool::builder().threads(0));
     let mut lp = Loop::<Work>::new(&pool);
     lp.set_group(1, GroupId(1));
     assert_eq!(lp.estimated_wait(1), Duration::ZERO);
@@ -371,12 +355,12 @@ fn an_estimate_in_a_group_needs_no_earlier_task() {
 /// The slot of a closed connection with a debt is used again.
 #[test]
 fn a_new_connection_in_a_group_has_no_debt() {
-    let (pool, time) = with_clock(ThreadPool::builder(), 0);
+    let (pool, time) = util::manual(ThreadPool::builder().threads(0));
     let mut lp = with_known_cost(&time, &pool);
     for conn in 2..4 {
         lp.set_group(conn, GroupId(1));
         for _ in 1..conn {
-            lp.enqueue(conn, takes(&time, 10 * MS)).unwrap();
+            lp.enqueue(conn, Work::takes(&time, 10 * MS)).unwrap();
         }
     }
     lp.run_pending(Duration::ZERO);

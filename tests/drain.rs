@@ -3,19 +3,15 @@
 mod util;
 
 use moored::{Dequeued, EnqueueError, JoinError, Shutdown, StopReason, TaskStatus, ThreadPool};
-use std::sync::Arc;
 use std::time::Duration;
-use util::{Alive, Count, Gate, Loop, PATIENCE, PLENTY, Work, eventually, pool, reap, within_patience};
+use util::{Loop, PATIENCE, PLENTY, Work, eventually, pool, reap, within_patience};
 
 /// U14: queued tasks run after a task with a long step.
 #[test]
 fn queued_tasks_run_during_a_drain() {
     let pool = pool(1);
     let mut lp = Loop::new(&pool);
-    let gate = Gate::new();
-    let _guard = gate.guard();
-    lp.enqueue(0, Work::at(&gate)).unwrap();
-    gate.wait_for(1);
+    let gate = lp.occupy(1);
     for conn in 0..50 {
         lp.enqueue(conn % 7, Work::done()).unwrap();
     }
@@ -137,48 +133,12 @@ fn the_last_task_may_be_dequeued() {
     for threads in [0, 1] {
         let pool = pool(threads);
         let mut lp = Loop::new(&pool);
-        let gate = Gate::new();
-        let _guard = gate.guard();
-        for conn in 0..threads as u64 {
-            lp.enqueue(conn, Work::at(&gate)).unwrap();
-        }
-        gate.wait_for(threads);
+        let gate = lp.occupy(threads);
         let last = lp.enqueue(9, Work::done()).unwrap();
         pool.shutdown(Shutdown::Drain);
         assert_eq!(lp.dequeue(last), Dequeued::Removed);
         gate.open();
         assert_eq!(pool.join_timeout(PATIENCE), Ok(()));
-    }
-}
-
-/// U14, S9: the task is refused and returned, or it finishes.
-#[test]
-fn enqueueing_races_a_drain() {
-    for round in 0..100 {
-        let pool = pool(2);
-        let alive = Alive::new();
-        std::thread::scope(|scope| {
-            let (pool, alive) = (&pool, &alive);
-            let started = Count::new();
-            let told = Arc::clone(&started);
-            scope.spawn(move || {
-                let mut lp = Loop::new(pool);
-                let make = || Work::parks_times(1).holding(alive.token());
-                let (accepted, refused) = lp.enqueue_until_refused(make, &told);
-                assert!(matches!(refused, EnqueueError::ShuttingDown(_)), "{refused:?}");
-                drop(refused);
-                for (_, end) in lp.ends(accepted) {
-                    end.finished();
-                }
-                assert!(lp.is_empty());
-            });
-            started.wait_for(round * 5);
-            pool.shutdown(Shutdown::Drain);
-            assert_eq!(pool.join_timeout(PATIENCE), Ok(()));
-        });
-        assert_eq!(alive.count(), 0);
-        let counters = pool.dump().counters;
-        assert_eq!(counters.accepted, counters.finished);
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod util;
 
-use moored::{Clock, ConnId, Counts, EndReason, Status, TaskOptions, TaskReturn, ThreadPool, Timeout};
+use moored::{ConnId, Counts, EndReason, Status, TaskOptions, TaskReturn, ThreadPool, Timeout};
 use std::sync::Arc;
 use std::time::Duration;
 use util::{Gate, Loop, PLENTY, Work, panic_silently, pool, reap, resume};
@@ -15,8 +15,7 @@ fn ms(n: u64) -> Duration {
 /// change.
 #[test]
 fn the_times_of_a_task_add_up() {
-    let (clock, hand) = Clock::manual();
-    let pool = ThreadPool::builder().threads(0).clock(clock).build().unwrap();
+    let (pool, hand) = util::manual(ThreadPool::builder().threads(0));
     let mut lp = Loop::new(&pool);
     let step_hand = hand.clone();
     let work = Work::new(move |_, step| {
@@ -78,15 +77,9 @@ fn the_times_of_a_task_add_up() {
 
 #[test]
 fn a_running_task_is_shown_on_its_worker() {
-    let (clock, hand) = Clock::manual();
-    let pool = ThreadPool::builder().threads(2).clock(clock).build().unwrap();
+    let (pool, hand) = util::manual(ThreadPool::builder().threads(2));
     let mut lp = Loop::new(&pool);
-    let gate = Gate::new();
-    let _guard = gate.guard();
-    for conn in [1, 2] {
-        lp.enqueue(conn, Work::at(&gate)).unwrap();
-    }
-    gate.wait_for(2);
+    let gate = lp.occupy(2);
     hand.advance(ms(5));
     let dump = pool.dump();
     let mut workers: Vec<_> = dump.tasks.iter().map(|task| task.worker).collect();
@@ -106,8 +99,7 @@ fn a_running_task_is_shown_on_its_worker() {
 fn tasks_on_a_worker_are_distinguished_from_waiting_tasks() {
     let pool = pool(2);
     let mut lp = Loop::new(&pool);
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     for conn in 0..3 {
         lp.enqueue(conn, Work::parks()).unwrap();
     }
@@ -406,8 +398,7 @@ fn the_text_gives_a_time_in_the_unit_that_fits() {
         (us(35_999_999_999), ["35999", "s"]),
         (us(36_000_000_000), ["10", "h"]),
     ] {
-        let (clock, hand) = Clock::manual();
-        let pool = ThreadPool::builder().threads(0).clock(clock).build().unwrap();
+        let (pool, hand) = util::manual(ThreadPool::builder().threads(0));
         let mut lp = Loop::new(&pool);
         lp.enqueue(1, Work::done()).unwrap();
         hand.advance(time);
@@ -428,8 +419,7 @@ fn the_text_gives_a_time_in_the_unit_that_fits() {
 /// L16: a name is cut to 32 characters and aligned left. Numbers are aligned right.
 #[test]
 fn the_text_cuts_a_long_name_and_shows_what_is_missing() {
-    let (clock, hand) = Clock::manual();
-    let pool = ThreadPool::builder().threads(0).clock(clock).build().unwrap();
+    let (pool, hand) = util::manual(ThreadPool::builder().threads(0));
     let mut lp = Loop::new(&pool);
     for length in [31, 32, 33] {
         let name: String = "0123456789".chars().cycle().take(length).collect();
@@ -496,13 +486,7 @@ fn the_text_can_be_limited_to_some_tasks() {
 
 #[test]
 fn the_dump_is_json_with_serde() {
-    let (clock, hand) = Clock::manual();
-    let pool = ThreadPool::builder()
-        .name("json")
-        .threads(0)
-        .clock(clock)
-        .build()
-        .unwrap();
+    let (pool, hand) = util::manual(ThreadPool::builder().name("json").threads(0));
     let mut lp = Loop::new(&pool);
     let id = lp
         .enqueue_with(
@@ -582,8 +566,7 @@ fn a_task_that_parks_often_keeps_its_connection() {
 /// U15: after a task was reaped, no dump showed which task of which client had panicked, and why.
 #[test]
 fn the_dump_keeps_the_last_abnormal_ends() {
-    let (clock, hand) = Clock::manual();
-    let pool = ThreadPool::builder().threads(0).clock(clock).build().unwrap();
+    let (pool, hand) = util::manual(ThreadPool::builder().threads(0));
     let mut lp = Loop::new(&pool);
     hand.advance(ms(1));
     let later = hand.clone();

@@ -5,7 +5,7 @@ mod util;
 use moored::{BoxTask, PoolDump, Resume, Status, TaskReturn, TaskStatus, ThreadPool, task_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use util::{Count, Gate, Loop, Work, panic_silently, pool, within_patience};
+use util::{Count, Loop, Work, panic_silently, pool, within_patience};
 
 /// S27: in a step, in a `Drop` on a worker and on the loop's thread, in a wake-up, and while a task
 /// is borrowed.
@@ -161,10 +161,7 @@ fn a_hundred_thousand_tasks_are_dumped_without_holding_up_a_worker() {
     const TASKS: usize = 100_000;
     let pool = pool(1);
     let (mut crowd, mut other) = (Loop::new(&pool), Loop::new(&pool));
-    let gate = Gate::new();
-    let _guard = gate.guard();
-    crowd.enqueue(0, Work::at(&gate)).unwrap();
-    gate.wait_for(1);
+    let gate = crowd.occupy(1);
     for conn in 1..TASKS {
         crowd.enqueue((conn % 1_000) as u64, Work::done()).unwrap();
     }

@@ -3,7 +3,7 @@
 
 mod util;
 
-use moored::{Clock, Status, TaskReturn, ThreadPool};
+use moored::{Status, TaskReturn, ThreadPool};
 use std::sync::Arc;
 use std::time::Duration;
 use util::{Count, Gate, Log, Loop, PLENTY, Work, hasty_pool, pool};
@@ -32,9 +32,7 @@ fn the_tasks_of_a_connection_start_in_order() {
 /// A pool without threads whose steps take no time, so that equal shares of time are equal numbers
 /// of turns.
 fn pool_without_time() -> ThreadPool {
-    let (clock, _) = Clock::manual();
-    let pool = ThreadPool::builder().threads(0).clock(clock).build();
-    pool.expect("no thread")
+    util::manual(ThreadPool::builder().threads(0)).0
 }
 
 #[test]
@@ -164,17 +162,11 @@ fn a_flood_delays_another_connection_by_one_step_of_each_worker() {
 /// With a limit, one connection has many queued tasks, but only one of them may run.
 #[test]
 fn no_task_waits_while_a_worker_is_idle() {
-    let (clock, _hand) = Clock::manual(); // on a clock that does not move, batches reach their largest size
-    let pool = ThreadPool::builder()
-        .threads(3)
-        .max_running_per_connection(1)
-        .clock(clock)
-        .build()
-        .unwrap();
+    // On a clock that does not move, batches reach their largest size.
+    let (pool, _hand) = util::manual(ThreadPool::builder().threads(3).max_running_per_connection(1));
     let mut lp = Loop::new(&pool);
     for _ in 0..40 {
-        let gate = Gate::new();
-        let _guard = gate.guard();
+        let gate = Gate::guarded();
         for conn in 0..4 {
             lp.enqueue(conn, Work::at(&gate)).unwrap();
         }
@@ -192,13 +184,11 @@ fn no_task_waits_while_a_worker_is_idle() {
 
 #[test]
 fn continue_keeps_the_turn_for_a_time_slice_while_others_wait() {
-    let (clock, hand) = Clock::manual();
-    let pool = ThreadPool::builder()
-        .threads(0)
-        .clock(clock)
-        .time_slice(Duration::from_millis(10))
-        .build()
-        .unwrap();
+    let (pool, hand) = util::manual(
+        ThreadPool::builder()
+            .threads(0)
+            .time_slice(Duration::from_millis(10)),
+    );
     let mut lp = Loop::new(&pool);
     let log = Log::new();
     for conn in [1, 2] {
@@ -222,13 +212,7 @@ fn continue_keeps_the_turn_for_a_time_slice_while_others_wait() {
 
 #[test]
 fn continue_keeps_the_worker_while_no_task_waits() {
-    let (clock, hand) = Clock::manual();
-    let pool = ThreadPool::builder()
-        .threads(1)
-        .clock(clock)
-        .time_slice(Duration::ZERO)
-        .build()
-        .unwrap();
+    let (pool, hand) = util::manual(ThreadPool::builder().threads(1).time_slice(Duration::ZERO));
     let mut lp = Loop::new(&pool);
     let slow = Work::new(move |_, step| {
         hand.advance(Duration::from_secs(1));
@@ -293,9 +277,8 @@ fn a_busy_task_gives_way_to_another_connection_on_a_single_thread() {
 /// first task. A task that continues gives way to this task too.
 #[test]
 fn a_busy_task_gives_way_to_unpublished_tasks() {
-    let (clock, _) = Clock::manual();
-    let builder = ThreadPool::builder().threads(1).clock(clock);
-    let pool = builder.time_slice(Duration::ZERO).build().unwrap();
+    let builder = ThreadPool::builder().threads(1).time_slice(Duration::ZERO);
+    let (pool, _) = util::manual(builder);
     let mut lp = Loop::new(&pool);
     let (begun, seen) = (Gate::new(), Gate::new());
     begun.open();
@@ -334,11 +317,9 @@ fn a_batch_is_as_large_as_its_steps_are_short() {
         (5, 25),
         (30, 100),
     ] {
-        let (clock, hand) = Clock::manual();
-        let pool = ThreadPool::builder().threads(1).clock(clock).build().unwrap();
+        let (pool, hand) = util::manual(ThreadPool::builder().threads(1));
         let mut lp = Loop::new(&pool);
-        let gate = Gate::new();
-        let _guard = gate.guard();
+        let gate = Gate::guarded();
         let work = |gate: Option<Gate>| {
             let hand = hand.clone();
             Work::new(move |_, _| {
@@ -447,8 +428,7 @@ fn weights_divide_worker_time() {
 /// The worker time of two connections in 2 s, in ms. The arguments are the lengths of their steps
 /// in ms, and their weights.
 fn shares_of(connections: [(u64, u16); 2]) -> [u64; 2] {
-    let (clock, hand) = Clock::manual();
-    let pool = ThreadPool::builder().threads(0).clock(clock).build().unwrap();
+    let (pool, hand) = util::manual(ThreadPool::builder().threads(0));
     let mut lp = Loop::new(&pool);
     let used = [(); 2].map(|()| Count::new());
     for (conn, (millis, weight)) in connections.into_iter().enumerate() {
@@ -483,8 +463,7 @@ fn shares_of(connections: [(u64, u16); 2]) -> [u64; 2] {
 /// connection that becomes active again and has used 40 % of its share waits for one step too.
 #[test]
 fn a_newcomer_starts_after_one_step_beside_a_thousand_streams() {
-    let (clock, hand) = Clock::manual();
-    let pool = ThreadPool::builder().threads(0).clock(clock).build().unwrap();
+    let (pool, hand) = util::manual(ThreadPool::builder().threads(0));
     let mut lp = Loop::new(&pool);
     let work = || {
         let hand = hand.clone();

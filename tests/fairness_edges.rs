@@ -1,112 +1,54 @@
 //! Shares of worker time in rare cases: new connections without end, large weights, batches that
 //! are returned, tasks that move to another connection, and very long steps.
-use moored::{BoxTask, Clock, Service, Shutdown, TaskReturn, TaskStatus, ThreadPool, task_fn};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+
+mod util;
+
+use moored::{ManualClock, Shutdown, TaskReturn, ThreadPool};
 use std::time::Duration;
+use util::{Gate, Log, Loop, PLENTY, Work, reap};
 
 const US: Duration = Duration::from_micros(1);
 
 /// A pool whose tasks give way after each step.
-fn pool_of(threads: usize, clock: Clock) -> ThreadPool {
-    let builder = ThreadPool::builder().threads(threads).clock(clock);
-    let builder = builder.max_queue_depth(100_000).time_slice(Duration::ZERO);
-    builder.build().expect("threads")
+fn timed_pool(threads: usize) -> (ThreadPool, ManualClock) {
+    let builder = ThreadPool::builder().threads(threads);
+    util::manual(builder.max_queue_depth(100_000).time_slice(Duration::ZERO))
 }
 
-struct Gate {
-    started: Receiver<()>,
-    open: Sender<()>,
-}
-
-/// The ends of a gate that a step has: it sends that it has started, and waits.
-type StepGate = (Sender<()>, Receiver<()>);
-
-/// Stops at a gate that was not used before.
-fn stop_once(gate: &mut Option<StepGate>) {
-    if let Some((tell, opened)) = gate.take() {
-        let _ = tell.send(());
-        let _ = opened.recv();
-    }
-}
-
-/// A task that holds its worker until the gate is opened.
-fn gate(service: &mut Service<BoxTask>, conn: u64) -> Gate {
-    let (tell, started) = channel();
-    let (open, opened) = channel::<()>();
-    service
-        .enqueue(
-            conn,
-            task_fn(move |_| {
-                let _ = tell.send(());
-                let _ = opened.recv();
-                TaskReturn::TaskDone
-            }),
-        )
-        .expect("room");
-    Gate { started, open }
-}
-
-impl Gate {
-    fn wait(&self) {
-        self.started.recv().expect("it starts");
-    }
-    fn open(&self) {
-        let _ = self.open.send(());
-    }
-}
-
-fn reap_until(service: &mut Service<BoxTask>, left: usize) {
-    while service.len() > left {
-        for ready in service.take_ready() {
-            drop(service.task_status(ready.id));
-        }
-        std::thread::yield_now();
-    }
+/// Reaps all tasks, which end by themselves.
+fn reap_all(lp: &mut Loop<Work>) {
+    let count = lp.len();
+    lp.ends(count);
 }
 
 /// The place of a task of a connection in debt among `newcomers` new connections whose steps take
 /// `step`.
 fn place_behind_newcomers(newcomers: u64, step: Duration) -> usize {
-    let (clock, time) = Clock::manual();
-    let pool = pool_of(1, clock);
-    let mut service = pool.service::<BoxTask>(|| {});
-    let order = Arc::new(Mutex::new(Vec::new()));
-    let first = gate(&mut service, 1);
-    first.wait();
-    let long = time.clone();
-    service
-        .enqueue(
-            7,
-            task_fn(move |_| {
-                long.advance(Duration::from_millis(1));
-                TaskReturn::TaskDone
-            }),
-        )
-        .expect("room");
-    let second = gate(&mut service, 2);
-    first.open();
-    second.wait();
-    reap_until(&mut service, 1);
-    let add = |service: &mut Service<BoxTask>, conn: u64, step: Duration| {
-        let (order, time) = (Arc::clone(&order), time.clone());
-        service
-            .enqueue(
-                conn,
-                task_fn(move |_| {
-                    time.advance(step);
-                    order.lock().expect("alive").push(conn);
-                    TaskReturn::TaskDone
-                }),
-            )
-            .expect("room");
+    let (pool, time) = timed_pool(1);
+    let mut lp = Loop::new(&pool);
+    let (order, gates) = (Log::new(), [Gate::new(), Gate::new()]);
+    let _guards = gates.each_ref().map(Gate::guard);
+    lp.enqueue(1, Work::at(&gates[0])).unwrap();
+    gates[0].wait_for(1);
+    lp.enqueue(7, Work::takes(&time, 1000 * US)).unwrap();
+    lp.enqueue(2, Work::at(&gates[1])).unwrap();
+    gates[0].open();
+    gates[1].wait_for(1);
+    lp.ends(2);
+    let mut add = |conn: u64| {
+        let (order, time) = (order.clone(), time.clone());
+        let task = Work::new(move |_, _| {
+            time.advance(step);
+            order.add(conn);
+            TaskReturn::TaskDone
+        });
+        lp.enqueue(conn, task).unwrap();
     };
-    add(&mut service, 7, step);
-    (0..newcomers).for_each(|n| add(&mut service, 1000 + n, step));
-    second.open();
-    reap_until(&mut service, 0);
-    let order = order.lock().expect("alive");
-    order.iter().position(|&conn| conn == 7).expect("it ran")
+    add(7);
+    (0..newcomers).for_each(|n| add(1000 + n));
+    gates[1].open();
+    reap_all(&mut lp);
+    order.notes().iter().position(|&conn| conn == 7).expect("it ran")
 }
 
 /// After 32 express turns another lane should have a turn.
@@ -123,34 +65,31 @@ fn newcomers_do_not_starve_a_connection_in_debt_while_steps_are_very_short() {
     assert!(place < 200, "place {place} of 2000 (order of submission)");
 }
 
+/// The number of notes of each kind.
+fn counts<const N: usize>(log: &Log<usize>) -> [usize; N] {
+    let notes = log.notes();
+    std::array::from_fn(|kind| notes.iter().filter(|&&note| note == kind).count())
+}
+
 /// The charge of a short step was rounded to zero.
 #[test]
 fn a_large_weight_is_a_share_and_not_everything() {
-    let (clock, time) = Clock::manual();
-    let pool = pool_of(0, clock);
-    let mut service = pool.service::<BoxTask>(|| {});
-    let turns = Arc::new(Mutex::new([0_u64; 2]));
-    service.set_weight(0, 256);
+    let (pool, time) = timed_pool(0);
+    let mut lp = Loop::new(&pool);
+    let turns = Log::new();
+    lp.set_weight(0, 256);
     for conn in 0..2 {
-        let (turns, time) = (Arc::clone(&turns), time.clone());
-        service
-            .enqueue(
-                conn as u64,
-                task_fn(move |cx| {
-                    time.advance(Duration::from_nanos(900));
-                    turns.lock().expect("alive")[conn] += 1;
-                    if cx.is_stopping() {
-                        TaskReturn::Stopped
-                    } else {
-                        TaskReturn::Continue
-                    }
-                }),
-            )
-            .expect("room");
+        let (turns, time) = (turns.clone(), time.clone());
+        let stream = Work::new(move |_, _| {
+            time.advance(Duration::from_nanos(900));
+            turns.add(conn);
+            TaskReturn::Continue
+        });
+        lp.enqueue(conn, stream).unwrap();
     }
-    let mut run = |n: u32| {
-        (0..n).for_each(|_| _ = service.run_pending(Duration::ZERO));
-        *turns.lock().expect("alive")
+    let mut run = |n: usize| {
+        (0..n).for_each(|_| _ = lp.run_pending(Duration::ZERO));
+        counts::<2>(&turns)
     };
     let early = run(1000);
     let late = run(200_000);
@@ -164,165 +103,120 @@ fn a_large_weight_is_a_share_and_not_everything() {
 /// returned. A task that was returned has no account, and gets one with a finish tag of zero.
 #[test]
 fn a_task_of_a_late_batch_gets_no_credit_of_the_whole_past() {
-    let (clock, time) = Clock::manual();
-    let pool = pool_of(1, clock);
-    let mut service = pool.service::<BoxTask>(|| {});
-    let advance = |service: &mut Service<BoxTask>, conn: u64, by: Duration| {
-        let time = time.clone();
-        service
-            .enqueue(
-                conn,
-                task_fn(move |_| {
-                    time.advance(by);
-                    TaskReturn::TaskDone
-                }),
-            )
-            .expect("room");
-    };
-    // Virtual time is an hour.
-    advance(&mut service, 9, Duration::ZERO);
-    reap_until(&mut service, 0);
-    advance(&mut service, 1, Duration::from_secs(3600));
-    reap_until(&mut service, 0);
-    advance(&mut service, 1, Duration::ZERO);
-    reap_until(&mut service, 0);
-    // Batches are large, and steps very short.
-    for _ in 0..20 {
-        advance(&mut service, 9, Duration::ZERO);
-        reap_until(&mut service, 0);
+    let (pool, time) = timed_pool(1);
+    let mut lp = Loop::new(&pool);
+    // Virtual time is an hour. Then batches are large, and steps very short.
+    let hour = Duration::from_secs(3600);
+    let first = [(9, Duration::ZERO), (1, hour), (1, Duration::ZERO)];
+    for (conn, cost) in first.into_iter().chain([(9, Duration::ZERO); 20]) {
+        lp.enqueue(conn, Work::takes(&time, cost)).unwrap();
+        reap_all(&mut lp);
     }
-    let slow = |service: &mut Service<BoxTask>, conn: u64, by: Duration| {
-        let (tell, started) = channel();
-        let (open, opened) = channel::<()>();
+    let gates = [Gate::new(), Gate::new()];
+    let _guards = gates.each_ref().map(Gate::guard);
+    let slow = |gate: &Gate, by: Duration| {
         let time = time.clone();
-        let task = task_fn(move |_| {
-            let _ = tell.send(());
-            let _ = opened.recv();
+        Work::at_and_then(gate, move |_| {
             time.advance(by);
-            TaskReturn::TaskDone
-        });
-        service.enqueue(conn, task).expect("room");
-        Gate { started, open }
-    };
-    let shares = Arc::new(Mutex::new([0_u64; 2]));
-    let stream = |which: usize| {
-        let (shares, time) = (Arc::clone(&shares), time.clone());
-        task_fn(move |_| {
-            time.advance(10 * US);
-            let mut shares = shares.lock().expect("alive");
-            // While both have tasks.
-            if shares[0] < 500 && shares[1] < 500 {
-                shares[which] += 1;
-            }
             TaskReturn::TaskDone
         })
     };
-    let first = slow(&mut service, 2, 5 * US);
-    first.wait();
+    let shares = Log::new();
+    let stream = |which: usize| {
+        let (shares, time) = (shares.clone(), time.clone());
+        Work::new(move |_, _| {
+            time.advance(10 * US);
+            shares.add(which);
+            TaskReturn::TaskDone
+        })
+    };
+    lp.enqueue(2, slow(&gates[0], 5 * US)).unwrap();
+    gates[0].wait_for(1);
     // The next batch: a step of 50 us, and the first stream of connection 4.
-    let second = slow(&mut service, 3, 50 * US);
-    service.enqueue(4, stream(0)).expect("room");
-    first.open();
-    second.wait();
+    lp.enqueue(3, slow(&gates[1], 50 * US)).unwrap();
+    lp.enqueue(4, stream(0)).unwrap();
+    gates[0].open();
+    gates[1].wait_for(1);
     for _ in 0..500 {
-        service.enqueue(4, stream(0)).expect("room");
-        service.enqueue(5, stream(1)).expect("room");
+        lp.enqueue(4, stream(0)).unwrap();
+        lp.enqueue(5, stream(1)).unwrap();
     }
-    second.open();
-    reap_until(&mut service, 0);
-    let shares = *shares.lock().expect("alive");
-    assert!(shares[1] > 300, "two equal connections have had {shares:?} turns");
+    gates[1].open();
+    reap_all(&mut lp);
+    // While both have tasks.
+    let mut shares_now = [0, 0];
+    for which in shares.notes() {
+        if shares_now.iter().all(|&share| share < 500) {
+            shares_now[which] += 1;
+        }
+    }
+    assert!(
+        shares_now[1] > 300,
+        "two equal connections have had {shares_now:?} turns"
+    );
 }
 
 /// A pool without threads that drains does not run a task whose moment has come.
 #[test]
 fn join_runs_a_delayed_task_of_a_pool_that_drains() {
-    let (clock, time) = Clock::manual();
-    let pool = pool_of(0, clock);
-    let mut service = pool.service::<BoxTask>(|| {});
-    let mut is_second = false;
-    service
-        .enqueue(
-            7,
-            task_fn(move |cx| {
-                if cx.is_stopping() {
-                    TaskReturn::Stopped
-                } else if std::mem::replace(&mut is_second, true) {
-                    TaskReturn::TaskDone
-                } else {
-                    TaskReturn::Delay(Duration::from_secs(1))
-                }
-            }),
-        )
-        .expect("room");
-    service.run_pending(Duration::MAX);
+    let (pool, time) = timed_pool(0);
+    let mut lp = Loop::new(&pool);
+    let delayed = Work::new(|_, step| match step {
+        1 => TaskReturn::Delay(Duration::from_secs(1)),
+        _ => TaskReturn::TaskDone,
+    });
+    lp.enqueue(7, delayed).unwrap();
+    lp.run_pending(PLENTY);
     pool.shutdown(Shutdown::Drain);
     time.advance(Duration::from_secs(2));
-    let joined = pool.join_timeout(Duration::from_secs(1));
-    assert!(joined.is_ok(), "{joined:?}");
+    assert_eq!(pool.join_timeout(Duration::from_secs(1)), Ok(()));
 }
 
 /// Finish tags do not overflow.
 #[test]
 fn a_step_of_584_years_does_not_overflow() {
-    let (clock, time) = Clock::manual();
-    let pool = pool_of(0, clock);
-    let mut service = pool.service::<BoxTask>(|| {});
-    let id = service
-        .enqueue(
-            7,
-            task_fn(move |_| {
-                time.advance(Duration::MAX);
-                TaskReturn::TaskDone
-            }),
-        )
-        .expect("room");
-    service.run_pending(Duration::MAX);
-    assert!(matches!(service.task_status(id), Some(TaskStatus::Finished(_))));
-    let id = service
-        .enqueue(7, task_fn(|_| TaskReturn::TaskDone))
-        .expect("room");
-    service.run_pending(Duration::MAX);
-    assert!(matches!(service.task_status(id), Some(TaskStatus::Finished(_))));
+    let (pool, time) = timed_pool(0);
+    let mut lp = Loop::new(&pool);
+    for task in [Work::takes(&time, Duration::MAX), Work::done()] {
+        let id = lp.enqueue(7, task).unwrap();
+        lp.run_pending(Duration::MAX);
+        reap(&mut lp, id).finished();
+    }
 }
 
 /// A running task moves to another client, its old connection closes, and a third client gets the
 /// slot of that connection.
 #[test]
 fn a_running_task_that_moves_leaves_the_flow_of_its_old_connection() {
-    let (clock, time) = Clock::manual();
-    let pool = pool_of(1, clock);
-    let mut service = pool.service::<BoxTask>(|| {});
-    let turns = Arc::new(Mutex::new(std::collections::BTreeMap::<&'static str, u64>::new()));
-    let stream = |name: &'static str, gate: Option<StepGate>| {
-        let (turns, time) = (Arc::clone(&turns), time.clone());
-        let mut gate = gate;
-        task_fn(move |_| {
-            stop_once(&mut gate);
+    let (pool, time) = timed_pool(1);
+    let mut lp = Loop::new(&pool);
+    let (turns, gate) = (Log::new(), Gate::guarded());
+    let stream = |which: usize, gate: Option<Gate>| {
+        let (turns, time) = (turns.clone(), time.clone());
+        Work::new(move |_, step| {
+            if step == 1 {
+                gate.iter().for_each(Gate::pass);
+            }
             time.advance(100 * US);
-            let mut turns = turns.lock().expect("alive");
-            *turns.entry(name).or_default() += 1;
-            if turns.values().sum::<u64>() >= 900 {
+            turns.add(which);
+            if turns.len() >= 900 {
                 TaskReturn::TaskDone
             } else {
                 TaskReturn::Continue
             }
         })
     };
-    let (tell, started) = channel();
-    let (open, opened) = channel();
-    let moved = service
-        .enqueue(7, stream("moved to 8", Some((tell, opened))))
-        .expect("room");
-    started.recv().expect("it starts");
-    assert!(service.reattach(moved, 8));
-    service.connection_closed(7);
-    service.enqueue(9, stream("of 9", None)).expect("room");
-    service.enqueue(10, stream("of 10", None)).expect("room");
-    let _ = open.send(());
-    reap_until(&mut service, 0);
-    let turns = turns.lock().expect("alive");
-    assert!(turns["of 9"] > 270, "three equal connections: {turns:?}");
+    let moved = lp.enqueue(7, stream(0, Some(gate.clone()))).unwrap();
+    gate.wait_for(1);
+    assert!(lp.reattach(moved, 8));
+    lp.connection_closed(7);
+    for (which, conn) in [(1, 9), (2, 10)] {
+        lp.enqueue(conn, stream(which, None)).unwrap();
+    }
+    gate.open();
+    reap_all(&mut lp);
+    let turns: [usize; 3] = counts(&turns);
+    assert!(turns[1] > 270, "three equal connections: {turns:?}");
 }
 
 /// The state of a task that moves to another connection.
@@ -360,89 +254,73 @@ fn a_moved_task_has_the_weight_of_its_new_connection() {
 
 /// Moves a task to a connection with the weight 3. Returns the numbers of its turns and of the
 /// turns of another connection, with the weight 1.
-fn turns_of_a_moved_task(when: Moved) -> [u64; 2] {
-    let (clock, time) = Clock::manual();
-    let pool = pool_of(usize::from(when.has_worker()), clock);
-    let mut service = pool.service::<BoxTask>(|| {});
-    let turns = Arc::new(Mutex::new([0_u64; 2]));
-    let (tell, started) = channel();
-    let (open, opened) = channel::<()>();
-    let mut own_gate = (when == Moved::InAStep).then_some((tell, opened));
-    let mut delay = (when == Moved::Delayed).then_some(100 * US);
-    let mut stream = |own: usize| {
-        let (turns, time) = (Arc::clone(&turns), time.clone());
-        let (mut gate, mut delay) = (own_gate.take(), delay.take());
-        task_fn(move |_| {
-            stop_once(&mut gate);
+fn turns_of_a_moved_task(when: Moved) -> [usize; 2] {
+    let (pool, time) = timed_pool(usize::from(when.has_worker()));
+    let mut lp = Loop::new(&pool);
+    let turns = Log::new();
+    let gates = [Gate::new(), Gate::new(), Gate::new()];
+    let _guards = gates.each_ref().map(Gate::guard);
+    let [short, holds, own] = &gates;
+    let stream = |which: usize, when: Option<Moved>| {
+        let (turns, time, own) = (turns.clone(), time.clone(), own.clone());
+        Work::new(move |_, step| {
+            if step == 1 && when == Some(Moved::InAStep) {
+                own.pass();
+            }
             time.advance(100 * US);
-            let mut turns = turns.lock().expect("alive");
-            turns[own] += 1;
-            match delay.take() {
-                Some(delay) => TaskReturn::Delay(delay),
-                None if turns.iter().sum::<u64>() >= 400 => TaskReturn::TaskDone,
-                None => TaskReturn::Continue,
+            turns.add(which);
+            if step == 1 && when == Some(Moved::Delayed) {
+                TaskReturn::Delay(100 * US)
+            } else if turns.len() >= 400 {
+                TaskReturn::TaskDone
+            } else {
+                TaskReturn::Continue
             }
         })
     };
-    let holds = (when == Moved::Taken).then(|| {
+    if when == Moved::Taken {
         // After these short steps, a batch has several tasks.
-        let first = gate(&mut service, 1);
-        first.wait();
+        lp.enqueue(1, Work::at(short)).unwrap();
+        short.wait_for(1);
         for conn in 2..4 {
-            let ends = task_fn(|_| TaskReturn::TaskDone);
-            service.enqueue(conn, ends).expect("room");
+            lp.enqueue(conn, Work::done()).unwrap();
         }
-        (first, gate(&mut service, 4))
-    });
-    let moved = service.enqueue(7, stream(0)).expect("room");
-    let other = stream(1);
-    let holds = holds.map(|(first, holds)| {
-        first.open();
-        holds
-    });
+        lp.enqueue(4, Work::at(holds)).unwrap();
+    }
+    let moved = lp.enqueue(7, stream(0, Some(when))).unwrap();
+    short.open();
     match when {
         Moved::BeforeItsStart => {}
-        Moved::Taken => holds.as_ref().expect("a gate").wait(),
-        Moved::InAStep => started.recv().expect("it starts"),
-        Moved::AfterAStep | Moved::Delayed => _ = service.run_pending(Duration::ZERO),
+        Moved::Taken => holds.wait_for(1),
+        Moved::InAStep => own.wait_for(1),
+        Moved::AfterAStep | Moved::Delayed => _ = lp.run_pending(Duration::ZERO),
     }
-    service.set_weight(8, 3);
-    assert!(service.reattach(moved, 8));
-    service.enqueue(9, other).expect("room");
-    let _ = open.send(());
-    if let Some(holds) = holds {
-        holds.open();
-    }
+    lp.set_weight(8, 3);
+    assert!(lp.reattach(moved, 8));
+    lp.enqueue(9, stream(1, None)).unwrap();
+    own.open();
+    holds.open();
     if !when.has_worker() {
-        service.run_pending(Duration::MAX);
+        lp.run_pending(PLENTY);
     }
-    reap_until(&mut service, 0);
-    *turns.lock().expect("alive")
+    reap_all(&mut lp);
+    counts(&turns)
 }
 
 /// A worker waits for a short time before it takes a flow in debt, if another flow has used less
 /// than its share. The wait also ends if the clock of the pool does not move.
 #[test]
 fn a_worker_does_not_wait_for_ever_for_a_connection_that_does_not_come_back() {
-    let (clock, time) = Clock::manual();
-    let pool = pool_of(1, clock);
-    let mut service = pool.service::<BoxTask>(|| {});
-    let hold = gate(&mut service, 0);
-    hold.wait();
+    let (pool, time) = timed_pool(1);
+    let mut lp = Loop::new(&pool);
+    let gate = lp.occupy(1);
     for _ in 0..3 {
-        let time = time.clone();
-        let long = task_fn(move |_| {
-            time.advance(1_000_000 * US);
-            TaskReturn::TaskDone
-        });
-        service.enqueue(1, long).expect("room");
+        lp.enqueue(1, Work::takes(&time, 1_000_000 * US)).unwrap();
     }
-    service
-        .enqueue(2, task_fn(|_| TaskReturn::TaskDone))
-        .expect("room");
+    lp.enqueue(2, Work::done()).unwrap();
     // After a step that is not very short, tasks pass through their flows.
     time.advance(100 * US);
-    hold.open();
-    reap_until(&mut service, 0);
+    gate.open();
+    reap_all(&mut lp);
     assert_eq!(pool.dump().counters.finished, 5);
 }

@@ -4,8 +4,7 @@
 mod util;
 
 use moored::{
-    Clock, ConnId, EnqueueError, GroupId, ManualClock, Overload, StopReason, TaskReturn, TaskStatus,
-    ThreadPool,
+    ConnId, EnqueueError, GroupId, ManualClock, Overload, StopReason, TaskReturn, TaskStatus, ThreadPool,
 };
 use std::time::Duration;
 use util::{Alive, Gate, Log, Loop, PLENTY, Work, pool};
@@ -15,10 +14,8 @@ const GROUP: GroupId = GroupId(1);
 
 /// A pool whose tasks give way after each step, and its clock.
 fn timed_pool(threads: usize) -> (ThreadPool, ManualClock) {
-    let (clock, time) = Clock::manual();
-    let builder = ThreadPool::builder().threads(threads).clock(clock);
-    let pool = builder.time_slice(Duration::ZERO).build();
-    (pool.expect("threads"), time)
+    let builder = ThreadPool::builder().threads(threads);
+    util::manual(builder.time_slice(Duration::ZERO))
 }
 
 /// A step takes `cost`, and adds `note` to the log. The task never ends by itself.

@@ -79,8 +79,7 @@ fn a_join_names_the_worker_in_a_hook() {
 #[test]
 fn a_join_names_the_worker_in_a_wake() {
     let pool = Arc::new(util::pool(1));
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     let at_gate = gate.clone();
     let mut service = pool.service(move || at_gate.pass());
     service.enqueue(1, Work::done()).unwrap();
@@ -94,8 +93,7 @@ fn a_join_names_the_worker_in_a_wake() {
 #[test]
 fn a_join_does_not_wait_for_the_wake_of_its_own_shutdown() {
     let pool = Arc::new(util::pool(1));
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     let at_gate = gate.clone();
     let mut service = pool.service(move || at_gate.pass());
     is_kept_by(&pool, &["the shutdown, in a wake-up of a loop"]);

@@ -30,8 +30,7 @@ fn a_task_runs_step_by_step_and_comes_back_by_value() {
 fn every_status_is_seen_by_the_loop() {
     let pool = pool(1);
     let mut lp = Loop::new(&pool);
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     let step_gate = gate.clone();
     let blocker = lp
         .enqueue(

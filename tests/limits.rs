@@ -54,8 +54,7 @@ fn each_idle_worker_is_a_place_in_the_queue() {
     let pool = build(ThreadPool::builder().threads(THREADS).max_queue_depth(DEPTH));
     let mut lp = Loop::new(&pool);
     for round in 0..3_000 {
-        let gate = Gate::new();
-        let _guard = gate.guard();
+        let gate = Gate::guarded();
         for n in 0..THREADS + DEPTH {
             let accepted = lp.enqueue(n as u64, Work::at(&gate)).is_ok();
             assert!(accepted, "round {round}: task {n} was refused");
@@ -207,15 +206,16 @@ fn a_step_that_enqueues_into_its_own_full_pool_is_refused() {
     drop(service);
 }
 
+/// A pool that runs at most `limit` tasks of a connection at once.
+fn four_workers(limit: usize) -> ThreadPool {
+    let builder = ThreadPool::builder().threads(4).max_queue_depth(10_000);
+    build(builder.max_running_per_connection(limit))
+}
+
 #[test]
 fn no_more_tasks_of_a_connection_run_at_once_than_allowed() {
     const LIMIT: usize = 2;
-    let pool = build(
-        ThreadPool::builder()
-            .threads(4)
-            .max_running_per_connection(LIMIT)
-            .max_queue_depth(10_000),
-    );
+    let pool = four_workers(LIMIT);
     let mut lp = Loop::new(&pool);
     let running: Vec<_> = (0..3).map(|_| Arc::new(AtomicUsize::new(0))).collect();
     let most = Arc::new(AtomicUsize::new(0));
@@ -241,12 +241,7 @@ fn no_more_tasks_of_a_connection_run_at_once_than_allowed() {
 
 #[test]
 fn with_a_limit_of_one_the_tasks_of_a_connection_run_and_are_announced_in_order() {
-    let pool = build(
-        ThreadPool::builder()
-            .threads(4)
-            .max_running_per_connection(1)
-            .max_queue_depth(10_000),
-    );
+    let pool = four_workers(1);
     let mut lp = Loop::new(&pool);
     let log = Log::new();
     let mut ids = vec![Vec::new(); 5];
@@ -278,18 +273,13 @@ fn with_a_limit_of_one_the_tasks_of_a_connection_run_and_are_announced_in_order(
 
 #[test]
 fn with_a_limit_of_one_the_order_holds_within_one_take_ready_too() {
-    let pool = build(
-        ThreadPool::builder()
-            .threads(4)
-            .max_running_per_connection(1)
-            .max_queue_depth(10_000),
-    );
+    let pool = four_workers(1);
     let mut lp = Loop::new(&pool);
     let ids: Vec<_> = (0..2_000)
         .map(|n| (n % 5, lp.enqueue(n % 5, Work::done()).unwrap()))
         .collect();
     util::eventually("all have ended", || pool.counts().ended == 2_000);
-    let announced: Vec<_> = lp.take_ready().map(|ready| ready.id).collect();
+    let announced = lp.ready();
     for conn in 0..5 {
         let own: Vec<_> = ids
             .iter()
@@ -383,8 +373,7 @@ fn a_task_that_moves_to_another_connection_counts_there() {
 fn without_a_limit_one_connection_may_use_every_worker() {
     let pool = pool(3);
     let mut lp = Loop::new(&pool);
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     for _ in 0..3 {
         lp.enqueue(1, Work::at(&gate)).unwrap();
     }
@@ -527,8 +516,7 @@ fn a_refused_loop_is_notified_when_an_idle_worker_makes_room() {
             .max_running_per_connection(1),
     );
     let (mut one, mut other) = (Loop::new(&pool), Loop::new(&pool));
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     let parks = Work::at_and_then(&gate, |cx| {
         if cx.is_stopping() {
             TaskReturn::Stopped
@@ -624,8 +612,7 @@ fn only_tasks_that_have_not_started_count_against_their_connection() {
 fn a_task_on_a_worker_does_not_count_against_its_connection() {
     let pool = build(ThreadPool::builder().threads(1).max_queued_per_connection(2));
     let mut lp = Loop::new(&pool);
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     lp.enqueue(1, Work::at(&gate)).unwrap();
     gate.wait_for(1);
     for _ in 0..2 {
@@ -761,8 +748,7 @@ fn the_place_of_a_worker_that_has_become_busy_is_shed_too() {
     let builder = ThreadPool::builder().threads(1).max_queue_depth(2);
     let pool = build(builder.max_running_per_connection(1));
     let mut lp = Loop::new(&pool);
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     lp.enqueue(1, Work::parks()).unwrap();
     let second_step = gate.clone();
     let waits = Work::new(move |_, step| {
@@ -797,7 +783,7 @@ fn a_task_of_another_service_is_shed_and_announced_there() {
     let before = flood.wakes.total();
     lp.enqueue(1, Work::done()).unwrap();
     assert_eq!(flood.wakes.total(), before + 1);
-    let ready: Vec<_> = flood.take_ready().map(|ready| ready.id).collect();
+    let ready = flood.ready();
     assert_eq!(ready, [ids[3]]);
     let status = flood.task_status(ids[3]);
     assert!(matches!(status, Some(TaskStatus::Stopped(StopReason::Shed, _))));

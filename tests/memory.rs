@@ -12,7 +12,7 @@ use process::{file_descriptors, is_address_sanitized, pool_threads, resident_byt
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use util::{Alive, Gate, Loop, PLENTY, Work, eventually, pool, reap};
+use util::{Alive, Loop, PLENTY, Work, eventually, pool, reap};
 
 /// Memory that may change without the test: caches of the allocator, and the test harness.
 const SLACK: u64 = 1 << 20;
@@ -72,12 +72,7 @@ fn clients_that_come_and_go_while_all_workers_are_busy_leave_nothing() {
     let pool = pool(2);
     let fds_before = file_descriptors();
     let mut lp = Loop::new(&pool);
-    let (alive, gate) = (Alive::new(), Gate::new());
-    let _guard = gate.guard();
-    for conn in 0..2 {
-        lp.enqueue(conn, Work::at(&gate)).unwrap();
-    }
-    gate.wait_for(2);
+    let (alive, gate) = (Alive::new(), lp.occupy(2));
     does_not_grow(10_000, |cycle| {
         let conn = 10 + cycle;
         for _ in 0..3 {

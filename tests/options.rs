@@ -149,13 +149,11 @@ fn a_time_slice_is_as_long_as_given() {
         (Some(Duration::ZERO), 1),
         (Some(Duration::MAX), 50),
     ] {
-        let (clock, hand) = Clock::manual();
-        let builder = ThreadPool::builder().threads(0).clock(clock);
-        let pool = match slice {
+        let builder = ThreadPool::builder().threads(0);
+        let (pool, hand) = util::manual(match slice {
             Some(slice) => builder.time_slice(slice),
             None => builder,
-        };
-        let pool = pool.build().unwrap();
+        });
         let mut lp = Loop::new(&pool);
         let slow = Work::new(move |_, step| {
             hand.advance(Duration::from_millis(1));
@@ -281,8 +279,7 @@ fn a_pool_uses_the_given_clock() {
 /// L25: the options of a task, one by one.
 #[test]
 fn every_option_of_a_task_has_its_effect() {
-    let (clock, hand) = Clock::manual();
-    let pool = ThreadPool::builder().threads(0).clock(clock).build().unwrap();
+    let (pool, hand) = util::manual(ThreadPool::builder().threads(0));
     let mut lp = Loop::new(&pool);
     let all = TaskOptions::new();
     let parks: Vec<_> = [

@@ -23,13 +23,7 @@ impl Drop for Bomb {
 #[track_caller]
 fn all_workers_serve(pool: &ThreadPool, workers: usize) {
     let mut lp = Loop::new(pool);
-    let gate = Gate::new();
-    let _guard = gate.guard();
-    for conn in 0..workers {
-        lp.enqueue(conn as u64, Work::at(&gate)).unwrap();
-    }
-    gate.wait_for(workers);
-    gate.open();
+    lp.occupy(workers).open();
     for (_, end) in lp.ends(workers) {
         end.finished();
     }
@@ -118,8 +112,7 @@ fn a_panic_in_the_drop_of_a_task_that_has_panicked_is_contained() {
 fn a_panic_in_the_drop_of_an_abandoned_task_is_contained() {
     let pool = pool(2);
     let alive = Alive::new();
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     let mut lp = Loop::<BoxTask>::new(&pool);
     let armed = || Bomb(alive.token());
     let (ended, parked, running, queued) = (armed(), armed(), armed(), armed());
@@ -177,8 +170,7 @@ fn a_panic_in_the_drop_of_a_payload_is_contained() {
     for (round, panics) in [(1, 1), (2, 2)] {
         PANICS.store(panics, SeqCst);
         let pool = pool(1);
-        let gate = Gate::new();
-        let _guard = gate.guard();
+        let gate = Gate::guarded();
         let mut lp = Loop::new(&pool);
         let step_gate = gate.clone();
         lp.enqueue(
@@ -236,8 +228,7 @@ fn a_panic_in_the_drop_of_a_wake_up_is_contained() {
     }
     let pool = pool(1);
     let alive = Alive::new();
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     let mut service = pool.service(Fragile(Bomb(alive.token())));
     service.enqueue(1, Work::at(&gate)).unwrap();
     gate.wait_for(1);

@@ -4,8 +4,8 @@
 mod util;
 
 use moored::{
-    BoxTask, Clock, ConnId, Context, Dequeued, JoinError, Service, Shutdown, Status, StopReason, Task,
-    TaskId, TaskOptions, TaskReturn, TaskStatus, ThreadPool, task_fn,
+    BoxTask, ConnId, Context, Dequeued, JoinError, Service, Shutdown, Status, StopReason, Task, TaskId,
+    TaskOptions, TaskReturn, TaskStatus, ThreadPool, task_fn,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -101,8 +101,7 @@ fn a_long_step_delays_only_its_own_task() {
 /// the newest.
 #[test]
 fn the_batch_of_a_late_worker_runs_before_newer_batches() {
-    let (clock, hand) = Clock::manual();
-    let pool = ThreadPool::builder().threads(3).clock(clock).build().unwrap();
+    let (pool, hand) = util::manual(ThreadPool::builder().threads(3));
     let mut lp = Loop::new(&pool);
     let gates: Vec<_> = (0..8).map(|_| Gate::new()).collect();
     let _guards: Vec<_> = gates.iter().map(Gate::guard).collect();
@@ -165,13 +164,7 @@ fn a_burst_wakes_as_many_workers_as_it_needs() {
             lp.enqueue(conn, Work::done()).unwrap();
         }
         lp.ends(50);
-        let gate = Gate::new();
-        let _guard = gate.guard();
-        for conn in 0..WORKERS {
-            lp.enqueue(conn as u64, Work::at(&gate)).unwrap();
-        }
-        gate.wait_for(WORKERS);
-        gate.open();
+        lp.occupy(WORKERS).open();
         lp.ends(WORKERS);
     }
 }
@@ -249,12 +242,7 @@ fn a_step_on_the_loops_own_thread_cannot_join_its_pool() {
         let pool = Arc::new(pool(threads));
         let other = self::pool(0);
         let mut lp = Loop::new(&pool);
-        let gate = Gate::new();
-        let _guard = gate.guard();
-        for conn in 0..threads as u64 {
-            lp.enqueue(conn, Work::at(&gate)).unwrap();
-        }
-        gate.wait_for(threads);
+        let gate = lp.occupy(threads);
         let (answers, ender) = (Log::new(), Arc::clone(&pool));
         let log = answers.clone();
         let joins = Work::new(move |_, _| {
@@ -353,7 +341,7 @@ fn the_end_of_a_cancelled_task_comes_after_those_before_it() {
     let ids = [1, 1].map(|conn| lp.enqueue(conn, Work::done()).unwrap());
     lp.run_pending(Duration::ZERO);
     assert_eq!(lp.dequeue(ids[1]), Dequeued::Removed);
-    assert_eq!(lp.take_ready().map(|ready| ready.id).collect::<Vec<_>>(), ids);
+    assert_eq!(lp.ready(), ids);
 }
 
 /// Tasks that were enqueued behind others and cancelled hid the same number of waiting tasks. So a
@@ -546,8 +534,7 @@ fn workers_are_woken_while_another_drops_a_wake_up() {
 /// task of a connection before the first.
 #[test]
 fn run_pending_begins_with_tasks_that_a_busy_worker_has_taken() {
-    let (clock, _hand) = Clock::manual();
-    let pool = ThreadPool::builder().threads(1).clock(clock).build().unwrap();
+    let (pool, _hand) = util::manual(ThreadPool::builder().threads(1));
     let mut lp = Loop::new(&pool);
     let (log, gates) = (Log::new(), [Gate::new(), Gate::new()]);
     let _guards = gates.each_ref().map(Gate::guard);
@@ -575,9 +562,8 @@ fn in_one_batch(lp: &mut Loop<Work>, gates: &[Gate; 2], tasks: [Work; 2]) {
 /// connection.
 #[test]
 fn a_task_that_moves_before_its_start_waits_for_its_new_connection() {
-    let (clock, _hand) = Clock::manual();
-    let builder = ThreadPool::builder().threads(1).clock(clock);
-    let pool = builder.max_running_per_connection(1).build().unwrap();
+    let builder = ThreadPool::builder().threads(1).max_running_per_connection(1);
+    let (pool, _hand) = util::manual(builder);
     let mut lp = Loop::new(&pool);
     let gates = [Gate::new(), Gate::new()];
     let _guards = gates.each_ref().map(Gate::guard);
@@ -609,9 +595,8 @@ fn a_task_that_moves_before_its_start_waits_for_its_new_connection() {
 /// these batches.
 #[test]
 fn a_search_for_a_task_does_not_hide_the_tasks_of_other_services() {
-    let (clock, _hand) = Clock::manual();
-    let builder = ThreadPool::builder().threads(1).clock(clock);
-    let pool = builder.max_running_per_connection(1).build().unwrap();
+    let builder = ThreadPool::builder().threads(1).max_running_per_connection(1);
+    let (pool, _hand) = util::manual(builder);
     let (mut lp, mut other) = (Loop::new(&pool), Loop::new(&pool));
     let (log, gates) = (Log::new(), [Gate::new(), Gate::new()]);
     let _guards = gates.each_ref().map(Gate::guard);
@@ -628,10 +613,9 @@ fn a_search_for_a_task_does_not_hide_the_tasks_of_other_services() {
 /// connection, but no worker was notified. A task that returned `Continue` kept the only worker.
 #[test]
 fn a_busy_task_gives_way_to_a_task_that_a_cancelled_task_blocked() {
-    let (clock, _hand) = Clock::manual();
-    let builder = ThreadPool::builder().threads(1).clock(clock);
+    let builder = ThreadPool::builder().threads(1);
     let builder = builder.max_running_per_connection(1).time_slice(Duration::ZERO);
-    let pool = builder.build().unwrap();
+    let (pool, _hand) = util::manual(builder);
     let mut lp = Loop::new(&pool);
     let (gates, has_run) = ([Gate::new(), Gate::new()], Arc::new(AtomicBool::new(false)));
     let _guards = gates.each_ref().map(Gate::guard);
@@ -667,9 +651,8 @@ fn a_busy_task_gives_way_to_a_task_that_a_cancelled_task_blocked() {
 #[test]
 fn simultaneous_ends_are_announced_in_the_order_of_the_tasks() {
     for times_out in [false, true] {
-        let (clock, hand) = Clock::manual();
-        let builder = ThreadPool::builder().threads(0).clock(clock);
-        let pool = builder.max_running_per_connection(1).build().unwrap();
+        let builder = ThreadPool::builder().threads(0).max_running_per_connection(1);
+        let (pool, hand) = util::manual(builder);
         let mut lp = Loop::new(&pool);
         for conn in [7, 7] {
             lp.enqueue(conn, Work::done()).unwrap();
@@ -683,7 +666,7 @@ fn simultaneous_ends_are_announced_in_the_order_of_the_tasks() {
         } else {
             pool.shutdown(Shutdown::Cancel);
         }
-        assert_eq!(lp.take_ready().map(|ready| ready.id).collect::<Vec<_>>(), ids);
+        assert_eq!(lp.ready(), ids);
     }
 }
 
@@ -717,8 +700,7 @@ fn unpublished_submissions_are_not_starved_by_the_backlog_of_another_service() {
             TaskReturn::TaskDone
         })
     };
-    let (clock, _hand) = Clock::manual();
-    let pool = ThreadPool::builder().threads(1).clock(clock).build().unwrap();
+    let (pool, _hand) = util::manual(ThreadPool::builder().threads(1));
     let [busy, answered, ran] = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
     let runs = Arc::clone(&ran);
     let mut lp = Loop::new(&pool);
@@ -752,10 +734,7 @@ fn unpublished_submissions_are_not_starved_by_the_backlog_of_another_service() {
         });
         eventually("a backlog", || busy.load(SeqCst));
         // The loop has not looked at the other announced task, so it may soon enqueue more.
-        assert_eq!(
-            lp.take_ready().map(|ready| ready.id).collect::<Vec<_>>(),
-            [parked, ended]
-        );
+        assert_eq!(lp.ready(), [parked, ended]);
         assert!(lp.task_sync(parked, moored::Resume::Continue));
         answered.store(true, SeqCst);
         assert!(backlog.join().unwrap() < ENOUGH, "all other tasks ran first");
@@ -767,8 +746,7 @@ fn unpublished_submissions_are_not_starved_by_the_backlog_of_another_service() {
 /// not poll, batches were small, and they became late.
 #[test]
 fn the_time_of_a_wake_up_does_not_count_as_that_of_steps() {
-    let (clock, hand) = Clock::manual();
-    let pool = ThreadPool::builder().threads(1).clock(clock).build().unwrap();
+    let (pool, hand) = util::manual(ThreadPool::builder().threads(1));
     let gates = [(); 2].map(|()| Gate::new());
     let _open = gates.each_ref().map(Gate::guard);
     let mut service = pool.service(move || hand.advance(Duration::from_millis(1)));

@@ -23,8 +23,7 @@ fn a_shutdown_stops_every_task() {
         lp.enqueue_with(conn, Work::parks(), outliving()).unwrap();
     }
     lp.parked(20);
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     for conn in [30, 31] {
         let gate = gate.clone();
         let run = Work::stubborn(move |cx, _| {
@@ -92,10 +91,11 @@ fn a_pool_after_its_shutdown_returns_every_task() {
     assert!(before.is_empty() && after.is_empty());
 }
 
-/// S9: each task runs, is stopped and announced as stopped, or is refused and returned.
+/// U14, S9: each task runs, is stopped and announced as stopped, or is refused and returned. A drain
+/// stops none.
 #[test]
 fn enqueueing_races_a_shutdown() {
-    for round in 0..100 {
+    for (round, how) in (0..200).zip([Shutdown::Cancel, Shutdown::Drain].into_iter().cycle()) {
         let pool = pool(2);
         let alive = Alive::new();
         std::thread::scope(|scope| {
@@ -111,12 +111,14 @@ fn enqueueing_races_a_shutdown() {
                 lp.ends(accepted);
                 assert!(lp.is_empty());
             });
-            started.wait_for(round * 5);
-            pool.shutdown(Shutdown::Cancel);
+            started.wait_for(round / 2 * 5);
+            pool.shutdown(how);
+            assert_eq!(pool.join_timeout(PATIENCE), Ok(()));
         });
         assert_eq!(alive.count(), 0);
         let counters = pool.dump().counters;
         assert_eq!(counters.accepted, counters.finished + counters.stopped.total());
+        assert!(how == Shutdown::Cancel || counters.stopped.total() == 0);
     }
 }
 
@@ -134,11 +136,7 @@ fn dropping_a_pool_with_parked_tasks_is_immediate() {
         lp
     });
     for (_, end) in lp.ends(10) {
-        let (why, task) = end.stopped();
-        assert_eq!(
-            (why, task.told),
-            (StopReason::PoolShutdown, Some(StopReason::PoolShutdown))
-        );
+        assert_eq!(end.stopped_as_told(), StopReason::PoolShutdown);
     }
 }
 
@@ -165,8 +163,7 @@ fn dropping_a_pool_whose_workers_go_to_sleep_returns() {
 fn join_timeout_names_the_tasks_that_still_run() {
     let pool = pool(2);
     let mut lp = Loop::new(&pool);
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     let named = lp
         .enqueue_with(1, Work::at(&gate), TaskOptions::new().name("the stuck task"))
         .unwrap();
@@ -262,11 +259,7 @@ fn a_borrowed_task_ends_after_the_workers_have_ended() {
             }
         }
         assert_eq!(lp.news(), [id]);
-        let (why, task) = reap(&mut lp, id).stopped();
-        assert_eq!(
-            (why, task.told),
-            (StopReason::PoolShutdown, Some(StopReason::PoolShutdown))
-        );
+        assert_eq!(reap(&mut lp, id).stopped_as_told(), StopReason::PoolShutdown);
     }
 }
 

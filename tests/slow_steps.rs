@@ -2,7 +2,7 @@
 
 mod util;
 
-use moored::{Clock, ConnId, ManualClock, SlowStep, TaskOptions, ThreadPool};
+use moored::{ConnId, ManualClock, SlowStep, TaskOptions, ThreadPool};
 use std::time::Duration;
 use util::{Gate, Log, Loop, Work, eventually, panic_silently};
 
@@ -10,14 +10,10 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// A pool that logs the steps that take more than a second.
 fn logging(threads: usize) -> (ThreadPool, ManualClock, Log<SlowStep>) {
-    let (clock, hand) = Clock::manual();
     let log = Log::new();
     let reports = log.clone();
-    let builder = ThreadPool::builder().threads(threads).clock(clock);
-    let pool = builder
-        .on_slow_step(SECOND, move |step| reports.add(step.clone()))
-        .build()
-        .unwrap();
+    let builder = ThreadPool::builder().threads(threads);
+    let (pool, hand) = util::manual(builder.on_slow_step(SECOND, move |step| reports.add(step.clone())));
     (pool, hand, log)
 }
 
@@ -25,8 +21,7 @@ fn logging(threads: usize) -> (ThreadPool, ManualClock, Log<SlowStep>) {
 fn a_loop_reports_a_slow_step_once() {
     let (pool, hand, log) = logging(1);
     let mut lp = Loop::new(&pool);
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     hand.advance(9 * SECOND);
     let options = TaskOptions::new().name("slow");
     let id = lp.enqueue_with(7, Work::at(&gate), options).unwrap();
@@ -56,8 +51,7 @@ fn a_loop_reports_a_slow_step_once() {
 fn a_worker_reports_the_slow_steps_of_other_workers() {
     let (pool, hand, log) = logging(2);
     let mut lp = Loop::new(&pool);
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     let id = lp.enqueue(7, Work::at(&gate)).unwrap();
     gate.wait_for(1);
     hand.advance(2 * SECOND);
@@ -69,23 +63,16 @@ fn a_worker_reports_the_slow_steps_of_other_workers() {
 
 #[test]
 fn a_panic_in_a_report_is_contained_and_each_step_has_its_own_report() {
-    let (clock, hand) = Clock::manual();
     let log = Log::new();
     let reports = log.clone();
-    let builder = ThreadPool::builder().threads(1).clock(clock);
-    let pool = builder
-        .on_slow_step(SECOND, move |step| {
-            reports.add(step.id);
-            panic_silently();
-        })
-        .build()
-        .unwrap();
+    let builder = ThreadPool::builder().threads(1);
+    let (pool, hand) = util::manual(builder.on_slow_step(SECOND, move |step| {
+        reports.add(step.id);
+        panic_silently();
+    }));
     let mut lp = Loop::new(&pool);
     for round in 1..=2 {
-        let gate = Gate::new();
-        let _guard = gate.guard();
-        lp.enqueue(7, Work::at(&gate)).unwrap();
-        gate.wait_for(1);
+        let gate = lp.occupy(1);
         hand.advance(2 * SECOND);
         let _ = lp.poll_timeout();
         assert_eq!(log.len(), round);

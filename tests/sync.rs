@@ -143,7 +143,7 @@ fn a_look_without_an_answer_leaves_the_task_parked() {
     let mut lp = Loop::new(&pool);
     let id = lp.enqueue(1, Work::parks_times(1)).unwrap();
     lp.run_pending(PLENTY);
-    assert_eq!(lp.take_ready().map(|ready| ready.id).collect::<Vec<_>>(), [id]);
+    assert_eq!(lp.ready(), [id]);
     for _ in 0..5 {
         assert!(matches!(lp.task_status(id), Some(TaskStatus::Syncing(_))));
         assert_eq!(lp.peek(id), Some(Status::Syncing));
@@ -216,7 +216,7 @@ fn each_sync_is_announced_once_and_not_after_its_answer() {
     resume(&mut lp, id);
     lp.run_pending(PLENTY);
     assert_eq!(
-        lp.take_ready().map(|ready| ready.id).collect::<Vec<_>>(),
+        lp.ready(),
         [id],
         "there were two events, but only the end is current"
     );
@@ -237,7 +237,7 @@ fn each_sync_is_announced_once_to_a_loop_that_polled_for_long() {
     resume(&mut lp, parks_again);
     lp.run_pending(PLENTY);
     resume(&mut lp, answered);
-    let mut ready: Vec<_> = lp.take_ready().map(|ready| ready.id).collect();
+    let mut ready = lp.ready();
     ready.sort_unstable();
     assert_eq!(ready, [parks_again, left_alone]);
     assert!(lp.take_ready().is_empty());
@@ -263,8 +263,7 @@ fn sync_ends_a_task_that_is_stopping() {
 fn a_task_that_is_asked_to_stop_during_its_step_has_one_more_step() {
     let pool = pool(1);
     let mut lp = Loop::new(&pool);
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     let at_gate = gate.clone();
     let work = Work::stubborn(move |_, _| {
         at_gate.pass();

@@ -3,9 +3,7 @@
 
 mod util;
 
-use moored::{
-    Clock, ManualClock, Status, StopReason, TaskOptions, TaskReturn, TaskStatus, ThreadPool, Timeout,
-};
+use moored::{ManualClock, Status, StopReason, TaskOptions, TaskReturn, TaskStatus, ThreadPool, Timeout};
 use std::time::Duration;
 use util::{Gate, Loop, PLENTY, Work, reap, resume};
 
@@ -19,15 +17,7 @@ fn almost(time: Duration) -> Duration {
 
 /// A pool whose clock moves only when the test moves it.
 fn manual(threads: usize) -> (ThreadPool, ManualClock) {
-    let (clock, hand) = Clock::manual();
-    (
-        ThreadPool::builder()
-            .threads(threads)
-            .clock(clock)
-            .build()
-            .unwrap(),
-        hand,
-    )
+    util::manual(ThreadPool::builder().threads(threads))
 }
 
 fn timed_out(timeout: Timeout) -> StopReason {
@@ -44,7 +34,7 @@ fn a_task_that_waits_too_long_for_its_first_step_never_runs() {
     hand.advance(almost(5 * SECOND));
     assert!(lp.take_ready().is_empty(), "too early");
     hand.advance(INSTANT);
-    assert_eq!(lp.take_ready().map(|ready| ready.id).collect::<Vec<_>>(), [id]);
+    assert_eq!(lp.ready(), [id]);
     let (why, task) = reap(&mut lp, id).stopped();
     assert_eq!((why, task.steps), (timed_out(Timeout::Queue), 0));
     assert_eq!(lp.run_pending(PLENTY), 0);
@@ -58,10 +48,7 @@ fn a_task_that_has_started_has_no_queue_timeout_any_more() {
     let parked = lp.enqueue_with(1, Work::parks(), options()).unwrap();
     lp.run_pending(PLENTY);
     hand.advance(3600 * SECOND);
-    assert_eq!(
-        lp.take_ready().map(|ready| ready.id).collect::<Vec<_>>(),
-        [parked]
-    );
+    assert_eq!(lp.ready(), [parked]);
     assert!(lp.take_ready().is_empty());
     assert_eq!(
         (lp.peek(parked), lp.poll_timeout()),
@@ -177,10 +164,7 @@ fn a_deadline_ends_a_task_in_every_state() {
         .enqueue_with(1, Work::done(), TaskOptions::new().deadline(5 * SECOND))
         .unwrap();
     hand.advance(5 * SECOND);
-    assert_eq!(
-        lp.take_ready().map(|ready| ready.id).collect::<Vec<_>>(),
-        [queued]
-    );
+    assert_eq!(lp.ready(), [queued]);
     hand.advance(2 * SECOND);
     let _ = lp.take_ready().count();
     lp.run_pending(PLENTY);
@@ -196,8 +180,7 @@ fn a_deadline_ends_a_task_in_every_state() {
 fn a_running_step_can_see_its_deadline() {
     let (pool, hand) = manual(1);
     let mut lp = Loop::new(&pool);
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     let sees_it = Work::at_and_then(&gate, |cx| {
         assert_eq!(cx.stop_reason(), Some(timed_out(Timeout::Deadline)));
         TaskReturn::Stopped
@@ -424,15 +407,13 @@ fn an_answer_races_the_timeout() {
 #[test]
 fn a_worker_does_not_begin_a_task_whose_time_has_run_out() {
     for limit in [None, Some(3)] {
-        let (clock, hand) = Clock::manual();
-        let mut builder = ThreadPool::builder().threads(1).clock(clock);
+        let mut builder = ThreadPool::builder().threads(1);
         if let Some(limit) = limit {
             builder = builder.max_running_per_connection(limit);
         }
-        let pool = builder.build().unwrap();
+        let (pool, hand) = util::manual(builder);
         let mut lp = Loop::new(&pool);
-        let gate = Gate::new();
-        let _guard = gate.guard();
+        let gate = Gate::guarded();
         let busy = lp.enqueue(1, Work::at(&gate)).unwrap();
         gate.wait_for(1);
         let by_queue = TaskOptions::new().queue_timeout(SECOND).deadline(2 * SECOND);
@@ -609,9 +590,8 @@ fn a_deadline_that_was_seen_cannot_be_moved() {
 
 #[test]
 fn should_yield_is_true_when_the_slice_is_used_up_and_others_wait() {
-    let (clock, hand) = Clock::manual();
-    let builder = ThreadPool::builder().threads(0).clock(clock);
-    let pool = builder.time_slice(SECOND).build().unwrap();
+    let builder = ThreadPool::builder().threads(0).time_slice(SECOND);
+    let (pool, hand) = util::manual(builder);
     let mut lp = Loop::new(&pool);
     let long = || {
         let hand = hand.clone();
@@ -642,8 +622,7 @@ fn should_yield_is_true_when_the_slice_is_used_up_and_others_wait() {
 fn should_yield_is_true_when_the_task_is_stopping_or_the_budget_is_used_up() {
     let (pool, _hand) = manual(1);
     let mut lp = Loop::new(&pool);
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     let task = Work::at_and_then(&gate, |cx| {
         assert!(cx.should_yield());
         TaskReturn::Stopped

@@ -7,7 +7,7 @@ mod process;
 mod util;
 
 use moored::{
-    Clock, Resume, Shutdown, Status, StopReason, TaskOptions, TaskReturn, TaskStatus, ThreadPool, Wake,
+    ManualClock, Resume, Shutdown, Status, StopReason, TaskOptions, TaskReturn, TaskStatus, ThreadPool, Wake,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -58,7 +58,7 @@ fn all_ended_tasks_are_announced_by_one_take_ready() {
             // The status of a task changes before the loop can receive it. This waits until it can.
             assert!(!lp.task_sync(id, Resume::Continue));
         }
-        let ids: Vec<_> = lp.take_ready().map(|ready| ready.id).collect();
+        let ids = lp.ready();
         assert_eq!(ids.len(), 1_000);
         for id in ids {
             reap(&mut lp, id);
@@ -191,16 +191,10 @@ fn a_shutdown_notifies_a_loop_that_left_its_task_parked() {
 #[test]
 fn an_end_is_announced_while_its_worker_is_in_the_next_step() {
     for threads in [1, 2, 3] {
-        let (clock, _) = Clock::manual();
-        let pool = ThreadPool::builder()
-            .threads(threads)
-            .clock(clock)
-            .build()
-            .unwrap();
+        let (pool, _) = util::manual(ThreadPool::builder().threads(threads));
         let mut lp = Loop::new(&pool);
         for round in 0..60 {
-            let gate = Gate::new();
-            let _guard = gate.guard();
+            let gate = Gate::guarded();
             for conn in 0..round {
                 lp.enqueue(conn, Work::done()).unwrap();
             }
@@ -216,9 +210,8 @@ fn an_end_is_announced_while_its_worker_is_in_the_next_step() {
 #[test]
 fn an_end_is_counted_before_the_loop_is_woken_for_it() {
     for threads in [0, 1] {
-        let (clock, hand) = Clock::manual();
-        let builder = ThreadPool::builder().threads(threads).clock(clock);
-        let pool = Arc::new(builder.build().unwrap());
+        let (pool, hand) = util::manual(ThreadPool::builder().threads(threads));
+        let pool = Arc::new(pool);
         let (looked, dumps) = (Arc::downgrade(&pool), Log::new());
         let log = dumps.clone();
         let mut service = pool.service(move || {
@@ -468,10 +461,10 @@ fn enqueue_six(lp: &mut Loop<Work>, gate: &Gate) {
 }
 
 /// A loop that may poll: the only worker has run five short tasks and waits at the gate.
-fn beside_short_steps(clock: Clock) -> (ThreadPool, Loop<Work>, Gate) {
-    let pool = ThreadPool::builder().threads(1).clock(clock).build().unwrap();
+fn beside_short_steps() -> (ThreadPool, ManualClock, Loop<Work>, Gate) {
+    let (pool, hand) = util::manual(ThreadPool::builder().threads(1));
     let (lp, gate) = beside_short_steps_of(&pool);
-    (pool, lp, gate)
+    (pool, hand, lp, gate)
 }
 
 /// The same, but the only worker is free.
@@ -498,8 +491,7 @@ const fn micros(micros: u64) -> Duration {
 /// if a worker is in a long step.
 #[test]
 fn a_loop_polls_while_its_worker_has_more_to_do_in_short_steps() {
-    let (clock, hand) = Clock::manual();
-    let (_pool, mut lp, gate) = beside_short_steps(clock);
+    let (_pool, hand, mut lp, gate) = beside_short_steps();
     let last = Gate::new();
     let _open = [&gate, &last].map(Gate::guard);
     assert_eq!(lp.poll_timeout(), Some(micros(5_000)));
@@ -530,8 +522,7 @@ fn a_loop_polls_while_its_worker_has_more_to_do_in_short_steps() {
 /// one task.
 #[test]
 fn a_loop_that_polls_is_notified_between_the_steps_of_a_turn() {
-    let (clock, hand) = Clock::manual();
-    let (_pool, mut lp, gate) = beside_short_steps(clock);
+    let (_pool, hand, mut lp, gate) = beside_short_steps();
     let last = Gate::new();
     let _open = [&gate, &last].map(Gate::guard);
     assert!(lp.poll_timeout().is_some());
@@ -556,7 +547,7 @@ fn a_loop_that_polls_is_notified_between_the_steps_of_a_turn() {
 /// ended.
 #[test]
 fn the_loop_of_a_dropped_service_is_not_woken() {
-    let (pool, mut lp, gate) = beside_short_steps(Clock::manual().0);
+    let (pool, _hand, mut lp, gate) = beside_short_steps();
     let last = Gate::new();
     let _open = [&gate, &last].map(Gate::guard);
     assert!(lp.poll_timeout().is_some());

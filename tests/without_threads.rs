@@ -3,7 +3,7 @@
 mod util;
 
 use moored::{
-    Clock, JoinError, Shutdown, Status, StopReason, TaskOptions, TaskReturn, TaskStatus, ThreadPool, Timeout,
+    JoinError, Shutdown, Status, StopReason, TaskOptions, TaskReturn, TaskStatus, ThreadPool, Timeout,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,8 +53,7 @@ fn a_budget_of_zero_runs_one_step_of_one_task() {
 
 #[test]
 fn a_budget_is_exceeded_by_one_step_at_most() {
-    let (clock, hand) = Clock::manual();
-    let pool = ThreadPool::builder().threads(0).clock(clock).build().unwrap();
+    let (pool, hand) = util::manual(ThreadPool::builder().threads(0));
     let mut lp = Loop::new(&pool);
     let endless = Work::new(move |_, _| {
         hand.advance(Duration::from_millis(3));
@@ -97,8 +96,7 @@ fn the_loop_must_not_sleep_while_steps_are_pending() {
 /// task, or a park with a timeout, was not announced yet, and no other thread could wake the loop.
 #[test]
 fn the_loop_must_not_block_while_something_is_unannounced() {
-    let (clock, hand) = Clock::manual();
-    let pool = ThreadPool::builder().threads(0).clock(clock).build().unwrap();
+    let (pool, hand) = util::manual(ThreadPool::builder().threads(0));
     let second = Duration::from_secs(1);
     for order in 0..3 {
         // This loop has no wake-up.
@@ -190,8 +188,7 @@ fn any_service_runs_the_tasks_of_the_whole_pool() {
 fn with_threads_the_loop_helps_the_workers() {
     let pool = pool(1);
     let mut lp = Loop::new(&pool);
-    let gate = Gate::new();
-    let _guard = gate.guard();
+    let gate = Gate::guarded();
     let stuck = lp.enqueue(1, Work::at(&gate)).unwrap();
     gate.wait_for(1);
     for _ in 0..10 {
@@ -230,8 +227,7 @@ fn the_thread_that_ends_the_pool_runs_the_remaining_tasks() {
 /// S10: the error names a task that does not stop.
 #[test]
 fn join_timeout_names_the_tasks_that_do_not_stop() {
-    let (clock, hand) = Clock::manual();
-    let pool = ThreadPool::builder().threads(0).clock(clock).build().unwrap();
+    let (pool, hand) = util::manual(ThreadPool::builder().threads(0));
     let mut lp = Loop::new(&pool);
     let stubborn = Work::stubborn(move |_, step| {
         hand.advance(Duration::from_secs(1));

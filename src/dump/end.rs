@@ -4,7 +4,7 @@ use crate::panic::Caught;
 use crate::task::header::Snapshot;
 use crate::task::id::{ConnId, TaskId};
 use crate::task::panicked::message_of;
-use crate::task::status::Timeout;
+use crate::task::status::{StopReason, Timeout};
 use parking_lot::Mutex;
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -31,13 +31,11 @@ pub enum EndReason {
 /// `panicked`, `queue timeout`, `sync timeout`, `deadline` or `shed`.
 impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Panicked => "panicked",
-            Self::TimedOut(Timeout::Queue) => "queue timeout",
-            Self::TimedOut(Timeout::Sync) => "sync timeout",
-            Self::TimedOut(Timeout::Deadline) => "deadline",
-            Self::Shed => "shed",
-        })
+        match *self {
+            Self::Panicked => f.pad("panicked"),
+            Self::TimedOut(timeout) => StopReason::TimedOut(timeout).fmt(f),
+            Self::Shed => StopReason::Shed.fmt(f),
+        }
     }
 }
 
@@ -106,6 +104,7 @@ impl EndDump {
         name: Option<Cow<'static, str>>,
         connection: ConnId,
         reason: EndReason,
+        panic: Option<&Caught>,
         snapshot: &Snapshot,
         at: u64,
     ) -> Self {
@@ -118,18 +117,15 @@ impl EndDump {
             connection,
             service: id.service,
             reason,
-            message: None,
-            location: None,
+            message: panic
+                .and_then(|panic| message_of(&*panic.payload))
+                .map(|text| text.chars().take(MESSAGE_MAX).collect()),
+            location: panic.and_then(|panic| panic.location.clone()),
             at_us: at / 1000,
             alive_us: (queued + run + parked) / 1000,
             queued_us: queued / 1000,
             run_us: run / 1000,
         }
-    }
-
-    pub(crate) fn set_panic(&mut self, panic: &Caught) {
-        self.message = message_of(&*panic.payload).map(|text| text.chars().take(MESSAGE_MAX).collect());
-        self.location.clone_from(&panic.location);
     }
 }
 

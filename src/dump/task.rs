@@ -50,7 +50,6 @@ impl TaskDump {
         snapshot: &Snapshot,
         name: Option<Cow<'static, str>>,
         connection: Option<ConnId>,
-        service: u32,
         now: u64,
     ) -> Self {
         let status = snapshot.phase.status(snapshot.requests);
@@ -79,7 +78,7 @@ impl TaskDump {
             id,
             name,
             connection,
-            service,
+            service: id.service,
             status,
             ignored_stop: snapshot.requests.ignored(),
             in_status_us: here / 1000,

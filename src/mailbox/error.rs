@@ -51,17 +51,21 @@ impl<M> SendError<M> {
     pub fn is_closed(&self) -> bool {
         matches!(self, Self::Closed(_))
     }
+}
 
-    fn variant(&self) -> &'static str {
-        match self {
-            Self::Full(_) => "Full",
-            Self::Closed(_) => "Closed",
-            Self::WouldDeadlock(_) => "WouldDeadlock",
-        }
+impl<M> fmt::Debug for SendError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "Full(..)",
+            Self::Closed(_) => "Closed(..)",
+            Self::WouldDeadlock(_) => "WouldDeadlock(..)",
+        })
     }
+}
 
-    fn reason(&self) -> &'static str {
-        match self {
+impl<M> fmt::Display for SendError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             Self::Full(_) => {
                 "the mailbox is full: send again after the loop has drained it, or wait with `send_blocking`"
             }
@@ -69,19 +73,7 @@ impl<M> SendError<M> {
             Self::WouldDeadlock(_) => {
                 "`send_blocking` on the loop's own thread or on a worker of its pool would deadlock: use `send`"
             }
-        }
-    }
-}
-
-impl<M> fmt::Debug for SendError<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}(..)", self.variant())
-    }
-}
-
-impl<M> fmt::Display for SendError<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.reason())
+        })
     }
 }
 

@@ -20,9 +20,6 @@ pub(crate) trait AnyMailbox: Send + Sync {
 /// mailbox.
 pub(crate) struct Mailboxes {
     pool: Arc<Scheduler>,
-    /// Whether the service has ever had a mailbox. Most services have none, and then no call pays
-    /// for mailboxes.
-    is_used: AtomicBool,
     /// The number of mailboxes that hold messages. Changed under the lock of the mailbox.
     undrained: AtomicUsize,
     closed: Mutex<ClosedConnections>,
@@ -35,7 +32,6 @@ impl Mailboxes {
     pub(crate) fn new(pool: Arc<Scheduler>) -> Arc<Self> {
         Arc::new(Self {
             pool,
-            is_used: AtomicBool::new(false),
             undrained: AtomicUsize::new(0),
             closed: Mutex::new(ClosedConnections::default()),
             any_closed: AtomicBool::new(false),
@@ -45,7 +41,6 @@ impl Mailboxes {
 
     /// Returns the slot of the new mailbox.
     pub(super) fn add(&self, mailbox: Weak<dyn AnyMailbox>) -> usize {
-        self.is_used.store(true, Ordering::Relaxed);
         self.list.lock().insert(mailbox)
     }
 
@@ -53,11 +48,6 @@ impl Mailboxes {
         // Dropped after the lock is released.
         let removed = self.list.lock().remove(slot);
         drop(removed);
-    }
-
-    /// Exact on the loop's thread, which makes the mailboxes.
-    fn is_used(&self) -> bool {
-        self.is_used.load(Ordering::Relaxed)
     }
 
     fn all(&self) -> Vec<Arc<dyn AnyMailbox>> {
@@ -90,14 +80,12 @@ impl Mailboxes {
     pub(crate) fn are_undrained(&self) -> bool {
         // Not a load, which may return an old value: this operation has an order with each
         // `note_undrained`.
-        self.is_used() && self.undrained.fetch_add(0, Ordering::AcqRel) > 0
+        self.undrained.fetch_add(0, Ordering::AcqRel) > 0
     }
 
     pub(crate) fn note_closed(&self, conn: ConnId) {
-        if self.is_used() {
-            self.closed.lock().insert(conn);
-            self.any_closed.store(true, Ordering::Relaxed);
-        }
+        self.closed.lock().insert(conn);
+        self.any_closed.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn is_closed(&self, conn: ConnId) -> bool {

@@ -280,18 +280,15 @@ impl ThreadPoolBuilder {
         if self.panic_locations == Locations::Record {
             install_hook();
         }
+        let or_max = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let scheduler = Arc::new(Scheduler::new(Setup {
             name: self.name.clone(),
             clock: self.clock.clone().unwrap_or_default(),
             threads,
             time_slice: nanos(self.time_slice),
-            limit: self
-                .max_running_per_connection
-                .map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
+            limit: self.max_running_per_connection.map(or_max),
             overload: self.overload,
-            max_queued: self
-                .max_queued_per_connection
-                .map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
+            max_queued: self.max_queued_per_connection.map(or_max),
             slow_steps: self.slow_steps.clone(),
             panic_locations: self.panic_locations,
             admission: Admission::new(self.max_queue_depth, self.max_tasks),

@@ -8,22 +8,11 @@ use crate::sync::{Ordering, fence};
 use crate::task::Task;
 use crate::task::header::NO_WORKER;
 use crate::task::phase::{Phase, Requests};
-use crate::task::status::{StopReason, Timeout};
-
-/// The result of a request to stop.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Stop {
-    /// The task had not started and never will. It has ended.
-    NeverRan,
-    /// The task has started, and will see the request.
-    WillSee,
-    /// The task had ended before.
-    Ended,
-}
+use crate::task::status::{Dequeued, StopReason, Timeout};
 
 impl<T: Task> Service<T> {
     /// Asks a task to stop.
-    pub(super) fn stop(&mut self, slot: u32, reason: StopReason) -> Stop {
+    pub(super) fn stop(&mut self, slot: u32, reason: StopReason) -> Dequeued {
         // The shutdown of the pool has already asked it to stop.
         let is_shutting_down = self.inner.scheduler.is_shutting_down();
         let reason = if is_shutting_down {
@@ -32,18 +21,14 @@ impl<T: Task> Service<T> {
             reason
         };
         if self.end_unrun(slot, reason) {
-            return Stop::NeverRan;
+            return Dequeued::Removed;
         }
         self.fetch(slot);
-        if self
-            .table
-            .outcome(slot)
-            .is_some_and(|outcome| !outcome.is_parked())
-        {
-            return Stop::Ended;
+        if self.table.phase(slot).is_ended() {
+            return Dequeued::AlreadyDone;
         }
         self.request(slot, |requests| requests.with_stop(reason));
-        Stop::WillSee
+        Dequeued::Stopping
     }
 
     /// The connection of these tasks has closed. Each task continues without a connection if it
@@ -51,8 +36,7 @@ impl<T: Task> Service<T> {
     pub(super) fn detach(&mut self, slots: &[u32]) {
         let mut started = Vec::new();
         for &slot in slots {
-            let serial = self.table.slot(slot).serial;
-            let may_stay = self.table.work(slot).requests(serial).outlives();
+            let may_stay = self.table.requests(slot).outlives();
             self.table.owner(slot).close_connection();
             if may_stay || !self.end_unrun(slot, StopReason::ConnectionClosed) {
                 started.push(slot);
@@ -71,9 +55,7 @@ impl<T: Task> Service<T> {
     /// at the end of this call; if a worker is parking it at this moment, it is resumed when the
     /// loop receives it.
     fn request(&mut self, slot: u32, change: impl Fn(Requests) -> Requests) {
-        let serial = self.table.slot(slot).serial;
-        let requests = self.table.work(slot).request(serial, change);
-        self.table.slot_mut(slot).must_continue = requests.must_continue();
+        let requests = self.table.request(slot, change);
         if requests.stop().is_some() && self.inner.cut_delay_short(slot) {
             fence(Ordering::SeqCst);
             self.inner.scheduler.wake_worker(&self.inner.counters);

@@ -18,8 +18,8 @@ use std::ops::{Index, IndexMut};
 const FEW: usize = 1024;
 /// Up to this many connections without tasks are kept because of their debts.
 const MANY: usize = 8 * FEW;
-/// No task.
-const NONE: u32 = u32::MAX;
+/// No task, in place of the slot of a task.
+pub(super) const NONE: u32 = u32::MAX;
 
 /// A connection: its first and its last task, and the number of its tasks in flight.
 pub(crate) struct Connection {
@@ -183,13 +183,13 @@ impl Connections {
     #[inline]
     pub(crate) fn submit(&mut self, slot: u32, virtual_time: u64) -> FlowData {
         self.virtual_time = virtual_time;
-        self.slots[slot as usize].submit(virtual_time)
+        self[slot].submit(virtual_time)
     }
 
     /// The slot of an open connection.
     #[inline]
     pub(crate) fn find(&self, id: ConnId) -> Option<u32> {
-        let is_it = |&slot: &u32| self.slots[slot as usize].id == Some(id);
+        let is_it = |&slot: &u32| self[slot].id == Some(id);
         self.by_id.find(hash(id), is_it).copied()
     }
 
@@ -199,14 +199,14 @@ impl Connections {
         let Some(slot) = self.find(id) else {
             return self.open(id);
         };
-        self.idle -= usize::from(self.slots[slot as usize].first == NONE);
+        self.idle -= usize::from(self[slot].first == NONE);
         slot
     }
 
     pub(crate) fn set_weight(&mut self, id: ConnId, weight: u16) {
         let slot = self.find_or_open(id);
-        self.slots[slot as usize].weight = weight;
-        if self.slots[slot as usize].first == NONE {
+        self[slot].weight = weight;
+        if self[slot].first == NONE {
             self.note_idle(slot);
         }
     }
@@ -214,15 +214,15 @@ impl Connections {
     /// Sets the group of a connection. Returns its slot if it has tasks in flight whose group the
     /// queue must change.
     pub(crate) fn set_group(&mut self, id: ConnId, group: Option<GroupId>) -> Option<u32> {
-        let before = self.find(id).and_then(|slot| self.slots[slot as usize].group());
+        let before = self.find(id).and_then(|slot| self[slot].group());
         if before == group {
             return None;
         }
         let slot = self.find_or_open(id);
-        let conn = &mut self.slots[slot as usize];
+        let conn = &mut self[slot];
         conn.set_group(group);
-        self.had_group.insert(slot);
         let (is_idle, is_in_flight) = (conn.first == NONE, conn.away > 0);
+        self.had_group.insert(slot);
         if is_idle {
             self.note_idle(slot);
         }
@@ -256,7 +256,7 @@ impl Connections {
 
     /// The connection cannot be found from now on. It keeps its slot while it has tasks.
     pub(crate) fn close(&mut self, slot: u32) {
-        let conn = &mut self.slots[slot as usize];
+        let conn = &mut self[slot];
         let is_idle = conn.first == NONE;
         if let Some(id) = conn.id.take()
             && let Ok(entry) = self.by_id.find_entry(hash(id), |&other| other == slot)
@@ -273,7 +273,7 @@ impl Connections {
     #[inline]
     pub(crate) fn note_idle(&mut self, slot: u32) {
         self.idle += 1;
-        if self.slots[slot as usize].id.is_none() {
+        if self[slot].id.is_none() {
             self.close(slot);
         } else if self.idle >= self.sweep_at && self.idle > self.slots.len() / 2 {
             self.close_idle();
@@ -325,7 +325,8 @@ impl IndexMut<u32> for Connections {
 mod tests {
     use super::*;
 
-    const MANY: usize = FEW + 1;
+    /// One more connection than are kept in every case.
+    const MORE: usize = FEW + 1;
 
     /// Makes connections with one task each.
     fn with_tasks(conns: &mut Connections, ids: std::ops::Range<usize>) -> Vec<u32> {
@@ -351,42 +352,42 @@ mod tests {
     #[test]
     fn a_few_idle_connections_are_kept() {
         let mut conns = Connections::new();
-        let slots = with_tasks(&mut conns, 0..MANY);
+        let slots = with_tasks(&mut conns, 0..MORE);
         leave(&mut conns, &slots[1..]);
-        assert_eq!(known(&conns, 0..MANY), MANY);
+        assert_eq!(known(&conns, 0..MORE), MORE);
         leave(&mut conns, &slots[..1]);
-        assert_eq!((known(&conns, 0..MANY), conns.slots.capacity()), (0, 0));
+        assert_eq!((known(&conns, 0..MORE), conns.slots.capacity()), (0, 0));
     }
 
     #[test]
     fn idle_connections_are_kept_until_they_are_the_majority() {
         let mut conns = Connections::new();
-        let slots = with_tasks(&mut conns, 0..2 * MANY);
-        leave(&mut conns, &slots[..MANY]);
+        let slots = with_tasks(&mut conns, 0..2 * MORE);
+        leave(&mut conns, &slots[..MORE]);
         assert_eq!(known(&conns, 0..slots.len()), slots.len());
-        leave(&mut conns, &slots[MANY..][..1]);
-        assert_eq!(known(&conns, 0..MANY + 1), 0);
-        assert_eq!(known(&conns, MANY + 1..slots.len()), FEW);
+        leave(&mut conns, &slots[MORE..][..1]);
+        assert_eq!(known(&conns, 0..MORE + 1), 0);
+        assert_eq!(known(&conns, MORE + 1..slots.len()), FEW);
         assert_eq!((conns.slots.len(), conns.by_id.len(), conns.idle), (FEW, FEW, 0));
     }
 
     #[test]
     fn a_connection_that_has_a_task_again_is_not_idle() {
         let mut conns = Connections::new();
-        let slots = with_tasks(&mut conns, 0..MANY);
+        let slots = with_tasks(&mut conns, 0..MORE);
         leave(&mut conns, &slots[1..]);
         assert_eq!(with_tasks(&mut conns, 1..2), slots[1..2]);
         leave(&mut conns, &slots[..1]);
-        assert_eq!(known(&conns, 0..MANY), MANY);
+        assert_eq!(known(&conns, 0..MORE), MORE);
     }
 
     #[test]
     fn a_connection_with_a_group_is_kept_until_it_is_closed() {
         let mut conns = Connections::new();
         assert_eq!(conns.set_group(ConnId(0), Some(GroupId(1))), None);
-        let slots = with_tasks(&mut conns, 0..2 * MANY);
+        let slots = with_tasks(&mut conns, 0..2 * MORE);
         leave(&mut conns, &slots);
-        assert_eq!(known(&conns, 0..2 * MANY), 1);
+        assert_eq!(known(&conns, 0..2 * MORE), 1);
         assert_eq!(conns[slots[0]].group(), Some(GroupId(1)));
         conns.close(slots[0]);
         assert_eq!((conns.slots.len(), conns.by_id.len(), conns.idle), (0, 0, 0));

@@ -14,11 +14,11 @@ use crate::scheduler::any_service::{AnyService, Description, ServiceRef};
 use crate::scheduler::context::WorkerContext;
 use crate::scheduler::counters::Counters;
 use crate::sync::{ArcFence, AtomicUsize, Mutex, Ordering};
-use crate::task::Task;
-use crate::task::header::{PAGE, Page, Pages};
+use crate::task::header::{PAGE, Pages};
 use crate::task::id::{ConnId, TaskId};
-use crate::task::phase::{Phase, Requests};
+use crate::task::phase::Phase;
 use crate::task::status::StopReason;
+use crate::task::{Task, requests};
 use crate::wake::Wake;
 use crate::wake::notifier::Notifier;
 use rustc_hash::FxHashMap;
@@ -46,6 +46,7 @@ pub(crate) struct ServiceInner<T: Task> {
     /// Written by the loop's thread only.
     pub(crate) counters: Arc<Counters>,
     registry_slot: Figure,
+    /// Created with the first mailbox. Most services have none, and then no call pays for mailboxes.
     mailboxes: OnceLock<Arc<Mailboxes>>,
 }
 
@@ -99,7 +100,7 @@ impl<T: Task> ServiceInner<T> {
         }
     }
 
-    /// The mailboxes; `None` before the first mailbox.
+    /// `None` before the first mailbox.
     pub(crate) fn mailboxes(&self) -> Option<&Arc<Mailboxes>> {
         self.mailboxes.get()
     }
@@ -114,32 +115,6 @@ impl<T: Task> ServiceInner<T> {
             serial,
             service: self.number,
             slot,
-        }
-    }
-
-    /// The requests that a task got. A shutdown of the pool is a request to every task.
-    #[inline]
-    pub(crate) fn requests(&self, page: &Page, slot: u32, serial: u64) -> Requests {
-        // In this order: a request that was set before the shutdown is visible to a thread that
-        // sees the shutdown.
-        let is_shutting_down = self.scheduler.is_shutting_down();
-        let requests = page.work(slot).requests(serial);
-        if is_shutting_down {
-            requests.with_stop(StopReason::PoolShutdown)
-        } else {
-            requests
-        }
-    }
-
-    /// The current requests to a task. If its deadline has passed, or if it has not started and its
-    /// queue timeout has passed, the task is asked to stop.
-    #[inline]
-    pub(crate) fn requests_at(&self, page: &Page, slot: u32, serial: u64, now: u64) -> Requests {
-        let requests = self.requests(page, slot, serial);
-        if requests.is_timed() && requests.stop().is_none() {
-            page.time_out(slot, serial, now)
-        } else {
-            requests
         }
     }
 
@@ -162,18 +137,13 @@ impl<T: Task> ServiceInner<T> {
     /// header of the task must already have the ended phase.
     #[inline]
     pub(crate) fn note_end(&self, slot: u32, serial: u64, outcome: &Outcome<T>) {
-        match outcome {
-            Outcome::Panicked(caught) => {
-                self.note_abnormal_end(slot, serial, EndReason::Panicked, Some(caught));
-            }
-            Outcome::Stopped(StopReason::TimedOut(timeout), _) => {
-                self.note_abnormal_end(slot, serial, EndReason::TimedOut(*timeout), None);
-            }
-            Outcome::Stopped(StopReason::Shed, _) => {
-                self.note_abnormal_end(slot, serial, EndReason::Shed, None);
-            }
-            _ => {}
-        }
+        let (reason, panic) = match outcome {
+            Outcome::Panicked(caught) => (EndReason::Panicked, Some(&**caught)),
+            Outcome::Stopped(StopReason::TimedOut(timeout), _) => (EndReason::TimedOut(*timeout), None),
+            Outcome::Stopped(StopReason::Shed, _) => (EndReason::Shed, None),
+            _ => return,
+        };
+        self.note_abnormal_end(slot, serial, reason, panic);
     }
 
     #[cold]
@@ -183,10 +153,7 @@ impl<T: Task> ServiceInner<T> {
         let connection = ConnId(page.owner(slot).connection_id());
         let (id, name) = (self.task_id(slot, serial), self.name_of(slot, serial));
         let at = snapshot.since.saturating_sub(self.scheduler.born);
-        let mut end = EndDump::new(id, name, connection, reason, &snapshot, at);
-        if let Some(caught) = panic {
-            end.set_panic(caught);
-        }
+        let end = EndDump::new(id, name, connection, reason, panic, &snapshot, at);
         self.scheduler.abnormal_ends.add(end);
     }
 
@@ -284,13 +251,13 @@ impl<T: Task> AnyService for ServiceInner<T> {
             let owner = page.owner(slot);
             if let Some(serial) = owner.serial() {
                 let mut snapshot = page.snapshot(slot, serial);
-                snapshot.requests = self.requests(page, slot, serial);
+                snapshot.requests = requests(&self.scheduler, page, slot, serial);
                 if snapshot.phase == Phase::Vacant {
                     continue;
                 }
                 let (id, name) = (self.task_id(slot, serial), self.name_of(slot, serial));
                 let connection = owner.connection().map(ConnId);
-                tasks.push(TaskDump::new(id, &snapshot, name, connection, self.number, now));
+                tasks.push(TaskDump::new(id, &snapshot, name, connection, now));
             }
         }
         Some(from + PAGE)

@@ -44,11 +44,11 @@ pub struct Ready {
 pub struct ReadyTasks {
     tasks: std::vec::IntoIter<Ready>,
     /// Receives the remaining tasks when the iterator is dropped. `None` if it never had a task.
-    unread: Option<Arc<Unread>>,
+    unseen: Option<Arc<Unseen>>,
 }
 
 /// The tasks that were announced, and that the loop has not taken out of the iterator.
-pub(crate) struct Unread {
+pub(crate) struct Unseen {
     tasks: Mutex<Vec<TaskId>>,
     /// Whether `tasks` is not empty.
     has_some: AtomicBool,
@@ -57,7 +57,7 @@ pub(crate) struct Unread {
     wakes: Counter,
 }
 
-impl Unread {
+impl Unseen {
     pub(crate) fn new(notifier: Arc<Notifier>) -> Arc<Self> {
         Arc::new(Self {
             tasks: Mutex::new(Vec::new()),
@@ -86,17 +86,17 @@ impl Unread {
     }
 }
 
-impl Drop for Unread {
+impl Drop for Unseen {
     fn drop(&mut self) {
         self.notifier.arc_fence.pass();
     }
 }
 
 impl ReadyTasks {
-    pub(crate) fn new(tasks: Vec<Ready>, unread: Option<Arc<Unread>>) -> Self {
+    pub(crate) fn new(tasks: Vec<Ready>, unseen: Option<Arc<Unseen>>) -> Self {
         Self {
             tasks: tasks.into_iter(),
-            unread,
+            unseen,
         }
     }
 
@@ -122,8 +122,8 @@ impl Iterator for ReadyTasks {
 
 impl Drop for ReadyTasks {
     fn drop(&mut self) {
-        if let Some(unread) = self.unread.take().filter(|_| self.tasks.len() > 0) {
-            unread.add(self.tasks.by_ref().map(|ready| ready.id));
+        if let Some(unseen) = self.unseen.take().filter(|_| self.tasks.len() > 0) {
+            unseen.add(self.tasks.by_ref().map(|ready| ready.id));
         }
     }
 }

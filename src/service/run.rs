@@ -2,7 +2,6 @@
 
 use super::completions::{Completion, Outcome};
 use super::inner::ServiceInner;
-use crate::clock::nanos;
 use crate::panic::{Caught, contain_step, drop_quietly};
 use crate::queue::fair::weighted;
 use crate::queue::lanes::Prepaid;
@@ -11,22 +10,10 @@ use crate::queue::{Entry, FlowState, Taken};
 use crate::scheduler::codel::Codel;
 use crate::scheduler::context::WorkerContext;
 use crate::sync::{Ordering, fence};
-use crate::task::header::{NEVER, NO_WORKER, Page};
+use crate::task::header::{NO_WORKER, Page};
 use crate::task::phase::{IGNORED_MAX, Phase, Requests};
 use crate::task::status::StopReason;
-use crate::task::{Context, Task, TaskReturn};
-
-/// The end of a turn on a worker.
-enum Turn {
-    /// The task returned `Continue`, and other tasks run first.
-    GiveWay,
-    /// The next step is at this time.
-    Delay(u64),
-    Park,
-    Finish,
-    Stop,
-    Panic(Box<Caught>),
-}
+use crate::task::{Context, Task, TaskReturn, requests_at};
 
 /// A task that this thread runs.
 struct Running<'a, T: Task> {
@@ -37,14 +24,7 @@ struct Running<'a, T: Task> {
     producer: Option<&'a mut Producer<Completion<T>>>,
     /// The account that the estimate of its turn was charged to.
     prepaid: Option<Prepaid>,
-    slot: u32,
-    flow: u32,
-    serial: u64,
-    /// The state and the weight of its connection when the task was submitted.
-    state: FlowState,
-    weight: u16,
-    syncs: u8,
-    has_new_deadline: bool,
+    entry: Entry<T>,
     /// The worker time of this turn, in nanoseconds.
     cost: u64,
 }
@@ -52,15 +32,23 @@ struct Running<'a, T: Task> {
 impl<T: Task> ServiceInner<T> {
     /// Runs the batch of this context. Returns the number of turns.
     pub(crate) fn run_tasks(&self, cx: &WorkerContext<'_>) -> usize {
-        let shared = &self.scheduler.contexts[cx.index];
         // The producer is taken out, since no lock may be held while a step runs.
         let mut producer = match self.scheduler.limit {
             None => self.completions.take_producer(cx.index),
             Some(_) => None,
         };
         let mut turns = 0;
-        while let Some(taken) = self.submissions.next_in_batch(cx.index, shared) {
-            self.run_task(taken, producer.as_mut(), cx);
+        while let Some(Taken { entry, prepaid }) = self.next_in_batch(cx.index) {
+            let running = Running {
+                service: self,
+                page: self.pages.of(entry.slot),
+                cx,
+                producer: producer.as_mut(),
+                prepaid,
+                entry,
+                cost: 0,
+            };
+            running.run();
             turns += 1;
             if cx.is_batch_late() {
                 cx.return_batch(self);
@@ -70,267 +58,225 @@ impl<T: Task> ServiceInner<T> {
         self.completions.give_back(cx.index, producer);
         turns
     }
-
-    fn run_task(
-        &self,
-        Taken { entry, prepaid }: Taken<T>,
-        producer: Option<&mut Producer<Completion<T>>>,
-        cx: &WorkerContext<'_>,
-    ) {
-        let page = self.pages.of(entry.slot);
-        let running = Running {
-            service: self,
-            page,
-            cx,
-            producer,
-            prepaid,
-            slot: entry.slot,
-            flow: entry.flow,
-            serial: entry.serial,
-            state: entry.state,
-            weight: entry.weight,
-            syncs: entry.syncs,
-            has_new_deadline: entry.has_new_deadline,
-            cost: 0,
-        };
-        let started = cx.now();
-        let waited = started.saturating_sub(entry.since);
-        let header = page.work(entry.slot);
-        let requests = self.requests_at(page, entry.slot, entry.serial, started);
-        if entry.has_started {
-            header.add_queued(waited);
-        } else {
-            header.renew(waited);
-            let codel = self.scheduler.codel.as_ref();
-            // The last waiting task is not shed, because no other task would begin earlier.
-            let sheds = |codel: &Codel| {
-                codel.sheds(entry.state, waited, started) && self.scheduler.others_wait(cx.index)
-            };
-            let reason = match requests.stop() {
-                None if codel.is_some_and(sheds) => Some(StopReason::Shed),
-                stop => stop,
-            };
-            if let Some(reason) = reason {
-                // The task was cancelled after it had been taken out of the queue, its time has run
-                // out, or it is shed.
-                self.scheduler.admission.count_never_ran();
-                cx.cancel_turn(prepaid);
-                return running.end(Outcome::Stopped(reason, entry.task));
-            }
-            if requests.is_timed() {
-                page.limits(entry.slot).note_start();
-            }
-            cx.count_started();
-        }
-        running.run(entry.task, started, requests);
-    }
 }
 
 impl<T: Task> Running<'_, T> {
     fn set_phase(&self, phase: Phase) {
-        let worker = if phase == Phase::Running {
-            self.cx.worker_number()
-        } else {
-            NO_WORKER
-        };
-        let header = self.page.work(self.slot);
-        header.set(self.serial, self.syncs, worker, phase);
+        let Entry {
+            slot, serial, syncs, ..
+        } = self.entry;
+        let header = self.page.work(slot);
+        header.set(serial, syncs, self.cx.worker_number(), phase);
     }
 
     /// Runs steps until the task rests, and puts it where it belongs then.
-    fn run(mut self, mut task: T, started: u64, requests: Requests) {
+    fn run(mut self) {
         let cx = self.cx;
+        let started = cx.now();
+        let requests = match self.begin(started) {
+            Ok(requests) => requests,
+            Err(reason) => return self.complete(|task| Outcome::Stopped(reason, task)),
+        };
         cx.note_busy();
         // The place of the task in the queue is free. There is no fence here, because the
         // completion checks again.
         cx.note_room();
         self.set_phase(Phase::Running);
-        let turn = self.turn(&mut task, started, requests);
+        let returned = self.turn(started, requests);
         self.cost = cx.now().saturating_sub(started);
-        self.page.work(self.slot).add_run(self.cost);
+        self.page.work(self.entry.slot).add_run(self.cost);
         match self.prepaid {
             Some(prepaid) => cx.charge(prepaid, self.cost),
             None => cx.note_finish(self.finish()),
         }
         cx.note_free();
-        match turn {
-            Turn::GiveWay => {
+        match returned {
+            Ok(returned @ (TaskReturn::Continue | TaskReturn::Delay(_))) => {
                 self.set_phase(Phase::Waiting);
-                self.service.push_back(self.entry(task), cx);
+                // If this turn has no account, the tag of the task includes it.
+                if self.prepaid.is_none() {
+                    self.entry.state = FlowState::Busy { tag: self.finish() };
+                }
+                self.entry.since = cx.now();
+                self.entry.has_started = true;
+                if let TaskReturn::Delay(time) = returned {
+                    self.service.delay(self.entry, time, cx);
+                } else {
+                    self.service.push_back(self.entry, cx);
+                }
                 cx.flush_old();
                 fence(Ordering::SeqCst);
                 cx.note_room();
             }
-            Turn::Delay(at) => {
-                self.set_phase(Phase::Waiting);
-                self.service.delay(self.entry(task), at, cx);
-                cx.note_timer();
-                cx.flush_old();
-                fence(Ordering::SeqCst);
-                cx.note_room();
-            }
-            Turn::Park => {
-                cx.counters.parked.add(1);
-                self.syncs = self.syncs.wrapping_add(1);
-                self.complete(Outcome::Parked(task));
-            }
-            Turn::Finish => self.end(Outcome::Finished(task)),
-            Turn::Stop => {
+            Ok(TaskReturn::Sync) => self.complete(Outcome::Parked),
+            Ok(TaskReturn::TaskDone) => self.complete(Outcome::Finished),
+            Ok(TaskReturn::Stopped) => {
                 let reason = self.requests().stop().unwrap_or(StopReason::Returned);
-                self.end(Outcome::Stopped(reason, task));
+                self.complete(|task| Outcome::Stopped(reason, task));
             }
-            Turn::Panic(caught) => {
+            Err(caught) => self.complete(|task| {
                 drop_quietly(task);
-                self.end(Outcome::Panicked(caught));
-            }
+                Outcome::Panicked(caught)
+            }),
         }
+    }
+
+    /// Counts the wait of the task that ends now, and its start. Returns the requests to the task.
+    /// If the task has not started and must not start, returns the reason.
+    fn begin(&self, started: u64) -> Result<Requests, StopReason> {
+        let (cx, entry) = (self.cx, &self.entry);
+        let waited = started.saturating_sub(entry.since);
+        let header = self.page.work(entry.slot);
+        let requests = self.requests();
+        if entry.has_started {
+            header.add_queued(waited);
+            return Ok(requests);
+        }
+        header.renew(waited);
+        let codel = cx.scheduler.codel.as_ref();
+        // The last waiting task is not shed, because no other task would begin earlier.
+        let sheds =
+            |codel: &Codel| codel.sheds(entry.state, waited, started) && cx.scheduler.others_wait(cx.index);
+        let reason = match requests.stop() {
+            None if codel.is_some_and(sheds) => Some(StopReason::Shed),
+            stop => stop,
+        };
+        if let Some(reason) = reason {
+            // The task was cancelled after it had been taken out of the queue, its time has run
+            // out, or it is shed.
+            cx.scheduler.admission.count_never_ran();
+            cx.cancel_turn(self.prepaid);
+            return Err(reason);
+        }
+        if requests.is_timed() {
+            self.page.limits(entry.slot).note_start();
+        }
+        cx.count_started();
+        Ok(requests)
     }
 
     /// The finish tag of its connection after a turn without an account. The connection has no
     /// group.
     fn finish(&self) -> u64 {
-        let start = self
-            .state
-            .tag()
-            .unwrap_or(0)
-            .max(self.cx.scheduler.virtual_time());
-        start.saturating_add(weighted(self.cost, self.weight))
-    }
-
-    /// The task for its next turn. If this turn has no account, the tag of the task includes it.
-    fn entry(&self, task: T) -> Entry<T> {
-        let state = match self.prepaid {
-            Some(_) => self.state,
-            None => FlowState::Busy { tag: self.finish() },
-        };
-        Entry {
-            task,
-            serial: self.serial,
-            since: self.cx.now(),
-            slot: self.slot,
-            flow: self.flow,
-            state,
-            weight: self.weight,
-            syncs: self.syncs,
-            has_started: true,
-            has_new_deadline: self.has_new_deadline,
-        }
+        let virtual_time = self.cx.scheduler.virtual_time();
+        let start = self.entry.state.tag().unwrap_or(0).max(virtual_time);
+        start.saturating_add(weighted(self.cost, self.entry.weight))
     }
 
     /// The current requests to the task.
     fn requests(&self) -> Requests {
-        self.service
-            .requests_at(self.page, self.slot, self.serial, self.cx.now())
+        let Entry { slot, serial, .. } = self.entry;
+        requests_at(self.cx.scheduler, self.page, slot, serial, || self.cx.now())
     }
 
     /// Counts a step that returned `Continue` although it could see that the task was asked to
     /// stop.
     #[cold]
     fn note_ignored_stop(&self) {
-        let header = self.page.work(self.slot);
-        let requests = header.request(self.serial, Requests::with_ignored);
+        let header = self.page.work(self.entry.slot);
+        let requests = header.request(self.entry.serial, Requests::with_ignored);
         let is_over = requests.ignored() == IGNORED_MAX + 1;
         self.cx.counters.ignored_stops.add(u64::from(is_over));
     }
 
-    /// `requests`: the requests to the task before its turn.
-    fn turn(&mut self, task: &mut T, started: u64, requests: Requests) -> Turn {
+    /// Runs steps until the task cannot continue or gives way. Returns what the pool does with the
+    /// task. `requests`: the requests to the task before its turn.
+    fn turn(&mut self, started: u64, requests: Requests) -> Result<TaskReturn, Box<Caught>> {
         let cx = self.cx;
         // Whether the step can see from its beginning that the task is asked to stop.
         let mut is_told = requests.stop().is_some();
-        let id = self.service.task_id(self.slot, self.serial);
+        let id = self.service.task_id(self.entry.slot, self.entry.serial);
         loop {
             let mut context = Context::new(self.page, id, cx, started);
             let step_begun = cx.now();
-            cx.begin_step(self.slot, self.serial);
+            cx.begin_step(id.slot, id.serial);
+            let task = &mut self.entry.task;
             let returned = contain_step(cx.scheduler.panic_locations, || task.step(&mut context));
             cx.end_step();
-            self.has_new_deadline |= context.has_new_deadline();
+            self.entry.has_new_deadline |= context.has_new_deadline();
             cx.tick();
             cx.counters.steps.add(1);
-            match returned {
-                Ok(TaskReturn::Sync) => {
+            match returned? {
+                TaskReturn::Sync => {
                     let requests = self.requests();
                     // If it must continue, no loop would resume it.
                     if !requests.must_continue() {
-                        return Turn::Park;
+                        return Ok(TaskReturn::Sync);
                     }
                     if is_told {
-                        return Turn::Stop;
+                        return Ok(TaskReturn::Stopped);
                     }
                     is_told = requests.stop().is_some();
                 }
-                Ok(TaskReturn::Delay(time)) => {
-                    let requests = self.requests();
-                    let is_stopping = requests.stop().is_some();
+                TaskReturn::Delay(time) => {
+                    let is_stopping = self.requests().stop().is_some();
                     if is_stopping && is_told {
-                        return Turn::Stop;
+                        return Ok(TaskReturn::Stopped);
                     }
                     is_told = is_stopping;
                     if !is_stopping && !time.is_zero() {
-                        let at = cx.now().saturating_add(nanos(time)).min(NEVER - 1);
-                        let deadline = requests
-                            .is_timed()
-                            .then(|| self.page.limits(self.slot).deadline());
-                        return Turn::Delay(deadline.flatten().map_or(at, |deadline| at.min(deadline)));
+                        return Ok(TaskReturn::Delay(time));
                     }
                 }
-                Ok(TaskReturn::Continue) if is_told => self.note_ignored_stop(),
-                Ok(TaskReturn::Continue) => is_told = self.requests().stop().is_some(),
-                Ok(TaskReturn::TaskDone) => return Turn::Finish,
-                Ok(TaskReturn::Stopped) => return Turn::Stop,
-                Err(caught) => return Turn::Panic(caught),
+                TaskReturn::Continue if is_told => self.note_ignored_stop(),
+                TaskReturn::Continue => is_told = self.requests().stop().is_some(),
+                end @ (TaskReturn::TaskDone | TaskReturn::Stopped) => return Ok(end),
             }
             cx.flush_old();
             if cx.must_yield(started) {
-                return Turn::GiveWay;
+                return Ok(TaskReturn::Continue);
             }
             cx.note_continue(started, step_begun);
         }
     }
 
-    /// Ends the task. The end is counted before the loop can see it.
-    fn end(self, outcome: Outcome<T>) {
-        let counters = self.cx.counters;
+    /// Returns the task to its loop, or drops it if the service was dropped. An end is counted
+    /// before the loop can see it.
+    fn complete(self, outcome: impl FnOnce(T) -> Outcome<T>) {
+        let Self {
+            service, page, cx, ..
+        } = self;
+        let Entry {
+            serial,
+            slot,
+            flow,
+            mut syncs,
+            has_new_deadline,
+            task,
+            ..
+        } = self.entry;
+        let outcome = outcome(task);
         match &outcome {
-            Outcome::Stopped(reason, _) => counters.stopped[reason.index()].add(1),
-            Outcome::Panicked(_) => counters.panicked.add(1),
-            _ => counters.finished.add(1),
+            Outcome::Parked(_) => {
+                cx.counters.parked.add(1);
+                syncs = syncs.wrapping_add(1);
+            }
+            Outcome::Finished(_) => cx.counters.finished.add(1),
+            Outcome::Stopped(reason, _) => cx.counters.stopped[reason.index()].add(1),
+            Outcome::Panicked(_) => cx.counters.panicked.add(1),
         }
-        if self.service.scheduler.limit.is_some() {
-            let (service, cx) = (self.service, self.cx);
-            let slot = self.slot;
-            let completion = self.completion(outcome);
-            service.release(slot, cx, || service.completions.push_shared(completion));
-            service.notify_loop(cx);
-            service.scheduler.wake_for_rest(cx.counters);
-        } else {
-            self.complete(outcome);
-        }
-    }
-
-    fn completion(&self, outcome: Outcome<T>) -> Completion<T> {
-        self.set_phase(outcome.phase());
-        self.service.note_end(self.slot, self.serial, &outcome);
-        Completion {
+        let frees_place = service.scheduler.limit.is_some() && !outcome.is_parked();
+        let header = page.work(slot);
+        header.set(serial, syncs, NO_WORKER, outcome.phase());
+        service.note_end(slot, serial, &outcome);
+        let completion = Completion {
             outcome,
-            at: self.cx.now(),
+            at: cx.now(),
             cost: self.cost as f32,
-            syncs: self.syncs,
-            slot: self.slot,
-            flow: self.flow,
-            has_new_deadline: self.has_new_deadline,
-        }
-    }
-
-    /// Returns the task to its loop, or drops it if the service was dropped.
-    fn complete(mut self, outcome: Outcome<T>) {
-        let completion = self.completion(outcome);
-        match &mut self.producer {
+            syncs,
+            slot,
+            flow,
+            has_new_deadline,
+        };
+        match self.producer {
             Some(producer) => producer.push(completion),
-            None => self.service.completions.push_shared(completion),
+            None if frees_place => service.release(slot, cx, || service.completions.push_shared(completion)),
+            None => service.completions.push_shared(completion),
         }
-        self.service.notify_loop(self.cx);
+        service.notify_loop(cx);
+        if frees_place {
+            service.scheduler.wake_for_rest(cx.counters);
+        }
     }
 }
 

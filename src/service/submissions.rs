@@ -2,6 +2,7 @@
 //! part of each worker's batch.
 
 use super::inner::ServiceInner;
+use crate::clock::nanos;
 use crate::queue::delayed::Moment;
 use crate::queue::fair::Debt;
 use crate::queue::flow::Flows;
@@ -12,14 +13,16 @@ use crate::scheduler::QUANTUM;
 use crate::scheduler::context::WorkerContext;
 use crate::scheduler::shared_context::SharedContext;
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, fence};
-use crate::task::Task;
+use crate::task::header::NEVER;
 use crate::task::id::GroupId;
 use crate::task::phase::Phase;
+use crate::task::{Task, requests};
 use crossbeam_utils::CachePadded;
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize as Count, Ordering::Relaxed};
+use std::time::Duration;
 
 /// The numbers that the loop publishes about its submission ring. Only the loop writes them.
 pub(crate) struct Submitted {
@@ -105,10 +108,6 @@ impl<T> Submissions<T> {
         self.opened().state.lock()
     }
 
-    fn batch_of(&self, index: usize) -> MutexGuard<'_, Entries<T>> {
-        self.opened().batches[index].lock()
-    }
-
     /// The number of submissions in the ring. They are visible after this.
     #[inline]
     fn in_ring(&self) -> usize {
@@ -132,24 +131,6 @@ impl<T> Submissions<T> {
     #[inline]
     pub(crate) fn is_listed(&self) -> bool {
         self.is_listed.load(Ordering::Relaxed)
-    }
-
-    /// Takes the next task out of the batch of this context.
-    #[inline]
-    pub(crate) fn next_in_batch(&self, index: usize, shared: &SharedContext) -> Option<Taken<T>> {
-        let mut batch = self.batch_of(index);
-        let taken = batch.pop_front();
-        shared.set_batch_len(batch.len());
-        taken
-    }
-
-    fn batch<'a>(&'a self, index: usize, contexts: &'a [CachePadded<SharedContext>]) -> Batch<'a, T> {
-        let entries = self.batch_of(index);
-        Batch {
-            len: entries.len(),
-            entries,
-            shared: &contexts[index],
-        }
     }
 }
 
@@ -185,7 +166,7 @@ impl<T: Task> Source for ServiceInner<T> {
             return 0;
         }
         let State { ring, flows, .. } = &mut *own.state();
-        let mut batch = own.batch(worker, &self.scheduler.contexts);
+        let mut batch = self.batch(worker);
         own.pop_each(ring, count, |entry| {
             if let FlowState::Idle { tag } = entry.state {
                 lanes.pass(tag);
@@ -210,7 +191,7 @@ impl<T: Task> Source for ServiceInner<T> {
     fn take_turns(&self, lanes: &mut Lanes, worker: usize, max: usize, debt: Debt) -> (usize, u64) {
         let own = &self.submissions;
         let mut state = own.state();
-        let mut batch = own.batch(worker, &self.scheduler.contexts);
+        let mut batch = self.batch(worker);
         let (mut count, mut time, mut debt) = (0, 0, debt);
         while count < max
             && time < QUANTUM
@@ -229,7 +210,7 @@ impl<T: Task> Source for ServiceInner<T> {
 
     fn return_batch(&self, lanes: &mut Lanes, worker: usize) {
         let mut state = self.submissions.state();
-        let mut batch = self.submissions.batch(worker, &self.scheduler.contexts);
+        let mut batch = self.batch(worker);
         for Taken { entry, prepaid } in batch.entries.drain(..) {
             cancel(prepaid, lanes);
             state.flows.put_back(entry, lanes);
@@ -254,14 +235,13 @@ impl<T: Task> Source for ServiceInner<T> {
     }
 
     fn steal(&self, from: usize, to: usize, max: usize) -> usize {
-        let contexts = &self.scheduler.contexts;
         let stolen: Vec<_> = {
-            let mut batch = self.submissions.batch(from, contexts);
+            let mut batch = self.batch(from);
             let count = batch.entries.len().div_ceil(2).min(max);
             batch.entries.drain(..count).collect()
         };
         let count = stolen.len();
-        self.submissions.batch(to, contexts).entries.extend(stolen);
+        self.batch(to).entries.extend(stolen);
         count
     }
 
@@ -302,8 +282,31 @@ impl<T: Task> Source for ServiceInner<T> {
     }
 }
 
-/// Methods for the loop, and for workers that return a task.
+/// Methods for the loop, and for workers.
 impl<T: Task> ServiceInner<T> {
+    fn batch(&self, index: usize) -> Batch<'_, T> {
+        let entries = self.submissions.opened().batches[index].lock();
+        Batch {
+            len: entries.len(),
+            entries,
+            shared: &self.scheduler.contexts[index],
+        }
+    }
+
+    /// Takes the next task out of the batch of this context.
+    #[inline]
+    pub(crate) fn next_in_batch(&self, index: usize) -> Option<Taken<T>> {
+        self.batch(index).entries.pop_front()
+    }
+
+    /// Tells the workers if a task in the flows may run.
+    fn publish_flows(&self, lanes: &Lanes) {
+        if !lanes.is_empty() {
+            self.scheduler.hints.note_submitted();
+            self.scheduler.hints.note_published();
+        }
+    }
+
     /// Removes a task that has not started from its place. Returns `None` if the task has started,
     /// or if a worker is about to start it. Moves all other submissions into the flows: amortized
     /// O(1).
@@ -319,17 +322,13 @@ impl<T: Task> ServiceInner<T> {
         state.flows.forget_move(slot);
         state.flows.release(slot, &mut queue.lanes);
         // With a limit, the next task of its connection may now start.
-        if !queue.lanes.is_empty() {
-            self.scheduler.hints.note_submitted();
-            self.scheduler.hints.note_published();
-        }
+        self.publish_flows(&queue.lanes);
         Some(entry)
     }
 
     fn take_out_of_batch(&self, slot: u32) -> Option<Taken<T>> {
-        let contexts = &self.scheduler.contexts;
-        (0..contexts.len()).find_map(|index| {
-            let mut batch = self.submissions.batch(index, contexts);
+        (0..self.scheduler.contexts.len()).find_map(|index| {
+            let mut batch = self.batch(index);
             let is_it = |taken: &Taken<T>| taken.entry.slot == slot && !taken.entry.has_started;
             let place = batch.entries.iter().position(is_it)?;
             batch.entries.remove(place)
@@ -343,15 +342,18 @@ impl<T: Task> ServiceInner<T> {
         queue.sort();
         let mut state = self.submissions.state();
         state.flows.push_again(entry, &mut queue.lanes);
-        self.scheduler.hints.note_submitted();
-        self.scheduler.hints.note_published();
+        self.publish_flows(&queue.lanes);
     }
 
-    /// Keeps a task that has started until its time comes, unless it was asked to stop.
+    /// Keeps a task that has started for this time, or until its deadline, unless it was asked to
+    /// stop.
     #[cold]
-    pub(crate) fn delay(&self, entry: Entry<T>, at: u64, cx: &WorkerContext<'_>) {
+    pub(crate) fn delay(&self, entry: Entry<T>, time: Duration, cx: &WorkerContext<'_>) {
+        cx.note_timer();
         let (slot, service) = (entry.slot, self.queue_number);
         let page = self.pages.of(slot);
+        let deadline = page.deadline(slot, entry.serial).unwrap_or(NEVER - 1);
+        let at = cx.now().saturating_add(nanos(time)).min(deadline);
         let mut queue = self.scheduler.queue.lock();
         cx.settle(&mut queue.lanes);
         let mut state = self.submissions.state();
@@ -360,7 +362,10 @@ impl<T: Task> ServiceInner<T> {
         // The loop asks the task to stop, and then checks whether it is delayed. This thread does
         // both in the opposite order.
         fence(Ordering::SeqCst);
-        if self.requests(page, slot, entry.serial).stop().is_some() {
+        if requests(&self.scheduler, page, slot, entry.serial)
+            .stop()
+            .is_some()
+        {
             self.note_delay_end(slot, delayed);
             drop(state);
             drop(queue);
@@ -400,8 +405,7 @@ impl<T: Task> ServiceInner<T> {
         self.scheduler.hints.set_next_moment(queue.delayed.next());
         queue.sort();
         self.end_delay(&mut queue.lanes, slot);
-        self.scheduler.hints.note_submitted();
-        self.scheduler.hints.note_published();
+        self.publish_flows(&queue.lanes);
         true
     }
 
@@ -416,10 +420,7 @@ impl<T: Task> ServiceInner<T> {
         let mut state = self.submissions.state();
         publish();
         state.flows.release(slot, &mut queue.lanes);
-        if !queue.lanes.is_empty() {
-            self.scheduler.hints.note_submitted();
-            self.scheduler.hints.note_published();
-        }
+        self.publish_flows(&queue.lanes);
     }
 
     /// Moves a task to another connection.
@@ -442,10 +443,7 @@ impl<T: Task> ServiceInner<T> {
                 state.flows.note_move(slot, to);
             }
         }
-        if !queue.lanes.is_empty() {
-            self.scheduler.hints.note_submitted();
-            self.scheduler.hints.note_published();
-        }
+        self.publish_flows(&queue.lanes);
     }
 
     /// Moves a connection that has tasks in flight to another group, or to no group, with its
@@ -457,10 +455,7 @@ impl<T: Task> ServiceInner<T> {
         queue.sort();
         let mut state = self.submissions.state();
         state.flows.set_group(flow, group, &mut queue.lanes);
-        if !queue.lanes.is_empty() {
-            self.scheduler.hints.note_submitted();
-            self.scheduler.hints.note_published();
-        }
+        self.publish_flows(&queue.lanes);
     }
 
     /// A task that was moved while a worker had it has been returned to its loop.

@@ -6,18 +6,16 @@
 //! in the order in which they were added, so that a close costs O(tasks of the connection).
 
 use super::completions::{Completion, Outcome};
-use super::connections::Connections;
+use super::connections::{Connections, NONE};
 use super::timers::{Due, Timers, Timing};
 use crate::clock::Clock;
 use crate::queue::MoveTarget;
 use crate::task::header::{LoopHeader, PAGE, Page, WorkHeader};
 use crate::task::id::{ConnId, TaskId};
-use crate::task::phase::Phase;
+use crate::task::phase::{Phase, Requests};
 use crate::task::status::Timeout;
 use std::sync::Arc;
 
-/// No slot.
-pub(crate) const NONE: u32 = u32::MAX;
 /// Marks a vacant slot, instead of a connection.
 const VACANT: u32 = u32::MAX;
 /// An empty list of arrivals keeps memory for this many.
@@ -121,6 +119,17 @@ impl<T> Table<T> {
         self.page(slot).work(slot)
     }
 
+    pub(crate) fn requests(&self, slot: u32) -> Requests {
+        self.work(slot).requests(self.slot(slot).serial)
+    }
+
+    /// Changes the requests to a task. Returns the new value.
+    pub(crate) fn request(&mut self, slot: u32, change: impl Fn(Requests) -> Requests) -> Requests {
+        let requests = self.work(slot).request(self.slot(slot).serial, change);
+        self.slot_mut(slot).must_continue = requests.must_continue();
+        requests
+    }
+
     /// Whether there is a vacant slot.
     pub(crate) fn has_room(&self) -> bool {
         !self.free.is_empty()
@@ -204,6 +213,11 @@ impl<T> Table<T> {
     #[inline]
     pub(crate) fn outcome(&self, slot: u32) -> Option<&Outcome<T>> {
         self.slot(slot).outcome.as_ref()
+    }
+
+    /// Whether the task is parked, and its value is in the table.
+    pub(crate) fn is_parked(&self, slot: u32) -> bool {
+        self.outcome(slot).is_some_and(Outcome::is_parked)
     }
 
     #[inline]
@@ -320,9 +334,8 @@ impl<T> Table<T> {
                 self.rearm(slot);
             }
             let connection = self.connection_of(slot);
-            let is_parked = self.outcome(slot).is_some_and(Outcome::is_parked);
             // A task that is parked without a connection waits for `reattach`.
-            if connection.is_some() || !is_parked {
+            if connection.is_some() || !self.is_parked(slot) {
                 sink(slot, serial, connection);
             }
         }
@@ -337,10 +350,7 @@ impl<T> Table<T> {
     #[inline]
     pub(crate) fn take_parked(&mut self, slot: u32, now: u64) -> Option<(T, u64)> {
         let own = self.slot_mut(slot);
-        if !own.outcome.as_ref().is_some_and(Outcome::is_parked) {
-            return None;
-        }
-        let Some(Outcome::Parked(task)) = own.outcome.take() else {
+        let Some(Outcome::Parked(task)) = own.outcome.take_if(|outcome| outcome.is_parked()) else {
             return None;
         };
         if own.announcement == Announcement::Due {
@@ -456,7 +466,7 @@ impl<T> Table<T> {
     pub(crate) fn due(&self, slot: u32) -> Option<(u64, Timeout)> {
         let own = self.slot(slot);
         let timing = own.timing.as_ref()?;
-        if own.must_continue && self.work(slot).requests(own.serial).stop().is_some() {
+        if own.must_continue && self.requests(slot).stop().is_some() {
             return None;
         }
         let deadline = self.page(slot).deadline(slot, own.serial);
@@ -472,9 +482,8 @@ impl<T> Table<T> {
 
     /// If the task is parked, the timeout of its `Sync` begins now, or at its next announcement.
     pub(crate) fn restart_sync(&mut self, slot: u32, announced: Option<u64>) {
-        let own = self.slot_mut(slot);
-        if own.outcome.as_ref().is_some_and(Outcome::is_parked)
-            && let Some(timing) = &mut own.timing
+        if self.is_parked(slot)
+            && let Some(timing) = &mut self.slot_mut(slot).timing
         {
             timing.announced = announced;
             self.rearm(slot);

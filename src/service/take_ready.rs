@@ -1,7 +1,7 @@
 //! The way of a task back to the loop: its announcement, and the time until the loop must look.
 
 use super::Service;
-use super::ready::{Ready, ReadyTasks, Unread};
+use super::ready::{Ready, ReadyTasks, Unseen};
 use crate::scheduler::search::{LOOP_LOOKS, pause};
 use crate::sync::{may_search, thread};
 use crate::task::Task;
@@ -111,7 +111,7 @@ impl<T: Task> Service<T> {
 
     /// Announces the tasks again that were announced and not taken out of the iterator.
     fn take_back_unseen(&mut self) {
-        if let Some((tasks, wakes)) = self.unseen.as_deref().and_then(Unread::take) {
+        if let Some((tasks, wakes)) = self.unseen.as_deref().and_then(Unseen::take) {
             self.inner.counters.wakes.add(wakes);
             let tasks: Vec<_> = tasks.into_iter().filter_map(|id| self.find(id)).collect();
             self.table.announce_again(&tasks);
@@ -131,7 +131,7 @@ impl<T: Task> Service<T> {
             });
         self.polling.note_found(tasks.len());
         self.unread = tasks.len();
-        let unseen = || Unread::new(Arc::clone(&inner.notifier));
+        let unseen = || Unseen::new(Arc::clone(&inner.notifier));
         let unseen = (!tasks.is_empty()).then(|| self.unseen.get_or_insert_with(unseen));
         ReadyTasks::new(tasks, unseen.cloned())
     }

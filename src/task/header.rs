@@ -133,8 +133,9 @@ impl WorkHeader {
         }
     }
 
+    /// The task changes its phase. `syncs` is how many times it has parked.
     #[inline]
-    fn store(&self, serial: u64, syncs: u8, worker: u16, phase: Phase) {
+    pub(crate) fn set(&self, serial: u64, syncs: u8, worker: u16, phase: Phase) {
         let serial_and_syncs = serial << WORK_SERIAL_SHIFT | (u64::from(syncs) & SYNCS) << WORK_SYNCS_SHIFT;
         let state = serial_and_syncs | u64::from(worker) << WORKER_SHIFT | phase as u64;
         self.state.store(state, Ordering::Release);
@@ -159,12 +160,6 @@ impl WorkHeader {
             .store(self.run.load(Relaxed).saturating_add(nanos), Relaxed);
     }
 
-    /// The task changes its phase. `syncs` is how many times it has parked.
-    #[inline]
-    pub(crate) fn set(&self, serial: u64, syncs: u8, worker: u16, phase: Phase) {
-        self.store(serial, syncs, worker, phase);
-    }
-
     /// The state of this task. `None` if no worker has taken it yet.
     #[inline]
     fn state_of(&self, serial: u64) -> Option<u64> {
@@ -175,25 +170,14 @@ impl WorkHeader {
 
     #[inline]
     pub(crate) fn requests(&self, serial: u64) -> Requests {
-        let word = self.requests.load(Ordering::Acquire);
-        if word >> Requests::BITS == serial << Requests::BITS >> Requests::BITS {
-            Requests::from_bits(word)
-        } else {
-            Requests::default()
-        }
+        requests_of(serial, self.requests.load(Ordering::Acquire))
     }
 
     /// Changes the requests. Returns the new value.
     pub(crate) fn request(&self, serial: u64, change: impl Fn(Requests) -> Requests) -> Requests {
         loop {
             let word = self.requests.load(Ordering::Acquire);
-            let is_it = word >> Requests::BITS == serial << Requests::BITS >> Requests::BITS;
-            let before = if is_it {
-                Requests::from_bits(word)
-            } else {
-                Requests::default()
-            };
-            let after = change(before);
+            let after = change(requests_of(serial, word));
             let new = serial << Requests::BITS | after.bits();
             let result = self
                 .requests
@@ -202,6 +186,16 @@ impl WorkHeader {
                 return after;
             }
         }
+    }
+}
+
+/// The requests to this task in the word of its slot.
+#[inline]
+fn requests_of(serial: u64, word: u64) -> Requests {
+    if word >> Requests::BITS == serial << Requests::BITS >> Requests::BITS {
+        Requests::from_bits(word)
+    } else {
+        Requests::default()
     }
 }
 

@@ -45,12 +45,10 @@ impl Phase {
     /// Whether the value has left the workers: it is in a completion ring or in the table.
     #[inline]
     pub(crate) fn is_returned(self) -> bool {
-        matches!(
-            self,
-            Self::Parked | Self::Finished | Self::Stopped | Self::Panicked
-        )
+        self == Self::Parked || self.is_ended()
     }
 
+    #[inline]
     pub(crate) fn is_ended(self) -> bool {
         matches!(self, Self::Finished | Self::Stopped | Self::Panicked)
     }

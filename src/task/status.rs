@@ -49,9 +49,11 @@ impl Status {
         Self::Stopped,
         Self::Panicked,
     ];
+}
 
-    pub(crate) fn name(self) -> &'static str {
-        match self {
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
             Self::Queued => "queued",
             Self::Running => "running",
             Self::Syncing => "syncing",
@@ -59,13 +61,7 @@ impl Status {
             Self::Finished => "finished",
             Self::Stopped => "stopped",
             Self::Panicked => "panicked",
-        }
-    }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+        })
     }
 }
 

@@ -27,37 +27,33 @@ fn other_loop(pool: &ThreadPool) -> thread::JoinHandle<(Service<Probe>, usize)> 
     })
 }
 
-/// U10: the only room is that of a reaped task.
-#[test]
-fn a_refusal_races_a_reaped_task() {
-    let refusals = explore("refuse against reap", || {
+/// The only room is that of a reaped task. `poll` is called before and after the reap.
+fn race_with_a_reap(name: &str, poll: fn(&mut Service<Probe>)) {
+    let refusals = explore(name, move || {
         let pool = pool_of(0).max_tasks(1).build().unwrap();
         let mut own = pool.service(|| {});
         let id = own.enqueue(1, Probe::new(First::TaskDone).0).unwrap();
         own.run_pending(crate::util::FOREVER);
+        poll(&mut own);
         let other = other_loop(&pool);
         assert!(matches!(own.task_status(id), Some(TaskStatus::Finished(_))));
+        poll(&mut own);
         other.join().unwrap().1
     });
     assert_eq!(refusals.into_iter().collect::<Vec<_>>(), [0, 1]);
+}
+
+/// U10: the loop reports the reaped task at once.
+#[test]
+fn a_refusal_races_a_reaped_task() {
+    race_with_a_reap("refuse against reap", |_| ());
 }
 
 /// U10: the same with a loop that calls `poll_timeout`. It may report a reaped task as late as in
 /// its next call.
 #[test]
 fn a_refusal_races_a_loop_that_polls() {
-    let refusals = explore("refuse against reap and poll", || {
-        let pool = pool_of(0).max_tasks(1).build().unwrap();
-        let mut own = pool.service(|| {});
-        let id = own.enqueue(1, Probe::new(First::TaskDone).0).unwrap();
-        own.run_pending(crate::util::FOREVER);
-        let _ = own.poll_timeout();
-        let other = other_loop(&pool);
-        assert!(matches!(own.task_status(id), Some(TaskStatus::Finished(_))));
-        let _ = own.poll_timeout();
-        other.join().unwrap().1
-    });
-    assert_eq!(refusals.into_iter().collect::<Vec<_>>(), [0, 1]);
+    race_with_a_reap("refuse against reap and poll", |own| _ = own.poll_timeout());
 }
 
 /// U10: the room is that of a cancelled task.

@@ -1,6 +1,6 @@
 //! A service loop that sleeps until it is woken, and the ends of its tasks.
 
-use super::Count;
+use super::{Count, Gate, GateGuard, Work};
 use moored::{EnqueueError, Service, StopReason, Task, TaskId, TaskStatus, ThreadPool, Wake};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -72,11 +72,16 @@ impl<T: Task> Loop<T> {
         }
     }
 
+    /// The ids of the ready tasks.
+    pub(crate) fn ready(&mut self) -> Vec<TaskId> {
+        self.service.take_ready().map(|ready| ready.id).collect()
+    }
+
     /// Waits for the next ready tasks.
     #[track_caller]
     pub(crate) fn news(&mut self) -> Vec<TaskId> {
         loop {
-            let ids: Vec<_> = self.service.take_ready().map(|ready| ready.id).collect();
+            let ids = self.ready();
             if !ids.is_empty() {
                 return ids;
             }
@@ -135,6 +140,20 @@ impl<T: Task> Loop<T> {
     }
 }
 
+impl Loop<Work> {
+    /// Keeps this number of workers inside a step, each with a task of another connection, until
+    /// the gate opens.
+    #[track_caller]
+    pub(crate) fn occupy(&mut self, workers: usize) -> GateGuard {
+        let gate = Gate::guarded();
+        for conn in 0..workers {
+            self.service.enqueue(conn, Work::at(&gate)).expect("room");
+        }
+        gate.wait_for(workers);
+        gate
+    }
+}
+
 impl<T: Task> Deref for Loop<T> {
     type Target = Service<T>;
     fn deref(&self) -> &Service<T> {
@@ -188,6 +207,16 @@ impl<T: Task> End<T> {
             Self::Panicked(payload) => payload,
             other => panic!("not panicked: {other:?}"),
         }
+    }
+}
+
+impl End<Work> {
+    /// The reason why the task has stopped. It is the reason that a step has seen.
+    #[track_caller]
+    pub(crate) fn stopped_as_told(self) -> StopReason {
+        let (why, task) = self.stopped();
+        assert_eq!(task.told, Some(why));
+        why
     }
 }
 

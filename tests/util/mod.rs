@@ -10,7 +10,7 @@ pub(crate) use loops::{End, Loop, Wakes, reap, resume};
 pub(crate) use wait::{Count, Gate, GateGuard, PATIENCE, eventually, within_patience};
 pub(crate) use work::{Alive, Log, Token, Twice, Work, panic_silently};
 
-use moored::ThreadPool;
+use moored::{Clock, ManualClock, ThreadPool, ThreadPoolBuilder};
 use std::time::Duration;
 
 /// A budget for `run_pending` that is always enough.
@@ -30,4 +30,10 @@ pub(crate) fn pool(threads: usize) -> ThreadPool {
 pub(crate) fn hasty_pool(threads: usize) -> ThreadPool {
     let builder = ThreadPool::builder().threads(threads);
     builder.time_slice(Duration::ZERO).build().expect("a thread")
+}
+
+/// A pool whose clock moves only when the test moves it.
+pub(crate) fn manual(builder: ThreadPoolBuilder) -> (ThreadPool, ManualClock) {
+    let (clock, hand) = Clock::manual();
+    (builder.clock(clock).build().expect("a few threads"), hand)
 }

@@ -1,5 +1,6 @@
 //! Waiting for facts: counts, gates, and a time limit for code that may hang.
 
+use std::ops::Deref;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -125,6 +126,11 @@ impl Gate {
         self.open.add(1);
     }
 
+    /// A gate with its guard. Declare it after the pool.
+    pub(crate) fn guarded() -> GateGuard {
+        GateGuard(Self::new())
+    }
+
     /// Declare it after the pool: it opens the gate before the pool is dropped, also if the test
     /// panics.
     pub(crate) fn guard(&self) -> GateGuard {
@@ -134,6 +140,13 @@ impl Gate {
 
 /// Opens its gate when it is dropped, so that a failed test does not hang in the drop of the pool.
 pub(crate) struct GateGuard(Gate);
+
+impl Deref for GateGuard {
+    type Target = Gate;
+    fn deref(&self) -> &Gate {
+        &self.0
+    }
+}
 
 impl Drop for GateGuard {
     fn drop(&mut self) {

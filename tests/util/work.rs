@@ -1,10 +1,11 @@
 //! Tasks that record their steps, their order, and whether they are still alive.
 
 use super::Gate;
-use moored::{Context, StopReason, Task, TaskReturn};
+use moored::{Context, ManualClock, StopReason, Task, TaskReturn};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// The notes of steps, in order.
 pub(crate) struct Log<N>(Arc<Mutex<Vec<N>>>);
@@ -99,6 +100,15 @@ impl Work {
     /// Finishes in its first step.
     pub(crate) fn done() -> Self {
         Self::new(|_, _| TaskReturn::TaskDone)
+    }
+
+    /// Finishes in its first step, which takes this time on the clock of the pool.
+    pub(crate) fn takes(time: &ManualClock, cost: Duration) -> Self {
+        let time = time.clone();
+        Self::new(move |_, _| {
+            time.advance(cost);
+            TaskReturn::TaskDone
+        })
     }
 
     /// Parks in each step, for ever.
