@@ -253,7 +253,12 @@ impl Scheduler {
     fn end_due_delays(&self, cx: &WorkerContext<'_>) -> bool {
         let is_due = self.hints.is_due(cx.now());
         if is_due {
-            for service in self.end_delays(cx.now(), DUE_MAX) {
+            let services = self.end_delays(cx.now(), DUE_MAX);
+            if !services.is_empty() {
+                // This worker may have taken the token of a wake-up, and looks only after the calls.
+                self.wake_for_rest(cx.counters);
+            }
+            for service in services {
                 cx.wake(|| service.wake_loop());
             }
         }

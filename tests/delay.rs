@@ -7,7 +7,7 @@ use moored::{
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use util::{Alive, Count, Gate, Log, Loop, PLENTY, Work, eventually, pool, reap, within_patience};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -263,6 +263,32 @@ fn a_delayed_task_does_not_wait_for_a_worker_inside_a_wake_up() {
         let short = lp.enqueue(2, delays(1, SHORT * 60)).unwrap();
         assert_eq!(lp.news(), [short]);
         gate.wait_for(1);
+    }
+}
+
+/// A worker that wakes up because a timeout runs out can take the wake-up for a submission. It is
+/// then inside the wake-up of the other loop, so it must wake another worker before that.
+#[test]
+fn a_submission_does_not_wait_for_a_worker_inside_a_wake_up() {
+    for round in 0..200 {
+        let pool = pool(2);
+        let (gate, blocks) = (Gate::guarded(), Arc::new(AtomicBool::new(false)));
+        let (passed, does_block) = (gate.clone(), Arc::clone(&blocks));
+        let mut sleeper = pool.service::<Work>(move || {
+            if does_block.load(SeqCst) {
+                passed.pass();
+            }
+        });
+        let options = TaskOptions::new().sync_timeout(SHORT * 7);
+        sleeper.enqueue_with(1, Work::parks(), options).unwrap();
+        let mut lp = Loop::new(&pool);
+        eventually("the task parks", || sleeper.take_ready().count() == 1);
+        blocks.store(true, SeqCst);
+        // In some rounds the submission and the timeout come at the same moment.
+        let moment = Instant::now() + SHORT * 7 + Duration::from_micros(round % 100);
+        while Instant::now() < moment {}
+        lp.enqueue(2, Work::done()).unwrap();
+        lp.end().finished();
     }
 }
 
