@@ -322,6 +322,26 @@ fn a_delayed_task_does_not_wait_for_a_worker_inside_a_report() {
     }
 }
 
+/// A worker that is woken for a submission can report a slow step before it takes the task.
+#[test]
+fn a_submission_does_not_wait_for_a_worker_inside_a_report() {
+    for _ in 0..20 {
+        let [long, report, started] = [(); 3].map(|()| Gate::new());
+        let passed = report.clone();
+        let builder = ThreadPool::builder().threads(3);
+        let (pool, hand) = util::manual(builder.on_slow_step(SECOND, move |_| passed.pass()));
+        let _guards = [long.guard(), report.guard(), started.guard()];
+        let mut lp = Loop::new(&pool);
+        lp.enqueue(1, Work::at(&long)).unwrap();
+        long.wait_for(1);
+        hand.advance(2 * SECOND);
+        lp.enqueue(2, Work::at(&started)).unwrap();
+        // The loop makes no call that could report the step.
+        report.wait_for(1);
+        started.wait_for(1);
+    }
+}
+
 /// If the worker with the time limit is woken for a task, or has more tasks to run, another worker
 /// must sleep until the next time.
 #[test]

@@ -131,7 +131,11 @@ impl Worker {
     /// Takes the next batch from the queue, or steals a part of another worker's batch.
     fn next_batch(&self, cx: &WorkerContext<'_>, pacing: &mut Pacing) -> Option<Batch<ServiceRef>> {
         let scheduler = cx.scheduler;
-        scheduler.report_slow_steps(|| cx.set_timer());
+        scheduler.report_slow_steps(|| {
+            cx.set_timer();
+            // This worker may have taken the token of a wake-up, and looks only after the report.
+            scheduler.wake_for_rest(cx.counters);
+        });
         let must_look = std::mem::take(&mut pacing.must_look);
         if let Some(victim) = self.late_neighbour(cx, pacing) {
             scheduler.return_batch_of(victim);
