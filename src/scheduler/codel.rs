@@ -34,8 +34,8 @@ pub(crate) struct Codel {
 struct ObservedWaits {
     /// When a worker last took a task.
     last: AtomicU64,
-    /// The first of the latest starts after which every task has waited for too long. [`NEVER`]: the
-    /// last task has not.
+    /// The first of the latest starts since which every task has waited for too long.
+    /// [`NEVER`]: the last task has not.
     long_since: AtomicU64,
 }
 
