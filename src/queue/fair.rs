@@ -62,6 +62,9 @@ const EXPRESS_RUN: u32 = 32;
 /// A wait before a flow in debt takes at most this part (one of 32) of the turn that it delays, and
 /// all waits of a worker take at most the same part of its time: about 3 %. (Rows: `shares`.)
 pub(crate) const WAIT_PART: u64 = 32;
+/// The longest wait before a flow in debt: 640 us, the wait before a turn of 20 ms. A loop that
+/// does not resume a stream within this time is busy with other work, or its client is slow.
+const WAIT_MAX: u64 = WAIT_PART * QUANTUM;
 /// Means "no flow" or "no place".
 pub(crate) const NONE: u32 = u32::MAX;
 /// Up to this number of accounts, none is removed from the root.
@@ -590,7 +593,7 @@ impl Level {
             return 0;
         };
         let debtor = &self.accounts[debtor as usize];
-        let wait = u64::from(debtor.estimate) / WAIT_PART;
+        let wait = (u64::from(debtor.estimate) / WAIT_PART).min(WAIT_MAX);
         let is_first = |own: &Account| {
             let is_away = own.stamp == last.stamp && own.lane == Lane::Unlisted;
             let next = weighted(own.estimate.into(), own.weight);
@@ -828,6 +831,25 @@ mod tests {
         level.set_tag(at, VIRTUAL_QUANTUM);
         level.charge(prepaid, COST);
         assert_eq!(u64::from(level.estimate_of(at)), COST);
+    }
+
+    /// The worker waited for 31 ms before a turn of a second.
+    #[test]
+    fn a_wait_before_a_long_turn_is_short() {
+        for (turn, wait) in [
+            (20_000_000, 625_000),
+            (50_000_000, 640_000),
+            (1_000_000_000, 640_000),
+        ] {
+            let (mut level, long, prepaid) = taken();
+            level.charge(prepaid, turn);
+            level.list(long);
+            let short = level.account(NONE, OTHER);
+            level.activate(short);
+            let last = level.begin_turn(short, 0);
+            level.charge(last, 1_000);
+            assert_eq!(level.time_before_debt(last), wait, "{turn} ns");
+        }
     }
 
     /// A worker charges its turns after its batch. Until then the account of a short flow may have
