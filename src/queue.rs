@@ -159,8 +159,8 @@ pub(crate) trait Source: Send + Sync {
     fn return_batch(&self, lanes: &mut Lanes, worker: usize);
     /// The number of tasks in a flow that have not started.
     fn queued_in(&self, flow: u32) -> u32;
-    /// The last account of a flow, and the number of its tasks that wait.
-    fn account_and_waiting(&self, flow: u32) -> (AccountId, u32);
+    /// The last account of a flow.
+    fn last_account(&self, flow: u32) -> AccountId;
     /// Ends the newest task of a flow that has not started. Returns false if there is none.
     fn shed(&self, lanes: &mut Lanes, flow: u32, cx: &WorkerContext<'_>) -> bool;
     /// Moves up to `max` tasks, and at most half, from the front of one worker's batch into another
@@ -354,18 +354,18 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
     }
 
     /// The worker time that waiting tasks get before a new task of this flow begins, in
-    /// nanoseconds. `None` means the flow of a new connection.
+    /// nanoseconds. `None` means the flow of a new connection. O(flows).
     pub(crate) fn time_before(&mut self, flow: Option<KnownFlow>) -> u64 {
         self.sort();
         let Some(flow) = flow else {
             return self.lanes.time_before_new_flow();
         };
-        let (account, waiting) = match flow.key {
-            Some(key) => self.services[key.service as usize].account_and_waiting(key.flow),
+        let account = match flow.key {
+            Some(key) => self.services[key.service as usize].last_account(key.flow),
             // The account of this slot is that of a closed connection, if there is one.
-            None => (AccountId::NONE, 0),
+            None => AccountId::NONE,
         };
-        self.lanes.time_before(flow, account, waiting)
+        self.lanes.time_before(flow, account)
     }
 
     /// Whether there is anything to run, published or not.

@@ -411,17 +411,18 @@ impl<T: Task> Service<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// The estimate uses the place of the connection in the fair order, its waiting tasks, the
-    /// recent times of steps, and the number of workers. It assumes that each connection which has
-    /// tasks now will have tasks until then, and that the steps of a connection take about as long
-    /// as its last few steps. Before the first step of the pool has ended, the time of a step is
+    /// The estimate uses the place of the connection in the fair order, the waiting tasks of all
+    /// connections, the recent times of their turns, and the number of workers. It assumes that no
+    /// other tasks come: if other connections get new tasks all the time, the real wait can be
+    /// longer. It also assumes that the turns of a connection take about as long as its last few
+    /// turns. Before the first step of the pool has ended, the time of a step is
     /// not known, and the estimate is too low. The estimate does not consider a limit of running
     /// tasks. Without threads (`threads(0)`) it does not consider the time between the calls of
     /// [`run_pending`](Self::run_pending).
     ///
     /// In a process that was forked after the pool was built, the result is zero. The cost is
-    /// O(threads × log threads), one system call, and the lock of the queue. The call also moves
-    /// all submissions into the queue, which is O(1) for each task.
+    /// O(threads × log threads + connections that have tasks), one system call, and the lock of the
+    /// queue. The call also moves all submissions into the queue, which is O(1) for each task.
     #[doc(alias = "Retry-After")]
     #[doc(alias = "backpressure")]
     #[must_use]

@@ -164,3 +164,32 @@ fn the_cost_of_a_refusal_does_not_grow_with_the_services() {
 fn the_cost_of_a_dropped_service_does_not_grow_with_the_services() {
     is_flat_among_services("drop", |services| services.truncate(services.len() - SAMPLE / 2));
 }
+
+/// The time of refusals because this number of tasks of the connection wait; the shortest of three
+/// runs.
+fn cost_of_refusals(queued: usize) -> Duration {
+    let pool = ThreadPool::builder()
+        .threads(0)
+        .max_queue_depth(2 * queued)
+        .max_queued_per_connection(queued)
+        .build()
+        .unwrap();
+    let mut lp = Loop::new(&pool);
+    for _ in 0..queued {
+        lp.enqueue(1, Work::done()).unwrap();
+    }
+    let tries = (0..3).map(|_| {
+        let begun = Instant::now();
+        assert!((0..SAMPLE).all(|_| lp.enqueue(1, Work::done()).is_err()));
+        begun.elapsed()
+    });
+    tries.min().expect("three tries")
+}
+
+/// U6: each refusal looked at all tasks of the connection.
+#[test]
+fn the_cost_of_a_refusal_does_not_grow_with_the_tasks_of_the_connection() {
+    let (few, many) = (cost_of_refusals(SAMPLE), cost_of_refusals(MANY as usize));
+    let limit = 15 * few.max(Duration::from_micros(50));
+    assert!(many < limit, "{few:?} with {SAMPLE} tasks, {many:?} with {MANY}");
+}

@@ -40,12 +40,12 @@ fn tasks_that_have_waited_too_long_are_shed_while_the_pool_is_overloaded() {
     for conn in 0..100 {
         lp.enqueue(conn, Work::takes(&time, 10 * MS)).unwrap();
     }
-    // The first interval has a task without a wait. In the second one, the lowest wait is 50 ms.
-    // The last task is served.
+    // The third task is the first one that has waited for more than 10 ms. After 50 ms, all tasks
+    // are shed except the last one.
     lp.run_pending(PLENTY);
-    assert_eq!(reap_all(&mut lp), (11, 89));
+    assert_eq!(reap_all(&mut lp), (8, 92));
     let counters = pool.dump().counters;
-    assert_eq!((counters.finished, counters.stopped.shed), (11, 89));
+    assert_eq!((counters.finished, counters.stopped.shed), (8, 92));
     assert_eq!((pool.counts().queued, lp.len()), (0, 0));
     // New tasks have not waited.
     lp.enqueue(1, Work::takes(&time, 10 * MS)).unwrap();
@@ -77,6 +77,27 @@ fn a_task_is_not_shed_if_no_other_task_waits() {
         lp.run_pending(PLENTY);
         assert_eq!(reap_all(&mut lp), (1, 0), "{conn}");
         time.advance(975 * MS);
+    }
+}
+
+/// A new client is the next one whose task starts, so it does not wait for other clients. Almost
+/// all were shed.
+#[test]
+fn a_new_client_that_waits_for_a_long_step_is_not_shed() {
+    let (pool, time) = with_clock(ThreadPool::builder().overload(CODEL), 0);
+    let mut lp = Loop::new(&pool);
+    for _ in 0..100 {
+        lp.enqueue(0, takes(&time, 25 * MS)).unwrap();
+    }
+    lp.run_pending(Duration::ZERO);
+    for conn in 1..20 {
+        let id = lp.enqueue(conn, Work::done()).unwrap();
+        // The rest of the step of another task.
+        time.advance(25 * MS);
+        lp.run_pending(Duration::ZERO);
+        let status = lp.task_status(id);
+        assert!(matches!(status, Some(TaskStatus::Finished(_))), "{status:?}");
+        time.advance(10 * MS);
     }
 }
 

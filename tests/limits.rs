@@ -623,6 +623,23 @@ fn a_task_on_a_worker_does_not_count_against_its_connection() {
     lp.ends(3);
 }
 
+/// The loop of the full connection has not received the task that another loop has shed.
+#[test]
+fn a_shed_task_does_not_count_against_its_connection() {
+    let builder = ThreadPool::builder().threads(0).max_queue_depth(2);
+    let pool = build(builder.max_queued_per_connection(2));
+    let (mut one, mut other) = (Loop::new(&pool), Loop::new(&pool));
+    for _ in 0..2 {
+        one.enqueue(1, Work::done()).unwrap();
+    }
+    assert!(connection_is_full(&mut one, 1, 2));
+    other
+        .enqueue(2, Work::done())
+        .expect("it replaces a task of the full connection");
+    let refused = one.enqueue(1, Work::done()).unwrap_err();
+    assert!(matches!(refused, EnqueueError::QueueFull(_)), "{refused:?}");
+}
+
 #[test]
 fn a_task_that_moves_counts_against_the_connection_that_it_moves_to() {
     let pool = two_per_connection();

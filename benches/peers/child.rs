@@ -97,6 +97,7 @@ fn moored(work: Work, threads: usize) -> Vec<Figure> {
         Work::Shares(plan) => shares::shares(plan, threads),
         Work::Weight { weight, step } => shares::weight(weight, step, threads),
         Work::Newcomer(plan) => newcomer::newcomer(plan, threads),
+        Work::Returning(plan) => newcomer::returning(plan, threads),
         Work::Door { requests } => door::door(requests, threads),
         Work::Codel { time } => door::codel(time, threads),
         Work::EstimatedWait { probes } => estimated_wait::estimated_wait(probes, threads),

@@ -16,6 +16,7 @@ pub(crate) enum Work {
     Shares(shares::Plan),
     Weight { weight: u16, step: Duration },
     Newcomer(newcomer::Plan),
+    Returning(newcomer::Plan),
     Door { requests: usize },
     Codel { time: Duration },
     EstimatedWait { probes: usize },
@@ -51,6 +52,7 @@ impl Measure {
             Work::Shares(_)
             | Work::Weight { .. }
             | Work::Newcomer(_)
+            | Work::Returning(_)
             | Work::Door { .. }
             | Work::Codel { .. }
             | Work::EstimatedWait { .. }
@@ -189,7 +191,7 @@ fn idle(told: Told, seconds: u64) -> [(&'static str, &'static str, Work); 3] {
 }
 
 /// The window of `shares` and `weight` is always one second, because the goals are for that time.
-fn fairness(guests: usize, newcomers: usize) -> [(&'static str, &'static str, Work); 9] {
+fn fairness(guests: usize, newcomers: usize) -> [(&'static str, &'static str, Work); 10] {
     let flood = fair::Plan {
         flood: 10_000,
         guests,
@@ -240,6 +242,14 @@ fn fairness(guests: usize, newcomers: usize) -> [(&'static str, &'static str, Wo
         ),
         ("newcomer-1000", "beside 1,000 streams", newcomer(1_000)),
         ("newcomer-4000", "beside 4,000 streams", newcomer(4_000)),
+        (
+            "newcomer-returning",
+            "wait of a client that uses 40 % of its share, beside 4,000 streams",
+            Work::Returning(newcomer::Plan {
+                streams: 4_000,
+                newcomers,
+            }),
+        ),
     ]
 }
 

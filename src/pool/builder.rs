@@ -138,8 +138,9 @@ impl ThreadPoolBuilder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// `enqueue` is O(1). If the connection may have reached the limit, `enqueue` also checks the
-    /// tasks of that connection.
+    /// `enqueue` is O(1) amortized. At the limit it also receives the tasks that workers have
+    /// returned. With several workers a task may start a short time before an earlier task of its
+    /// connection. Then it may count until the earlier task has started.
     #[doc(alias = "backpressure")]
     pub fn max_queued_per_connection(mut self, tasks: usize) -> Self {
         self.max_queued_per_connection = Some(tasks);

@@ -44,11 +44,11 @@ pub enum Overload {
     /// While the pool is overloaded, tasks that have waited too long are shed. At `max_queue_depth`
     /// the pool does the same as with [`ShedFattest`](Self::ShedFattest).
     ///
-    /// The pool is overloaded if every task that a worker took within an `interval` had waited for
-    /// more than `target`. In the next interval, a task that has waited for more than twice the
-    /// `target` is shed when a worker takes it. So the oldest task of a connection is shed first. A
-    /// burst that is over within the interval is not shed. A task is not shed if no other task
-    /// waits.
+    /// The pool is overloaded if for a whole `interval` every task that a worker took had waited
+    /// for more than `target`, and another task waited at all times. Then a task that has waited
+    /// for more than twice the `target` is shed when a worker takes it. So the oldest task of a
+    /// connection is shed first. A burst that is over within the interval is not shed. A task is
+    /// not shed if no other task waits, or if it has only waited for the end of a running step.
     ///
     /// ```
     /// use moored::{Overload, ThreadPool};
@@ -79,9 +79,9 @@ pub enum Overload {
     /// too, even if workers are idle.
     ///
     /// The `interval` should be longer than usual bursts. Ten times the target is a good value. The
-    /// rule is that of `CoDel` (Nichols, Jacobson 2012) in the form for the queues of servers. The
-    /// cost is a few nanoseconds for each task. There is no timer: a task is shed when it would
-    /// start, and not before.
+    /// rule is that of `CoDel` (Nichols, Jacobson 2012; RFC 8289) in the form for the queues of
+    /// servers. The cost is a few nanoseconds for each task. There is no timer: a task is shed when
+    /// it would start, and not before.
     #[doc(alias = "controlled delay")]
     Codel {
         /// The wait that is acceptable for a long time. At least 1 ns.

@@ -372,10 +372,11 @@ impl Model {
             .find(conn)
             .and_then(|flow| own.connections[flow].known_flow(service as u32, flow));
         if let Some(task) = task {
-            let key = task.key;
-            let known = key.map(|key| own.flows.account_and_waiting(key.flow));
-            let (account, waiting) = known.unwrap_or((super::AccountId::NONE, 0));
-            self.lanes.time_before(task, account, waiting);
+            let account = task
+                .key
+                .map_or(super::AccountId::NONE, |key| own.flows.last_account(key.flow));
+            let time = self.lanes.time_before(task, account);
+            assert!(time <= self.lanes.work(), "more than all tasks need");
         }
     }
 

@@ -62,6 +62,9 @@ const EXPRESS_RUN: u32 = 32;
 /// A wait before a flow in debt takes at most this part (one of 32) of the turn that it delays, and
 /// all waits of a worker take at most the same part of its time: about 3 %. (Rows: `shares`.)
 pub(crate) const WAIT_PART: u64 = 32;
+/// The longest wait before a flow in debt: 640 us, the wait before a turn of 20 ms. A loop that
+/// does not resume a stream within this time is busy with other work, or its client is slow.
+const WAIT_MAX: u64 = WAIT_PART * QUANTUM;
 /// Means "no flow" or "no place".
 pub(crate) const NONE: u32 = u32::MAX;
 /// Up to this number of accounts, none is removed from the root.
@@ -139,8 +142,10 @@ struct Account {
     /// The stamp when the account got its present connection. A charge with an older stamp belongs
     /// to another connection.
     first_stamp: u32,
-    /// The number of its tasks that have not started, and its place in the list of flows with about
-    /// the same number.
+    /// The number of its waiting tasks. Zero for a group.
+    waiting: u32,
+    /// The number of its waiting tasks that have not started, and its place in the list of flows
+    /// with about the same number.
     queued: u32,
     place: u32,
 }
@@ -185,9 +190,6 @@ pub(super) struct Level {
     /// The number of flows in all lanes, and of flows in the debt lane.
     listed: usize,
     in_debt: usize,
-    /// The number of flows in the express lane, and the sum of the weights of all listed flows.
-    in_express: usize,
-    weights: u64,
     /// The first estimate for a new flow: the recent cost of the turns of all flows.
     estimate: u32,
     stamps: u32,
@@ -233,8 +235,6 @@ impl Level {
             debtors: 0,
             listed: 0,
             in_debt: 0,
-            in_express: 0,
-            weights: 0,
             estimate,
             stamps: 0,
             by_size: Vec::new(),
@@ -304,7 +304,13 @@ impl Level {
         (queued >= self.size_min).then(|| queued.ilog2() as usize)
     }
 
-    /// Sets the number of tasks of a flow that have not started.
+    /// Sets the number of waiting tasks of a flow. Returns the number before.
+    #[inline]
+    pub(super) fn set_waiting(&mut self, at: u32, waiting: u32) -> u32 {
+        std::mem::replace(&mut self.accounts[at as usize].waiting, waiting)
+    }
+
+    /// Sets the number of waiting tasks of a flow that have not started.
     pub(super) fn set_queued(&mut self, at: u32, queued: u32) {
         let before = std::mem::replace(&mut self.accounts[at as usize].queued, queued);
         let (from, to) = (self.size_of(before), self.size_of(queued));
@@ -374,6 +380,7 @@ impl Level {
             prev: NONE,
             next: NONE,
             debt_number: 0,
+            waiting: 0,
             queued: 0,
             place: 0,
             stamp: self.stamps,
@@ -434,18 +441,7 @@ impl Level {
     }
 
     pub(super) fn set_weight(&mut self, at: u32, weight: u16) {
-        let account = &mut self.accounts[at as usize];
-        let before = std::mem::replace(&mut account.weight, weight);
-        if account.lane != Lane::Unlisted && before != weight {
-            self.weights = self.weights - u64::from(before) + u64::from(weight);
-        }
-    }
-
-    /// Counts a flow of this weight that was added to a lane.
-    fn note_listed(&mut self, lane: Lane, weight: u16) {
-        self.listed += 1;
-        self.in_express += usize::from(lane == Lane::Express);
-        self.weights += u64::from(weight);
+        self.accounts[at as usize].weight = weight;
     }
 
     /// Lists a flow that has a task that may run and had none before.
@@ -479,8 +475,7 @@ impl Level {
                 number: self.debtors,
                 account: at,
             }));
-            let weight = account.weight;
-            self.note_listed(Lane::Debt, weight);
+            self.listed += 1;
             self.in_debt += 1;
         } else {
             self.push_back(at, Lane::Ring);
@@ -504,8 +499,7 @@ impl Level {
             .map_or(self.express.first, |prev| prev.next);
         let account = &mut self.accounts[at as usize];
         (account.lane, account.prev, account.next) = (Lane::Express, prev, next);
-        let weight = account.weight;
-        self.note_listed(Lane::Express, weight);
+        self.listed += 1;
         self.link_next(Lane::Express, prev, at);
         self.link_prev(Lane::Express, next, at);
     }
@@ -536,8 +530,7 @@ impl Level {
         let prev = std::mem::replace(&mut self.list_of(lane).last, at);
         let account = &mut self.accounts[at as usize];
         (account.lane, account.prev, account.next) = (lane, prev, NONE);
-        let weight = account.weight;
-        self.note_listed(lane, weight);
+        self.listed += 1;
         self.link_next(lane, prev, at);
     }
 
@@ -553,8 +546,7 @@ impl Level {
 
     /// Unlists a flow that has no more tasks that may run.
     pub(super) fn unlist(&mut self, at: u32) {
-        let &Account { lane, weight, .. } = &self.accounts[at as usize];
-        match lane {
+        match self.accounts[at as usize].lane {
             Lane::Unlisted => return,
             Lane::Debt => {
                 self.in_debt -= 1;
@@ -566,8 +558,6 @@ impl Level {
         }
         self.accounts[at as usize].lane = Lane::Unlisted;
         self.listed -= 1;
-        self.in_express -= usize::from(lane == Lane::Express);
-        self.weights -= u64::from(weight);
     }
 
     /// Removes the items of the heap that do not count.
@@ -603,7 +593,7 @@ impl Level {
             return 0;
         };
         let debtor = &self.accounts[debtor as usize];
-        let wait = u64::from(debtor.estimate) / WAIT_PART;
+        let wait = (u64::from(debtor.estimate) / WAIT_PART).min(WAIT_MAX);
         let is_first = |own: &Account| {
             let is_away = own.stamp == last.stamp && own.lane == Lane::Unlisted;
             let next = weighted(own.estimate.into(), own.weight);
@@ -735,15 +725,8 @@ impl Level {
                 .filter(move |(_, account)| account.lane == lane)
         };
         let count = |lane| in_lane(lane).count();
-        assert_eq!(self.in_express, count(Lane::Express));
         assert_eq!(self.in_debt, count(Lane::Debt));
         assert_eq!(self.listed, self.accounts.len() - count(Lane::Unlisted));
-        let listed = self
-            .accounts
-            .iter()
-            .filter(|(_, account)| account.lane != Lane::Unlisted);
-        let weights: u64 = listed.map(|(_, account)| u64::from(account.weight)).sum();
-        assert_eq!(self.weights, weights);
         for (list, lane) in [(self.express, Lane::Express), (self.ring, Lane::Ring)] {
             let (mut prev, mut at, mut length) = (NONE, list.first, 0);
             while at != NONE {
@@ -782,6 +765,10 @@ impl Level {
     pub(super) fn queued_and_listed(&self, at: u32) -> (u32, bool) {
         let account = &self.accounts[at as usize];
         (account.queued, account.lane != Lane::Unlisted)
+    }
+
+    pub(super) fn waiting_of(&self, at: u32) -> u32 {
+        self.accounts[at as usize].waiting
     }
 
     /// The next account that is opened removes all that have no tasks and no debts.
@@ -844,6 +831,25 @@ mod tests {
         level.set_tag(at, VIRTUAL_QUANTUM);
         level.charge(prepaid, COST);
         assert_eq!(u64::from(level.estimate_of(at)), COST);
+    }
+
+    /// The worker waited for 31 ms before a turn of a second.
+    #[test]
+    fn a_wait_before_a_long_turn_is_short() {
+        for (turn, wait) in [
+            (20_000_000, 625_000),
+            (50_000_000, 640_000),
+            (1_000_000_000, 640_000),
+        ] {
+            let (mut level, long, prepaid) = taken();
+            level.charge(prepaid, turn);
+            level.list(long);
+            let short = level.account(NONE, OTHER);
+            level.activate(short);
+            let last = level.begin_turn(short, 0);
+            level.charge(last, 1_000);
+            assert_eq!(level.time_before_debt(last), wait, "{turn} ns");
+        }
     }
 
     /// A worker charges its turns after its batch. Until then the account of a short flow may have

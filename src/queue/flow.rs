@@ -115,6 +115,7 @@ impl<T> Flows<T> {
         let has_tasks = self.has_tasks(flow);
         if has_tasks {
             let account = self.account(flow, lanes);
+            lanes.set_waiting(account, 0);
             lanes.set_queued(account, 0);
             lanes.unlist(account);
         }
@@ -122,7 +123,9 @@ impl<T> Flows<T> {
         (own.account, own.group) = (AccountId::NONE, group);
         if has_tasks {
             let account = self.account(flow, lanes);
-            lanes.set_queued(account, self.flow(flow).queued);
+            let &mut Flow { waiting, queued, .. } = self.flow(flow);
+            lanes.set_waiting(account, waiting);
+            lanes.set_queued(account, queued);
             self.settle(flow, account, lanes);
         }
     }
@@ -222,10 +225,11 @@ impl<T> Flows<T> {
     }
 
     /// Counts one more task of a flow.
+    #[inline]
     fn note_entry(&mut self, entry: &Entry<T>, account: AccountId, lanes: &mut Lanes) {
-        lanes.note_task();
         let own = self.flow(entry.flow);
         own.waiting += 1;
+        lanes.set_waiting(account, own.waiting);
         if !entry.has_started {
             own.queued += 1;
             lanes.set_queued(account, own.queued);
@@ -233,10 +237,11 @@ impl<T> Flows<T> {
     }
 
     /// Counts one task less of a flow.
+    #[inline]
     fn note_exit(&mut self, entry: &Entry<T>, account: AccountId, lanes: &mut Lanes) {
-        lanes.note_task_gone();
         let own = self.flow(entry.flow);
         own.waiting -= 1;
+        lanes.set_waiting(account, own.waiting);
         if !entry.has_started {
             own.queued -= 1;
             lanes.set_queued(account, own.queued);
@@ -249,10 +254,10 @@ impl<T> Flows<T> {
         flow.map_or(0, |flow| flow.queued)
     }
 
-    /// The last account of a flow, and the number of its tasks that wait.
-    pub(crate) fn account_and_waiting(&self, flow: u32) -> (AccountId, u32) {
-        let flow = self.by_connection.get(flow as usize).unwrap_or(&UNUSED);
-        (flow.account, flow.waiting)
+    /// The last account of a flow.
+    pub(crate) fn last_account(&self, flow: u32) -> AccountId {
+        let flow = self.by_connection.get(flow as usize);
+        flow.map_or(AccountId::NONE, |flow| flow.account)
     }
 
     /// Removes the newest task of a flow that has not started.
@@ -546,7 +551,7 @@ impl<T> Flows<T> {
                 service: self.service,
                 flow,
             };
-            lanes.check_account(own.account, key, own.queued, first);
+            lanes.check_account(own.account, key, [own.waiting, own.queued], first);
             waiting += own.waiting as usize;
         }
         assert_eq!(self.waiting.len(), waiting);
@@ -769,7 +774,7 @@ mod tests {
                 weight: 1,
                 group,
             };
-            lanes.time_before(task, AccountId::NONE, 0)
+            lanes.time_before(task, AccountId::NONE)
         };
         assert!((7_000..=9_000).contains(&time_before(Some(GROUP))));
         assert_eq!(time_before(Some(GroupId(2))), 0);

@@ -164,16 +164,6 @@ impl Lanes {
         self.root.listed() == 0
     }
 
-    /// Counts one more task of a flow.
-    pub(crate) fn note_task(&mut self) {
-        self.tasks += 1;
-    }
-
-    /// Counts one task less of a flow.
-    pub(crate) fn note_task_gone(&mut self) {
-        self.tasks -= 1;
-    }
-
     /// Whether no flow without a group, and no group, has a second task.
     pub(crate) fn are_single(&self) -> bool {
         self.tasks == self.root.listed()
@@ -274,8 +264,15 @@ impl Lanes {
         self.root.raise_tag(at.account, tag);
     }
 
-    /// Sets the number of tasks of a flow that have not started. The size of a group is the sum of
-    /// these numbers.
+    /// Sets the number of waiting tasks of a flow.
+    #[inline]
+    pub(crate) fn set_waiting(&mut self, at: AccountId, waiting: u32) {
+        let before = self.level_of(at).set_waiting(at.account, waiting);
+        self.tasks = self.tasks - before as usize + waiting as usize;
+    }
+
+    /// Sets the number of waiting tasks of a flow that have not started. The size of a group is the
+    /// sum of these numbers.
     pub(crate) fn set_queued(&mut self, at: AccountId, queued: u32) {
         if at.group == NONE {
             return self.root.set_queued(at.account, queued);
@@ -431,15 +428,19 @@ impl Lanes {
     }
 
     /// The worker time that waiting tasks get before the first task of a new flow begins, in
-    /// nanoseconds.
+    /// nanoseconds. O(flows).
     pub(crate) fn time_before_new_flow(&self) -> u64 {
-        self.root.time_before_new_flow()
+        self.root.time_before_new_flow(|key| self.work_of_group(key))
+    }
+
+    /// The work of the group with this key. `None` if it is the key of a flow.
+    fn work_of_group(&self, key: FlowKey) -> Option<u64> {
+        Some(self.group(group_of(key))?.flows.work())
     }
 
     /// The worker time that waiting tasks get before a new task begins, in nanoseconds. `known` is
-    /// the account that its flow had when it was last used, and `waiting` the number of tasks that
-    /// wait in this flow.
-    pub(crate) fn time_before(&mut self, flow: KnownFlow, known: AccountId, waiting: u32) -> u64 {
+    /// the account that its flow had when it was last used. O(flows).
+    pub(crate) fn time_before(&mut self, flow: KnownFlow, known: AccountId) -> u64 {
         let number = match flow.group {
             None => NONE,
             Some(id) => match self.by_id.get(&id) {
@@ -448,30 +449,27 @@ impl Lanes {
             },
         };
         self.forgive_within(number);
-        let level = self.level_of(AccountId {
-            group: number,
-            account: known.account,
-        });
-        let is_account = |key| level.is_account_of(known.account, key);
-        let is_known = known.group == number && flow.key.is_some_and(is_account);
-        let account = is_known.then_some(known.account);
-        let time_in_level = level.time_before(&Member {
-            account,
+        let is_known = known.group == number
+            && flow
+                .key
+                .is_some_and(|key| self.level_of(known).is_account_of(known.account, key));
+        let member = Member {
+            account: is_known.then_some(known.account),
             tag: flow.tag,
             weight: flow.weight,
-            own_time: level.expected_turn(account).saturating_mul(waiting.into()),
-        });
+            own_time: None,
+        };
         let Some(group) = self.group(number) else {
-            return time_in_level;
+            return self.root.time_before(&member, |key| self.work_of_group(key));
         };
         // The group itself needs this time before the task begins.
         let member = Member {
             account: Some(group.account),
             tag: 0,
             weight: self.weight_of(group.id),
-            own_time: time_in_level,
+            own_time: Some(group.flows.time_before(&member, |_| None)),
         };
-        self.root.time_before(&member)
+        self.root.time_before(&member, |key| self.work_of_group(key))
     }
 
     /// Cancels the charge of a taken task that was returned before its turn.
@@ -521,17 +519,30 @@ impl Lanes {
     }
 
     /// Checks an account of a flow.
-    pub(crate) fn check_account(&self, at: AccountId, key: FlowKey, queued: u32, may_run: Option<u32>) {
+    pub(crate) fn check_account(
+        &self,
+        at: AccountId,
+        key: FlowKey,
+        [waiting, queued]: [u32; 2],
+        may_run: Option<u32>,
+    ) {
         let level = self.group(at.group).map_or(&self.root, |group| &group.flows);
         let is_it = level.is_account_of(at.account, key);
-        assert!(is_it || queued == 0 && may_run.is_none());
+        assert!(is_it || waiting == 0 && may_run.is_none());
         if is_it {
             assert_eq!(level.queued_and_listed(at.account), (queued, may_run.is_some()));
+            assert_eq!(level.waiting_of(at.account), waiting);
         }
     }
 
     pub(crate) fn tasks(&self) -> usize {
         self.tasks
+    }
+
+    /// The time that all waiting tasks need.
+    pub(crate) fn work(&self) -> u64 {
+        let groups = self.groups.iter().map(|(_, group)| group.flows.work_of_all());
+        self.root.work_of_all() + groups.sum::<u64>()
     }
 
     pub(crate) fn sweep_soon(&mut self) {

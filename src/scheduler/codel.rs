@@ -1,9 +1,14 @@
 //! Shedding by time: [`Overload::Codel`].
 //!
-//! `CoDel` (Nichols, Jacobson: Controlling Queue Delay, ACM Queue 2012) in the form for the queues
-//! of servers (Maurer: Fail at Scale, ACM Queue 2015): the pool is overloaded if the lowest wait
-//! within an interval is above the target. While it is overloaded, tasks that have waited for more
-//! than twice the target are shed.
+//! The rule is that of `CoDel` (Nichols, Jacobson: Controlling Queue Delay, ACM Queue 2012; RFC
+//! 8289): the pool is overloaded if for a whole interval every wait was above the target and the
+//! queue was never empty. While it is overloaded, tasks that have waited for more than twice the
+//! target are shed; this is the form for the queues of servers (Maurer: Fail at Scale, ACM Queue
+//! 2015).
+//!
+//! The queue was empty if a task was submitted after the start of the task before it. Such a task
+//! has waited for the end of a running step, and not for other tasks. So a few long waits in a pool
+//! that starts tasks rarely are not an overload.
 //!
 //! The values are written by all workers without a lock. They are heuristics: a lost update changes
 //! which task is shed, and nothing else.
@@ -11,8 +16,9 @@
 use crate::clock::nanos;
 use crate::pool::overload::Overload;
 use crate::queue::FlowState;
+use crate::task::header::NEVER;
 use crossbeam_utils::CachePadded;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The options, in nanoseconds, and the waits that were observed.
 pub(crate) struct Codel {
@@ -25,14 +31,12 @@ pub(crate) struct Codel {
 }
 
 /// The waits of one kind of tasks.
-#[derive(Default)]
 struct ObservedWaits {
-    /// When the present interval ends.
-    end: AtomicU64,
-    /// The lowest wait of the present interval.
-    lowest: AtomicU64,
-    /// Whether the lowest wait of the last interval was above the target.
-    is_overloaded: AtomicBool,
+    /// When a worker last took a task.
+    last: AtomicU64,
+    /// The first of the latest starts since which every task has waited for too long.
+    /// [`NEVER`]: the last task has not.
+    long_since: AtomicU64,
 }
 
 impl Codel {
@@ -43,8 +47,8 @@ impl Codel {
         Some(Self {
             target: nanos(target),
             interval: nanos(interval),
-            prompt: CachePadded::default(),
-            others: CachePadded::default(),
+            prompt: CachePadded::new(ObservedWaits::new()),
+            others: CachePadded::new(ObservedWaits::new()),
         })
     }
 
@@ -61,19 +65,29 @@ impl Codel {
 }
 
 impl ObservedWaits {
+    fn new() -> Self {
+        Self {
+            last: AtomicU64::new(0),
+            long_since: AtomicU64::new(NEVER),
+        }
+    }
+
     /// Notes a wait. Returns whether the pool is overloaded.
     fn note(&self, codel: &Codel, waited: u64, now: u64) -> bool {
-        let (lowest, end) = (self.lowest.load(Relaxed), self.end.load(Relaxed));
-        let next = now.saturating_add(codel.interval);
-        if now >= end && self.end.compare_exchange(end, next, Relaxed, Relaxed).is_ok() {
-            // This wait counts in both intervals: the first one may have ended long ago.
-            self.is_overloaded
-                .store(lowest.min(waited) > codel.target, Relaxed);
-            self.lowest.store(waited, Relaxed);
-        } else if waited < lowest {
-            self.lowest.store(waited, Relaxed);
+        let last = self.last.load(Relaxed);
+        self.last.store(now, Relaxed);
+        let queue_was_empty = now.saturating_sub(waited) > last;
+        let long_since = self.long_since.load(Relaxed);
+        if waited <= codel.target || queue_was_empty {
+            if long_since != NEVER {
+                self.long_since.store(NEVER, Relaxed);
+            }
+            return false;
         }
-        self.is_overloaded.load(Relaxed)
+        if long_since == NEVER {
+            self.long_since.store(now, Relaxed);
+        }
+        now >= long_since.saturating_add(codel.interval)
     }
 }
 
@@ -123,12 +137,10 @@ mod tests {
     }
 
     #[test]
-    fn shedding_ends_after_an_interval_with_a_short_wait() {
+    fn shedding_ends_with_a_short_wait_and_begins_again_after_an_interval() {
         let sheds = shed(&codel(), each_10_ms(400), |at| if at == 150 { 1 } else { 20 });
-        assert_eq!(sheds.first(), Some(&100));
-        assert!(!sheds.contains(&150) && sheds.contains(&190));
-        assert!(!sheds.contains(&200) && !sheds.contains(&290));
-        assert_eq!(sheds.last(), Some(&390));
+        let expected = (100..150).chain(260..400).step_by(10);
+        assert_eq!(sheds, expected.collect::<Vec<_>>());
     }
 
     /// The pool was overloaded before it was idle for a while.
@@ -140,11 +152,20 @@ mod tests {
         assert!(shed(&codel, burst, |at| at - 10_000).is_empty());
     }
 
-    /// Steps are longer than the interval.
+    /// Steps are longer than the interval, and a task waits at all times.
     #[test]
     fn rare_starts_are_enough() {
-        let sheds = shed(&codel(), (0..5_000).step_by(1_000), |_| 900);
+        let sheds = shed(&codel(), (0..5_000).step_by(1_000), |_| 1_900);
         assert_eq!(sheds, [1_000, 2_000, 3_000, 4_000]);
+    }
+
+    /// Each task waits for the end of a step, and not for other tasks. Almost all were shed.
+    #[test]
+    fn long_waits_of_tasks_that_were_alone_in_the_queue_shed_nothing() {
+        for between in [100, 500, 1_000] {
+            let sheds = shed(&codel(), (0..10_000).step_by(between), |_| between as u64 - 10);
+            assert_eq!(sheds, [0; 0], "a task each {between} ms");
+        }
     }
 
     #[test]

@@ -32,8 +32,10 @@ pub(crate) struct Connection {
     /// Its share of worker time is in proportion to this number.
     pub(crate) weight: u16,
     used: UsedTime,
-    /// An upper bound of the number of its tasks that have not started.
-    pub(crate) queued_max: u32,
+    /// The number of its tasks that have not started, as far as the loop has seen.
+    pub(crate) queued: u32,
+    /// No task before this one counts in `queued`.
+    pub(crate) first_queued: u32,
 }
 
 /// The worker time that a connection has used, as the loop knows it.
@@ -248,7 +250,8 @@ impl Connections {
             away: 0,
             weight: 1,
             used,
-            queued_max: 0,
+            queued: 0,
+            first_queued: NONE,
         }) as u32;
         by_id.insert_unique(hash(id), slot, |&slot| hash(id_in(slots, slot)));
         slot

@@ -151,7 +151,13 @@ impl<T: Task> Service<T> {
     #[inline]
     fn full_connection(&mut self, connection: ConnId) -> Option<Refused> {
         let limit = self.inner.scheduler.max_queued?;
-        let queued = self.table.queued_of(connection, limit);
+        let mut queued = self.table.queued_of(connection, limit);
+        if queued >= limit {
+            // Tasks may have ended in another order than that of their submission.
+            self.receive();
+            self.resume_all();
+            queued = self.table.queued_of(connection, limit);
+        }
         (queued >= limit).then_some(Refused::ConnectionFull {
             connection,
             queued,

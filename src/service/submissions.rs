@@ -221,8 +221,8 @@ impl<T: Task> Source for ServiceInner<T> {
         self.submissions.state().flows.queued_in(flow)
     }
 
-    fn account_and_waiting(&self, flow: u32) -> (AccountId, u32) {
-        self.submissions.state().flows.account_and_waiting(flow)
+    fn last_account(&self, flow: u32) -> AccountId {
+        self.submissions.state().flows.last_account(flow)
     }
 
     fn shed(&self, lanes: &mut Lanes, flow: u32, cx: &WorkerContext<'_>) -> bool {

@@ -32,6 +32,14 @@ enum Announcement {
     Due,
 }
 
+/// Whether the loop has seen that a task has started or ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Start {
+    /// The task counts as one of its connection that has not started.
+    Unseen,
+    Seen,
+}
+
 pub(crate) struct Slot<T> {
     /// The task, if its value is in the table.
     outcome: Option<Outcome<T>>,
@@ -46,6 +54,7 @@ pub(crate) struct Slot<T> {
     /// How many times it had parked, modulo 16, when its value last came into the table.
     pub(crate) syncs: u8,
     announcement: Announcement,
+    start: Start,
     /// Whether the task must not park: it was asked to stop, or its connection has closed.
     pub(crate) must_continue: bool,
     /// Whether it was moved to another connection while it was in flight.
@@ -150,6 +159,7 @@ impl<T> Table<T> {
             next: NONE,
             syncs: 0,
             announcement: Announcement::None,
+            start: Start::Seen,
             must_continue: false,
             was_moved: false,
             has_name: false,
@@ -173,12 +183,11 @@ impl<T> Table<T> {
         let own = self.slot_mut(slot);
         own.serial = serial;
         own.syncs = 0;
+        own.start = Start::Unseen;
         own.must_continue = false;
         own.was_moved = false;
         self.owner(slot).renew(serial, id.0, now);
         self.link(slot, connection);
-        let queued_max = &mut self.connections[connection].queued_max;
-        *queued_max = queued_max.saturating_add(1);
         slot
     }
 
@@ -268,10 +277,13 @@ impl<T> Table<T> {
         own.outcome = Some(outcome);
         own.since = now;
         let (serial, connection) = (own.serial, own.connection);
+        let start = std::mem::replace(&mut own.start, Start::Seen);
         if std::mem::replace(&mut own.announcement, Announcement::Due) == Announcement::None {
             self.arrived.push((slot, serial));
         }
-        self.connections[connection].away -= 1;
+        let connection = &mut self.connections[connection];
+        connection.away -= 1;
+        connection.queued -= u32::from(start == Start::Unseen);
         // A loop that finds its tasks by their ids never announces. The list must not grow in that
         // case.
         if self.arrived.len() >= KEPT && self.arrived.len() >= 4 * self.len {
@@ -400,29 +412,34 @@ impl<T> Table<T> {
         std::iter::successors(some(first), move |&last| some(self.slot(last).next))
     }
 
-    /// The number of tasks of a connection that have not started; exact if it is `limit` or more.
-    /// Checks the tasks of the connection only if there may be that many.
+    /// The number of tasks of a connection that have not started, if it is at least `limit`.
+    /// Otherwise the result is below `limit`. O(1) amortized, because each task is passed once.
+    ///
+    /// Tasks of a connection start in order, except that a task in a batch may start after a later
+    /// one. Until it starts, the later one counts too, unless the loop has received it.
     pub(crate) fn queued_of(&mut self, id: ConnId, limit: u32) -> u32 {
         let Some(connection) = self.connections.find(id) else {
             return 0;
         };
-        let own = &self.connections[connection];
-        let queued_max = own.queued_max.min(own.away);
-        if queued_max < limit {
-            return queued_max;
-        }
-        // From the end, because the tasks that have not started are there.
-        let (mut slot, mut away, mut queued) = (own.last, own.away, 0);
-        while away > 0 {
-            let task = self.slot(slot);
-            if task.outcome.is_none() {
-                away -= 1;
-                queued += u32::from(self.phase(slot) == Phase::Queued);
+        while self.connections[connection].queued >= limit {
+            let slot = self.connections[connection].first_queued;
+            self.note_if_started(slot);
+            if self.slot(slot).start == Start::Unseen {
+                break;
             }
-            slot = task.prev;
+            self.connections[connection].first_queued = self.slot(slot).next;
         }
-        self.connections[connection].queued_max = queued;
-        queued
+        self.connections[connection].queued
+    }
+
+    /// Takes a task that has started out of the count of its connection.
+    fn note_if_started(&mut self, slot: u32) {
+        if self.slot(slot).start == Start::Unseen && self.phase(slot) != Phase::Queued {
+            let own = self.slot_mut(slot);
+            own.start = Start::Seen;
+            let connection = own.connection;
+            self.connections[connection].queued -= 1;
+        }
     }
 
     /// The connection is unknown from now on. Its tasks stay in the table, without a connection.
@@ -449,8 +466,8 @@ impl<T> Table<T> {
             self.slot_mut(slot).was_moved = true;
             self.connections[from].away -= 1;
             state = Some(self.connections.submit(to, virtual_time).state);
-            let target = &mut self.connections[to];
-            target.queued_max = target.queued_max.saturating_add(1);
+            self.note_if_started(slot);
+            self.connections[from].queued -= u32::from(self.slot(slot).start == Start::Unseen);
         }
         self.unlink(slot);
         self.link(slot, to);
@@ -510,7 +527,14 @@ impl<T> Table<T> {
 
     #[inline]
     fn link(&mut self, slot: u32, connection: u32) {
+        let start = self.slot(slot).start;
         let list = &mut self.connections[connection];
+        if start == Start::Unseen {
+            list.queued += 1;
+            if list.first_queued == NONE {
+                list.first_queued = slot;
+            }
+        }
         let prev = std::mem::replace(&mut list.last, slot);
         if prev == NONE {
             list.first = slot;
@@ -542,6 +566,9 @@ impl<T> Table<T> {
         }
         if list.last == slot {
             list.last = prev;
+        }
+        if list.first_queued == slot {
+            list.first_queued = next;
         }
     }
 

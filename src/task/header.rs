@@ -17,7 +17,7 @@ use std::sync::{Arc, OnceLock};
 use crate::sync::{AtomicU64, Ordering};
 
 /// The number of tasks whose headers share one page.
-pub(crate) const PAGE: usize = if cfg!(loom) { 4 } else { 64 };
+pub(crate) const PAGE: usize = if cfg!(loom) { 4 } else { 32 };
 
 /// The worker number of a thread that is not a worker of the pool.
 pub(crate) const NO_WORKER: u16 = u16::MAX;
@@ -386,8 +386,8 @@ impl Page {
     }
 }
 
-/// The number of pages in the first bucket. Each bucket has twice as many pages as the one before
-/// it.
+/// The number of pages in the first bucket. Each bucket has eight times as many pages as the one
+/// before it.
 const FIRST_BUCKET: usize = 16;
 const GROWTH_BITS: u32 = 3;
 /// Enough for every slot that a `u32` can number.

@@ -1,12 +1,12 @@
 //! The worker time that passes before a new task begins.
 //!
-//! The model assumes that each flow which has tasks now will have tasks until then. Let `F` be the
-//! finish tag that the flow of the new task will have when its earlier tasks have been served.
-//! Until virtual time reaches `F`, each flow is served up to `F` too. So the workers spend about
-//! `F - V` for each unit of weight. If `F < V`, only the flows of the express lane are served
-//! before the new task.
+//! Let `F` be the finish tag that the flow of the new task will have when its earlier tasks have
+//! been served. Before the new task begins, each other flow is served until its own finish tag
+//! reaches `F`, or until it has no more tasks. The model assumes that no other tasks come, so the
+//! time of a flow is never more than its waiting tasks need. If the flow of the new task has no
+//! waiting task and no debt, each flow before it has one turn.
 
-use super::{Account, FRACTION, Lane, Level, is_in_debt, weighted};
+use super::{Account, FRACTION, FlowKey, Lane, Level, List, is_in_debt, weighted};
 
 /// The data about a member of a level, a flow or a group, for the estimate of a wait.
 pub(crate) struct Member {
@@ -15,55 +15,93 @@ pub(crate) struct Member {
     /// Its finish tag, if its loop knows it.
     pub(crate) tag: u64,
     pub(crate) weight: u16,
-    /// The worker time that the member itself needs before the new task, in nanoseconds.
-    pub(crate) own_time: u64,
+    /// The worker time that a group itself needs before the new task, in nanoseconds. `None`: the
+    /// member is a flow, which needs the time of its waiting tasks.
+    pub(crate) own_time: Option<u64>,
 }
 
+/// All calls are O(accounts). `work_of_group` returns the work of the group with this key, and
+/// `None` if it is the key of a flow.
 impl Level {
     /// The worker time that other flows get before the first task of a new flow begins, in
     /// nanoseconds.
-    pub(crate) fn time_before_new_flow(&self) -> u64 {
-        self.time_of(self.in_express)
+    pub(crate) fn time_before_new_flow(&self, work_of_group: impl Fn(FlowKey) -> Option<u64>) -> u64 {
+        let turns = self.in_list(self.express).map(|account| {
+            let work = self.work_of(account, &work_of_group);
+            self.turn_of(account).min(work)
+        });
+        sum(turns)
     }
 
     /// The worker time that the flows of this level get before a new task begins, in nanoseconds.
-    pub(crate) fn time_before(&mut self, member: &Member) -> u64 {
-        let account = self.account_at(member.account);
+    pub(crate) fn time_before(&self, member: &Member, work_of_group: impl Fn(FlowKey) -> Option<u64>) -> u64 {
+        let own = member.account;
+        let account = own.and_then(|own| self.accounts.get(own as usize));
+        let own_work = || account.map_or(0, |account| self.work_of(account, |_| None));
+        let own_time = member.own_time.unwrap_or_else(own_work);
         let begin = account.map_or(0, |account| account.finish).max(member.tag);
-        let is_listed = account.is_some_and(|account| account.lane != Lane::Unlisted);
-        let finish = begin.saturating_add(weighted(member.own_time, member.weight));
-        if member.own_time == 0 && finish < self.virtual_time {
-            return self.time_before_new_flow();
+        let finish = begin.saturating_add(weighted(own_time, member.weight));
+        if own_time == 0 && finish < self.virtual_time {
+            return self.time_before_new_flow(work_of_group);
         }
-        let mut virtual_time = self.virtual_time;
-        if self.listed == self.in_debt {
-            // Virtual time moves to the first flow in debt.
-            let first = self.first_debt().map_or(u64::MAX, |(tag, _)| tag);
-            virtual_time = virtual_time.max(first.min(begin));
-        }
-        if member.own_time == 0 && !is_in_debt(finish, virtual_time) {
-            // One turn of each flow in the express lane and in the ring.
-            return self.time_of(self.listed - self.in_debt);
-        }
-        let weights = self.weights + if is_listed { 0 } else { u64::from(member.weight) };
-        let span = finish.saturating_sub(virtual_time) >> FRACTION;
-        span.saturating_mul(weights).max(self.time_before_new_flow())
+        let is_prompt = own_time == 0 && !is_in_debt(finish, self.virtual_time);
+        let others = self.accounts.iter().filter(|&(at, account)| {
+            account.lane != Lane::Unlisted && own.is_none_or(|own| own as usize != at)
+        });
+        let times = others.map(|(_, account)| {
+            let time = match account.lane {
+                Lane::Debt if is_prompt => 0,
+                _ if is_prompt => self.turn_of(account),
+                _ => self.time_until(finish, account),
+            };
+            time.min(self.work_of(account, &work_of_group))
+        });
+        sum(times).saturating_add(own_time)
     }
 
-    /// The expected time of a turn of a flow.
-    pub(crate) fn expected_turn(&self, account: Option<u32>) -> u64 {
-        let estimate = self
-            .account_at(account)
-            .map_or(self.estimate, |account| account.estimate);
-        estimate.into()
+    /// The time that the waiting tasks of the listed flows of a group need, in nanoseconds.
+    pub(crate) fn work(&self) -> u64 {
+        let listed = self.accounts.iter().map(|(_, account)| account);
+        let listed = listed.filter(|account| account.lane != Lane::Unlisted);
+        sum(listed.map(|account| self.work_of(account, |_| None)))
     }
 
-    fn account_at(&self, account: Option<u32>) -> Option<&Account> {
-        self.accounts.get(account? as usize)
+    /// The same, with the flows that may not run because of a limit.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn work_of_all(&self) -> u64 {
+        let accounts = self.accounts.iter().map(|(_, account)| account);
+        sum(accounts.map(|account| self.work_of(account, |_| None)))
     }
 
-    /// The expected time of one turn of each of this number of flows.
-    fn time_of(&self, flows: usize) -> u64 {
-        u64::from(self.estimate).saturating_mul(flows as u64)
+    fn in_list(&self, list: List) -> impl Iterator<Item = &Account> {
+        let at = |at: u32| self.accounts.get(at as usize);
+        std::iter::successors(at(list.first), move |account| at(account.next))
     }
+
+    /// The time that the waiting tasks of an account need.
+    fn work_of(&self, account: &Account, work_of_group: impl Fn(FlowKey) -> Option<u64>) -> u64 {
+        work_of_group(account.key)
+            .unwrap_or_else(|| self.turn_of(account).saturating_mul(account.waiting.into()))
+    }
+
+    /// The expected time of a turn of an account.
+    fn turn_of(&self, account: &Account) -> u64 {
+        match account.estimate {
+            0 => self.estimate.into(),
+            known => known.into(),
+        }
+    }
+
+    /// The time of the turns of a flow until its finish tag reaches `finish`, if it has tasks.
+    fn time_until(&self, finish: u64, account: &Account) -> u64 {
+        let turn = self.turn_of(account);
+        let span = finish.saturating_sub(account.finish);
+        let share = (span >> FRACTION).saturating_mul(account.weight.into());
+        // A turn that begins before that time is a whole turn.
+        share.div_ceil(turn.max(1)).saturating_mul(turn)
+    }
+}
+
+fn sum(times: impl Iterator<Item = u64>) -> u64 {
+    times.fold(0, u64::saturating_add)
 }
