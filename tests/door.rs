@@ -84,10 +84,10 @@ fn a_task_is_not_shed_if_no_other_task_waits() {
 /// all were shed.
 #[test]
 fn a_new_client_that_waits_for_a_long_step_is_not_shed() {
-    let (pool, time) = with_clock(ThreadPool::builder().overload(CODEL), 0);
+    let (pool, time) = util::manual(ThreadPool::builder().overload(CODEL).threads(0));
     let mut lp = Loop::new(&pool);
     for _ in 0..100 {
-        lp.enqueue(0, takes(&time, 25 * MS)).unwrap();
+        lp.enqueue(0, Work::takes(&time, 25 * MS)).unwrap();
     }
     lp.run_pending(Duration::ZERO);
     for conn in 1..20 {
