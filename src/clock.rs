@@ -12,6 +12,9 @@ use std::time::Duration;
 /// Otherwise it is the monotonic clock of the operating system. The pool reads it once for each
 /// step.
 ///
+/// The first clock of a process compares the counter with the clock of the operating system. This
+/// usually takes less than 1 ms, but up to 200 ms on a busy machine.
+///
 /// With [`Clock::manual`] and `threads(0)` a test of timeouts needs no thread and no waiting:
 ///
 /// ```
