@@ -727,6 +727,7 @@ impl Level {
         let count = |lane| in_lane(lane).count();
         assert_eq!(self.in_debt, count(Lane::Debt));
         assert_eq!(self.listed, self.accounts.len() - count(Lane::Unlisted));
+        assert_eq!(self.listed, self.listed_accounts().count());
         for (list, lane) in [(self.express, Lane::Express), (self.ring, Lane::Ring)] {
             let (mut prev, mut at, mut length) = (NONE, list.first, 0);
             while at != NONE {

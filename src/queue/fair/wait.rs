@@ -7,6 +7,7 @@
 //! waiting task and no debt, each flow before it has one turn.
 
 use super::{Account, FRACTION, FlowKey, Lane, Level, List, is_in_debt, weighted};
+use std::cmp::Reverse;
 
 /// The data about a member of a level, a flow or a group, for the estimate of a wait.
 pub(crate) struct Member {
@@ -20,7 +21,7 @@ pub(crate) struct Member {
     pub(crate) own_time: Option<u64>,
 }
 
-/// All calls are O(accounts). `work_of_group` returns the work of the group with this key, and
+/// All calls are O(listed accounts). `work_of_group` returns the work of the group with this key, and
 /// `None` if it is the key of a flow.
 impl Level {
     /// The worker time that other flows get before the first task of a new flow begins, in
@@ -45,10 +46,11 @@ impl Level {
             return self.time_before_new_flow(work_of_group);
         }
         let is_prompt = own_time == 0 && !is_in_debt(finish, self.virtual_time);
-        let others = self.accounts.iter().filter(|&(at, account)| {
-            account.lane != Lane::Unlisted && own.is_none_or(|own| own as usize != at)
-        });
-        let times = others.map(|(_, account)| {
+        let own_key = account.map(|account| account.key);
+        let others = self
+            .listed_accounts()
+            .filter(|account| Some(account.key) != own_key);
+        let times = others.map(|account| {
             let time = match account.lane {
                 Lane::Debt if is_prompt => 0,
                 _ if is_prompt => self.turn_of(account),
@@ -61,9 +63,9 @@ impl Level {
 
     /// The time that the waiting tasks of the listed flows of a group need, in nanoseconds.
     pub(crate) fn work(&self) -> u64 {
-        let listed = self.accounts.iter().map(|(_, account)| account);
-        let listed = listed.filter(|account| account.lane != Lane::Unlisted);
-        sum(listed.map(|account| self.work_of(account, |_| None)))
+        sum(self
+            .listed_accounts()
+            .map(|account| self.work_of(account, |_| None)))
     }
 
     /// The same, with the flows that may not run because of a limit.
@@ -71,6 +73,16 @@ impl Level {
     pub(crate) fn work_of_all(&self) -> u64 {
         let accounts = self.accounts.iter().map(|(_, account)| account);
         sum(accounts.map(|account| self.work_of(account, |_| None)))
+    }
+
+    pub(super) fn listed_accounts(&self) -> impl Iterator<Item = &Account> {
+        let debtors = self.debt.iter().map(|Reverse(debtor)| debtor);
+        let in_debt = debtors
+            .filter(|debtor| debtor.is_current(&self.accounts))
+            .map(|debtor| &self.accounts[debtor.account as usize]);
+        self.in_list(self.express)
+            .chain(self.in_list(self.ring))
+            .chain(in_debt)
     }
 
     fn in_list(&self, list: List) -> impl Iterator<Item = &Account> {
