@@ -43,7 +43,8 @@
 //! and the flows that have no group; the level of a group divides the time of the group between its
 //! flows, with a virtual time of its own ([`super::lanes`]). Here "flow" means a member of a level.
 
-pub(crate) mod wait;
+pub(crate) mod estimate;
+mod fattest;
 
 use slab::Slab;
 use std::cmp::Reverse;
@@ -299,49 +300,10 @@ impl Level {
         self.accounts[at as usize].queued
     }
 
-    /// The place of a flow in `by_size`.
-    fn size_of(&self, queued: u32) -> Option<usize> {
-        (queued >= self.size_min).then(|| queued.ilog2() as usize)
-    }
-
     /// Sets the number of waiting tasks of a flow. Returns the number before.
     #[inline]
     pub(super) fn set_waiting(&mut self, at: u32, waiting: u32) -> u32 {
         std::mem::replace(&mut self.accounts[at as usize].waiting, waiting)
-    }
-
-    /// Sets the number of waiting tasks of a flow that have not started.
-    pub(super) fn set_queued(&mut self, at: u32, queued: u32) {
-        let before = std::mem::replace(&mut self.accounts[at as usize].queued, queued);
-        let (from, to) = (self.size_of(before), self.size_of(queued));
-        if from != to {
-            if let Some(from) = from {
-                self.leave_size(at, from);
-            }
-            if let Some(to) = to {
-                if self.by_size.len() <= to {
-                    self.by_size.resize_with(to + 1, Vec::new);
-                }
-                self.accounts[at as usize].place = self.by_size[to].len() as u32;
-                self.by_size[to].push(at);
-            }
-        }
-    }
-
-    fn leave_size(&mut self, at: u32, size: usize) {
-        let place = self.accounts[at as usize].place;
-        self.by_size[size].swap_remove(place as usize);
-        if let Some(&moved) = self.by_size[size].get(place as usize) {
-            self.accounts[moved as usize].place = place;
-        }
-    }
-
-    /// Returns a flow with the most tasks that have not started, within a factor of two, if it has
-    /// at least `least` of them. In the root, `least` is 2 or more.
-    pub(super) fn fattest(&self, least: u32) -> Option<FlowKey> {
-        let flows = self.by_size.iter().rfind(|flows| !flows.is_empty())?;
-        let fattest = &self.accounts[*flows.last()? as usize];
-        (fattest.queued >= least).then_some(fattest.key)
     }
 
     /// Whether a flow without a debt waits.

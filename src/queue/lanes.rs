@@ -9,7 +9,7 @@
 //! A group is removed with its account in the root: when it has no tasks and no debt, or when there
 //! are too many accounts. So a group does not lose its debt when its last task ends.
 
-use super::fair::wait::Member;
+use super::fair::estimate::Member;
 use super::fair::{Debt, FlowKey, Level, NONE, StampedAccount};
 use crate::scheduler::QUANTUM;
 use crate::task::id::GroupId;
