@@ -134,9 +134,8 @@ impl<T: Task> Running<'_, T> {
         }
         header.renew(waited);
         let codel = cx.scheduler.codel.as_ref();
-        // The last waiting task is not shed, because no other task would begin earlier.
-        let sheds =
-            |codel: &Codel| codel.sheds(entry.state, waited, started) && cx.scheduler.others_wait(cx.index);
+        let others_wait = || cx.scheduler.others_wait(cx.index);
+        let sheds = |codel: &Codel| codel.sheds(entry.state, waited, started, others_wait);
         let reason = match requests.stop() {
             None if codel.is_some_and(sheds) => Some(StopReason::Shed),
             stop => stop,
