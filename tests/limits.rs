@@ -888,3 +888,24 @@ fn the_count_of_queued_tasks_is_exact() {
         }
     }
 }
+
+/// With `max_running_per_connection`, the end of a task permits the next one. The worker that ended
+/// the task is inside the wake-up of its loop, so another worker must run the next task.
+#[test]
+fn the_next_task_of_a_connection_does_not_wait_for_a_wake_up() {
+    // In most rounds the other worker sleeps when the first task ends.
+    for _ in 0..20 {
+        let pool = build(ThreadPool::builder().threads(2).max_running_per_connection(1));
+        let [wake, first, second] = [(); 3].map(|()| Gate::new());
+        let passed = wake.clone();
+        let mut service = pool.service::<Work>(move || passed.pass());
+        let _guards = [wake.guard(), first.guard(), second.guard()];
+        for gate in [&first, &second] {
+            service.enqueue(1, Work::at(gate)).unwrap();
+        }
+        first.wait_for(1);
+        first.open();
+        wake.wait_for(1);
+        second.wait_for(1);
+    }
+}

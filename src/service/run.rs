@@ -272,10 +272,12 @@ impl<T: Task> Running<'_, T> {
             None if frees_place => service.release(slot, cx, || service.completions.push_shared(completion)),
             None => service.completions.push_shared(completion),
         }
-        service.notify_loop(cx);
         if frees_place {
+            // The next task of the connection does not wait for the wake-up of the loop. The lock of
+            // the queue takes the place of a fence.
             service.scheduler.wake_for_rest(cx.counters);
         }
+        service.notify_loop(cx);
     }
 }
 
