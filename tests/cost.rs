@@ -193,3 +193,39 @@ fn the_cost_of_a_refusal_does_not_grow_with_the_tasks_of_the_connection() {
     let limit = 15 * few.max(Duration::from_micros(50));
     assert!(many < limit, "{few:?} with {SAMPLE} tasks, {many:?} with {MANY}");
 }
+
+/// The time of estimates in a pool in which this number of connections had a task each; the
+/// shortest of three runs.
+fn cost_of_estimates(connections: u64) -> Duration {
+    let pool = ThreadPool::builder()
+        .threads(0)
+        .max_queue_depth(MANY as usize)
+        .max_tasks(2 * MANY as usize)
+        .build()
+        .unwrap();
+    let mut lp = Loop::new(&pool);
+    for conn in 0..connections {
+        lp.enqueue(conn, Work::done()).unwrap();
+    }
+    lp.run_pending(PLENTY);
+    for ready in lp.take_ready() {
+        reap(&mut lp, ready.id);
+    }
+    for _ in 0..2 {
+        lp.enqueue(1, Work::done()).unwrap();
+    }
+    let tries = (0..3).map(|_| {
+        let begun = Instant::now();
+        (0..SAMPLE).for_each(|_| _ = lp.estimated_wait(1));
+        begun.elapsed()
+    });
+    tries.min().expect("three tries")
+}
+
+/// U6: an estimate looked at all connections that had a task before.
+#[test]
+fn the_cost_of_an_estimate_does_not_grow_with_the_connections_without_tasks() {
+    let (few, many) = (cost_of_estimates(FEW), cost_of_estimates(MANY));
+    let limit = 15 * few.max(Duration::from_micros(50));
+    assert!(many < limit, "{few:?} after {FEW} tasks, {many:?} after {MANY}");
+}

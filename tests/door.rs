@@ -2,8 +2,8 @@
 
 mod util;
 
-use moored::{BuildError, GroupId, ManualClock, Overload, Service, Shutdown, StopReason};
-use moored::{TaskReturn, TaskStatus, ThreadPool};
+use moored::{BuildError, GroupId, ManualClock, Overload, Service, Shutdown, Status};
+use moored::{StopReason, TaskReturn, TaskStatus, ThreadPool};
 use std::time::Duration;
 use util::{Gate, Loop, PLENTY, Work, resume};
 
@@ -99,6 +99,33 @@ fn a_new_client_that_waits_for_a_long_step_is_not_shed() {
         assert!(matches!(status, Some(TaskStatus::Finished(_))), "{status:?}");
         time.advance(10 * MS);
     }
+}
+
+/// Each task of client 1 is submitted during a step of client 0, so it waits only for the end of this
+/// step. The tasks of client 0 wait for much longer. None of them was shed, because client 1 was in
+/// debt when it submitted its tasks.
+#[test]
+fn a_client_with_one_task_at_a_time_does_not_hide_the_waits_of_a_flood() {
+    let (pool, time) = util::manual(ThreadPool::builder().overload(CODEL).threads(0));
+    let mut lp = Loop::new(&pool);
+    for _ in 0..100 {
+        lp.enqueue(0, Work::takes(&time, 10 * MS)).unwrap();
+    }
+    lp.run_pending(Duration::ZERO);
+    let mut shed = 0;
+    for _ in 0..40 {
+        let id = lp.enqueue(1, Work::takes(&time, 11 * MS)).unwrap();
+        time.advance(14 * MS);
+        while !lp.peek(id).is_some_and(Status::is_ended) {
+            lp.run_pending(Duration::ZERO);
+        }
+        let status = lp.task_status(id);
+        assert!(matches!(status, Some(TaskStatus::Finished(_))), "{status:?}");
+        // The next step of the flood begins.
+        lp.run_pending(Duration::ZERO);
+        shed += reap_all(&mut lp).1;
+    }
+    assert!(shed > 5, "{shed}");
 }
 
 /// The oldest tasks of a connection are shed first.

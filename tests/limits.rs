@@ -4,8 +4,8 @@
 mod util;
 
 use moored::{
-    BoxTask, Dequeued, EnqueueError, Overload, Service, Shutdown, StopReason, TaskReturn, TaskStatus,
-    ThreadPool, ThreadPoolBuilder, task_fn,
+    BoxTask, Dequeued, EnqueueError, GroupId, Overload, Service, Shutdown, Status, StopReason, TaskId,
+    TaskOptions, TaskReturn, TaskStatus, ThreadPool, ThreadPoolBuilder, task_fn,
 };
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -805,4 +805,107 @@ fn a_task_of_another_service_is_shed_and_announced_there() {
     let status = flood.task_status(ids[3]);
     assert!(matches!(status, Some(TaskStatus::Stopped(StopReason::Shed, _))));
     assert_eq!(pool.dump().abnormal_ends.len(), 1);
+}
+
+/// The count of `max_queued_per_connection` in two services under random calls, beside a naive
+/// count.
+#[test]
+fn the_count_of_queued_tasks_is_exact() {
+    const LIMIT: usize = 3;
+    for seed in 0..300 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut builder = ThreadPool::builder().threads(0).max_queue_depth(12);
+        if seed % 3 == 0 {
+            builder = builder.max_running_per_connection(1);
+        }
+        let (pool, time) = util::manual(builder.max_queued_per_connection(LIMIT));
+        let mut loops = [(); 2].map(|()| (Loop::<Work>::new(&pool), Vec::<(TaskId, u64)>::new()));
+        for step in 0..300 {
+            let (lp, tasks) = &mut loops[usize::from(rng.u8(..4) == 0)];
+            let conn = rng.u64(..4);
+            let id = (!tasks.is_empty()).then(|| rng.usize(..tasks.len()));
+            match (rng.u8(..20), id) {
+                (0, Some(at)) => {
+                    lp.dequeue(tasks[at].0);
+                }
+                (1 | 2, Some(at)) => {
+                    if lp.reattach(tasks[at].0, conn) {
+                        tasks[at].1 = conn;
+                    }
+                }
+                (3, _) => {
+                    lp.connection_closed(conn);
+                    tasks
+                        .iter_mut()
+                        .filter(|task| task.1 == conn)
+                        .for_each(|task| task.1 = u64::MAX);
+                }
+                (4, _) => lp.set_group(conn, rng.bool().then_some(GroupId(rng.u64(..2)))),
+                (5, _) => time.advance(Duration::from_millis(1)),
+                (6..=8, _) => {
+                    for ready in lp.take_ready() {
+                        match lp.task_status(ready.id) {
+                            Some(TaskStatus::Syncing(point)) => point.resume(),
+                            _ => tasks.retain(|task| task.0 != ready.id),
+                        }
+                    }
+                }
+                (9..=11, _) => _ = lp.run_pending(Duration::ZERO),
+                _ => {
+                    let is_queued =
+                        |&&(id, of): &&(TaskId, u64)| of == conn && lp.peek(id) == Some(Status::Queued);
+                    let naive = tasks.iter().filter(is_queued).count();
+                    let mut options = TaskOptions::new();
+                    if rng.u8(..4) == 0 {
+                        options = options.queue_timeout(Duration::from_millis(2));
+                    }
+                    if rng.u8(..4) == 0 {
+                        options = options.outlive_connection();
+                    }
+                    let work = if rng.bool() {
+                        Work::done()
+                    } else {
+                        Work::parks_times(2)
+                    };
+                    match lp.enqueue_with(conn, work, options) {
+                        Ok(id) => {
+                            assert!(naive < LIMIT, "{seed} {step}: {naive}");
+                            tasks.push((id, conn));
+                        }
+                        Err(EnqueueError::ConnectionFull { queued, .. }) => {
+                            assert_eq!(queued, naive, "{seed} {step}");
+                            assert!(naive >= LIMIT, "{seed} {step}: {naive}");
+                        }
+                        Err(error) => {
+                            assert!(
+                                matches!(error, EnqueueError::QueueFull(_)) && naive < LIMIT,
+                                "{error:?}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// With `max_running_per_connection`, the end of a task permits the next one. The worker that ended
+/// the task is inside the wake-up of its loop, so another worker must run the next task.
+#[test]
+fn the_next_task_of_a_connection_does_not_wait_for_a_wake_up() {
+    // In most rounds the other worker sleeps when the first task ends.
+    for _ in 0..20 {
+        let pool = build(ThreadPool::builder().threads(2).max_running_per_connection(1));
+        let [wake, first, second] = [(); 3].map(|()| Gate::new());
+        let passed = wake.clone();
+        let mut service = pool.service::<Work>(move || passed.pass());
+        let _guards = [wake.guard(), first.guard(), second.guard()];
+        for gate in [&first, &second] {
+            service.enqueue(1, Work::at(gate)).unwrap();
+        }
+        first.wait_for(1);
+        first.open();
+        wake.wait_for(1);
+        second.wait_for(1);
+    }
 }

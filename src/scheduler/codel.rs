@@ -6,9 +6,9 @@
 //! target are shed; this is the form for the queues of servers (Maurer: Fail at Scale, ACM Queue
 //! 2015).
 //!
-//! The queue was empty if a task was submitted after the start of the task before it. Such a task
-//! has waited for the end of a running step, and not for other tasks. So a few long waits in a pool
-//! that starts tasks rarely are not an overload.
+//! A task that was submitted after the start of the task before it has waited for the end of a
+//! running step, and not for other tasks. It is not shed. The queue was empty if no other task waits
+//! then. So a few long waits in a pool that starts tasks rarely are not an overload.
 //!
 //! The values are written by all workers without a lock. They are heuristics: a lost update changes
 //! which task is shed, and nothing else.
@@ -53,14 +53,22 @@ impl Codel {
     }
 
     /// Notes the wait of a task that a worker has taken and that has not started. Returns true if
-    /// the task is shed.
-    pub(crate) fn sheds(&self, state: FlowState, waited: u64, now: u64) -> bool {
-        let waits = if state.is_prompt() {
-            &self.prompt
-        } else {
-            &self.others
-        };
-        waits.note(self, waited, now) && waited > self.target.saturating_mul(2)
+    /// the task is shed. `others_wait`: whether other tasks wait.
+    pub(crate) fn sheds(
+        &self,
+        state: FlowState,
+        waited: u64,
+        now: u64,
+        others_wait: impl Fn() -> bool,
+    ) -> bool {
+        let is_prompt = state.is_prompt();
+        let waits = if is_prompt { &self.prompt } else { &self.others };
+        // A task of the first kind does not wait for the tasks of the second kind.
+        let is_queue_empty = || is_prompt || !others_wait();
+        // The last waiting task is not shed, because no other task would begin earlier.
+        waits.note(self, waited, now, is_queue_empty)
+            && waited > self.target.saturating_mul(2)
+            && others_wait()
     }
 }
 
@@ -72,16 +80,20 @@ impl ObservedWaits {
         }
     }
 
-    /// Notes a wait. Returns whether the pool is overloaded.
-    fn note(&self, codel: &Codel, waited: u64, now: u64) -> bool {
+    /// Notes a wait. Returns whether the pool is overloaded and the task has waited for other tasks.
+    /// `is_queue_empty`: whether no other task waits that a task of this kind could wait for.
+    fn note(&self, codel: &Codel, waited: u64, now: u64, is_queue_empty: impl Fn() -> bool) -> bool {
         let last = self.last.load(Relaxed);
         self.last.store(now, Relaxed);
-        let queue_was_empty = now.saturating_sub(waited) > last;
+        let was_next = now.saturating_sub(waited) > last;
         let long_since = self.long_since.load(Relaxed);
-        if waited <= codel.target || queue_was_empty {
+        if waited <= codel.target || was_next && is_queue_empty() {
             if long_since != NEVER {
                 self.long_since.store(NEVER, Relaxed);
             }
+            return false;
+        }
+        if was_next {
             return false;
         }
         if long_since == NEVER {
@@ -110,7 +122,7 @@ mod tests {
     /// at which the task is shed.
     fn shed(codel: &Codel, times: impl Iterator<Item = u64>, waited: impl Fn(u64) -> u64) -> Vec<u64> {
         times
-            .filter(|&at| codel.sheds(FlowState::Busy { tag: 0 }, waited(at) * MS, at * MS))
+            .filter(|&at| codel.sheds(FlowState::Busy { tag: 0 }, waited(at) * MS, at * MS, || true))
             .collect()
     }
 
@@ -168,12 +180,25 @@ mod tests {
         }
     }
 
+    /// Short overloads, each with a moment at which no task waits.
+    #[test]
+    fn an_empty_queue_ends_an_overload() {
+        let codel = codel();
+        for round in (0..1_500).step_by(150) {
+            for (at, waited, others_wait) in [(0, 20, true), (20, 20, true), (90, 60, false)] {
+                let now = (round + at) * MS;
+                let sheds = codel.sheds(FlowState::Busy { tag: 0 }, waited * MS, now, || others_wait);
+                assert!(!sheds, "{at} ms in the round {round}");
+            }
+        }
+    }
+
     #[test]
     fn new_clients_do_not_hide_the_waits_of_the_others() {
         let codel = codel();
         for at in each_10_ms(300) {
-            assert!(!codel.sheds(FlowState::Idle { tag: 0 }, 0, at * MS));
-            let sheds = codel.sheds(FlowState::InDebt { tag: 0 }, 20 * MS, at * MS);
+            assert!(!codel.sheds(FlowState::Idle { tag: 0 }, 0, at * MS, || true));
+            let sheds = codel.sheds(FlowState::InDebt { tag: 0 }, 20 * MS, at * MS, || true);
             assert_eq!(sheds, at >= 100, "{at} ms");
         }
     }

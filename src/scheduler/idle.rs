@@ -174,6 +174,13 @@ impl Idle {
 }
 
 #[cfg(all(test, not(loom)))]
+impl Idle {
+    pub(super) fn is_searched(&self) -> bool {
+        self.state.lock().searching > 0
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -113,6 +113,8 @@ impl Scheduler {
             let Some((slot, serial, begun)) = context.present_step.claim(limit) else {
                 continue;
             };
+            // Also before the drop of the reference to the service, which can be the last one.
+            prepare();
             let service = context.service.lock().clone();
             let task = service.and_then(|service| service.describe(slot, serial));
             // If the step has ended since, the header may be that of another task.
@@ -126,7 +128,6 @@ impl Scheduler {
                 worker,
                 elapsed: Duration::from_nanos(now - begun),
             };
-            prepare();
             quietly(|| (slow_steps.report)(&step));
         }
     }

@@ -62,28 +62,33 @@ impl Scheduler {
     /// Steals up to `max` tasks, and at most half, from the batch of another worker into the batch
     /// of this context. The caller holds the lock of the queue, so that a search for a task finds
     /// it in every case.
-    fn steal_from(&self, victim: usize, index: usize, max: usize) -> Option<Batch<ServiceRef>> {
+    fn steal_from(&self, victim: usize, cx: &WorkerContext<'_>, max: usize) -> Option<Batch<ServiceRef>> {
         let victim_context = &self.contexts[victim];
         if !victim_context.has_batch() {
             return None;
         }
         let service = victim_context.service.lock().clone()?;
         let queue = self.queue.lock();
-        let count = service.steal(victim, index, max);
+        let count = service.steal(victim, cx.index, max);
+        if count == 0 {
+            drop(queue);
+            self.drop_service(service, cx);
+            return None;
+        }
         let taken = Batch {
             service,
             count,
             time: None,
         };
-        let before = self.hold_service(index, Some(&taken));
+        let before = self.hold_service(cx.index, Some(&taken));
         drop(queue);
         drop(before);
-        (count > 0).then_some(taken)
+        Some(taken)
     }
 
     /// Returns the remaining tasks of another worker's batch, which is late, to the queue.
     #[cold]
-    pub(super) fn return_batch_of(&self, victim: usize) {
+    pub(super) fn return_batch_of(&self, victim: usize, cx: &WorkerContext<'_>) {
         let Some(service) = self.contexts[victim].service.lock().clone() else {
             return;
         };
@@ -93,20 +98,28 @@ impl Scheduler {
             self.hints.note_submitted();
             self.hints.note_published();
         }
-        // Not under the lock, because the drop of the last reference runs user code.
+        self.drop_service(service, cx);
+    }
+
+    /// Drops a reference to a service. The drop of the last reference runs user code, so the caller
+    /// holds no lock. This worker may have taken the token of a wake-up, and looks only after the
+    /// drop. So it wakes another worker first.
+    #[cold]
+    fn drop_service(&self, service: ServiceRef, cx: &WorkerContext<'_>) {
+        self.wake_for_rest(cx.counters);
         drop(service);
     }
 
     /// Steals tasks from the batch of any other worker.
-    pub(super) fn steal(&self, index: usize, max: usize) -> Option<Batch<ServiceRef>> {
+    pub(super) fn steal(&self, cx: &WorkerContext<'_>, max: usize) -> Option<Batch<ServiceRef>> {
         let workers = self.workers().len();
-        let others = (1..=workers).map(|step| (index + step) % workers);
+        let others = (1..=workers).map(|step| (cx.index + step) % workers);
         others
-            .filter(|&victim| victim != index)
-            .find_map(|victim| self.steal_from(victim, index, max))
+            .filter(|&victim| victim != cx.index)
+            .find_map(|victim| self.steal_from(victim, cx, max))
     }
 
     pub(super) fn steal_any_one(&self, cx: &WorkerContext<'_>) -> Option<Batch<ServiceRef>> {
-        (0..self.workers().len()).find_map(|victim| self.steal_from(victim, cx.index, 1))
+        (0..self.workers().len()).find_map(|victim| self.steal_from(victim, cx, 1))
     }
 }

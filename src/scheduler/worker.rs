@@ -98,6 +98,10 @@ impl Worker {
                 continue;
             }
             cx.flush();
+            // Dropping the last reference to a service runs user code. It must not run while other
+            // threads rely on this worker.
+            let held = scheduler.contexts[self.index].service.lock().take();
+            drop(held);
             if pacing.wait > 0 {
                 self.wait_before_debt(&cx, &mut pacing);
                 continue;
@@ -108,10 +112,6 @@ impl Worker {
                 continue;
             }
             has_searched = false;
-            // Dropping the last reference to a service runs user code. It must not run while other
-            // threads rely on this worker.
-            let held = scheduler.contexts[self.index].service.lock().take();
-            drop(held);
             scheduler.check_drain();
             cx.forget_batch();
             match scheduler.enter_sleep(&cx) {
@@ -138,7 +138,7 @@ impl Worker {
         });
         let must_look = std::mem::take(&mut pacing.must_look);
         if let Some(victim) = self.late_neighbour(cx, pacing) {
-            scheduler.return_batch_of(victim);
+            scheduler.return_batch_of(victim, cx);
         }
         let mut counter = &cx.counters.batches;
         let mut taken = None;
@@ -148,7 +148,7 @@ impl Worker {
         }
         let mut count = 1;
         if taken.is_none()
-            && let Some(stolen) = scheduler.steal(self.index, pacing.size)
+            && let Some(stolen) = scheduler.steal(cx, pacing.size)
         {
             counter = &cx.counters.steals;
             count = stolen.count;
@@ -281,5 +281,74 @@ impl Scheduler {
         if taken > 1 || others().any(|(_, other)| other.has_batch()) || self.queue.lock().has_tasks() {
             self.wake_worker(counters);
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::scheduler::Scheduler;
+    use crate::{Status, TaskReturn, ThreadPool, task_fn};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+    use std::thread::yield_now;
+
+    /// The wake-up of a service. Its destructor counts itself, and notes whether a worker that runs
+    /// it has taken tasks that it has not begun.
+    struct Probe {
+        scheduler: Arc<Scheduler>,
+        drops: Arc<AtomicUsize>,
+        drops_with_batch: Arc<AtomicUsize>,
+    }
+
+    impl Drop for Probe {
+        fn drop(&mut self) {
+            let has_batch = self.scheduler.workers().iter().any(|worker| worker.has_batch());
+            self.drops_with_batch.fetch_add(usize::from(has_batch), SeqCst);
+            self.drops.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// The destructor of a service can block. The searching worker held the last reference to a
+    /// service, and dropped it after it had found a task of another service. No other worker was
+    /// woken for this task, because a worker searched.
+    #[test]
+    fn a_worker_that_searches_holds_no_service() {
+        let pool = ThreadPool::builder().threads(1).build().unwrap();
+        let mut other = pool.service(|| {});
+        let scheduler = Arc::clone(&other.inner.scheduler);
+        let [drops, drops_with_batch] = [0; 2].map(|_| Arc::new(AtomicUsize::new(0)));
+        let done = || task_fn(|_| TaskReturn::TaskDone);
+        for round in 1..=2_000 {
+            let probe = Probe {
+                scheduler: Arc::clone(&scheduler),
+                drops: Arc::clone(&drops),
+                drops_with_batch: Arc::clone(&drops_with_batch),
+            };
+            let mut service = pool.service(move || _ = &probe.drops);
+            let [is_running, may_end] = [false; 2].map(|flag| Arc::new(AtomicBool::new(flag)));
+            let gates = [Arc::clone(&is_running), Arc::clone(&may_end)];
+            let task = task_fn(move |_| {
+                gates[0].store(true, SeqCst);
+                while !gates[1].load(SeqCst) {
+                    yield_now();
+                }
+                TaskReturn::TaskDone
+            });
+            service.enqueue(1, task).expect("room");
+            while !is_running.load(SeqCst) {
+                yield_now();
+            }
+            drop(service);
+            may_end.store(true, SeqCst);
+            while !scheduler.idle.is_searched() && drops.load(SeqCst) < round {}
+            let id = other.enqueue(1, done()).expect("room");
+            while drops.load(SeqCst) < round || !other.peek(id).is_some_and(Status::is_ended) {
+                yield_now();
+            }
+            other
+                .take_ready()
+                .for_each(|ready| drop(other.task_status(ready.id)));
+        }
+        assert_eq!(drops_with_batch.load(SeqCst), 0);
     }
 }

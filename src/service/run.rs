@@ -134,9 +134,8 @@ impl<T: Task> Running<'_, T> {
         }
         header.renew(waited);
         let codel = cx.scheduler.codel.as_ref();
-        // The last waiting task is not shed, because no other task would begin earlier.
-        let sheds =
-            |codel: &Codel| codel.sheds(entry.state, waited, started) && cx.scheduler.others_wait(cx.index);
+        let others_wait = || cx.scheduler.others_wait(cx.index);
+        let sheds = |codel: &Codel| codel.sheds(entry.state, waited, started, others_wait);
         let reason = match requests.stop() {
             None if codel.is_some_and(sheds) => Some(StopReason::Shed),
             stop => stop,
@@ -273,10 +272,12 @@ impl<T: Task> Running<'_, T> {
             None if frees_place => service.release(slot, cx, || service.completions.push_shared(completion)),
             None => service.completions.push_shared(completion),
         }
-        service.notify_loop(cx);
         if frees_place {
+            // The next task of the connection does not wait for the wake-up of the loop. The lock of
+            // the queue takes the place of a fence.
             service.scheduler.wake_for_rest(cx.counters);
         }
+        service.notify_loop(cx);
     }
 }
 
