@@ -255,7 +255,8 @@ impl Scheduler {
         if is_due {
             let services = self.end_delays(cx.now(), DUE_MAX);
             if !services.is_empty() {
-                // This worker may have taken the token of a wake-up, and looks only after the calls.
+                // This worker may have taken the token of a wake-up, and looks only after the
+                // calls.
                 self.wake_for_rest(cx.counters);
             }
             for service in services {

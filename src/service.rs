@@ -415,9 +415,9 @@ impl<T: Task> Service<T> {
     /// connections, the recent times of their turns, and the number of workers. It assumes that no
     /// other tasks come: if other connections get new tasks all the time, the real wait can be
     /// longer. It also assumes that the turns of a connection take about as long as its last few
-    /// turns. Before the first step of the pool has ended, the time of a step is
-    /// not known, and the estimate is too low. The estimate does not consider a limit of running
-    /// tasks. Without threads (`threads(0)`) it does not consider the time between the calls of
+    /// turns. Before the first step of the pool has ended, the time of a step is not known, and the
+    /// estimate is too low. The estimate does not consider a limit of running tasks. Without
+    /// threads (`threads(0)`) it does not consider the time between the calls of
     /// [`run_pending`](Self::run_pending).
     ///
     /// In a process that was forked after the pool was built, the result is zero. The cost is

@@ -3,7 +3,8 @@
 mod util;
 
 use moored::{
-    ManualClock, Shutdown, Status, StopReason, TaskOptions, TaskReturn, TaskStatus, ThreadPool, Timeout,
+    ManualClock, Service, Shutdown, Status, StopReason, TaskOptions, TaskReturn, TaskStatus, ThreadPool,
+    Timeout,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -242,23 +243,30 @@ fn a_delayed_task_does_not_wait_for_a_worker_inside_a_long_step() {
     }
 }
 
+/// A service whose parked task has this timeout. When the timeout runs out, its loop is notified,
+/// and the wake-up waits at the gate.
+fn blocking_service(pool: &ThreadPool, gate: &Gate, timeout: Duration) -> Service<Work> {
+    let (passed, blocks) = (gate.clone(), Arc::new(AtomicBool::new(false)));
+    let does_block = Arc::clone(&blocks);
+    let mut service = pool.service::<Work>(move || {
+        if does_block.load(SeqCst) {
+            passed.pass();
+        }
+    });
+    let options = TaskOptions::new().sync_timeout(timeout);
+    service.enqueue_with(1, Work::parks(), options).unwrap();
+    eventually("the task parks", || service.take_ready().count() == 1);
+    blocks.store(true, SeqCst);
+    service
+}
+
 /// The same with a worker that is inside a wake-up: it notifies a loop whose timeout has run out.
 #[test]
 fn a_delayed_task_does_not_wait_for_a_worker_inside_a_wake_up() {
     for _ in 0..5 {
         let pool = pool(2);
-        let (gate, blocks) = (Gate::new(), Arc::new(AtomicBool::new(false)));
-        let _guard = gate.guard();
-        let (passed, does_block) = (gate.clone(), Arc::clone(&blocks));
-        let mut sleeper = pool.service::<Work>(move || {
-            if does_block.load(SeqCst) {
-                passed.pass();
-            }
-        });
-        let options = TaskOptions::new().sync_timeout(SHORT * 30);
-        sleeper.enqueue_with(1, Work::parks(), options).unwrap();
-        eventually("the task parks", || sleeper.take_ready().count() == 1);
-        blocks.store(true, SeqCst);
+        let gate = Gate::guarded();
+        let _blocking = blocking_service(&pool, &gate, SHORT * 30);
         let mut lp = Loop::new(&pool);
         let short = lp.enqueue(2, delays(1, SHORT * 60)).unwrap();
         assert_eq!(lp.news(), [short]);
@@ -272,18 +280,9 @@ fn a_delayed_task_does_not_wait_for_a_worker_inside_a_wake_up() {
 fn a_submission_does_not_wait_for_a_worker_inside_a_wake_up() {
     for round in 0..200 {
         let pool = pool(2);
-        let (gate, blocks) = (Gate::guarded(), Arc::new(AtomicBool::new(false)));
-        let (passed, does_block) = (gate.clone(), Arc::clone(&blocks));
-        let mut sleeper = pool.service::<Work>(move || {
-            if does_block.load(SeqCst) {
-                passed.pass();
-            }
-        });
-        let options = TaskOptions::new().sync_timeout(SHORT * 7);
-        sleeper.enqueue_with(1, Work::parks(), options).unwrap();
+        let gate = Gate::guarded();
         let mut lp = Loop::new(&pool);
-        eventually("the task parks", || sleeper.take_ready().count() == 1);
-        blocks.store(true, SeqCst);
+        let _blocking = blocking_service(&pool, &gate, SHORT * 7);
         // In some rounds the submission and the timeout come at the same moment.
         let moment = Instant::now() + SHORT * 7 + Duration::from_micros(round % 100);
         while Instant::now() < moment {}

@@ -101,9 +101,9 @@ fn a_new_client_that_waits_for_a_long_step_is_not_shed() {
     }
 }
 
-/// Each task of client 1 is submitted during a step of client 0, so it waits only for the end of this
-/// step. The tasks of client 0 wait for much longer. None of them was shed, because client 1 was in
-/// debt when it submitted its tasks.
+/// Each task of client 1 is submitted during a step of client 0, so it waits only for the end of
+/// this step. The tasks of client 0 wait for much longer. None of them was shed, because client 1
+/// was in debt when it submitted its tasks.
 #[test]
 fn a_client_with_one_task_at_a_time_does_not_hide_the_waits_of_a_flood() {
     let (pool, time) = util::manual(ThreadPool::builder().overload(CODEL).threads(0));

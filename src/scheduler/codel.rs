@@ -6,9 +6,9 @@
 //! target are shed; this is the form for the queues of servers (Maurer: Fail at Scale, ACM Queue
 //! 2015).
 //!
-//! A task that was submitted after the start of the task before it has waited for the end of a
-//! running step, and not for other tasks. It is not shed. The queue was empty if no other task waits
-//! then. So a few long waits in a pool that starts tasks rarely are not an overload.
+//! A task that was submitted after the previous task had started has waited only for the end of a
+//! running step. It is not shed. If no other task waits when it starts, the queue was empty. So a
+//! few long waits are not an overload in a pool that rarely starts tasks.
 //!
 //! The values are written by all workers without a lock. They are heuristics: a lost update changes
 //! which task is shed, and nothing else.
@@ -34,8 +34,8 @@ pub(crate) struct Codel {
 struct ObservedWaits {
     /// When a worker last took a task.
     last: AtomicU64,
-    /// The first of the latest starts since which every task has waited for too long.
-    /// [`NEVER`]: the last task has not.
+    /// Since when every task has waited for too long: the start of the first one. [`NEVER`]: the
+    /// last task has not.
     long_since: AtomicU64,
 }
 
@@ -80,8 +80,8 @@ impl ObservedWaits {
         }
     }
 
-    /// Notes a wait. Returns whether the pool is overloaded and the task has waited for other tasks.
-    /// `is_queue_empty`: whether no other task waits that a task of this kind could wait for.
+    /// Notes a wait. Returns whether the pool is overloaded and the task has waited for other
+    /// tasks. `is_queue_empty`: whether no other task waits that a task of this kind could wait for.
     fn note(&self, codel: &Codel, waited: u64, now: u64, is_queue_empty: impl Fn() -> bool) -> bool {
         let last = self.last.load(Relaxed);
         self.last.store(now, Relaxed);

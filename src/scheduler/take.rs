@@ -106,6 +106,7 @@ impl Scheduler {
     /// drop. So it wakes another worker first.
     #[cold]
     fn drop_service(&self, service: ServiceRef, cx: &WorkerContext<'_>) {
+        cx.set_timer();
         self.wake_for_rest(cx.counters);
         drop(service);
     }

@@ -101,7 +101,10 @@ impl Worker {
             // Dropping the last reference to a service runs user code. It must not run while other
             // threads rely on this worker.
             let held = scheduler.contexts[self.index].service.lock().take();
-            drop(held);
+            if held.is_some() {
+                cx.set_timer();
+                drop(held);
+            }
             if pacing.wait > 0 {
                 self.wait_before_debt(&cx, &mut pacing);
                 continue;

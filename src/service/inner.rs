@@ -46,7 +46,7 @@ pub(crate) struct ServiceInner<T: Task> {
     /// Written by the loop's thread only.
     pub(crate) counters: Arc<Counters>,
     registry_slot: Figure,
-    /// Created with the first mailbox. Most services have none, and then no call pays for mailboxes.
+    /// Created with the first mailbox. Most services have none, and then mailboxes cost nothing.
     mailboxes: OnceLock<Arc<Mailboxes>>,
 }
 

@@ -273,8 +273,8 @@ impl<T: Task> Running<'_, T> {
             None => service.completions.push_shared(completion),
         }
         if frees_place {
-            // The next task of the connection does not wait for the wake-up of the loop. The lock of
-            // the queue takes the place of a fence.
+            // The next task of the connection must not wait for the wake-up of the loop. The lock
+            // of the queue replaces a fence.
             service.scheduler.wake_for_rest(cx.counters);
         }
         service.notify_loop(cx);

@@ -21,8 +21,8 @@ pub(crate) struct Member {
     pub(crate) own_time: Option<u64>,
 }
 
-/// All calls are O(listed accounts). `work_of_group` returns the work of the group with this key, and
-/// `None` if it is the key of a flow.
+/// All calls are O(listed accounts). `work_of_group` returns the work of the group with this key,
+/// and `None` if it is the key of a flow.
 impl Level {
     /// The worker time that other flows get before the first task of a new flow begins, in
     /// nanoseconds.
@@ -36,8 +36,7 @@ impl Level {
 
     /// The worker time that the flows of this level get before a new task begins, in nanoseconds.
     pub(crate) fn time_before(&self, member: &Member, work_of_group: impl Fn(FlowKey) -> Option<u64>) -> u64 {
-        let own = member.account;
-        let account = own.and_then(|own| self.accounts.get(own as usize));
+        let account = member.account.and_then(|own| self.accounts.get(own as usize));
         let own_work = || account.map_or(0, |account| self.work_of(account, |_| None));
         let own_time = member.own_time.unwrap_or_else(own_work);
         let begin = account.map_or(0, |account| account.finish).max(member.tag);
