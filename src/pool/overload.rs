@@ -66,8 +66,8 @@ pub enum Overload {
     ///
     /// In the row `codel` of `benches`, clients come twice as fast as they can be served. With a
     /// target of 20 ms and an interval of 200 ms, half of the served tasks wait for less than
-    /// 40 ms, and 99 % wait for less than 140 ms. With `ShedFattest` and a queue of 1,024 tasks,
-    /// 99 % wait for less than 810 ms. Both serve about the same number of tasks.
+    /// 40 ms, and 99 % wait for less than 140 ms. With `ShedFattest` and a queue of 1,024 tasks, one
+    /// of 100 waits for 0.5 to 1.1 s or longer. Both serve about the same number of tasks.
     ///
     /// A new client does not wait behind the queue of other clients. If one came in each interval,
     /// its short wait would hide an overload. So two kinds of tasks are observed separately: the
