@@ -89,8 +89,8 @@ impl<T: Task> Service<T> {
         let has_seen_shutdown = scheduler.is_shutting_down();
         let inner = ServiceInner::new(scheduler, Box::new(wake));
         Self {
+            table: Table::new(inner.number),
             inner,
-            table: Table::new(),
             ends: None,
             submitted: 0,
             unread: 0,
@@ -123,9 +123,8 @@ impl<T: Task> Service<T> {
             return false;
         };
         self.inner.counters.unparked.add(1);
-        let owner = self.table.owner(slot);
-        owner.add_parked(parked);
-        owner.set_phase(Phase::Waiting);
+        let syncs = self.table.slot(slot).syncs;
+        self.table.owner(slot).resume(syncs, parked);
         self.submit(slot, task, now, Phase::Waiting);
         true
     }
@@ -148,7 +147,7 @@ impl<T: Task> Service<T> {
     /// The slot of a task of this service that has not been reaped.
     #[inline]
     fn find(&self, id: TaskId) -> Option<u32> {
-        self.table.find(id).filter(|_| id.service == self.inner.number)
+        self.table.find(id).filter(|_| id.service() == self.inner.number)
     }
 
     fn id_of(&self, slot: u32) -> TaskId {
@@ -271,13 +270,12 @@ impl<T: Task> Service<T> {
     pub fn connection_closed(&mut self, conn: impl Into<ConnId>) -> usize {
         self.check_shutdown();
         let conn = conn.into();
-        let tasks: Vec<u32> = self.table.tasks_of(conn).collect();
-        self.detach(&tasks);
+        let tasks = self.detach(conn);
         self.table.close_connection(conn);
         if let Some(mailboxes) = self.inner.mailboxes() {
             mailboxes.note_closed(conn);
         }
-        tasks.len()
+        tasks
     }
 
     /// Moves a task to the connection `conn`, for a client that has connected again. Returns false

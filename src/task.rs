@@ -140,7 +140,7 @@ impl<'a> Context<'a> {
 
     #[inline]
     fn header(&self) -> &WorkHeader {
-        self.page.work(self.id.slot)
+        self.page.work(self.id.slot())
     }
 
     #[inline]
@@ -164,7 +164,7 @@ impl<'a> Context<'a> {
         let Self {
             page, scheduler, id, ..
         } = self;
-        requests_at(scheduler, page, id.slot, id.serial, || scheduler.clock.now()).stop()
+        requests_at(scheduler, page, id.slot(), id.serial, || scheduler.clock.now()).stop()
     }
 
     /// Whether a long step should return soon: the task is stopping
@@ -260,16 +260,16 @@ impl<'a> Context<'a> {
         let now = self.scheduler.clock.now();
         let at = deadline.map(|left| now.saturating_add(nanos(left)));
         if self.requests().is_timed() {
-            self.page.limits(self.id.slot).set_deadline(at);
+            self.page.limits(self.id.slot()).set_deadline(at);
         } else {
-            self.page.set_limits(self.id.slot, self.id.serial, None, at);
+            self.page.set_limits(self.id.slot(), self.id.serial, None, at);
         }
         self.has_new_deadline = true;
     }
 
     /// The connection of the task. `None` once it has closed.
     pub fn connection(&self) -> Option<ConnId> {
-        let id = self.page.owner(self.id.slot).connection_id();
+        let id = self.page.owner(self.id.slot()).connection_id();
         (!self.is_detached()).then_some(ConnId(id))
     }
 

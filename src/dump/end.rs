@@ -115,7 +115,7 @@ impl EndDump {
             id,
             name,
             connection,
-            service: id.service,
+            service: id.service(),
             reason,
             message: panic
                 .and_then(|panic| message_of(&*panic.payload))

@@ -78,7 +78,7 @@ impl TaskDump {
             id,
             name,
             connection,
-            service: id.service,
+            service: id.service(),
             status,
             ignored_stop: snapshot.requests.ignored(),
             in_status_us: here / 1000,

@@ -7,6 +7,7 @@ use crate::panic::drop_quietly;
 use crate::sync::{Ordering, fence};
 use crate::task::Task;
 use crate::task::header::NO_WORKER;
+use crate::task::id::ConnId;
 use crate::task::phase::{Phase, Requests};
 use crate::task::status::{Dequeued, StopReason, Timeout};
 
@@ -31,11 +32,16 @@ impl<T: Task> Service<T> {
         Dequeued::Stopping
     }
 
-    /// The connection of these tasks has closed. Each task continues without a connection if it
-    /// may, otherwise it is asked to stop.
-    pub(super) fn detach(&mut self, slots: &[u32]) {
+    /// The connection has closed. Each of its tasks continues without a connection if it may,
+    /// otherwise it is asked to stop. Returns the number of its tasks.
+    pub(super) fn detach(&mut self, conn: ConnId) -> usize {
         let mut started = Vec::new();
-        for &slot in slots {
+        let mut count = 0;
+        let mut next = self.table.tasks_of(conn).next();
+        while let Some(slot) = next {
+            count += 1;
+            // An ended task stays in the list of its connection until it is reaped.
+            next = self.table.task_after(slot);
             let may_stay = self.table.requests(slot).outlives();
             self.table.owner(slot).close_connection();
             if may_stay || !self.end_unrun(slot, StopReason::ConnectionClosed) {
@@ -49,6 +55,7 @@ impl<T: Task> Service<T> {
             self.table.restart_sync(slot, Some(now));
         }
         self.resume_all();
+        count
     }
 
     /// Sets a request of a task. If the task is parked, [`resume_all`](Self::resume_all) resumes it
@@ -104,7 +111,6 @@ impl<T: Task> Service<T> {
             // Ends of one connection are announced in order.
             self.receive();
         }
-        self.table.owner(slot).receive(Phase::Stopped, entry.syncs);
         self.table.arrive(slot, outcome, now);
         self.notify_self();
         self.inner.scheduler.check_drain();

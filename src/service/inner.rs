@@ -110,12 +110,9 @@ impl<T: Task> ServiceInner<T> {
             .get_or_init(|| Mailboxes::new(Arc::clone(&self.scheduler)))
     }
 
+    #[inline]
     pub(crate) fn task_id(&self, slot: u32, serial: u64) -> TaskId {
-        TaskId {
-            serial,
-            service: self.number,
-            slot,
-        }
+        TaskId::new(self.number, serial, slot)
     }
 
     pub(crate) fn set_name(&self, slot: u32, serial: u64, name: Cow<'static, str>) {
@@ -189,8 +186,7 @@ impl<T: Task> ServiceInner<T> {
             if let Outcome::Parked(task) = outcome {
                 let Some(serial) = owner.serial() else { continue };
                 cx.counters.unparked.add(1);
-                owner.receive(Phase::Waiting, syncs);
-                owner.add_parked(cx.now().saturating_sub(at));
+                owner.resume(syncs, cx.now().saturating_sub(at));
                 let entry = Entry {
                     task,
                     serial,
@@ -210,7 +206,7 @@ impl<T: Task> ServiceInner<T> {
                 self.scheduler.wake_worker(cx.counters);
                 continue;
             }
-            owner.set_phase(Phase::Vacant);
+            owner.vacate();
             self.remove_name(slot);
             cx.counters.reaped.add(1);
             self.tell_reaped(1, cx.counters);

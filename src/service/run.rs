@@ -188,7 +188,7 @@ impl<T: Task> Running<'_, T> {
         loop {
             let mut context = Context::new(self.page, id, cx, started);
             let step_begun = cx.now();
-            cx.begin_step(id.slot, id.serial);
+            cx.begin_step(id.slot(), id.serial);
             let task = &mut self.entry.task;
             let returned = contain_step(cx.scheduler.panic_locations, || task.step(&mut context));
             cx.end_step();

@@ -7,6 +7,7 @@
 
 use super::completions::{Completion, Outcome};
 use super::connections::{Connections, NONE};
+use super::ready::Ready;
 use super::timers::{Due, Timers, Timing};
 use crate::clock::Clock;
 use crate::queue::MoveTarget;
@@ -18,19 +19,10 @@ use std::sync::Arc;
 
 /// Marks a vacant slot, instead of a connection.
 const VACANT: u32 = u32::MAX;
-/// An empty list of arrivals keeps memory for this many.
-const KEPT: usize = 2048;
-
-/// Whether a task will be announced to the loop.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Announcement {
-    /// The list of arrivals does not contain it.
-    None,
-    /// The list of arrivals contains it, but it has changed since then. It will not be announced.
-    Outdated,
-    /// The list of arrivals contains it. It will be announced.
-    Due,
-}
+/// From this length on, the list of arrivals is checked if it is much longer than the table.
+const LONG: usize = 2048;
+/// The round of a task that will not be announced.
+const NO_ROUND: u64 = 0;
 
 /// Whether the loop has seen that a task has started or ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,9 +43,11 @@ pub(crate) struct Slot<T> {
     pub(crate) connection: u32,
     prev: u32,
     next: u32,
+    /// The round of announcements at its last arrival. It will be announced if this is the current
+    /// round.
+    round: u64,
     /// How many times it had parked, modulo 16, when its value last came into the table.
     pub(crate) syncs: u8,
-    announcement: Announcement,
     start: Start,
     /// Whether the task must not park: it was asked to stop, or its connection has closed.
     pub(crate) must_continue: bool,
@@ -64,10 +58,22 @@ pub(crate) struct Slot<T> {
 
 struct SlotPage<T> {
     headers: Arc<Page>,
-    slots: Box<[Slot<T>]>,
+    slots: Box<[Slot<T>; PAGE]>,
+}
+
+/// The tasks that have come into the table since the last announcement.
+struct Arrivals {
+    /// A task can be listed twice, and then counts once.
+    tasks: Vec<Ready>,
+    /// The number of the next announcement.
+    round: u64,
+    /// Whether all listed tasks are announced as they are listed.
+    are_exact: bool,
 }
 
 pub(crate) struct Table<T> {
+    /// The number of the service, which is part of the ids of its tasks.
+    number: u32,
     pages: Vec<SlotPage<T>>,
     free: Vec<u32>,
     len: usize,
@@ -75,22 +81,25 @@ pub(crate) struct Table<T> {
     here: usize,
     pub(crate) connections: Connections,
     pub(crate) timers: Timers,
-    /// The slots and serial numbers of the tasks that have come into the table since the last
-    /// announcement.
-    arrived: Vec<(u32, u64)>,
+    arrivals: Arrivals,
     serial: u64,
 }
 
 impl<T> Table<T> {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(number: u32) -> Self {
         Self {
+            number,
             pages: Vec::new(),
             free: Vec::new(),
             len: 0,
             here: 0,
             connections: Connections::new(),
             timers: Timers::default(),
-            arrived: Vec::new(),
+            arrivals: Arrivals {
+                tasks: Vec::new(),
+                round: NO_ROUND + 1,
+                are_exact: true,
+            },
             serial: 0,
         }
     }
@@ -158,15 +167,19 @@ impl<T> Table<T> {
             prev: NONE,
             next: NONE,
             syncs: 0,
-            announcement: Announcement::None,
+            round: NO_ROUND,
             start: Start::Seen,
             must_continue: false,
             was_moved: false,
             has_name: false,
         };
+        // Not made on the stack, because a task may be large.
+        let slots: Box<[_]> = (0..PAGE).map(vacant).collect();
         self.pages.push(SlotPage {
             headers: make(number),
-            slots: (0..PAGE).map(vacant).collect(),
+            slots: slots
+                .try_into()
+                .unwrap_or_else(|_| unreachable!("the length is right")),
         });
         let first = (number * PAGE) as u32;
         self.free.extend((first..first + PAGE as u32).rev());
@@ -203,9 +216,10 @@ impl<T> Table<T> {
     /// The slot of a task that has not been reaped.
     #[inline]
     pub(crate) fn find(&self, id: TaskId) -> Option<u32> {
-        let page = self.pages.get(id.slot as usize / PAGE)?;
-        let own = &page.slots[id.slot as usize % PAGE];
-        (own.connection != VACANT && own.serial == id.serial).then_some(id.slot)
+        let slot = id.slot();
+        let page = self.pages.get(slot as usize / PAGE)?;
+        let own = &page.slots[slot as usize % PAGE];
+        (own.connection != VACANT && own.serial == id.serial).then_some(slot)
     }
 
     /// The phase of a task. Exact if the task is in the table.
@@ -237,7 +251,7 @@ impl<T> Table<T> {
     /// The slots of all tasks, in the order in which they were submitted to the service.
     pub(crate) fn slots_by_age(&self) -> Vec<u32> {
         let mut slots: Vec<(u64, u32)> = (0..)
-            .zip(self.pages.iter().flat_map(|page| &page.slots))
+            .zip(self.pages.iter().flat_map(|page| page.slots.iter()))
             .filter(|(_, own)| own.connection != VACANT)
             .map(|(slot, own)| (own.serial, slot))
             .collect();
@@ -257,7 +271,6 @@ impl<T> Table<T> {
             has_new_deadline,
             ..
         } = completion;
-        self.owner(slot).receive(outcome.phase(), syncs);
         let own = self.slot_mut(slot);
         own.syncs = syncs;
         let connection = own.connection;
@@ -265,6 +278,7 @@ impl<T> Table<T> {
         self.arrive(slot, outcome, at);
         if has_new_deadline {
             self.slot_mut(slot).timing.get_or_insert_default();
+            self.arrivals.are_exact = false;
             self.rearm(slot);
         }
     }
@@ -273,101 +287,127 @@ impl<T> Table<T> {
     #[inline]
     pub(crate) fn arrive(&mut self, slot: u32, outcome: Outcome<T>, now: u64) {
         self.here += 1;
+        let (number, round) = (self.number, self.arrivals.round);
         let own = self.slot_mut(slot);
+        let is_parked = outcome.is_parked();
         own.outcome = Some(outcome);
         own.since = now;
-        let (serial, connection) = (own.serial, own.connection);
+        own.round = round;
+        let id = TaskId::new(number, own.serial, slot);
+        let (at, has_timing) = (own.connection, own.timing.is_some());
         let start = std::mem::replace(&mut own.start, Start::Seen);
-        if std::mem::replace(&mut own.announcement, Announcement::Due) == Announcement::None {
-            self.arrived.push((slot, serial));
-        }
-        let connection = &mut self.connections[connection];
+        let connection = &mut self.connections[at];
         connection.away -= 1;
         connection.queued -= u32::from(start == Start::Unseen);
+        let connection = connection.id;
+        self.arrivals.are_exact &= !has_timing && (connection.is_some() || !is_parked);
+        self.arrivals.tasks.push(Ready { id, connection });
         // A loop that finds its tasks by their ids never announces. The list must not grow in that
         // case.
-        if self.arrived.len() >= KEPT && self.arrived.len() >= 4 * self.len {
-            let mut arrived = std::mem::take(&mut self.arrived);
-            arrived.retain(|&arrival| self.is_present(arrival));
-            self.arrived = arrived;
+        if self.arrivals.tasks.len() >= LONG && self.arrivals.tasks.len() >= 4 * self.len {
+            self.update_arrivals();
         }
     }
 
-    fn is_present(&self, (slot, serial): (u32, u64)) -> bool {
-        let own = self.slot(slot);
-        own.connection != VACANT && own.serial == serial
+    /// Removes the tasks from the list of arrivals that will not be announced, and updates the
+    /// connections of the others.
+    #[cold]
+    fn update_arrivals(&mut self) {
+        let mut tasks = std::mem::take(&mut self.arrivals.tasks);
+        let before = self.next_round();
+        let round = self.arrivals.round;
+        tasks.retain_mut(|ready| {
+            let slot = self
+                .find(ready.id)
+                .filter(|&slot| self.slot(slot).round == before);
+            if let Some(slot) = slot {
+                self.slot_mut(slot).round = round;
+                ready.connection = self.connection_of(slot);
+            }
+            slot.is_some()
+        });
+        self.arrivals.tasks = tasks;
+    }
+
+    /// Begins a round of announcements. Returns the number of the round before.
+    fn next_round(&mut self) -> u64 {
+        self.arrivals.round += 1;
+        self.arrivals.round - 1
     }
 
     /// Whether there is a task that will be announced.
     pub(crate) fn has_unannounced(&mut self) -> bool {
-        while let Some(&arrival) = self.arrived.last() {
-            let (slot, is_present) = (arrival.0, self.is_present(arrival));
-            if is_present && self.slot(slot).announcement == Announcement::Due {
-                return true;
-            }
-            if is_present {
-                self.slot_mut(slot).announcement = Announcement::None;
-            }
-            self.arrived.pop();
+        if !self.arrivals.are_exact {
+            self.update_arrivals();
         }
-        false
+        !self.arrivals.tasks.is_empty()
     }
 
     /// Tasks that were announced will be announced again, before all others, if their values are
     /// still in the table.
     #[cold]
     pub(crate) fn announce_again(&mut self, slots: &[u32]) {
+        let (number, round) = (self.number, self.arrivals.round);
         let mut again = Vec::new();
         for &slot in slots {
             let own = self.slot_mut(slot);
-            if own.outcome.is_some() && own.announcement == Announcement::None {
-                own.announcement = Announcement::Due;
-                again.push((slot, own.serial));
+            if own.outcome.is_some() && own.round != round {
+                own.round = round;
+                again.push(Ready {
+                    id: TaskId::new(number, own.serial, slot),
+                    connection: None,
+                });
             }
         }
-        self.arrived.splice(0..0, again);
+        self.arrivals.tasks.splice(0..0, again);
+        // The connections are not known yet.
+        self.arrivals.are_exact = false;
     }
 
     /// Returns the tasks that have come into the table since the last call and have not changed
-    /// since then: slot, serial number and connection. The sync timeout of a parked task begins
-    /// now.
-    pub(crate) fn announce(&mut self, clock: &Clock, mut sink: impl FnMut(u32, u64, Option<ConnId>)) {
-        let mut arrived = std::mem::take(&mut self.arrived);
-        for (slot, serial) in arrived.drain(..) {
-            if !self.is_present((slot, serial)) {
-                continue;
-            }
-            let own = self.slot_mut(slot);
-            if std::mem::replace(&mut own.announcement, Announcement::None) != Announcement::Due {
-                continue;
-            }
-            if let Some(timing) = &mut own.timing {
+    /// since then. The sync timeout of a parked task begins now.
+    pub(crate) fn announce(&mut self, clock: &Clock) -> Vec<Ready> {
+        if !self.arrivals.are_exact {
+            self.update_arrivals();
+            self.prepare_announcement(clock);
+            self.arrivals.are_exact = true;
+        }
+        self.next_round();
+        std::mem::take(&mut self.arrivals.tasks)
+    }
+
+    #[cold]
+    fn prepare_announcement(&mut self, clock: &Clock) {
+        let mut tasks = std::mem::take(&mut self.arrivals.tasks);
+        tasks.retain(|ready| {
+            let slot = ready.id.slot();
+            if let Some(timing) = &mut self.slot_mut(slot).timing {
                 timing.announced = Some(clock.now());
                 self.rearm(slot);
             }
-            let connection = self.connection_of(slot);
             // A task that is parked without a connection waits for `reattach`.
-            if connection.is_some() || !self.is_parked(slot) {
-                sink(slot, serial, connection);
-            }
-        }
-        if arrived.capacity() > KEPT && self.len < KEPT {
-            arrived.shrink_to(KEPT);
-        }
-        self.arrived = arrived;
+            ready.connection.is_some() || !self.is_parked(slot)
+        });
+        self.arrivals.tasks = tasks;
+    }
+
+    /// A task changes. If it was to be announced, it is not announced any more, or not as it was
+    /// listed.
+    #[inline]
+    fn note_change(&mut self, slot: u32) {
+        self.arrivals.are_exact &= self.slot(slot).round != self.arrivals.round;
     }
 
     /// Takes a parked task out, so that it can be submitted again. Also returns how long it was
     /// parked.
     #[inline]
     pub(crate) fn take_parked(&mut self, slot: u32, now: u64) -> Option<(T, u64)> {
+        self.note_change(slot);
         let own = self.slot_mut(slot);
         let Some(Outcome::Parked(task)) = own.outcome.take_if(|outcome| outcome.is_parked()) else {
             return None;
         };
-        if own.announcement == Announcement::Due {
-            own.announcement = Announcement::Outdated;
-        }
+        own.round = NO_ROUND;
         let parked = now.saturating_sub(own.since);
         if let Some(timing) = &mut own.timing {
             timing.announced = None;
@@ -387,11 +427,12 @@ impl<T> Table<T> {
 
     /// Frees the slot of a task whose value was taken. Returns whether it had a name.
     fn vacate(&mut self, slot: u32) -> bool {
-        self.owner(slot).set_phase(Phase::Vacant);
+        self.note_change(slot);
+        self.owner(slot).vacate();
         self.unlink(slot);
         let own = self.slot_mut(slot);
         let connection = std::mem::replace(&mut own.connection, VACANT);
-        own.announcement = Announcement::None;
+        own.round = NO_ROUND;
         let has_name = std::mem::take(&mut own.has_name);
         if let Some(timing) = own.timing.take()
             && let Some(due) = timing.armed
@@ -408,8 +449,14 @@ impl<T> Table<T> {
     pub(crate) fn tasks_of(&self, id: ConnId) -> impl Iterator<Item = u32> {
         let connection = self.connections.find(id);
         let first = connection.map_or(NONE, |slot| self.connections[slot].first);
-        let some = |slot: u32| (slot != NONE).then_some(slot);
-        std::iter::successors(some(first), move |&last| some(self.slot(last).next))
+        let first = (first != NONE).then_some(first);
+        std::iter::successors(first, |&last| self.task_after(last))
+    }
+
+    /// The next task of the same connection.
+    pub(crate) fn task_after(&self, slot: u32) -> Option<u32> {
+        let next = self.slot(slot).next;
+        (next != NONE).then_some(next)
     }
 
     /// The number of tasks of a connection that have not started, if it is at least `limit`.
@@ -446,6 +493,7 @@ impl<T> Table<T> {
     pub(crate) fn close_connection(&mut self, id: ConnId) {
         if let Some(slot) = self.connections.find(id) {
             self.connections.close(slot);
+            self.arrivals.are_exact = false;
         }
     }
 
@@ -460,6 +508,7 @@ impl<T> Table<T> {
         if to == from {
             return None;
         }
+        self.note_change(slot);
         self.owner(slot).set_connection(id.0);
         let mut state = None;
         if self.slot(slot).outcome.is_none() {

@@ -1,7 +1,7 @@
 //! The way of a task back to the loop: its announcement, and the time until the loop must look.
 
 use super::Service;
-use super::ready::{Ready, ReadyTasks, Unseen};
+use super::ready::{ReadyTasks, Unseen};
 use crate::scheduler::search::{LOOP_LOOKS, pause};
 use crate::sync::{may_search, thread};
 use crate::task::Task;
@@ -120,15 +120,8 @@ impl<T: Task> Service<T> {
 
     /// Announces the tasks that have arrived.
     fn announce(&mut self) -> ReadyTasks {
-        let mut tasks = Vec::new();
         let inner = &self.inner;
-        self.table
-            .announce(&inner.scheduler.clock, |slot, serial, connection| {
-                tasks.push(Ready {
-                    id: inner.task_id(slot, serial),
-                    connection,
-                });
-            });
+        let tasks = self.table.announce(&inner.scheduler.clock);
         self.polling.note_found(tasks.len());
         self.unread = tasks.len();
         let unseen = || Unseen::new(Arc::clone(&inner.notifier));

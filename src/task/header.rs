@@ -28,7 +28,8 @@ const SYNCS: u64 = (1 << SYNCS_BITS) - 1;
 /// The header that the loop writes.
 #[derive(Debug, Default)]
 pub(crate) struct LoopHeader {
-    /// `serial: 56 | connection has closed: 1 | syncs seen: 4 | phase: 3`.
+    /// `serial: 56 | connection has closed: 1 | syncs answered: 4 | phase: 3`. The phase is
+    /// `Vacant`, `Queued` before the first `Sync`, or else `Waiting`: the worker's header says more.
     state: Figure,
     /// When the task was accepted.
     born: Figure,
@@ -56,22 +57,21 @@ impl LoopHeader {
         self.state.store(self.state.load(Relaxed) & !mask | bits, Relaxed);
     }
 
+    /// The task was reaped.
     #[inline]
-    pub(crate) fn set_phase(&self, phase: Phase) {
-        self.set_bits((1 << Phase::BITS) - 1, phase as u64);
+    pub(crate) fn vacate(&self) {
+        self.set_bits((1 << Phase::BITS) - 1, Phase::Vacant as u64);
     }
 
-    /// The loop has received the task from a worker, with this number of syncs.
+    /// The loop has resumed the task, which had parked for the time `syncs` and was parked for
+    /// `nanos` nanoseconds.
     #[inline]
-    pub(crate) fn receive(&self, phase: Phase, syncs: u8) {
-        let mask = (1 << (Phase::BITS + SYNCS_BITS)) - 1;
-        self.set_bits(mask, (u64::from(syncs) & SYNCS) << Phase::BITS | phase as u64);
-    }
-
-    #[inline]
-    pub(crate) fn add_parked(&self, nanos: u64) {
+    pub(crate) fn resume(&self, syncs: u8, nanos: u64) {
         let parked = self.parked.load(Relaxed).saturating_add(nanos);
         self.parked.store(parked, Relaxed);
+        let mask = (1 << (Phase::BITS + SYNCS_BITS)) - 1;
+        let bits = (u64::from(syncs) & SYNCS) << Phase::BITS | Phase::Waiting as u64;
+        self.set_bits(mask, bits);
     }
 
     pub(crate) fn set_connection(&self, connection: u64) {
@@ -342,7 +342,7 @@ impl Page {
     pub(crate) fn phase(&self, slot: u32, serial: u64) -> Phase {
         let (owner, work) = (self.owner(slot), self.work(slot));
         let phase = owner.phase();
-        if phase.is_returned() || phase == Phase::Vacant {
+        if phase == Phase::Vacant {
             return phase;
         }
         let Some(state) = work.state_of(serial) else {
@@ -485,8 +485,7 @@ mod tests {
         let page = Page::new();
         page.owner(0).renew(7, 1, 0);
         page.work(0).set(7, 1, 3, Phase::Parked);
-        page.owner(0).receive(Phase::Parked, 1);
-        page.owner(0).set_phase(Phase::Waiting);
+        page.owner(0).resume(1, 0);
         assert_eq!(page.phase(0, 7), Phase::Waiting);
         page.work(0).set(7, 1, 3, Phase::Running);
         assert_eq!(page.phase(0, 7), Phase::Running);

@@ -127,11 +127,36 @@ impl fmt::Display for GroupId {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[doc(alias = "lws_threadpool_task")]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId {
     pub(crate) serial: u64,
-    pub(crate) service: u32,
-    pub(crate) slot: u32,
+    /// `service: 32 | slot: 32`. An id of two equal parts is passed in registers. One of three parts
+    /// is copied through memory, and a read of such a copy waits for all earlier writes.
+    place: u64,
+}
+
+impl TaskId {
+    #[inline]
+    pub(crate) fn new(service: u32, serial: u64, slot: u32) -> Self {
+        let place = u64::from(service) << 32 | u64::from(slot);
+        Self { serial, place }
+    }
+
+    #[inline]
+    pub(crate) fn service(self) -> u32 {
+        (self.place >> 32) as u32
+    }
+
+    #[inline]
+    pub(crate) fn slot(self) -> u32 {
+        self.place as u32
+    }
+}
+
+impl fmt::Debug for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TaskId({self})")
+    }
 }
 
 /// Serialised as its text.
@@ -145,7 +170,7 @@ impl serde::Serialize for TaskId {
 /// `<service>.<serial>.<slot>`, unique within the process.
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{}.{}.{}", self.service, self.serial, self.slot))
+        f.pad(&format!("{}.{}.{}", self.service(), self.serial, self.slot()))
     }
 }
 
@@ -161,11 +186,10 @@ impl FromStr for TaskId {
                 .ok_or(ParseTaskIdError(()))
         };
         let number = |_| ParseTaskIdError(());
-        let id = Self {
-            service: part()?.parse().map_err(number)?,
-            serial: part()?.parse().map_err(number)?,
-            slot: part()?.parse().map_err(number)?,
-        };
+        let service = part()?.parse().map_err(number)?;
+        let serial = part()?.parse().map_err(number)?;
+        let slot = part()?.parse().map_err(number)?;
+        let id = Self::new(service, serial, slot);
         parts.next().is_none().then_some(id).ok_or(ParseTaskIdError(()))
     }
 }
