@@ -17,6 +17,7 @@ pub(crate) struct WorkerContext<'a> {
     pub(crate) scheduler: &'a Scheduler,
     /// Its index among the shared contexts. All external threads use the last one.
     pub(crate) index: usize,
+    shared: &'a SharedContext,
     /// Written by this thread only.
     pub(crate) counters: &'a Counters,
     /// `None` for an external thread.
@@ -37,8 +38,9 @@ pub(crate) struct WorkerContext<'a> {
     last_turn: Cell<Option<Prepaid>>,
     /// The largest finish tag of the turns without an account.
     finish_max: Cell<u64>,
-    /// A deferred notification, and the time since which it is deferred.
-    deferred: RefCell<Option<(Arc<Notifier>, u64)>>,
+    /// A deferred notification, and the time at which it is flushed.
+    deferred: RefCell<Option<Arc<Notifier>>>,
+    flush_at: Cell<u64>,
     /// Whether a task waits for a time and this thread has not yet checked that a worker sleeps
     /// until then.
     timer_is_unset: Cell<bool>,
@@ -48,15 +50,18 @@ impl<'a> WorkerContext<'a> {
     pub(super) fn of_worker(scheduler: &'a Scheduler, index: usize) -> Self {
         Self {
             index,
+            shared: &scheduler.contexts[index],
             worker: Some(index as u16),
             ..Self::of_external_thread(scheduler, &scheduler.contexts[index].counters)
         }
     }
 
     pub(super) fn of_external_thread(scheduler: &'a Scheduler, counters: &'a Counters) -> Self {
+        let index = scheduler.contexts.len() - 1;
         Self {
             scheduler,
-            index: scheduler.contexts.len() - 1,
+            index,
+            shared: &scheduler.contexts[index],
             counters,
             worker: None,
             until: u64::MAX,
@@ -68,6 +73,7 @@ impl<'a> WorkerContext<'a> {
             last_turn: Cell::new(None),
             finish_max: Cell::new(0),
             deferred: RefCell::new(None),
+            flush_at: Cell::new(u64::MAX),
             timer_is_unset: Cell::new(false),
         }
     }
@@ -102,7 +108,7 @@ impl<'a> WorkerContext<'a> {
     pub(super) fn begin_batch(&self, time: u64) -> u64 {
         let begun = self.tick();
         self.batch_begun.set(begun);
-        let times = &self.own_shared().batch_times;
+        let times = &self.shared.batch_times;
         times.begun.store(begun, Relaxed);
         let due = begun.saturating_add(time);
         self.batch_due.set(due);
@@ -114,7 +120,7 @@ impl<'a> WorkerContext<'a> {
     /// This worker is about to sleep, so its last batch says nothing about the time at which it
     /// will be free.
     pub(super) fn forget_batch(&self) {
-        self.own_shared().batch_times.due.store(UNKNOWN, Relaxed);
+        self.shared.batch_times.due.store(UNKNOWN, Relaxed);
     }
 
     /// A task whose turn began at `started` continues, after a step that began at `step_begun`.
@@ -134,7 +140,7 @@ impl<'a> WorkerContext<'a> {
         let gives_way = self.slice_end(started).max(step_end);
         let is_first = gives_way - now < due.abs_diff(now);
         let due = if is_first { gives_way } else { due };
-        self.own_shared().batch_times.due.store(due, Relaxed);
+        self.shared.batch_times.due.store(due, Relaxed);
         self.next_due.set(due.max(now.saturating_add(QUANTUM)));
     }
 
@@ -142,7 +148,7 @@ impl<'a> WorkerContext<'a> {
     /// this worker.
     #[inline]
     pub(crate) fn is_batch_late(&self) -> bool {
-        self.now().saturating_sub(self.batch_begun.get()) > LATE && self.own_shared().has_batch()
+        self.now().saturating_sub(self.batch_begun.get()) > LATE && self.shared.has_batch()
     }
 
     /// Puts the remaining tasks of the batch back into the queue. All are of this service.
@@ -157,10 +163,6 @@ impl<'a> WorkerContext<'a> {
 
     pub(crate) fn is_time_up(&self) -> bool {
         self.now() >= self.until
-    }
-
-    fn own_shared(&self) -> &SharedContext {
-        &self.scheduler.contexts[self.index]
     }
 
     /// Records the worker time of a turn, in nanoseconds. The account is charged by
@@ -233,7 +235,7 @@ impl<'a> WorkerContext<'a> {
     pub(crate) fn note_busy(&self) {
         self.set_timer();
         if self.worker.is_some() {
-            self.own_shared().note_busy();
+            self.shared.note_busy();
         }
     }
 
@@ -241,14 +243,14 @@ impl<'a> WorkerContext<'a> {
     #[inline]
     pub(crate) fn begin_step(&self, slot: u32, serial: u64) {
         if self.worker.is_some() && self.scheduler.slow_steps.is_some() {
-            self.own_shared().present_step.begin(slot, serial, self.now());
+            self.shared.present_step.begin(slot, serial, self.now());
         }
     }
 
     #[inline]
     pub(crate) fn end_step(&self) {
         if self.worker.is_some() && self.scheduler.slow_steps.is_some() {
-            self.own_shared().present_step.end();
+            self.shared.present_step.end();
         }
     }
 
@@ -256,7 +258,7 @@ impl<'a> WorkerContext<'a> {
     #[inline]
     pub(crate) fn note_free(&self) {
         if self.worker.is_some() {
-            self.own_shared().note_free();
+            self.shared.note_free();
         }
     }
 
@@ -292,7 +294,7 @@ impl<'a> WorkerContext<'a> {
     /// Whether this worker has more tasks to run after the current one.
     #[inline]
     fn has_more(&self) -> bool {
-        self.worker.is_some() && (self.own_shared().has_batch() || self.scheduler.hints.has_published())
+        self.worker.is_some() && (self.shared.has_batch() || self.scheduler.hints.has_published())
     }
 
     /// Notifies a loop of an event that is visible. The notification is deferred if the loop polls
@@ -326,11 +328,14 @@ impl<'a> WorkerContext<'a> {
         let before = {
             let mut deferred = self.deferred.borrow_mut();
             match &*deferred {
-                Some((other, _)) if Arc::ptr_eq(other, notifier) => None,
-                _ => deferred.replace((Arc::clone(notifier), self.now())),
+                Some(other) if Arc::ptr_eq(other, notifier) => None,
+                _ => {
+                    self.flush_at.set(self.now().saturating_add(QUANTUM));
+                    deferred.replace(Arc::clone(notifier))
+                }
             }
         };
-        if let Some((other, _)) = before {
+        if let Some(other) = before {
             self.wake(|| other.flush());
         }
     }
@@ -338,21 +343,16 @@ impl<'a> WorkerContext<'a> {
     /// Flushes the deferred notification if it is older than a quantum. Call it after each step.
     #[inline]
     pub(crate) fn flush_old(&self) {
-        let is_old = |since: u64| self.now().saturating_sub(since) >= QUANTUM;
-        if self
-            .deferred
-            .borrow()
-            .as_ref()
-            .is_some_and(|&(_, since)| is_old(since))
-        {
+        if self.now() >= self.flush_at.get() {
             self.flush();
         }
     }
 
     /// Flushes the deferred notification. Call it before the thread runs out of tasks.
     pub(crate) fn flush(&self) {
+        self.flush_at.set(u64::MAX);
         let deferred = self.deferred.take();
-        if let Some((notifier, _)) = deferred {
+        if let Some(notifier) = deferred {
             self.wake(|| notifier.flush());
         }
     }

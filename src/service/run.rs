@@ -4,7 +4,6 @@ use super::completions::{Completion, Outcome};
 use super::inner::ServiceInner;
 use crate::panic::{Caught, contain_step, drop_quietly};
 use crate::queue::fair::weighted;
-use crate::queue::lanes::Prepaid;
 use crate::queue::ring::Producer;
 use crate::queue::{Entry, FlowState, Taken};
 use crate::scheduler::codel::Codel;
@@ -22,9 +21,7 @@ struct Running<'a, T: Task> {
     cx: &'a WorkerContext<'a>,
     /// The producer for completions. `None`: the shared completion ring is used.
     producer: Option<&'a mut Producer<Completion<T>>>,
-    /// The account that the estimate of its turn was charged to.
-    prepaid: Option<Prepaid>,
-    entry: Entry<T>,
+    taken: Taken<T>,
     /// The worker time of this turn, in nanoseconds.
     cost: u64,
 }
@@ -38,14 +35,13 @@ impl<T: Task> ServiceInner<T> {
             Some(_) => None,
         };
         let mut turns = 0;
-        while let Some(Taken { entry, prepaid }) = self.next_in_batch(cx.index) {
+        for taken in self.drain_batch(cx.index) {
             let running = Running {
                 service: self,
-                page: self.pages.of(entry.slot),
+                page: self.pages.of(taken.entry.slot),
                 cx,
                 producer: producer.as_mut(),
-                prepaid,
-                entry,
+                taken,
                 cost: 0,
             };
             running.run();
@@ -64,7 +60,7 @@ impl<T: Task> Running<'_, T> {
     fn set_phase(&self, phase: Phase) {
         let Entry {
             slot, serial, syncs, ..
-        } = self.entry;
+        } = self.taken.entry;
         let header = self.page.work(slot);
         header.set(serial, syncs, self.cx.worker_number(), phase);
     }
@@ -84,8 +80,8 @@ impl<T: Task> Running<'_, T> {
         self.set_phase(Phase::Running);
         let returned = self.turn(started, requests);
         self.cost = cx.now().saturating_sub(started);
-        self.page.work(self.entry.slot).add_run(self.cost);
-        match self.prepaid {
+        self.page.work(self.taken.entry.slot).add_run(self.cost);
+        match self.taken.prepaid {
             Some(prepaid) => cx.charge(prepaid, self.cost),
             None => cx.note_finish(self.finish()),
         }
@@ -94,15 +90,15 @@ impl<T: Task> Running<'_, T> {
             Ok(returned @ (TaskReturn::Continue | TaskReturn::Delay(_))) => {
                 self.set_phase(Phase::Waiting);
                 // If this turn has no account, the tag of the task includes it.
-                if self.prepaid.is_none() {
-                    self.entry.state = FlowState::Busy { tag: self.finish() };
+                if self.taken.prepaid.is_none() {
+                    self.taken.entry.state = FlowState::Busy { tag: self.finish() };
                 }
-                self.entry.since = cx.now();
-                self.entry.has_started = true;
+                self.taken.entry.since = cx.now();
+                self.taken.entry.has_started = true;
                 if let TaskReturn::Delay(time) = returned {
-                    self.service.delay(self.entry, time, cx);
+                    self.service.delay(self.taken.entry, time, cx);
                 } else {
-                    self.service.push_back(self.entry, cx);
+                    self.service.push_back(self.taken.entry, cx);
                 }
                 cx.flush_old();
                 fence(Ordering::SeqCst);
@@ -124,7 +120,7 @@ impl<T: Task> Running<'_, T> {
     /// Counts the wait of the task that ends now, and its start. Returns the requests to the task.
     /// If the task has not started and must not start, returns the reason.
     fn begin(&self, started: u64) -> Result<Requests, StopReason> {
-        let (cx, entry) = (self.cx, &self.entry);
+        let (cx, entry) = (self.cx, &self.taken.entry);
         let waited = started.saturating_sub(entry.since);
         let header = self.page.work(entry.slot);
         let requests = self.requests();
@@ -144,7 +140,7 @@ impl<T: Task> Running<'_, T> {
             // The task was cancelled after it had been taken out of the queue, its time has run
             // out, or it is shed.
             cx.scheduler.admission.count_never_ran();
-            cx.cancel_turn(self.prepaid);
+            cx.cancel_turn(self.taken.prepaid);
             return Err(reason);
         }
         if requests.is_timed() {
@@ -158,13 +154,13 @@ impl<T: Task> Running<'_, T> {
     /// group.
     fn finish(&self) -> u64 {
         let virtual_time = self.cx.scheduler.virtual_time();
-        let start = self.entry.state.tag().unwrap_or(0).max(virtual_time);
-        start.saturating_add(weighted(self.cost, self.entry.weight))
+        let start = self.taken.entry.state.tag().unwrap_or(0).max(virtual_time);
+        start.saturating_add(weighted(self.cost, self.taken.entry.weight))
     }
 
     /// The current requests to the task.
     fn requests(&self) -> Requests {
-        let Entry { slot, serial, .. } = self.entry;
+        let Entry { slot, serial, .. } = self.taken.entry;
         requests_at(self.cx.scheduler, self.page, slot, serial, || self.cx.now())
     }
 
@@ -172,8 +168,8 @@ impl<T: Task> Running<'_, T> {
     /// stop.
     #[cold]
     fn note_ignored_stop(&self) {
-        let header = self.page.work(self.entry.slot);
-        let requests = header.request(self.entry.serial, Requests::with_ignored);
+        let header = self.page.work(self.taken.entry.slot);
+        let requests = header.request(self.taken.entry.serial, Requests::with_ignored);
         let is_over = requests.ignored() == IGNORED_MAX + 1;
         self.cx.counters.ignored_stops.add(u64::from(is_over));
     }
@@ -184,15 +180,17 @@ impl<T: Task> Running<'_, T> {
         let cx = self.cx;
         // Whether the step can see from its beginning that the task is asked to stop.
         let mut is_told = requests.stop().is_some();
-        let id = self.service.task_id(self.entry.slot, self.entry.serial);
+        let id = self
+            .service
+            .task_id(self.taken.entry.slot, self.taken.entry.serial);
         loop {
             let mut context = Context::new(self.page, id, cx, started);
             let step_begun = cx.now();
             cx.begin_step(id.slot(), id.serial);
-            let task = &mut self.entry.task;
+            let task = &mut self.taken.entry.task;
             let returned = contain_step(cx.scheduler.panic_locations, || task.step(&mut context));
             cx.end_step();
-            self.entry.has_new_deadline |= context.has_new_deadline();
+            self.taken.entry.has_new_deadline |= context.has_new_deadline();
             cx.tick();
             cx.counters.steps.add(1);
             match returned? {
@@ -243,7 +241,7 @@ impl<T: Task> Running<'_, T> {
             has_new_deadline,
             task,
             ..
-        } = self.entry;
+        } = self.taken.entry;
         let outcome = outcome(task);
         match &outcome {
             Outcome::Parked(_) => {

@@ -293,10 +293,16 @@ impl<T: Task> ServiceInner<T> {
         }
     }
 
-    /// Takes the next task out of the batch of this context.
-    #[inline]
-    pub(crate) fn next_in_batch(&self, index: usize) -> Option<Taken<T>> {
-        self.batch(index).entries.pop_front()
+    /// The tasks in the batch of this context. Each call of `next` takes one out.
+    pub(crate) fn drain_batch(&self, index: usize) -> impl Iterator<Item = Taken<T>> {
+        let batch = &self.submissions.opened().batches[index];
+        let shared = &self.scheduler.contexts[index];
+        std::iter::from_fn(move || {
+            let mut entries = batch.lock();
+            let taken = entries.pop_front()?;
+            shared.set_batch_len(entries.len());
+            Some(taken)
+        })
     }
 
     /// Tells the workers if a task in the flows may run.
