@@ -41,10 +41,10 @@ use std::time::Duration;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct Clock(Source);
+pub struct Clock(Kind);
 
 #[derive(Clone)]
-enum Source {
+enum Kind {
     System { clock: quanta::Clock, origin: u64 },
     Manual(Arc<AtomicU64>),
 }
@@ -54,21 +54,21 @@ impl Clock {
     pub fn system() -> Self {
         let clock = quanta::Clock::new();
         let origin = clock.raw();
-        Self(Source::System { clock, origin })
+        Self(Kind::System { clock, origin })
     }
 
     /// A clock whose time changes only when its [`ManualClock`] moves it.
     pub fn manual() -> (Self, ManualClock) {
         let now = Arc::new(AtomicU64::new(0));
-        (Self(Source::Manual(Arc::clone(&now))), ManualClock(now))
+        (Self(Kind::Manual(Arc::clone(&now))), ManualClock(now))
     }
 
     /// Nanoseconds since the clock was made. A `u64` lasts for 584 years.
     #[inline]
     pub(crate) fn now(&self) -> u64 {
         match &self.0 {
-            Source::System { clock, origin } => clock.delta_as_nanos(*origin, clock.raw()),
-            Source::Manual(now) => now.load(Ordering::Relaxed),
+            Kind::System { clock, origin } => clock.delta_as_nanos(*origin, clock.raw()),
+            Kind::Manual(now) => now.load(Ordering::Relaxed),
         }
     }
 }
@@ -78,8 +78,8 @@ impl Clock {
     /// not notify threads when it moves, so the thread checks again after a millisecond.
     pub(crate) fn real_time(&self, nanos: u64) -> Duration {
         match self.0 {
-            Source::System { .. } => Duration::from_nanos(nanos),
-            Source::Manual(_) => Duration::from_millis(1),
+            Kind::System { .. } => Duration::from_nanos(nanos),
+            Kind::Manual(_) => Duration::from_millis(1),
         }
     }
 }
@@ -93,8 +93,8 @@ impl Default for Clock {
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Source::System { .. } => "Clock::system()",
-            Source::Manual(_) => "Clock::manual()",
+            Kind::System { .. } => "Clock::system()",
+            Kind::Manual(_) => "Clock::manual()",
         })
     }
 }

@@ -10,7 +10,7 @@ use crate::dump::{Counts, PoolDump};
 use crate::error::JoinError;
 use crate::queue::fair::WEIGHT_MAX;
 use crate::scheduler::Scheduler;
-use crate::scheduler::counters::Counters;
+use crate::scheduler::counters::ThreadCounters;
 use crate::scheduler::reentrancy::{ReentrancyGuard, is_inside, is_worker_of};
 use crate::service::Service;
 use crate::sync::{Mutex, thread};
@@ -233,7 +233,7 @@ impl ThreadPool {
     fn run_leftovers(&self, budget: Duration) -> bool {
         let scheduler = &*self.scheduler;
         if scheduler.has_tasks() || scheduler.hints.is_due(scheduler.clock.now()) {
-            let counters = Counters::default();
+            let counters = ThreadCounters::default();
             scheduler.run_pending(&scheduler.external_context(&counters).with_budget(nanos(budget)));
             scheduler.registry.retire(&counters);
             scheduler.check_drain();
@@ -269,7 +269,7 @@ impl ThreadPool {
 fn notify_cancel(scheduler: &Scheduler) {
     // The wakes that this thread calls must not wait for this pool.
     let _guard = ReentrancyGuard::new(scheduler);
-    let counters = Counters::default();
+    let counters = ThreadCounters::default();
     for service in scheduler.registry.services() {
         counters.wakes.add(u64::from(service.wake_loop()));
     }

@@ -34,7 +34,7 @@ use admission::{Admission, Progress};
 use any_service::ServiceRef;
 use codel::Codel;
 use context::WorkerContext;
-use counters::{Counters, Sums};
+use counters::{Sums, ThreadCounters};
 use crossbeam_utils::CachePadded;
 use exits::Exits;
 use hints::Hints;
@@ -167,20 +167,20 @@ impl Scheduler {
 
     /// A context for an external thread. It adds to `counters`, so no other thread may do so at the
     /// same time.
-    pub(crate) fn external_context<'a>(&'a self, counters: &'a Counters) -> WorkerContext<'a> {
+    pub(crate) fn external_context<'a>(&'a self, counters: &'a ThreadCounters) -> WorkerContext<'a> {
         WorkerContext::of_external_thread(self, counters)
     }
 
     /// Wakes a worker for tasks that are visible, if one should be woken.
     #[inline]
-    pub(crate) fn wake_worker(&self, counters: &Counters) {
+    pub(crate) fn wake_worker(&self, counters: &ThreadCounters) {
         if self.idle.should_wake() && self.idle.wake_one() {
             counters.worker_wakes.add(1);
         }
     }
 
     /// Wakes a worker if there is anything to run.
-    pub(crate) fn wake_for_rest(&self, counters: &Counters) {
+    pub(crate) fn wake_for_rest(&self, counters: &ThreadCounters) {
         if self.idle.should_wake() && self.has_tasks() {
             self.wake_worker(counters);
         }
@@ -373,7 +373,7 @@ impl Scheduler {
     /// Notifies the services that wait for room, if a loop has made some. The caller has executed a
     /// fence, so that no service is missed.
     #[inline]
-    pub(crate) fn note_room(&self, counters: &Counters) {
+    pub(crate) fn note_room(&self, counters: &ThreadCounters) {
         if self.room.is_waited() {
             self.announce_room(counters);
         }
@@ -381,7 +381,7 @@ impl Scheduler {
 
     /// Notifies the services that wait for room, if the count of a loop has made some.
     #[inline]
-    pub(crate) fn note_room_after_count(&self, counters: &Counters) {
+    pub(crate) fn note_room_after_count(&self, counters: &ThreadCounters) {
         if self.room.is_waited_after_count() {
             self.announce_room(counters);
         }
@@ -389,7 +389,7 @@ impl Scheduler {
 
     /// Notifies the services that wait for room, if there is room. The caller holds no lock.
     #[cold]
-    fn announce_room(&self, counters: &Counters) {
+    fn announce_room(&self, counters: &ThreadCounters) {
         if self.admission.has_room(self.progress()) {
             for (_, notifier) in self.room.take() {
                 counters.wakes.add(u64::from(notifier.notify()));

@@ -1,7 +1,7 @@
 //! The worker context: the state of one thread while it runs tasks. The thread is a worker, or a
 //! loop inside `run_pending`.
 
-use super::counters::Counters;
+use super::counters::ThreadCounters;
 use super::exits::Activity;
 use super::shared_context::{SharedContext, UNKNOWN};
 use super::{LATE, QUANTUM, Scheduler};
@@ -19,7 +19,7 @@ pub(crate) struct WorkerContext<'a> {
     pub(crate) index: usize,
     shared: &'a SharedContext,
     /// Written by this thread only.
-    pub(crate) counters: &'a Counters,
+    pub(crate) counters: &'a ThreadCounters,
     /// `None` for an external thread.
     worker: Option<u16>,
     /// When every task must give way: the end of an external thread's budget.
@@ -56,7 +56,7 @@ impl<'a> WorkerContext<'a> {
         }
     }
 
-    pub(super) fn of_external_thread(scheduler: &'a Scheduler, counters: &'a Counters) -> Self {
+    pub(super) fn of_external_thread(scheduler: &'a Scheduler, counters: &'a ThreadCounters) -> Self {
         let index = scheduler.contexts.len() - 1;
         Self {
             scheduler,

@@ -23,7 +23,7 @@ macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
         /// The counters of one worker or one service, on their own cache lines.
         #[derive(Default, Debug)]
-        pub(crate) struct Counters {
+        pub(crate) struct ThreadCounters {
             $($(#[$doc])* pub(crate) $name: Counter,)*
             /// Tasks that ended as `Stopped`, by the index of the reason.
             pub(crate) stopped: [Counter; StopReason::ALL.len()],
@@ -37,7 +37,7 @@ macro_rules! counters {
         }
 
         impl Sums {
-            pub(crate) fn add(&mut self, counters: &Counters) {
+            pub(crate) fn add(&mut self, counters: &ThreadCounters) {
                 $(self.$name += counters.$name.get();)*
                 for (sum, counter) in self.stopped.iter_mut().zip(&counters.stopped) {
                     *sum += counter.get();

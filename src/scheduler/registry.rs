@@ -1,14 +1,14 @@
 //! The services of a pool, and their counters.
 
 use super::any_service::{AnyService, ServiceRef};
-use super::counters::{Counters, Sums};
+use super::counters::{Sums, ThreadCounters};
 use crate::sync::Mutex;
 use slab::Slab;
 use std::sync::{Arc, Weak};
 
 struct Registered {
     service: Weak<dyn AnyService>,
-    counters: Arc<Counters>,
+    counters: Arc<ThreadCounters>,
 }
 
 /// Lock order: `services`, then `retired`.
@@ -26,7 +26,7 @@ impl Registry {
         }
     }
 
-    pub(crate) fn add(&self, service: Weak<dyn AnyService>, counters: Arc<Counters>) -> usize {
+    pub(crate) fn add(&self, service: Weak<dyn AnyService>, counters: Arc<ThreadCounters>) -> usize {
         self.services.lock().insert(Registered { service, counters })
     }
 
@@ -38,7 +38,7 @@ impl Registry {
     }
 
     /// Adds the counters of a dropped service to the sums.
-    pub(crate) fn retire(&self, counters: &Counters) {
+    pub(crate) fn retire(&self, counters: &ThreadCounters) {
         self.retired.lock().add(counters);
     }
 

@@ -1,7 +1,7 @@
 //! The part of a worker's context that other threads read.
 
 use super::any_service::ServiceRef;
-use super::counters::Counters;
+use super::counters::ThreadCounters;
 use super::slow_step::PresentStep;
 use crate::sync::{Mutex, Ordering};
 use crossbeam_utils::CachePadded;
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool as Flag, AtomicU64 as Figure, AtomicUsize as 
 /// threads.
 pub(crate) struct SharedContext {
     /// On cache lines of their own, since the worker writes them for every task.
-    pub(super) counters: CachePadded<Counters>,
+    pub(super) counters: CachePadded<ThreadCounters>,
     /// Whether the worker is inside a step, or about to be.
     pub(super) is_busy: Flag,
     /// The number of tasks in its batch. Grows under the lock of the queue only.

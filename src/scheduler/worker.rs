@@ -271,7 +271,7 @@ impl Worker {
 impl Scheduler {
     /// The worker has taken `taken` tasks, and begins the first. Wakes another worker if there are
     /// more tasks.
-    fn wake_for_rest_beside(&self, worker: usize, taken: usize, counters: &super::counters::Counters) {
+    fn wake_for_rest_beside(&self, worker: usize, taken: usize, counters: &super::counters::ThreadCounters) {
         if !self.idle.should_wake() {
             return;
         }

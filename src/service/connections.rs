@@ -19,7 +19,7 @@ const FEW: usize = 1024;
 /// Up to this many connections without tasks are kept because of their debts.
 const MANY: usize = 8 * FEW;
 /// No task, in place of the slot of a task.
-pub(super) const NONE: u32 = u32::MAX;
+pub(super) const NO_TASK: u32 = u32::MAX;
 
 /// A connection: its first and its last task, and the number of its tasks in flight.
 pub(crate) struct Connection {
@@ -138,7 +138,7 @@ impl Connection {
             UsedTime::OfGroup { .. } => false,
             UsedTime::LeftGroup => true,
         };
-        self.first == NONE && self.weight == 1 && has_nothing
+        self.first == NO_TASK && self.weight == 1 && has_nothing
     }
 }
 
@@ -201,14 +201,14 @@ impl Connections {
         let Some(slot) = self.find(id) else {
             return self.open(id);
         };
-        self.idle -= usize::from(self[slot].first == NONE);
+        self.idle -= usize::from(self[slot].first == NO_TASK);
         slot
     }
 
     pub(crate) fn set_weight(&mut self, id: ConnId, weight: u16) {
         let slot = self.find_or_open(id);
         self[slot].weight = weight;
-        if self[slot].first == NONE {
+        if self[slot].first == NO_TASK {
             self.note_idle(slot);
         }
     }
@@ -223,7 +223,7 @@ impl Connections {
         let slot = self.find_or_open(id);
         let conn = &mut self[slot];
         conn.set_group(group);
-        let (is_idle, is_in_flight) = (conn.first == NONE, conn.away > 0);
+        let (is_idle, is_in_flight) = (conn.first == NO_TASK, conn.away > 0);
         self.had_group.insert(slot);
         if is_idle {
             self.note_idle(slot);
@@ -245,13 +245,13 @@ impl Connections {
         };
         let slot = slots.insert(Connection {
             id: Some(id),
-            first: NONE,
-            last: NONE,
+            first: NO_TASK,
+            last: NO_TASK,
             away: 0,
             weight: 1,
             used,
             queued: 0,
-            first_queued: NONE,
+            first_queued: NO_TASK,
         }) as u32;
         by_id.insert_unique(hash(id), slot, |&slot| hash(id_in(slots, slot)));
         slot
@@ -260,7 +260,7 @@ impl Connections {
     /// The connection cannot be found from now on. It keeps its slot while it has tasks.
     pub(crate) fn close(&mut self, slot: u32) {
         let conn = &mut self[slot];
-        let is_idle = conn.first == NONE;
+        let is_idle = conn.first == NO_TASK;
         if let Some(id) = conn.id.take()
             && let Ok(entry) = self.by_id.find_entry(hash(id), |&other| other == slot)
         {
@@ -343,7 +343,7 @@ mod tests {
 
     fn leave(conns: &mut Connections, slots: &[u32]) {
         for &slot in slots {
-            conns[slot].first = NONE;
+            conns[slot].first = NO_TASK;
             conns.note_idle(slot);
         }
     }

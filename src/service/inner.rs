@@ -12,7 +12,7 @@ use crate::queue::{Entry, FlowState};
 use crate::scheduler::Scheduler;
 use crate::scheduler::any_service::{AnyService, Description, ServiceRef};
 use crate::scheduler::context::WorkerContext;
-use crate::scheduler::counters::Counters;
+use crate::scheduler::counters::ThreadCounters;
 use crate::sync::{ArcFence, AtomicUsize, Mutex, Ordering};
 use crate::task::header::{PAGE, Pages};
 use crate::task::id::{ConnId, TaskId};
@@ -44,7 +44,7 @@ pub(crate) struct ServiceInner<T: Task> {
     orphans: AtomicUsize,
     pub(crate) notifier: Arc<Notifier>,
     /// Written by the loop's thread only.
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) counters: Arc<ThreadCounters>,
     registry_slot: Figure,
     /// Created with the first mailbox. Most services have none, and then mailboxes cost nothing.
     mailboxes: OnceLock<Arc<Mailboxes>>,
@@ -61,7 +61,7 @@ static SERVICES: AtomicU32 = AtomicU32::new(0);
 
 impl<T: Task> ServiceInner<T> {
     pub(crate) fn new(scheduler: &Arc<Scheduler>, wake: Box<dyn Wake>) -> Arc<Self> {
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(ThreadCounters::default());
         let notifier = Arc::new(Notifier::new(wake));
         let inner = {
             let mut queue = scheduler.queue.lock();
@@ -216,7 +216,7 @@ impl<T: Task> ServiceInner<T> {
     }
 
     /// Reports reaped tasks to the pool. `counters` are the counters of this thread.
-    pub(crate) fn tell_reaped(&self, tasks: u64, counters: &Counters) {
+    pub(crate) fn tell_reaped(&self, tasks: u64, counters: &ThreadCounters) {
         self.scheduler.admission.count_reaped(tasks);
         self.scheduler.note_room_after_count(counters);
     }

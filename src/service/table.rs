@@ -6,7 +6,7 @@
 //! in the order in which they were added, so that a close costs O(tasks of the connection).
 
 use super::completions::{Completion, Outcome};
-use super::connections::{Connections, NONE};
+use super::connections::{Connections, NO_TASK};
 use super::ready::Ready;
 use super::timers::{Due, Timers, Timing};
 use crate::clock::Clock;
@@ -164,8 +164,8 @@ impl<T> Table<T> {
             since: 0,
             timing: None,
             connection: VACANT,
-            prev: NONE,
-            next: NONE,
+            prev: NO_TASK,
+            next: NO_TASK,
             syncs: 0,
             round: NO_ROUND,
             start: Start::Seen,
@@ -448,15 +448,15 @@ impl<T> Table<T> {
     /// The tasks of an open connection, in the order in which they were added to it.
     pub(crate) fn tasks_of(&self, id: ConnId) -> impl Iterator<Item = u32> {
         let connection = self.connections.find(id);
-        let first = connection.map_or(NONE, |slot| self.connections[slot].first);
-        let first = (first != NONE).then_some(first);
+        let first = connection.map_or(NO_TASK, |slot| self.connections[slot].first);
+        let first = (first != NO_TASK).then_some(first);
         std::iter::successors(first, |&last| self.task_after(last))
     }
 
     /// The next task of the same connection.
     pub(crate) fn task_after(&self, slot: u32) -> Option<u32> {
         let next = self.slot(slot).next;
-        (next != NONE).then_some(next)
+        (next != NO_TASK).then_some(next)
     }
 
     /// The number of tasks of a connection that have not started, if it is at least `limit`.
@@ -580,18 +580,18 @@ impl<T> Table<T> {
         let list = &mut self.connections[connection];
         if start == Start::Unseen {
             list.queued += 1;
-            if list.first_queued == NONE {
+            if list.first_queued == NO_TASK {
                 list.first_queued = slot;
             }
         }
         let prev = std::mem::replace(&mut list.last, slot);
-        if prev == NONE {
+        if prev == NO_TASK {
             list.first = slot;
         } else {
             self.slot_mut(prev).next = slot;
         }
         let own = self.slot_mut(slot);
-        (own.connection, own.prev, own.next) = (connection, prev, NONE);
+        (own.connection, own.prev, own.next) = (connection, prev, NO_TASK);
     }
 
     /// Removes a task from its connection.
@@ -603,10 +603,10 @@ impl<T> Table<T> {
             next,
             ..
         } = self.slot(slot);
-        if prev != NONE {
+        if prev != NO_TASK {
             self.slot_mut(prev).next = next;
         }
-        if next != NONE {
+        if next != NO_TASK {
             self.slot_mut(next).prev = prev;
         }
         let list = &mut self.connections[connection];
@@ -624,7 +624,7 @@ impl<T> Table<T> {
     /// One task of a connection was removed.
     #[inline]
     fn note_loss(&mut self, connection: u32) {
-        if self.connections[connection].first == NONE {
+        if self.connections[connection].first == NO_TASK {
             self.connections.note_idle(connection);
         }
     }

@@ -4,13 +4,13 @@ use super::boxed::BoxTask;
 use crate::task::{Context, Task, TaskReturn};
 use std::fmt;
 
-type Closure<R> = Box<dyn FnOnce(&mut Context<'_>) -> R + Send>;
+type CallFn<R> = Box<dyn FnOnce(&mut Context<'_>) -> R + Send>;
 
 /// A task that calls a closure once and keeps the value that it returns. Made by [`call`].
 pub struct Call<R>(State<R>);
 
 enum State<R> {
-    Waiting(Closure<R>),
+    Waiting(CallFn<R>),
     /// The closure is running, has panicked, or was never called because the task was asked to
     /// stop.
     Empty,
