@@ -125,6 +125,7 @@ fn an_id_is_parsed_from_its_text() {
         let id = lp.enqueue(conn, Work::done()).unwrap();
         let text = id.to_string();
         assert_eq!(text.parse(), Ok(id), "{text}");
+        assert_eq!(format!("{id:?}"), format!("TaskId({text})"));
         assert_eq!(lp.peek(text.parse().unwrap()), Some(Status::Queued));
     }
 }
