@@ -228,6 +228,24 @@ fn the_iterator_may_be_dropped_anywhere() {
     assert_eq!(wakes.total(), woken);
 }
 
+/// The service lists a task when it receives the task from a worker.
+#[test]
+fn a_task_is_announced_with_the_connection_that_it_has_at_that_time() {
+    let pool = pool(0);
+    let mut lp = Loop::new(&pool);
+    let [reaped, closed, moved] = [1, 2, 3].map(|conn| lp.enqueue(conn, Work::done()).unwrap());
+    lp.run_pending(PLENTY);
+    // This call receives all three tasks.
+    reap(&mut lp, reaped).finished();
+    lp.connection_closed(2);
+    assert!(lp.reattach(moved, 4));
+    let ready: Vec<_> = lp
+        .take_ready()
+        .map(|ready| (ready.id, ready.connection))
+        .collect();
+    assert_eq!(ready, [(closed, None), (moved, Some(ConnId(4)))]);
+}
+
 #[test]
 fn an_end_is_announced_once_even_if_nobody_reaps_it() {
     let pool = pool(0);
