@@ -256,19 +256,22 @@ impl<T: Task> Running<'_, T> {
         let header = page.work(slot);
         header.set(serial, syncs, NO_WORKER, outcome.phase());
         service.note_end(slot, serial, &outcome);
-        let completion = Completion {
+        let (at, cost) = (cx.now(), self.cost as f32);
+        // Made where it is added, so that it is not copied.
+        let completion = || Completion {
             outcome,
-            at: cx.now(),
-            cost: self.cost as f32,
+            at,
+            cost,
             syncs,
             slot,
             flow,
             has_new_deadline,
         };
+        let completions = &service.completions;
         match self.producer {
-            Some(producer) => producer.push(completion),
-            None if frees_place => service.release(slot, cx, || service.completions.push_shared(completion)),
-            None => service.completions.push_shared(completion),
+            Some(producer) => producer.push(completion()),
+            None if frees_place => service.release(slot, cx, || completions.push_shared(completion())),
+            None => completions.push_shared(completion()),
         }
         if frees_place {
             // The next task of the connection must not wait for the wake-up of the loop. The lock
