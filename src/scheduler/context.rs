@@ -151,6 +151,12 @@ impl<'a> WorkerContext<'a> {
         self.now().saturating_sub(self.batch_begun.get()) > LATE && self.shared.has_batch()
     }
 
+    /// Sets the number of tasks in the batch, which other workers read.
+    #[inline]
+    pub(crate) fn set_batch_len(&self, len: usize) {
+        self.shared.set_batch_len(len);
+    }
+
     /// Puts the remaining tasks of the batch back into the queue. All are of this service.
     #[cold]
     pub(crate) fn return_batch(&self, service: &impl Source) {

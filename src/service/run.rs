@@ -14,103 +14,105 @@ use crate::task::phase::{IGNORED_MAX, Phase, Requests};
 use crate::task::status::StopReason;
 use crate::task::{Context, Task, TaskReturn, requests_at};
 
-/// A task that this thread runs.
-struct Running<'a, T: Task> {
+/// Runs the tasks of a batch.
+struct Runner<'a, T: Task> {
     service: &'a ServiceInner<T>,
-    page: &'a Page,
     cx: &'a WorkerContext<'a>,
     /// The producer for completions. `None`: the shared completion ring is used.
-    producer: Option<&'a mut Producer<Completion<T>>>,
-    taken: Taken<T>,
-    /// The worker time of this turn, in nanoseconds.
-    cost: u64,
+    producer: Option<Producer<Completion<T>>>,
 }
 
 impl<T: Task> ServiceInner<T> {
     /// Runs the batch of this context. Returns the number of turns.
     pub(crate) fn run_tasks(&self, cx: &WorkerContext<'_>) -> usize {
         // The producer is taken out, since no lock may be held while a step runs.
-        let mut producer = match self.scheduler.limit {
+        let producer = match self.scheduler.limit {
             None => self.completions.take_producer(cx.index),
             Some(_) => None,
         };
+        let service = self;
+        let mut runner = Runner {
+            service,
+            cx,
+            producer,
+        };
         let mut turns = 0;
-        for taken in self.drain_batch(cx.index) {
-            let running = Running {
-                service: self,
-                page: self.pages.of(taken.entry.slot),
-                cx,
-                producer: producer.as_mut(),
-                taken,
-                cost: 0,
-            };
-            running.run();
+        while let Some(taken) = self.next_in_batch(cx) {
+            runner.run(taken);
             turns += 1;
             if cx.is_batch_late() {
                 cx.return_batch(self);
                 break;
             }
         }
-        self.completions.give_back(cx.index, producer);
+        self.completions.give_back(cx.index, runner.producer);
         turns
     }
 }
 
-impl<T: Task> Running<'_, T> {
-    fn set_phase(&self, phase: Phase) {
-        let Entry {
+impl<T: Task> Runner<'_, T> {
+    fn set_phase(&self, page: &Page, entry: &Entry<T>, phase: Phase) {
+        let &Entry {
             slot, serial, syncs, ..
-        } = self.taken.entry;
-        let header = self.page.work(slot);
-        header.set(serial, syncs, self.cx.worker_number(), phase);
+        } = entry;
+        page.work(slot).set(serial, syncs, self.cx.worker_number(), phase);
     }
 
-    /// Runs steps until the task rests, and puts it where it belongs then.
-    fn run(mut self) {
-        let cx = self.cx;
+    /// Runs steps of a task until it rests, and puts it where it belongs then. The task stays at
+    /// its address until then; a copy on the stack would cost more than a short step.
+    #[inline(never)]
+    fn run(&mut self, mut taken: Taken<T>) {
+        let Self { service, cx, .. } = *self;
+        let Taken { entry, prepaid } = &mut taken;
+        let page = service.pages.of(entry.slot);
         let started = cx.now();
-        let requests = match self.begin(started) {
+        let requests = match self.begin(page, entry, started) {
             Ok(requests) => requests,
-            Err(reason) => return self.complete(|task| Outcome::Stopped(reason, task)),
+            Err(reason) => {
+                cx.cancel_turn(*prepaid);
+                return self.complete(page, taken.entry, 0, |task| Outcome::Stopped(reason, task));
+            }
         };
         cx.note_busy();
         // The place of the task in the queue is free. There is no fence here, because the
         // completion checks again.
         cx.note_room();
-        self.set_phase(Phase::Running);
-        let returned = self.turn(started, requests);
-        self.cost = cx.now().saturating_sub(started);
-        self.page.work(self.taken.entry.slot).add_run(self.cost);
-        match self.taken.prepaid {
-            Some(prepaid) => cx.charge(prepaid, self.cost),
-            None => cx.note_finish(self.finish()),
+        self.set_phase(page, entry, Phase::Running);
+        let returned = self.turn(page, entry, started, requests);
+        let cost = cx.now().saturating_sub(started);
+        page.work(entry.slot).add_run(cost);
+        match *prepaid {
+            Some(prepaid) => cx.charge(prepaid, cost),
+            None => cx.note_finish(self.finish(entry, cost)),
         }
         cx.note_free();
         match returned {
             Ok(returned @ (TaskReturn::Continue | TaskReturn::Delay(_))) => {
-                self.set_phase(Phase::Waiting);
+                self.set_phase(page, entry, Phase::Waiting);
                 // If this turn has no account, the tag of the task includes it.
-                if self.taken.prepaid.is_none() {
-                    self.taken.entry.state = FlowState::Busy { tag: self.finish() };
+                if prepaid.is_none() {
+                    let tag = self.finish(entry, cost);
+                    entry.state = FlowState::Busy { tag };
                 }
-                self.taken.entry.since = cx.now();
-                self.taken.entry.has_started = true;
+                entry.since = cx.now();
+                entry.has_started = true;
                 if let TaskReturn::Delay(time) = returned {
-                    self.service.delay(self.taken.entry, time, cx);
+                    service.delay(taken.entry, time, cx);
                 } else {
-                    self.service.push_back(self.taken.entry, cx);
+                    service.push_back(taken.entry, cx);
                 }
                 cx.flush_old();
                 fence(Ordering::SeqCst);
                 cx.note_room();
             }
-            Ok(TaskReturn::Sync) => self.complete(Outcome::Parked),
-            Ok(TaskReturn::TaskDone) => self.complete(Outcome::Finished),
+            Ok(TaskReturn::Sync) => self.complete(page, taken.entry, cost, Outcome::Parked),
+            Ok(TaskReturn::TaskDone) => self.complete(page, taken.entry, cost, Outcome::Finished),
             Ok(TaskReturn::Stopped) => {
-                let reason = self.requests().stop().unwrap_or(StopReason::Returned);
-                self.complete(|task| Outcome::Stopped(reason, task));
+                let stop = self.requests(page, entry).stop();
+                let reason = stop.unwrap_or(StopReason::Returned);
+                self.complete(page, taken.entry, cost, |task| Outcome::Stopped(reason, task));
             }
-            Err(caught) => self.complete(|task| {
+            Err(caught) => self.complete(page, taken.entry, cost, |task| {
                 drop_quietly(task);
                 Outcome::Panicked(caught)
             }),
@@ -119,11 +121,11 @@ impl<T: Task> Running<'_, T> {
 
     /// Counts the wait of the task that ends now, and its start. Returns the requests to the task.
     /// If the task has not started and must not start, returns the reason.
-    fn begin(&self, started: u64) -> Result<Requests, StopReason> {
-        let (cx, entry) = (self.cx, &self.taken.entry);
+    fn begin(&self, page: &Page, entry: &Entry<T>, started: u64) -> Result<Requests, StopReason> {
+        let cx = self.cx;
         let waited = started.saturating_sub(entry.since);
-        let header = self.page.work(entry.slot);
-        let requests = self.requests();
+        let header = page.work(entry.slot);
+        let requests = self.requests(page, entry);
         if entry.has_started {
             header.add_queued(waited);
             return Ok(requests);
@@ -140,11 +142,10 @@ impl<T: Task> Running<'_, T> {
             // The task was cancelled after it had been taken out of the queue, its time has run
             // out, or it is shed.
             cx.scheduler.admission.count_never_ran();
-            cx.cancel_turn(self.taken.prepaid);
             return Err(reason);
         }
         if requests.is_timed() {
-            self.page.limits(entry.slot).note_start();
+            page.limits(entry.slot).note_start();
         }
         cx.count_started();
         Ok(requests)
@@ -152,50 +153,54 @@ impl<T: Task> Running<'_, T> {
 
     /// The finish tag of its connection after a turn without an account. The connection has no
     /// group.
-    fn finish(&self) -> u64 {
+    fn finish(&self, entry: &Entry<T>, cost: u64) -> u64 {
         let virtual_time = self.cx.scheduler.virtual_time();
-        let start = self.taken.entry.state.tag().unwrap_or(0).max(virtual_time);
-        start.saturating_add(weighted(self.cost, self.taken.entry.weight))
+        let start = entry.state.tag().unwrap_or(0).max(virtual_time);
+        start.saturating_add(weighted(cost, entry.weight))
     }
 
     /// The current requests to the task.
-    fn requests(&self) -> Requests {
-        let Entry { slot, serial, .. } = self.taken.entry;
-        requests_at(self.cx.scheduler, self.page, slot, serial, || self.cx.now())
+    fn requests(&self, page: &Page, entry: &Entry<T>) -> Requests {
+        let &Entry { slot, serial, .. } = entry;
+        requests_at(self.cx.scheduler, page, slot, serial, || self.cx.now())
     }
 
     /// Counts a step that returned `Continue` although it could see that the task was asked to
     /// stop.
     #[cold]
-    fn note_ignored_stop(&self) {
-        let header = self.page.work(self.taken.entry.slot);
-        let requests = header.request(self.taken.entry.serial, Requests::with_ignored);
+    fn note_ignored_stop(&self, page: &Page, entry: &Entry<T>) {
+        let header = page.work(entry.slot);
+        let requests = header.request(entry.serial, Requests::with_ignored);
         let is_over = requests.ignored() == IGNORED_MAX + 1;
         self.cx.counters.ignored_stops.add(u64::from(is_over));
     }
 
     /// Runs steps until the task cannot continue or gives way. Returns what the pool does with the
     /// task. `requests`: the requests to the task before its turn.
-    fn turn(&mut self, started: u64, requests: Requests) -> Result<TaskReturn, Box<Caught>> {
+    fn turn(
+        &self,
+        page: &Page,
+        entry: &mut Entry<T>,
+        started: u64,
+        requests: Requests,
+    ) -> Result<TaskReturn, Box<Caught>> {
         let cx = self.cx;
         // Whether the step can see from its beginning that the task is asked to stop.
         let mut is_told = requests.stop().is_some();
-        let id = self
-            .service
-            .task_id(self.taken.entry.slot, self.taken.entry.serial);
+        let id = self.service.task_id(entry.slot, entry.serial);
         loop {
-            let mut context = Context::new(self.page, id, cx, started);
+            let mut context = Context::new(page, id, cx, started);
             let step_begun = cx.now();
             cx.begin_step(id.slot(), id.serial);
-            let task = &mut self.taken.entry.task;
+            let task = &mut entry.task;
             let returned = contain_step(cx.scheduler.panic_locations, || task.step(&mut context));
             cx.end_step();
-            self.taken.entry.has_new_deadline |= context.has_new_deadline();
+            entry.has_new_deadline |= context.has_new_deadline();
             cx.tick();
             cx.counters.steps.add(1);
             match returned? {
                 TaskReturn::Sync => {
-                    let requests = self.requests();
+                    let requests = self.requests(page, entry);
                     // If it must continue, no loop would resume it.
                     if !requests.must_continue() {
                         return Ok(TaskReturn::Sync);
@@ -206,7 +211,7 @@ impl<T: Task> Running<'_, T> {
                     is_told = requests.stop().is_some();
                 }
                 TaskReturn::Delay(time) => {
-                    let is_stopping = self.requests().stop().is_some();
+                    let is_stopping = self.requests(page, entry).stop().is_some();
                     if is_stopping && is_told {
                         return Ok(TaskReturn::Stopped);
                     }
@@ -215,8 +220,8 @@ impl<T: Task> Running<'_, T> {
                         return Ok(TaskReturn::Delay(time));
                     }
                 }
-                TaskReturn::Continue if is_told => self.note_ignored_stop(),
-                TaskReturn::Continue => is_told = self.requests().stop().is_some(),
+                TaskReturn::Continue if is_told => self.note_ignored_stop(page, entry),
+                TaskReturn::Continue => is_told = self.requests(page, entry).stop().is_some(),
                 end @ (TaskReturn::TaskDone | TaskReturn::Stopped) => return Ok(end),
             }
             cx.flush_old();
@@ -229,10 +234,8 @@ impl<T: Task> Running<'_, T> {
 
     /// Returns the task to its loop, or drops it if the service was dropped. An end is counted
     /// before the loop can see it.
-    fn complete(self, outcome: impl FnOnce(T) -> Outcome<T>) {
-        let Self {
-            service, page, cx, ..
-        } = self;
+    fn complete(&mut self, page: &Page, entry: Entry<T>, cost: u64, outcome: impl FnOnce(T) -> Outcome<T>) {
+        let Self { service, cx, .. } = *self;
         let Entry {
             serial,
             slot,
@@ -241,7 +244,7 @@ impl<T: Task> Running<'_, T> {
             has_new_deadline,
             task,
             ..
-        } = self.taken.entry;
+        } = entry;
         let outcome = outcome(task);
         match &outcome {
             Outcome::Parked(_) => {
@@ -256,7 +259,7 @@ impl<T: Task> Running<'_, T> {
         let header = page.work(slot);
         header.set(serial, syncs, NO_WORKER, outcome.phase());
         service.note_end(slot, serial, &outcome);
-        let (at, cost) = (cx.now(), self.cost as f32);
+        let (at, cost) = (cx.now(), cost as f32);
         // Made where it is added, so that it is not copied.
         let completion = || Completion {
             outcome,
@@ -268,7 +271,7 @@ impl<T: Task> Running<'_, T> {
             has_new_deadline,
         };
         let completions = &service.completions;
-        match self.producer {
+        match &mut self.producer {
             Some(producer) => producer.push(completion()),
             None if frees_place => service.release(slot, cx, || completions.push_shared(completion())),
             None => completions.push_shared(completion()),

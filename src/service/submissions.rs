@@ -293,16 +293,13 @@ impl<T: Task> ServiceInner<T> {
         }
     }
 
-    /// The tasks in the batch of this context. Each call of `next` takes one out.
-    pub(crate) fn drain_batch(&self, index: usize) -> impl Iterator<Item = Taken<T>> {
-        let batch = &self.submissions.opened().batches[index];
-        let shared = &self.scheduler.contexts[index];
-        std::iter::from_fn(move || {
-            let mut entries = batch.lock();
-            let taken = entries.pop_front()?;
-            shared.set_batch_len(entries.len());
-            Some(taken)
-        })
+    /// Takes the next task out of the batch of this context.
+    #[inline]
+    pub(crate) fn next_in_batch(&self, cx: &WorkerContext<'_>) -> Option<Taken<T>> {
+        let mut entries = self.submissions.opened().batches[cx.index].lock();
+        let taken = entries.pop_front()?;
+        cx.set_batch_len(entries.len());
+        Some(taken)
     }
 
     /// Tells the workers if a task in the flows may run.
