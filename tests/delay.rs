@@ -335,8 +335,8 @@ fn a_submission_does_not_wait_for_a_worker_inside_a_report() {
         long.wait_for(1);
         hand.advance(2 * SECOND);
         lp.enqueue(2, Work::at(&started)).unwrap();
-        // The loop makes no call that could report the step.
-        report.wait_for(1);
+        // The loop makes no call that could report the step. A worker that was awake when the clock
+        // moved may take the task without a report; then the round shows nothing.
         started.wait_for(1);
     }
 }
