@@ -21,6 +21,8 @@ pub(crate) mod delayed;
 pub(crate) mod fair;
 pub(crate) mod flow;
 pub(crate) mod lanes;
+mod list;
+pub(crate) mod member;
 pub(crate) mod ring;
 #[cfg(all(test, not(loom)))]
 mod simulation;
@@ -29,7 +31,9 @@ use crate::scheduler::context::WorkerContext;
 use crate::task::id::GroupId;
 use delayed::{Delayed, LOOP};
 use fair::Debt;
-use lanes::{AccountId, KnownFlow, Lanes, Prepaid};
+use lanes::{KnownFlow, Lanes};
+use list::NONE;
+use member::{FlowKey, Prepaid};
 use slab::Slab;
 use std::ops::Deref;
 
@@ -83,6 +87,17 @@ impl FlowState {
             Self::Idle { tag } | Self::InDebt { tag } | Self::Busy { tag } => Some(tag),
             Self::LeftGroup => Some(0),
             Self::InGroup(_) | Self::NewInGroup(_) | Self::IdleGroup(_) => None,
+        }
+    }
+
+    /// The finish tag that the queue takes over. Zero means a new connection. `None`: the queue
+    /// knows the tag.
+    #[inline]
+    fn submitted_tag(self) -> Option<u64> {
+        match self {
+            Self::Idle { tag } | Self::InDebt { tag } => Some(tag),
+            Self::LeftGroup | Self::NewInGroup(_) => Some(0),
+            Self::Busy { .. } | Self::InGroup(_) | Self::IdleGroup(_) => None,
         }
     }
 
@@ -157,10 +172,8 @@ pub(crate) trait Source: Send + Sync {
     fn take_turns(&self, lanes: &mut Lanes, worker: usize, max: usize, debt: Debt) -> (usize, u64);
     /// Returns the remaining tasks of a worker's batch to the flows.
     fn return_batch(&self, lanes: &mut Lanes, worker: usize);
-    /// The number of tasks in a flow that have not started.
-    fn queued_in(&self, flow: u32) -> u32;
-    /// The last account of a flow.
-    fn last_account(&self, flow: u32) -> AccountId;
+    /// The last record of a flow.
+    fn last_member(&self, flow: u32) -> u32;
     /// Ends the newest task of a flow that has not started. Returns false if there is none.
     fn shed(&self, lanes: &mut Lanes, flow: u32, cx: &WorkerContext<'_>) -> bool;
     /// Moves up to `max` tasks, and at most half, from the front of one worker's batch into another
@@ -188,7 +201,6 @@ pub(crate) struct RunQueue<S> {
     listed: Vec<u32>,
     pub(crate) lanes: Lanes,
     pub(crate) delayed: Delayed,
-    has_limit: bool,
     /// The number of threads that still take tasks: workers that have not ended, or the owner of a
     /// pool without workers.
     pub(crate) takers: usize,
@@ -208,9 +220,8 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
         Self {
             services: Slab::new(),
             listed: Vec::new(),
-            lanes: Lanes::new(),
+            lanes: Lanes::new(limit),
             delayed: Delayed::default(),
-            has_limit: limit.is_some(),
             takers,
         }
     }
@@ -249,7 +260,7 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
             self.unlist_idle();
         }
         if order == Order::Submission
-            && !self.has_limit
+            && self.lanes.limit().is_none()
             && let [listed] = self.listed[..]
         {
             if !self.lanes.has_prompt() && !self.lanes.must_serve_debt() {
@@ -345,7 +356,10 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
     pub(crate) fn shed(&mut self, refused: RefusedFlow, cx: &WorkerContext<'_>) -> Option<S> {
         self.sort();
         let RefusedFlow { service, flow, group } = refused;
-        let own = flow.map_or(0, |flow| self.services[service as usize].queued_in(flow));
+        let own = flow.map_or(0, |flow| {
+            let member = self.services[service as usize].last_member(flow);
+            self.lanes.queued_in(member, FlowKey { service, flow })
+        });
         let fattest = self.lanes.fattest(own, group)?;
         let service = &self.services[fattest.service as usize];
         service
@@ -360,12 +374,12 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
         let Some(flow) = flow else {
             return self.lanes.time_before_new_flow();
         };
-        let account = match flow.key {
-            Some(key) => self.services[key.service as usize].last_account(key.flow),
-            // The account of this slot is that of a closed connection, if there is one.
-            None => AccountId::NONE,
+        let member = match flow.key {
+            Some(key) => self.services[key.service as usize].last_member(key.flow),
+            // The record of this slot is that of a closed connection, if there is one.
+            None => NONE,
         };
-        self.lanes.time_before(flow, account)
+        self.lanes.time_before(flow, member)
     }
 
     /// Whether there is anything to run, published or not.

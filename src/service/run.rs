@@ -4,7 +4,7 @@ use super::completions::{Completion, Outcome};
 use super::inner::ServiceInner;
 use crate::panic::{Caught, contain_step, drop_quietly};
 use crate::queue::fair::weighted;
-use crate::queue::lanes::Prepaid;
+use crate::queue::member::Prepaid;
 use crate::queue::ring::Producer;
 use crate::queue::{Entry, FlowState, Taken};
 use crate::scheduler::codel::Codel;
@@ -22,7 +22,7 @@ struct Running<'a, T: Task> {
     cx: &'a WorkerContext<'a>,
     /// The producer for completions. `None`: the shared completion ring is used.
     producer: Option<&'a mut Producer<Completion<T>>>,
-    /// The account that the estimate of its turn was charged to.
+    /// The record that the estimate of its turn was charged to.
     prepaid: Option<Prepaid>,
     entry: Entry<T>,
     /// The worker time of this turn, in nanoseconds.
@@ -93,7 +93,7 @@ impl<T: Task> Running<'_, T> {
         match returned {
             Ok(returned @ (TaskReturn::Continue | TaskReturn::Delay(_))) => {
                 self.set_phase(Phase::Waiting);
-                // If this turn has no account, the tag of the task includes it.
+                // If this turn has no record, the tag of the task includes it.
                 if self.prepaid.is_none() {
                     self.entry.state = FlowState::Busy { tag: self.finish() };
                 }
@@ -154,7 +154,7 @@ impl<T: Task> Running<'_, T> {
         Ok(requests)
     }
 
-    /// The finish tag of its connection after a turn without an account. The connection has no
+    /// The finish tag of its connection after a turn without a record. The connection has no
     /// group.
     fn finish(&self) -> u64 {
         let virtual_time = self.cx.scheduler.virtual_time();

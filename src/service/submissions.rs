@@ -6,7 +6,8 @@ use crate::clock::nanos;
 use crate::queue::delayed::Moment;
 use crate::queue::fair::Debt;
 use crate::queue::flow::Flows;
-use crate::queue::lanes::{AccountId, Lanes, Prepaid};
+use crate::queue::lanes::Lanes;
+use crate::queue::member::Prepaid;
 use crate::queue::ring::{self, Consumer, Producer};
 use crate::queue::{Entry, FlowState, MoveTarget, Source, Taken};
 use crate::scheduler::QUANTUM;
@@ -73,11 +74,11 @@ impl<T> Submissions<T> {
     }
 
     /// Creates the ring and the batches. Returns the loop's end.
-    pub(crate) fn open(&self, service: u32, limit: Option<u32>, contexts: usize) -> Producer<Entry<T>> {
+    pub(crate) fn open(&self, service: u32, contexts: usize) -> Producer<Entry<T>> {
         let (producer, ring) = ring::new();
         let state = State {
             ring,
-            flows: Flows::new(service, limit),
+            flows: Flows::new(service),
             delayed: FxHashMap::default(),
         };
         let batch = |_| CachePadded::new(Mutex::new(VecDeque::new()));
@@ -217,12 +218,8 @@ impl<T: Task> Source for ServiceInner<T> {
         }
     }
 
-    fn queued_in(&self, flow: u32) -> u32 {
-        self.submissions.state().flows.queued_in(flow)
-    }
-
-    fn last_account(&self, flow: u32) -> AccountId {
-        self.submissions.state().flows.last_account(flow)
+    fn last_member(&self, flow: u32) -> u32 {
+        self.submissions.state().flows.last_member(flow)
     }
 
     fn shed(&self, lanes: &mut Lanes, flow: u32, cx: &WorkerContext<'_>) -> bool {

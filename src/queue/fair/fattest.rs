@@ -2,7 +2,7 @@
 //!
 //! Flows are sorted by the logarithm of that number, so that each change is O(1).
 
-use super::{FlowKey, Level};
+use super::{Level, Member, Records};
 
 impl Level {
     /// The place of a flow in `by_size`.
@@ -10,37 +10,40 @@ impl Level {
         (queued >= self.size_min).then(|| queued.ilog2() as usize)
     }
 
-    /// Sets the number of waiting tasks of a flow that have not started.
-    pub(crate) fn set_queued(&mut self, at: u32, queued: u32) {
-        let before = std::mem::replace(&mut self.accounts[at as usize].queued, queued);
-        let (from, to) = (self.size_of(before), self.size_of(queued));
-        if from != to {
-            if let Some(from) = from {
-                self.leave_size(at, from);
-            }
-            if let Some(to) = to {
-                if self.by_size.len() <= to {
-                    self.by_size.resize_with(to + 1, Vec::new);
-                }
-                self.accounts[at as usize].place = self.by_size[to].len() as u32;
-                self.by_size[to].push(at);
-            }
+    /// Changes the number of waiting tasks of a flow that have not started.
+    #[inline]
+    pub(crate) fn change_queued(&mut self, members: &mut Records<Member>, at: u32, change: i32) {
+        let member = &mut members[at];
+        let before = member.queued;
+        member.queued = before.wrapping_add_signed(change);
+        let most = before.max(member.queued);
+        if most >= self.size_min && before.leading_zeros() != member.queued.leading_zeros() {
+            self.move_between_sizes(members, at, before);
         }
     }
 
-    fn leave_size(&mut self, at: u32, size: usize) {
-        let place = self.accounts[at as usize].place;
-        self.by_size[size].swap_remove(place as usize);
-        if let Some(&moved) = self.by_size[size].get(place as usize) {
-            self.accounts[moved as usize].place = place;
+    fn move_between_sizes(&mut self, members: &mut Records<Member>, at: u32, before: u32) {
+        if let Some(from) = self.size_of(before) {
+            let place = members[at].place;
+            self.by_size[from].swap_remove(place as usize);
+            if let Some(&moved) = self.by_size[from].get(place as usize) {
+                members[moved].place = place;
+            }
+        }
+        if let Some(to) = self.size_of(members[at].queued) {
+            if self.by_size.len() <= to {
+                self.by_size.resize_with(to + 1, Vec::new);
+            }
+            members[at].place = self.by_size[to].len() as u32;
+            self.by_size[to].push(at);
         }
     }
 
     /// Returns a flow with the most tasks that have not started, within a factor of two, if it has
     /// at least `least` of them. In the root, `least` is 2 or more.
-    pub(crate) fn fattest(&self, least: u32) -> Option<FlowKey> {
+    pub(crate) fn fattest<'a>(&self, members: &'a Records<Member>, least: u32) -> Option<&'a Member> {
         let flows = self.by_size.iter().rfind(|flows| !flows.is_empty())?;
-        let fattest = &self.accounts[*flows.last()? as usize];
-        (fattest.queued >= least).then_some(fattest.key)
+        let fattest = &members[*flows.last()?];
+        (fattest.queued >= least).then_some(fattest)
     }
 }
