@@ -90,14 +90,16 @@ impl FlowState {
         }
     }
 
-    /// The finish tag that the queue takes over. Zero means a new connection. `None`: the queue
-    /// knows the tag.
+    /// The group, and the finish tag that the queue takes over. A tag of zero means a new
+    /// connection. `None`: the queue knows the tag.
     #[inline]
-    fn submitted_tag(self) -> Option<u64> {
+    fn group_and_tag(self) -> (Option<GroupId>, Option<u64>) {
         match self {
-            Self::Idle { tag } | Self::InDebt { tag } => Some(tag),
-            Self::LeftGroup | Self::NewInGroup(_) => Some(0),
-            Self::Busy { .. } | Self::InGroup(_) | Self::IdleGroup(_) => None,
+            Self::Idle { tag } | Self::InDebt { tag } => (None, Some(tag)),
+            Self::Busy { .. } => (None, None),
+            Self::LeftGroup => (None, Some(0)),
+            Self::NewInGroup(group) => (Some(group), Some(0)),
+            Self::InGroup(group) | Self::IdleGroup(group) => (Some(group), None),
         }
     }
 
@@ -260,10 +262,10 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
             self.unlist_idle();
         }
         if order == Order::Submission
-            && self.lanes.limit().is_none()
+            && !self.lanes.has_limit()
             && let [listed] = self.listed[..]
         {
-            if !self.lanes.has_prompt() && !self.lanes.must_serve_debt() {
+            if !self.lanes.has_prompt() && !self.lanes.root.must_serve_debt() {
                 let service = &self.services[listed as usize];
                 let count = service.take_submitted(&mut self.lanes, worker, max);
                 if count > 0 {

@@ -106,7 +106,7 @@ impl Model {
     }
 
     fn submit(&mut self, service: usize, slot: u32) {
-        let virtual_time = self.lanes.virtual_time();
+        let virtual_time = self.lanes.root.virtual_time();
         (self.time, self.serial) = (self.time + 1, self.serial + 1);
         let own = &mut self.loops[service];
         let task = &mut own.tasks[slot as usize];
@@ -127,7 +127,7 @@ impl Model {
         if let FlowState::Idle { tag } = state
             && is_short
         {
-            self.lanes.pass(tag);
+            self.lanes.root.pass(tag);
             task.place = Place::Taken(entry, None);
         } else {
             task.place = Place::Submitted;
@@ -198,7 +198,7 @@ impl Model {
         } else {
             let tag = entry.state.tag().expect("it has no group");
             entry.state = FlowState::Busy {
-                tag: tag.max(self.lanes.virtual_time()) + (cost << 8),
+                tag: tag.max(self.lanes.root.virtual_time()) + (cost << 8),
             };
         }
         (entry.has_started, task.has_started) = (true, true);
@@ -310,7 +310,7 @@ impl Model {
         let Some(slot) = self.task(service, |task| task.connection != NONE) else {
             return;
         };
-        let virtual_time = self.lanes.virtual_time();
+        let virtual_time = self.lanes.root.virtual_time();
         let own = &mut self.loops[service];
         let from = own.tasks[slot as usize].connection;
         let flow = own.connections.find_or_open(conn);

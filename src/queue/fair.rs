@@ -45,7 +45,7 @@
 //! The records of all members are in one place ([`super::member`]), and are passed to each call.
 
 pub(crate) mod estimate;
-mod fattest;
+pub(super) mod fattest;
 
 use super::list::{List, NONE, Records};
 use super::member::{Lane, Member, average};
@@ -113,7 +113,7 @@ impl Debtor {
 }
 
 /// The flows with tasks that may run.
-pub(super) struct Level {
+pub(crate) struct Level {
     /// The number of the group whose level this is. [`NONE`]: the root.
     group: u32,
     virtual_time: u64,
@@ -175,13 +175,13 @@ impl Level {
     }
 
     #[inline]
-    pub(super) fn virtual_time(&self) -> u64 {
+    pub(crate) fn virtual_time(&self) -> u64 {
         self.virtual_time
     }
 
     /// Records that a task with this tag was taken straight from the ring.
     #[inline]
-    pub(super) fn pass(&mut self, tag: u64) {
+    pub(crate) fn pass(&mut self, tag: u64) {
         if tag < self.virtual_time {
             self.express_run = self.express_run.saturating_add(1);
         } else {
@@ -193,19 +193,19 @@ impl Level {
     /// Whether a flow in debt has its turn although others are before it, because many new flows
     /// were served in succession.
     #[inline]
-    pub(super) fn must_serve_debt(&self) -> bool {
+    pub(crate) fn must_serve_debt(&self) -> bool {
         self.in_debt > 0 && self.express_run >= EXPRESS_RUN
     }
 
     /// Records that a flow was served up to this tag.
     #[inline]
-    pub(super) fn note_finish(&mut self, finish: u64) {
+    pub(crate) fn note_finish(&mut self, finish: u64) {
         self.finish_max = self.finish_max.max(finish);
     }
 
     /// The largest finish tag, in nanoseconds.
     #[cfg(loom)]
-    pub(super) fn largest_finish_tag(&self) -> u64 {
+    pub(crate) fn largest_finish_tag(&self) -> u64 {
         self.finish_max >> FRACTION
     }
 
@@ -241,9 +241,7 @@ impl Level {
         }
         if member.finish < self.virtual_time {
             member.finish = self.virtual_time;
-            member.lane = Lane::Express;
-            self.listed += 1;
-            self.express.push_back(members, at);
+            self.push_back(members, at, Lane::Express);
         } else {
             self.list(members, at);
         }
@@ -256,8 +254,8 @@ impl Level {
         if member.lane != Lane::Unlisted {
             return;
         }
-        self.listed += 1;
         if is_in_debt(member.finish, self.virtual_time) {
+            self.listed += 1;
             self.in_debt += 1;
             self.debtors += 1;
             member.lane = Lane::Debt;
@@ -268,9 +266,22 @@ impl Level {
                 member: at,
             }));
         } else {
-            member.lane = Lane::Ring;
-            self.ring.push_back(members, at);
+            self.push_back(members, at, Lane::Ring);
         }
+    }
+
+    /// Adds a flow to the end of the express lane or of the ring.
+    #[inline]
+    fn push_back(&mut self, members: &mut Records<Member>, at: u32, lane: Lane) {
+        let list = match lane {
+            Lane::Express => &mut self.express,
+            _ => &mut self.ring,
+        };
+        let links = list.links_at_end();
+        let member = &mut members[at];
+        (member.lane, member.links) = (lane, links);
+        list.add(members, at, links);
+        self.listed += 1;
     }
 
     /// Lists a flow whose taken task was returned before its turn. The flow is served before all
@@ -283,9 +294,11 @@ impl Level {
         }
         // A task that was taken straight from a ring had no record.
         member.finish = member.finish.max(self.virtual_time);
-        member.lane = Lane::Express;
+        let links = self.express.links_behind(members, self.returned);
+        let member = &mut members[at];
+        (member.lane, member.links) = (Lane::Express, links);
+        self.express.add(members, at, links);
         self.listed += 1;
-        self.express.insert(members, at, self.returned);
         self.returned = at;
     }
 
@@ -357,14 +370,16 @@ impl Level {
     /// The flow whose turn is next. The turn begins with [`begin_turn`](Self::begin_turn).
     #[inline]
     pub(super) fn next(&mut self, members: &mut Records<Member>, debt: Debt) -> Option<u32> {
-        if self.express_run < EXPRESS_RUN && self.express.first != NONE {
-            return Some(self.express.first);
+        let express = self.express.first;
+        if self.express_run < EXPRESS_RUN && express != NONE {
+            return Some(express);
         }
         self.next_in_ring(members)
             .or_else(|| self.next_in_debt(members, debt))
-            .or_else(|| Some(self.express.first).filter(|&express| express != NONE))
+            .or_else(|| (express != NONE).then_some(express))
     }
 
+    #[inline]
     fn next_in_ring(&mut self, members: &mut Records<Member>) -> Option<u32> {
         if self.ring.first == NONE {
             self.move_reached(members);
@@ -403,9 +418,7 @@ impl Level {
             && let Some(at) = self.reached_debt(members)
         {
             self.unlist(members, at);
-            members[at].lane = Lane::Ring;
-            self.listed += 1;
-            self.ring.push_back(members, at);
+            self.push_back(members, at, Lane::Ring);
         }
     }
 
@@ -464,7 +477,7 @@ impl Level {
         for (at, member) in members() {
             assert!(member.prepaid <= member.finish || member.finish == 0);
             if let Some(size) = self.size_of(member.queued) {
-                assert_eq!(self.by_size[size][member.place as usize], at);
+                assert_eq!(self.by_size[size][member.place as usize] as usize, at);
             }
         }
         let sized = members().filter(|(_, member)| self.size_of(member.queued).is_some());

@@ -7,8 +7,8 @@
 
 use super::fair::Debt;
 use super::lanes::Lanes;
-use super::list::{Linked, Links, NONE, Records};
-use super::member::{FlowKey, Part, Prepaid};
+use super::list::{Linked, Links, List, NONE, Records};
+use super::member::{FlowKey, Member, Part, Prepaid};
 use super::{Entry, FlowData, FlowState, MoveTarget};
 use crate::task::id::GroupId;
 use rustc_hash::FxHashMap;
@@ -181,8 +181,11 @@ impl<T> Flows<T> {
             return self.push_moved(entry, to, lanes);
         }
         let at = self.member(entry.flow, lanes);
-        if let Some(tag) = entry.state.tag() {
-            lanes.raise_tag(at, tag);
+        let member = &mut lanes.members[at];
+        if let Some(tag) = entry.state.tag()
+            && member.group == NONE
+        {
+            member.raise_tag(tag);
         }
         self.insert(entry, at, lanes);
     }
@@ -202,10 +205,21 @@ impl<T> Flows<T> {
     #[inline]
     fn insert(&mut self, entry: Entry<T>, at: u32, lanes: &mut Lanes) {
         let part = part_of(&entry);
-        let last = lanes.list_of(at, part).last;
+        let list = &mut lanes.members[at].lists[part as usize];
+        let links = list.links_at_end();
         self.order += 1;
-        self.link(entry, self.order, at, last, lanes);
+        let place = self.store(entry, self.order, links);
+        list.add(&mut self.waiting, place, links);
+        lanes.count(at, part, 1);
         lanes.settle(at);
+    }
+
+    #[inline]
+    fn store(&mut self, entry: Entry<T>, order: i64, links: Links) -> u32 {
+        let slot = entry.slot;
+        let place = self.waiting.insert(Waiting { entry, order, links });
+        *at_or_grow(&mut self.places, slot) = place;
+        place
     }
 
     /// Gives a task back that was taken and not begun: it keeps its place among the others of its
@@ -218,7 +232,8 @@ impl<T> Flows<T> {
             return self.push_moved(entry, to, lanes);
         }
         let at = self.member(entry.flow, lanes);
-        let (mut prev, mut next) = (NONE, lanes.list_of(at, part_of(&entry)).first);
+        let (part, lists) = (part_of(&entry), &mut lanes.members[at].lists);
+        let (mut prev, mut next) = (NONE, lists[part as usize].first);
         // Older tasks were returned before.
         while let Some(waiting) = self.waiting.get(next)
             && age(&waiting.entry) < age(&entry)
@@ -227,51 +242,46 @@ impl<T> Flows<T> {
         }
         let order = match self.waiting.get(prev) {
             Some(prev) => prev.order,
-            None => self.order_of_first(at, lanes) - 1,
+            None => self.order_of_first(lists) - 1,
         };
-        self.link(entry, order, at, prev, lanes);
+        let list = &mut lists[part as usize];
+        let links = list.links_behind(&mut self.waiting, prev);
+        let place = self.store(entry, order, links);
+        list.add(&mut self.waiting, place, links);
+        lanes.count(at, part, 1);
         lanes.list_returned(at);
     }
 
     /// Removes the newest task of a flow that has not started.
     pub(crate) fn pop_newest(&mut self, flow: u32, lanes: &mut Lanes) -> Option<Entry<T>> {
         let at = self.member(flow, lanes);
-        let newest = lanes.list_of(at, Part::Fresh).last;
+        let newest = lanes.members[at].lists[Part::Fresh as usize].last;
         self.take_out(newest, lanes)
     }
 
     /// The lowest order of the tasks of a flow.
-    fn order_of_first(&self, at: u32, lanes: &mut Lanes) -> i64 {
-        let firsts = [Part::Started, Part::Fresh].map(|part| lanes.list_of(at, part).first);
-        let order = |place| self.waiting.get(place).map(|waiting| waiting.order);
-        let lowest = firsts.into_iter().filter_map(order).min();
+    fn order_of_first(&self, lists: &[List; 2]) -> i64 {
+        let order = |list: &List| self.waiting.get(list.first).map(|waiting| waiting.order);
+        let lowest = lists.iter().filter_map(order).min();
         lowest.unwrap_or(self.order)
     }
 
-    /// Links a task behind `prev` in its list. `at` is the record of its flow.
+    /// Removes a waiting task from the list of its flow. The caller then removes its record.
     #[inline]
-    fn link(&mut self, entry: Entry<T>, order: i64, at: u32, prev: u32, lanes: &mut Lanes) {
-        let (slot, part) = (entry.slot, part_of(&entry));
-        let place = self.waiting.insert(Waiting {
-            entry,
-            order,
-            links: Links::NONE,
-        });
-        *at_or_grow(&mut self.places, slot) = place;
-        lanes.list_of(at, part).insert(&mut self.waiting, place, prev);
-        lanes.count(at, part, 1);
+    fn unlink(&mut self, place: u32, at: u32, lanes: &mut Lanes) -> Part {
+        let Waiting { entry, links, .. } = &self.waiting[place];
+        let (part, links) = (part_of(entry), *links);
+        self.places[entry.slot as usize] = NONE;
+        lanes.members[at].lists[part as usize].remove(&mut self.waiting, links);
+        part
     }
 
-    /// Removes a task from the list of its flow. `at` is the record of its flow.
+    /// Frees the memory of a burst of tasks.
     #[inline]
-    fn unlink(&mut self, place: u32, at: u32, lanes: &mut Lanes) -> Entry<T> {
-        let Waiting { entry, links, .. } = self.waiting.remove(place);
-        let part = part_of(&entry);
-        self.places[entry.slot as usize] = NONE;
-        lanes.list_of(at, part).remove(&mut self.waiting, links);
-        lanes.count(at, part, -1);
-        self.waiting.shrink(KEPT);
-        entry
+    fn shrink(&mut self) {
+        if self.waiting.is_empty() && self.waiting.capacity() > KEPT {
+            self.waiting = Records::new();
+        }
     }
 
     fn place_of(&self, slot: u32) -> u32 {
@@ -280,9 +290,9 @@ impl<T> Flows<T> {
 
     /// The place of the next task of a flow that may run.
     #[inline]
-    fn first(&self, at: u32, lanes: &Lanes) -> u32 {
-        let [started, fresh] = lanes.first_tasks(at);
-        if fresh == NONE {
+    fn first(&self, member: &Member, limit: u32) -> u32 {
+        let [started, fresh] = member.lists.map(|list| list.first);
+        if fresh == NONE || member.unfinished >= limit {
             return started;
         }
         if started == NONE || self.waiting[fresh].order < self.waiting[started].order {
@@ -291,23 +301,29 @@ impl<T> Flows<T> {
         started
     }
 
-    /// Takes the next task of all flows, if it belongs to this service. Returns the task, the
-    /// charged record, and the expected time of its turn.
+    /// Takes the next task of all flows, if it belongs to this service. Calls `sink` with the task
+    /// and the charged record, and returns the expected time of the turn.
     #[inline]
-    pub(crate) fn pop(&mut self, debt: Debt, lanes: &mut Lanes) -> Option<(Entry<T>, Prepaid, u64)> {
+    pub(crate) fn take_next(
+        &mut self,
+        debt: Debt,
+        lanes: &mut Lanes,
+        sink: impl FnOnce(Entry<T>, Prepaid),
+    ) -> Option<u64> {
         let (at, key) = lanes.next(debt)?;
         if key.service != self.service {
             return None;
         }
-        let (prepaid, time) = lanes.begin_turn(at);
-        let first = self.first(at, lanes);
-        let entry = self.unlink(first, at, lanes);
-        if lanes.limit().is_some() && !entry.has_started {
-            *at_or_grow(&mut self.counted, entry.slot) = key.flow;
-            lanes.count_unfinished(at, 1);
+        let first = self.first(&lanes.members[at], lanes.limit);
+        let part = self.unlink(first, at, lanes);
+        if lanes.has_limit() && part == Part::Fresh {
+            let slot = self.waiting[first].entry.slot;
+            *at_or_grow(&mut self.counted, slot) = key.flow;
         }
-        lanes.list_again(at);
-        Some((entry, prepaid, time))
+        let (prepaid, time) = lanes.begin_turn(at, part);
+        sink(self.waiting.remove(first).entry, prepaid);
+        self.shrink();
+        Some(time)
     }
 
     /// Removes a task that has not started. Returns `None` if the task is not in the flows.
@@ -323,9 +339,18 @@ impl<T> Flows<T> {
     fn take_out(&mut self, place: u32, lanes: &mut Lanes) -> Option<Entry<T>> {
         let flow = self.waiting.get(place)?.entry.flow;
         let at = self.member(flow, lanes);
-        let entry = self.unlink(place, at, lanes);
+        let entry = self.take_from(place, at, lanes);
         lanes.settle(at);
         Some(entry)
+    }
+
+    /// Removes a waiting task from the flow with this record.
+    fn take_from(&mut self, place: u32, at: u32, lanes: &mut Lanes) -> Entry<T> {
+        let part = self.unlink(place, at, lanes);
+        lanes.count(at, part, -1);
+        let entry = self.waiting.remove(place).entry;
+        self.shrink();
+        entry
     }
 
     /// Counts the end of a taken task, or its removal from a batch before its first step. Its flow
@@ -344,7 +369,7 @@ impl<T> Flows<T> {
             return None;
         }
         let at = self.member(flow, lanes);
-        lanes.count_unfinished(at, -1);
+        lanes.members[at].unfinished -= 1;
         Some(at)
     }
 
@@ -356,7 +381,7 @@ impl<T> Flows<T> {
             return self.take_over(flow, FlowData { state, weight }, lanes);
         }
         let at = self.member(flow, lanes);
-        lanes.set_weight(at, weight);
+        lanes.members[at].weight = weight;
         at
     }
 
@@ -381,7 +406,7 @@ impl<T> Flows<T> {
         }
         let waiting = from.map(|flow| {
             let at = self.member(flow, lanes);
-            self.unlink(place, at, lanes)
+            self.take_from(place, at, lanes)
         });
         if let Some(&counted) = self.counted.get(slot as usize)
             && counted != NONE
@@ -390,7 +415,7 @@ impl<T> Flows<T> {
             self.uncount(slot, lanes);
             self.counted[slot as usize] = to;
             let at = self.member(to, lanes);
-            lanes.count_unfinished(at, 1);
+            lanes.members[at].unfinished += 1;
             from = Some(counted);
         }
         let is_waiting = waiting.is_some();
@@ -427,6 +452,13 @@ impl<T> Flows<T> {
 
 #[cfg(all(test, not(loom)))]
 impl<T> Flows<T> {
+    /// The same as [`take_next`](Self::take_next), and returns the task and the record too.
+    pub(crate) fn pop(&mut self, debt: Debt, lanes: &mut Lanes) -> Option<(Entry<T>, Prepaid, u64)> {
+        let mut taken = None;
+        let time = self.take_next(debt, lanes, |entry, prepaid| taken = Some((entry, prepaid)))?;
+        taken.map(|(entry, prepaid)| (entry, prepaid, time))
+    }
+
     /// Checks that the records say the same as the tasks. `flow_of`: the connection of a task and
     /// its group, as its loop knows them. Returns the number of waiting tasks.
     pub(crate) fn check(&mut self, lanes: &Lanes, flow_of: impl Fn(u32) -> (u32, Option<GroupId>)) -> usize {
@@ -526,7 +558,7 @@ mod tests {
     fn flows_take_turns() {
         let (mut flows, mut lanes) = flows_of(None, &[(0, 0), (1, 0), (2, 0), (3, 1), (4, 2), (5, 2)]);
         assert_eq!(pop_all(&mut flows, &mut lanes), [0, 3, 4, 1, 5, 2]);
-        assert!(flows.waiting.len() == 0 && lanes.is_empty());
+        assert!(flows.waiting.is_empty() && lanes.is_empty());
     }
 
     /// U4: a task that gave way always ran before the tasks of its flow that had not started.
@@ -645,7 +677,7 @@ mod tests {
             flows.push(grouped(10 + flow, flow), &mut lanes);
         }
         assert_eq!(pop_flows(&mut flows, &mut lanes), [0, 1, 0, 2, 0, 3]);
-        assert!(flows.waiting.len() == 0 && lanes.is_empty());
+        assert!(flows.waiting.is_empty() && lanes.is_empty());
     }
 
     #[test]
@@ -851,7 +883,7 @@ mod tests {
         lanes.cancel_turn(prepaid);
         flows.put_back(task, &mut lanes);
         assert_eq!(pop_all(&mut flows, &mut lanes), [0, 1]);
-        assert!(flows.waiting.len() == 0 && lanes.is_empty());
+        assert!(flows.waiting.is_empty() && lanes.is_empty());
     }
 
     /// The tag of the old connection counted as worker time of the new one.

@@ -12,6 +12,7 @@
 
 use super::FlowData;
 use super::fair::estimate::NewTask;
+use super::fair::fattest::has_other_size;
 use super::fair::{Debt, Level, is_in_debt};
 use super::list::{List, NONE, Records};
 use super::member::{FlowKey, Lane, Member, Part, Prepaid};
@@ -58,16 +59,16 @@ impl Group {
 /// The flows with their tasks, and the worker time that each flow and each group has used. A flow
 /// and a group are named by the number of their record.
 pub(crate) struct Lanes {
-    members: Records<Member>,
-    root: Level,
+    pub(super) members: Records<Member>,
+    pub(crate) root: Level,
     /// A group has several hundred bytes, and a slab keeps its memory.
     groups: Slab<Box<Group>>,
     /// Hashed with a key, because a client may be able to choose its group.
     by_id: HashMap<GroupId, u32>,
     /// The weights other than 1.
     weights: HashMap<GroupId, u16>,
-    /// The largest number of unfinished tasks of a flow.
-    limit: Option<u32>,
+    /// The largest number of unfinished tasks of a flow. `u32::MAX`: there is no limit.
+    pub(super) limit: u32,
     /// The number of tasks that wait in flows.
     tasks: usize,
     /// The number of times that all debts were forgiven.
@@ -85,7 +86,7 @@ impl Lanes {
             groups: Slab::new(),
             by_id: HashMap::new(),
             weights: HashMap::new(),
-            limit,
+            limit: limit.unwrap_or(u32::MAX),
             tasks: 0,
             forgiven: 0,
             stamps: 0,
@@ -94,44 +95,14 @@ impl Lanes {
     }
 
     #[inline]
-    pub(crate) fn limit(&self) -> Option<u32> {
-        self.limit
-    }
-
-    /// The virtual time of the root.
-    #[inline]
-    pub(crate) fn virtual_time(&self) -> u64 {
-        self.root.virtual_time()
-    }
-
-    /// Records that a task with this tag was taken straight from the ring. Its flow has no group.
-    #[inline]
-    pub(crate) fn pass(&mut self, tag: u64) {
-        self.root.pass(tag);
-    }
-
-    /// Whether a flow or a group in debt has its turn although others are before it, because many
-    /// new ones were served in succession.
-    #[inline]
-    pub(crate) fn must_serve_debt(&self) -> bool {
-        self.root.must_serve_debt()
+    pub(crate) fn has_limit(&self) -> bool {
+        self.limit < u32::MAX
     }
 
     /// Whether a flow waits that has no debt and whose group has none.
     #[inline]
     pub(crate) fn has_prompt(&mut self) -> bool {
         self.root.has_prompt(&self.members)
-    }
-
-    /// Records that a flow without a group was served up to this tag.
-    pub(crate) fn note_finish(&mut self, finish: u64) {
-        self.root.note_finish(finish);
-    }
-
-    /// The largest finish tag of the root, in nanoseconds.
-    #[cfg(loom)]
-    pub(crate) fn largest_finish_tag(&self) -> u64 {
-        self.root.largest_finish_tag()
     }
 
     /// Forgives all debts, because no task runs and no task waits. The debts within a group are
@@ -163,7 +134,6 @@ impl Lanes {
     }
 
     /// The record of the group of a flow. [`NONE`] if the flow has no group.
-    #[inline]
     fn group_of(&self, at: u32) -> u32 {
         let group = self.groups.get(self.members[at].group as usize);
         group.map_or(NONE, |group| group.member)
@@ -274,11 +244,6 @@ impl Lanes {
         }
     }
 
-    /// Sets the weight of a flow within its group, or among the groups and the flows without one.
-    pub(crate) fn set_weight(&mut self, at: u32, weight: u16) {
-        self.members[at].weight = weight;
-    }
-
     /// Takes over the data that a loop has about a flow. Returns false if the flow needs a new
     /// record: it has none, or its record belongs to another group or to an earlier connection.
     #[inline]
@@ -287,14 +252,14 @@ impl Lanes {
         let Some(member) = self.members.get_mut(at).filter(|member| member.key == key) else {
             return false;
         };
-        let is_same_group = match state.group() {
+        let (group, tag) = state.group_and_tag();
+        let is_same_group = match group {
             None => member.group == NONE,
-            Some(id) => self
-                .groups
-                .get(member.group as usize)
-                .is_some_and(|group| group.id == id),
+            Some(id) => {
+                let group = self.groups.get(member.group as usize);
+                group.is_some_and(|group| group.id == id)
+            }
         };
-        let tag = state.submitted_tag();
         if !is_same_group || tag == Some(0) && member.turns > 0 {
             return false;
         }
@@ -315,30 +280,6 @@ impl Lanes {
         let group = self.members[at].group;
         let (level, members) = self.level_of(group);
         (members[at].finish, members[at].estimate) = (0, level.estimate());
-    }
-
-    /// Takes over the finish tag of a flow that had a turn without a record. The loop knows no tag
-    /// of a flow in a group.
-    pub(crate) fn raise_tag(&mut self, at: u32, tag: u64) {
-        let member = &mut self.members[at];
-        if member.group == NONE {
-            member.finish = member.finish.max(tag);
-        }
-    }
-
-    /// The first and the last task of a part of a flow.
-    #[inline]
-    pub(super) fn list_of(&mut self, at: u32, part: Part) -> &mut List {
-        &mut self.members[at].lists[part as usize]
-    }
-
-    /// The first tasks that may run: of those that have started, and of the others.
-    #[inline]
-    pub(super) fn first_tasks(&self, at: u32) -> [u32; 2] {
-        let member = &self.members[at];
-        let [started, fresh] = member.lists.map(|list| list.first);
-        let may_start = member.unfinished < self.limit.unwrap_or(u32::MAX);
-        [started, if may_start { fresh } else { NONE }]
     }
 
     /// The number of tasks of a flow that wait and have not started. `at`: its last record.
@@ -364,19 +305,22 @@ impl Lanes {
     #[inline]
     pub(super) fn count(&mut self, at: u32, part: Part, change: i32) {
         self.tasks = self.tasks.wrapping_add_signed(change as isize);
-        self.for_both(at, |level, members, at| {
-            let member = &mut members[at];
-            member.waiting = member.waiting.wrapping_add_signed(change);
-            if part == Part::Fresh {
-                level.change_queued(members, at, change);
-            }
-        });
+        let member = &mut self.members[at];
+        let before = member.count(part, change);
+        if member.group != NONE || has_other_size(before, member.queued) {
+            self.note_count(at, part, change, before);
+        }
     }
 
-    /// Counts a task of a flow that starts or ends, if there is a limit.
-    pub(super) fn count_unfinished(&mut self, at: u32, change: i32) {
-        let unfinished = &mut self.members[at].unfinished;
-        *unfinished = unfinished.wrapping_add_signed(change);
+    #[cold]
+    fn note_count(&mut self, at: u32, part: Part, change: i32, before: u32) {
+        let group = self.members[at].group;
+        let (level, members) = self.level_of(group);
+        level.note_size(members, at, before);
+        if let Some(&Group { member, .. }) = self.groups.get(group as usize).map(|group| &**group) {
+            let before = self.members[member].count(part, change);
+            self.root.note_size(&mut self.members, member, before);
+        }
     }
 
     /// Moves the waiting tasks of a flow to its new record. Turns that have begun are charged to
@@ -432,39 +376,29 @@ impl Lanes {
         }
     }
 
-    /// Whether a task of a flow may run.
-    #[inline]
-    fn may_run(&self, at: u32) -> bool {
-        self.members[at].may_run(self.limit.unwrap_or(u32::MAX))
-    }
-
     /// Lists a flow if it has a task that may run; otherwise takes it out of the lanes.
     #[inline]
     pub(crate) fn settle(&mut self, at: u32) {
-        let may_run = self.may_run(at);
-        let &Member { lane, group, .. } = &self.members[at];
-        if may_run && lane == Lane::Unlisted {
-            self.forgive_within(group);
-            self.for_both(at, Level::activate);
-        } else if !may_run {
-            self.unlist(at);
-            self.block(at);
+        let member = &self.members[at];
+        match (member.may_run(self.limit), member.lane) {
+            (true, Lane::Unlisted) if member.group == NONE => self.root.activate(&mut self.members, at),
+            (true, Lane::Unlisted) => self.activate_in_group(at),
+            (true, _) => {}
+            (false, _) => self.block(at),
         }
     }
 
-    /// Lists a flow after its turn has begun, if it has more tasks that may run.
-    #[inline]
-    pub(super) fn list_again(&mut self, at: u32) {
-        if self.may_run(at) {
-            self.for_both(at, Level::list);
-        }
+    #[cold]
+    fn activate_in_group(&mut self, at: u32) {
+        self.forgive_within(self.members[at].group);
+        self.for_both(at, Level::activate);
     }
 
     /// Lists a flow whose taken task was returned before its turn, before all others of its level,
     /// if one of its tasks may run. The same applies to its group. A flow or a group that is listed
     /// keeps its place.
     pub(super) fn list_returned(&mut self, at: u32) {
-        if self.may_run(at) {
+        if self.members[at].may_run(self.limit) {
             self.forgive_within(self.members[at].group);
             self.for_both(at, Level::list_returned);
         }
@@ -482,15 +416,16 @@ impl Lanes {
         }
     }
 
-    /// Records that a flow has no task that may run. If it has other tasks, its idle time ends
-    /// here: the loop counts it as active.
+    /// Takes a flow that has no task that may run out of the lanes. If it has other tasks, its idle
+    /// time ends here: the loop counts it as active.
+    #[cold]
     fn block(&mut self, at: u32) {
+        self.unlist(at);
         let &Member { waiting, group, .. } = &self.members[at];
         if waiting > 0 {
             self.forgive_within(group);
             let (level, members) = self.level_of(group);
-            let member = &mut members[at];
-            member.finish = member.finish.max(level.virtual_time());
+            members[at].raise_tag(level.virtual_time());
         }
     }
 
@@ -515,35 +450,42 @@ impl Lanes {
     pub(crate) fn next(&mut self, debt: Debt) -> Option<(u32, FlowKey)> {
         let at = self.root.next(&mut self.members, debt)?;
         let key = self.members[at].key;
-        let Some(group) = self.groups.get_mut(key.group() as usize) else {
+        if key.group() == NONE {
             return Some((at, key));
-        };
+        }
+        let group = &mut self.groups[key.group() as usize];
         let at = group.flows.next(&mut self.members, Debt::Take)?;
         Some((at, self.members[at].key))
     }
 
-    /// Begins the turn of the next flow: charges the estimate and unlists the flow. Also returns
-    /// the expected time of the turn; an unknown cost counts as a quantum.
+    /// Begins a turn of the next flow, with a task of this part: charges the estimate, and unlists
+    /// the flow unless other tasks of it may run. Also returns the expected time of the turn; an
+    /// unknown cost counts as a quantum.
     #[inline]
-    pub(crate) fn begin_turn(&mut self, at: u32) -> (Prepaid, u64) {
-        let &Member {
-            stamp,
-            estimate,
-            group,
-            ..
-        } = &self.members[at];
-        if group == NONE {
+    pub(crate) fn begin_turn(&mut self, at: u32, part: Part) -> (Prepaid, u64) {
+        let has_limit = self.has_limit();
+        let member = &mut self.members[at];
+        if has_limit && part == Part::Fresh {
+            member.unfinished += 1;
+        }
+        let (stamp, estimate) = (member.stamp, member.estimate);
+        if member.group == NONE {
             self.root.begin_turn(&mut self.members, at, estimate);
         } else {
-            self.begin_turn_in_group(at, estimate);
+            self.begin_turn_in_group(at);
+        }
+        self.count(at, part, -1);
+        if self.members[at].may_run(self.limit) {
+            self.for_both(at, Level::list);
         }
         let time = if estimate == 0 { QUANTUM } else { estimate.into() };
         (Prepaid { member: at, stamp }, time)
     }
 
     #[cold]
-    fn begin_turn_in_group(&mut self, at: u32, estimate: u32) {
-        let group = &mut self.groups[self.members[at].group as usize];
+    fn begin_turn_in_group(&mut self, at: u32) {
+        let &Member { group, estimate, .. } = &self.members[at];
+        let group = &mut self.groups[group as usize];
         group.flows.begin_turn(&mut self.members, at, estimate);
         self.root.begin_turn(&mut self.members, group.member, estimate);
         if group.flows.listed() > 0 {
@@ -656,15 +598,12 @@ impl Lanes {
             assert_eq!(own.lane != Lane::Unlisted, group.flows.listed() > 0);
         }
         for (at, member) in self.members.iter() {
-            let turns = taken.iter().filter(|turn| turn.member == at);
+            let turns = taken.iter().filter(|turn| turn.member as usize == at);
             let present = turns.clone().filter(|turn| turn.stamp == member.stamp);
             if member.key.group() == NONE {
                 assert_eq!(member.turns as usize, turns.count());
                 assert_eq!(member.running as usize, present.count());
-                assert_eq!(
-                    member.lane != Lane::Unlisted,
-                    member.may_run(self.limit.unwrap_or(u32::MAX))
-                );
+                assert_eq!(member.lane != Lane::Unlisted, member.may_run(self.limit));
             }
         }
     }
@@ -739,10 +678,7 @@ mod tests {
     }
 
     fn begin(lanes: &mut Lanes, at: u32) -> (Prepaid, u64) {
-        let begun = lanes.begin_turn(at);
-        lanes.count(at, Part::Started, -1);
-        lanes.list_again(at);
-        begun
+        lanes.begin_turn(at, Part::Started)
     }
 
     /// Runs a task of a new flow, alone.
@@ -848,10 +784,10 @@ mod tests {
         let old = run(&mut lanes, 0, GROUP, 1000 * MS);
         lanes.forgive();
         let blocked = lanes.open(key(1), GROUP);
-        lanes.count_unfinished(blocked, 1);
+        lanes.members[blocked].unfinished += 1;
         set_queued(&mut lanes, blocked, 1);
         add(&mut lanes, old);
-        lanes.count_unfinished(blocked, -1);
+        lanes.members[blocked].unfinished -= 1;
         lanes.settle(blocked);
         let (first, _) = take(&mut lanes);
         assert_eq!(first, 0, "the idle time of the other flow ended before");
@@ -920,13 +856,13 @@ mod tests {
         run(&mut lanes, 0, GROUP, 1000 * MS);
         run(&mut lanes, 1, Some(GroupId(2)), 0);
         lanes.forgive();
-        let before = lanes.virtual_time();
+        let before = lanes.root.virtual_time();
         submit(&mut lanes, 0, GROUP);
         let (_, prepaid) = take(&mut lanes);
         lanes.cancel_turn(prepaid);
         submit(&mut lanes, 0, GROUP);
         assert!(lanes.has_prompt(), "the group is not in debt");
-        assert!(lanes.virtual_time() < before + VIRTUAL_QUANTUM);
+        assert!(lanes.root.virtual_time() < before + VIRTUAL_QUANTUM);
     }
 
     #[test]

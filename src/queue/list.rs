@@ -1,22 +1,17 @@
 //! Records that have numbers, and lists whose links are in such records.
 
 use slab::Slab;
-use std::mem::replace;
-use std::ops::{Index, IndexMut};
+use std::ops::{Deref, Index, IndexMut};
 
 /// Means "no record".
 pub(crate) const NONE: u32 = u32::MAX;
 
 /// The records of one type, by number.
-pub(super) struct Records<T>(Slab<T>);
+pub(crate) struct Records<T>(Slab<T>);
 
 impl<T> Records<T> {
     pub(super) const fn new() -> Self {
         Self(Slab::new())
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
     }
 
     #[inline]
@@ -42,22 +37,13 @@ impl<T> Records<T> {
     pub(super) fn retain(&mut self, mut stays: impl FnMut(&T) -> bool) {
         self.0.retain(|_, record| stays(record));
     }
+}
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        self.0.iter().map(|(at, record)| (at as u32, record))
-    }
+impl<T> Deref for Records<T> {
+    type Target = Slab<T>;
 
-    /// Frees the memory if there are no records and more than `kept` would fit.
-    #[inline]
-    pub(super) fn shrink(&mut self, kept: usize) {
-        if self.0.is_empty() && self.0.capacity() > kept {
-            self.0 = Slab::new();
-        }
-    }
-
-    #[cfg(all(test, not(loom)))]
-    pub(super) fn capacity(&self) -> usize {
-        self.0.capacity()
+    fn deref(&self) -> &Slab<T> {
+        &self.0
     }
 }
 
@@ -109,26 +95,39 @@ impl List {
         last: NONE,
     };
 
-    /// Inserts a record behind the record `prev`, or at the front if `prev` is [`NONE`].
+    /// The links of a record at the end.
     #[inline]
-    pub(super) fn insert<T: Linked>(&mut self, records: &mut Records<T>, at: u32, prev: u32) {
+    pub(super) fn links_at_end(self) -> Links {
+        Links {
+            prev: self.last,
+            next: NONE,
+        }
+    }
+
+    /// The links of a record behind the record `prev`, or at the front if `prev` is [`NONE`].
+    pub(super) fn links_behind<T: Linked>(self, records: &mut Records<T>, prev: u32) -> Links {
         let next = match records.get_mut(prev) {
-            Some(prev) => replace(&mut prev.links().next, at),
-            None => replace(&mut self.first, at),
+            Some(prev) => prev.links().next,
+            None => self.first,
         };
-        *records[at].links() = Links { prev, next };
+        Links { prev, next }
+    }
+
+    /// Adds a record that has these links.
+    #[inline]
+    pub(super) fn add<T: Linked>(&mut self, records: &mut Records<T>, at: u32, links: Links) {
+        let Links { prev, next } = links;
+        match records.get_mut(prev) {
+            Some(prev) => prev.links().next = at,
+            None => self.first = at,
+        }
         match records.get_mut(next) {
             Some(next) => next.links().prev = at,
             None => self.last = at,
         }
     }
 
-    #[inline]
-    pub(super) fn push_back<T: Linked>(&mut self, records: &mut Records<T>, at: u32) {
-        self.insert(records, at, self.last);
-    }
-
-    /// Removes a record with these links.
+    /// Removes a record that has these links.
     #[inline]
     pub(super) fn remove<T: Linked>(&mut self, records: &mut Records<T>, links: Links) {
         let Links { prev, next } = links;

@@ -56,7 +56,7 @@ pub(crate) struct Prepaid {
     pub(super) stamp: u32,
 }
 
-pub(super) struct Member {
+pub(crate) struct Member {
     pub(super) key: FlowKey,
     /// The number of its group, or [`NONE`].
     pub(super) group: u32,
@@ -137,12 +137,29 @@ impl Member {
         self.waiting > self.queued || self.queued > 0 && self.unfinished < limit
     }
 
+    /// Counts waiting tasks. Returns the number before of those that have not started.
+    #[inline]
+    pub(super) fn count(&mut self, part: Part, change: i32) -> u32 {
+        let before = self.queued;
+        self.waiting = self.waiting.wrapping_add_signed(change);
+        if part == Part::Fresh {
+            self.queued = before.wrapping_add_signed(change);
+        }
+        before
+    }
+
     /// Takes over the finish tag of a flow without other tasks in flight.
     #[inline]
     pub(super) fn set_tag(&mut self, tag: u64, stamp: u32) {
         // The loop knows the costs of all turns.
         self.finish = self.finish.saturating_sub(self.prepaid).max(tag);
         (self.prepaid, self.running, self.stamp) = (0, 0, stamp);
+    }
+
+    /// Takes over a finish tag, unless the flow has been served further.
+    #[inline]
+    pub(super) fn raise_tag(&mut self, tag: u64) {
+        self.finish = self.finish.max(tag);
     }
 
     /// Charges the estimate of a turn that begins.

@@ -197,7 +197,7 @@ impl<'a> WorkerContext<'a> {
                 None => lanes.cancel_turn(prepaid),
             }
         }
-        lanes.note_finish(self.finish_max.get());
+        lanes.root.note_finish(self.finish_max.get());
     }
 
     pub(super) fn last_turn(&self) -> Option<Prepaid> {

@@ -170,7 +170,7 @@ impl<T: Task> Source for ServiceInner<T> {
         let mut batch = self.batch(worker);
         own.pop_each(ring, count, |entry| {
             if let FlowState::Idle { tag } = entry.state {
-                lanes.pass(tag);
+                lanes.root.pass(tag);
                 let prepaid = None;
                 batch.entries.push_back(Taken { entry, prepaid });
             } else {
@@ -191,17 +191,17 @@ impl<T: Task> Source for ServiceInner<T> {
 
     fn take_turns(&self, lanes: &mut Lanes, worker: usize, max: usize, debt: Debt) -> (usize, u64) {
         let own = &self.submissions;
-        let mut state = own.state();
+        let State { flows, .. } = &mut *own.state();
         let mut batch = self.batch(worker);
+        let entries = &mut batch.entries;
         let (mut count, mut time, mut debt) = (0, 0, debt);
         while count < max
             && time < QUANTUM
-            && let Some((entry, prepaid, turn)) = state.flows.pop(debt, lanes)
+            && let Some(turn) = flows.take_next(debt, lanes, |entry, prepaid| {
+                let prepaid = Some(prepaid);
+                entries.push_back(Taken { entry, prepaid });
+            })
         {
-            batch.entries.push_back(Taken {
-                entry,
-                prepaid: Some(prepaid),
-            });
             count += 1;
             time += turn;
             debt = Debt::Leave;

@@ -89,11 +89,7 @@ impl Level {
     }
 
     /// The time that the waiting tasks of a member need.
-    pub(in crate::queue) fn work_of(
-        &self,
-        member: &Member,
-        work_of_group: impl Fn(&Member) -> Option<u64>,
-    ) -> u64 {
+    pub(crate) fn work_of(&self, member: &Member, work_of_group: impl Fn(&Member) -> Option<u64>) -> u64 {
         work_of_group(member).unwrap_or_else(|| self.turn_of(member).saturating_mul(member.waiting.into()))
     }
 

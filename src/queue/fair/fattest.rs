@@ -4,33 +4,32 @@
 
 use super::{Level, Member, Records};
 
+/// Whether a member of the root may have another place in `by_size` now.
+#[inline]
+pub(crate) fn has_other_size(before: u32, queued: u32) -> bool {
+    before.max(queued) > 1 && before.leading_zeros() != queued.leading_zeros()
+}
+
 impl Level {
     /// The place of a flow in `by_size`.
     pub(super) fn size_of(&self, queued: u32) -> Option<usize> {
         (queued >= self.size_min).then(|| queued.ilog2() as usize)
     }
 
-    /// Changes the number of waiting tasks of a flow that have not started.
-    #[inline]
-    pub(crate) fn change_queued(&mut self, members: &mut Records<Member>, at: u32, change: i32) {
-        let member = &mut members[at];
-        let before = member.queued;
-        member.queued = before.wrapping_add_signed(change);
-        let most = before.max(member.queued);
-        if most >= self.size_min && before.leading_zeros() != member.queued.leading_zeros() {
-            self.move_between_sizes(members, at, before);
+    /// Records that the number of waiting tasks of a flow that have not started was `before`.
+    pub(crate) fn note_size(&mut self, members: &mut Records<Member>, at: u32, before: u32) {
+        let (from, to) = (self.size_of(before), self.size_of(members[at].queued));
+        if from == to {
+            return;
         }
-    }
-
-    fn move_between_sizes(&mut self, members: &mut Records<Member>, at: u32, before: u32) {
-        if let Some(from) = self.size_of(before) {
+        if let Some(from) = from {
             let place = members[at].place;
             self.by_size[from].swap_remove(place as usize);
             if let Some(&moved) = self.by_size[from].get(place as usize) {
                 members[moved].place = place;
             }
         }
-        if let Some(to) = self.size_of(members[at].queued) {
+        if let Some(to) = to {
             if self.by_size.len() <= to {
                 self.by_size.resize_with(to + 1, Vec::new);
             }
