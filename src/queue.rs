@@ -111,10 +111,7 @@ impl FlowState {
 
     #[inline]
     pub(crate) fn group(self) -> Option<GroupId> {
-        match self {
-            Self::InGroup(group) | Self::NewInGroup(group) | Self::IdleGroup(group) => Some(group),
-            Self::Idle { .. } | Self::InDebt { .. } | Self::Busy { .. } | Self::LeftGroup => None,
-        }
+        self.group_and_tag().0
     }
 }
 
@@ -358,10 +355,11 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
     pub(crate) fn shed(&mut self, refused: RefusedFlow, cx: &WorkerContext<'_>) -> Option<S> {
         self.sort();
         let RefusedFlow { service, flow, group } = refused;
-        let own = flow.map_or(0, |flow| {
+        let own = flow.and_then(|flow| {
             let member = self.services[service as usize].last_member(flow);
-            self.lanes.queued_in(member, FlowKey { service, flow })
+            self.lanes.get(member, FlowKey { service, flow })
         });
+        let own = own.map_or(0, |own| own.queued);
         let fattest = self.lanes.fattest(own, group)?;
         let service = &self.services[fattest.service as usize];
         service

@@ -260,11 +260,12 @@ impl Model {
         let conn = self.conn();
         let own = &self.loops[service];
         let known = own.connections.find(conn);
-        let queued = known.map_or(0, |flow| {
+        let queued = known.and_then(|flow| {
             let service = service as u32;
             let member = own.flows.last_member(flow);
-            self.lanes.queued_in(member, FlowKey { service, flow })
+            self.lanes.get(member, FlowKey { service, flow })
         });
+        let queued = queued.map_or(0, |member| member.queued);
         let group = known.and_then(|flow| own.connections[flow].group());
         if let Some(FlowKey { service, flow }) = self.lanes.fattest(queued, group) {
             let own = &mut self.loops[service as usize];

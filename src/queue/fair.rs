@@ -47,7 +47,7 @@
 pub(crate) mod estimate;
 pub(super) mod fattest;
 
-use super::list::{List, NONE, Records};
+use super::list::{Links, List, NONE, Records};
 use super::member::{Lane, Member, average};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -131,10 +131,10 @@ pub(crate) struct Level {
     /// The number of entries that were ever added to the debt lane.
     debtors: u64,
     /// The number of flows in all lanes, and of flows in the debt lane.
-    listed: usize,
+    pub(super) listed: usize,
     in_debt: usize,
     /// The first estimate for a new flow: the recent cost of the turns of all flows.
-    estimate: u32,
+    pub(super) estimate: u32,
     /// The flows with at least `size_min` tasks that have not started, sorted by the logarithm of
     /// that number.
     by_size: Vec<Vec<u32>>,
@@ -142,19 +142,9 @@ pub(crate) struct Level {
 }
 
 impl Level {
-    /// The level of the groups and of the flows without a group.
-    pub(super) fn root() -> Self {
-        // A task of a flow with one task is never shed, so that the list costs nothing for most
-        // flows.
-        Self::new(NONE, 2, 0)
-    }
-
-    /// The level of the flows of one group. `estimate`: the expected cost of their first turns.
-    pub(super) fn of_group(group: u32, estimate: u32) -> Self {
-        Self::new(group, 1, estimate)
-    }
-
-    fn new(group: u32, size_min: u32, estimate: u32) -> Self {
+    /// The level of the flows of a group, or the root if `group` is [`NONE`]. `estimate`: the
+    /// expected cost of the first turns.
+    pub(super) fn new(group: u32, estimate: u32) -> Self {
         Self {
             group,
             // Larger than the finish tag of a new flow.
@@ -170,7 +160,9 @@ impl Level {
             in_debt: 0,
             estimate,
             by_size: Vec::new(),
-            size_min,
+            // A task of a flow with one task is never shed, so that the list costs nothing for most
+            // flows.
+            size_min: if group == NONE { 2 } else { 1 },
         }
     }
 
@@ -212,18 +204,6 @@ impl Level {
     /// Forgives all debts, because no task runs and no task waits.
     pub(super) fn forgive(&mut self) {
         self.virtual_time = self.virtual_time.max(self.finish_max);
-    }
-
-    /// The number of flows with tasks that may run.
-    #[inline]
-    pub(super) fn listed(&self) -> usize {
-        self.listed
-    }
-
-    /// The recent cost of the turns of all flows.
-    #[inline]
-    pub(super) fn estimate(&self) -> u32 {
-        self.estimate
     }
 
     /// Whether a flow without a debt waits.
@@ -289,17 +269,20 @@ impl Level {
     /// place.
     pub(super) fn list_returned(&mut self, members: &mut Records<Member>, at: u32) {
         let member = &mut members[at];
-        if member.lane != Lane::Unlisted {
-            return;
+        if member.lane == Lane::Unlisted {
+            // A task that was taken straight from a ring had no record.
+            member.raise_tag(self.virtual_time);
+            member.lane = Lane::Express;
+            let prev = std::mem::replace(&mut self.returned, at);
+            let next = match members.get(prev) {
+                Some(prev) => prev.links.next,
+                None => self.express.first,
+            };
+            let links = Links { prev, next };
+            members[at].links = links;
+            self.express.add(members, at, links);
+            self.listed += 1;
         }
-        // A task that was taken straight from a ring had no record.
-        member.finish = member.finish.max(self.virtual_time);
-        let links = self.express.links_behind(members, self.returned);
-        let member = &mut members[at];
-        (member.lane, member.links) = (Lane::Express, links);
-        self.express.add(members, at, links);
-        self.listed += 1;
-        self.returned = at;
     }
 
     /// Unlists a flow that has no more tasks that may run.

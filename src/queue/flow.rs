@@ -102,10 +102,9 @@ impl<T> Flows<T> {
     /// The record of a flow.
     fn member(&mut self, flow: u32, lanes: &mut Lanes) -> u32 {
         let at = self.last_member(flow);
-        if lanes.is_of(at, self.key(flow)) {
-            at
-        } else {
-            self.open(flow, lanes)
+        match lanes.get(at, self.key(flow)) {
+            Some(_) => at,
+            None => self.open(flow, lanes),
         }
     }
 
@@ -115,7 +114,7 @@ impl<T> Flows<T> {
         let key = self.key(flow);
         let new = lanes.open(key, self.groups.get(&flow).copied());
         let old = std::mem::replace(at_or_grow(&mut self.members, flow), new);
-        if old != new && lanes.is_of(old, key) {
+        if old != new && lanes.get(old, key).is_some() {
             lanes.move_tasks(old, new);
         }
         new
@@ -233,21 +232,25 @@ impl<T> Flows<T> {
         }
         let at = self.member(entry.flow, lanes);
         let (part, lists) = (part_of(&entry), &mut lanes.members[at].lists);
-        let (mut prev, mut next) = (NONE, lists[part as usize].first);
+        let mut links = Links {
+            prev: NONE,
+            next: lists[part as usize].first,
+        };
         // Older tasks were returned before.
-        while let Some(waiting) = self.waiting.get(next)
+        while let Some(waiting) = self.waiting.get(links.next)
             && age(&waiting.entry) < age(&entry)
         {
-            (prev, next) = (next, waiting.links.next);
+            links = Links {
+                prev: links.next,
+                next: waiting.links.next,
+            };
         }
-        let order = match self.waiting.get(prev) {
+        let order = match self.waiting.get(links.prev) {
             Some(prev) => prev.order,
             None => self.order_of_first(lists) - 1,
         };
-        let list = &mut lists[part as usize];
-        let links = list.links_behind(&mut self.waiting, prev);
         let place = self.store(entry, order, links);
-        list.add(&mut self.waiting, place, links);
+        lists[part as usize].add(&mut self.waiting, place, links);
         lanes.count(at, part, 1);
         lanes.list_returned(at);
     }

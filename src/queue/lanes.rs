@@ -18,6 +18,7 @@ use super::list::{List, NONE, Records};
 use super::member::{FlowKey, Lane, Member, Part, Prepaid};
 use crate::scheduler::QUANTUM;
 use crate::task::id::GroupId;
+use rustc_hash::FxHashSet;
 use slab::Slab;
 use std::collections::HashMap;
 
@@ -40,8 +41,6 @@ struct Group {
     /// Its record.
     member: u32,
     flows: Level,
-    /// The number of records of its flows.
-    records: usize,
     /// The number of times that the debts of its flows were forgiven.
     forgiven: u64,
 }
@@ -82,7 +81,7 @@ impl Lanes {
     pub(crate) fn new(limit: Option<u32>) -> Self {
         Self {
             members: Records::new(),
-            root: Level::root(),
+            root: Level::new(NONE, 0),
             groups: Slab::new(),
             by_id: HashMap::new(),
             weights: HashMap::new(),
@@ -115,12 +114,12 @@ impl Lanes {
     /// Whether no flow has a task that may run.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.root.listed() == 0
+        self.root.listed == 0
     }
 
     /// Whether no flow without a group, and no group, has a second task.
     pub(crate) fn are_single(&self) -> bool {
-        self.tasks == self.root.listed()
+        self.tasks == self.root.listed
     }
 
     /// The level of the flows of a group, or of the flows without a group.
@@ -139,11 +138,11 @@ impl Lanes {
         group.map_or(NONE, |group| group.member)
     }
 
-    /// Whether this is the record of a flow. The record may have been removed, and its number used
-    /// for another flow.
+    /// The record of a flow. `at` is its last number: the record may have been removed, and the
+    /// number used for another flow.
     #[inline]
-    pub(crate) fn is_of(&self, at: u32, key: FlowKey) -> bool {
-        self.members.get(at).is_some_and(|member| member.key == key)
+    pub(super) fn get(&self, at: u32, key: FlowKey) -> Option<&Member> {
+        self.members.get(at).filter(|member| member.key == key)
     }
 
     /// Creates a record for a flow.
@@ -157,9 +156,6 @@ impl Lanes {
             Some(&number) => number,
             None => self.open_group(id),
         });
-        if let Some(group) = self.groups.get_mut(number as usize) {
-            group.records += 1;
-        }
         self.insert(key, number)
     }
 
@@ -167,7 +163,7 @@ impl Lanes {
         self.stamps = self.stamps.wrapping_add(1);
         let stamp = self.stamps;
         let (level, members) = self.level_of(group);
-        members.insert(Member::new(key, group, level.estimate(), stamp))
+        members.insert(Member::new(key, group, level.estimate, stamp))
     }
 
     fn open_group(&mut self, id: GroupId) -> u32 {
@@ -178,15 +174,14 @@ impl Lanes {
         self.groups.insert(Box::new(Group {
             id,
             member,
-            flows: Level::of_group(number, self.root.estimate()),
-            records: 0,
+            flows: Level::new(number, self.root.estimate),
             forgiven: self.forgiven,
         }));
         number
     }
 
-    /// Removes the records of flows without tasks and without a debt, and of groups without
-    /// records. Debts are kept up to a number of records.
+    /// Removes the records of flows without tasks and without a debt, and then those of groups
+    /// without flows and without a debt. Debts are kept up to a number of records.
     fn sweep(&mut self) {
         let Self {
             members,
@@ -195,32 +190,24 @@ impl Lanes {
             by_id,
             ..
         } = self;
+        groups
+            .iter_mut()
+            .for_each(|(_, group)| group.forgive(self.forgiven));
         let busy = members.iter().filter(|(_, member)| member.has_tasks()).count();
         let keeps_debts = members.len() <= 8 * KEPT + 2 * busy;
-        for (_, group) in groups.iter_mut() {
-            group.forgive(self.forgiven);
-        }
         members.retain(|member| {
-            let group = groups.get_mut(member.group as usize);
-            let level = group.as_ref().map_or(&*root, |group| &group.flows);
+            let group = groups.get(member.group as usize);
+            let level = group.map_or(&*root, |group| &group.flows);
             let has_debt = is_in_debt(member.finish, level.virtual_time());
-            let is_group = member.key.group() != NONE;
-            let stays = is_group || member.has_tasks() || keeps_debts && has_debt;
-            if !stays && let Some(group) = group {
-                group.records -= 1;
-            }
-            stays
+            member.key.group() != NONE || member.has_tasks() || keeps_debts && has_debt
         });
+        let used: FxHashSet<u32> = members.iter().map(|(_, member)| member.group).collect();
         members.retain(|member| {
-            let number = member.key.group() as usize;
-            let Some(group) = groups.get(number) else {
-                return true;
-            };
+            let number = member.key.group();
             let has_debt = is_in_debt(member.finish, root.virtual_time());
-            let stays = group.records > 0 || keeps_debts && has_debt;
+            let stays = number == NONE || used.contains(&number) || keeps_debts && has_debt;
             if !stays {
-                by_id.remove(&group.id);
-                groups.remove(number);
+                by_id.remove(&groups.remove(number as usize).id);
             }
             stays
         });
@@ -279,13 +266,7 @@ impl Lanes {
     fn reset(&mut self, at: u32) {
         let group = self.members[at].group;
         let (level, members) = self.level_of(group);
-        (members[at].finish, members[at].estimate) = (0, level.estimate());
-    }
-
-    /// The number of tasks of a flow that wait and have not started. `at`: its last record.
-    pub(super) fn queued_in(&self, at: u32, key: FlowKey) -> u32 {
-        let member = self.members.get(at).filter(|member| member.key == key);
-        member.map_or(0, |member| member.queued)
+        (members[at].finish, members[at].estimate) = (0, level.estimate);
     }
 
     /// Calls a function for a flow, and then for its group if it has one.
@@ -409,7 +390,7 @@ impl Lanes {
         let group = self.members[at].group;
         let (level, members) = self.level_of(group);
         level.unlist(members, at);
-        if level.listed() == 0
+        if level.listed == 0
             && let Some(group) = self.groups.get(group as usize)
         {
             self.root.unlist(&mut self.members, group.member);
@@ -488,7 +469,7 @@ impl Lanes {
         let group = &mut self.groups[group as usize];
         group.flows.begin_turn(&mut self.members, at, estimate);
         self.root.begin_turn(&mut self.members, group.member, estimate);
-        if group.flows.listed() > 0 {
+        if group.flows.listed > 0 {
             self.root.list(&mut self.members, group.member);
         }
     }
@@ -523,8 +504,8 @@ impl Lanes {
             },
         };
         self.forgive_within(number);
-        let is_known =
-            flow.key.is_some_and(|key| self.is_of(known, key)) && self.members[known].group == number;
+        let member = flow.key.and_then(|key| self.get(known, key));
+        let is_known = member.is_some_and(|member| member.group == number);
         let mut task = NewTask {
             member: is_known.then_some(known),
             tag: flow.tag,
@@ -583,7 +564,7 @@ impl Lanes {
         for (number, group) in &self.groups {
             let number = number as u32;
             assert_eq!(self.by_id[&group.id], number);
-            assert!(self.is_of(group.member, FlowKey::of_group(number)));
+            assert_eq!(self.members[group.member].key, FlowKey::of_group(number));
             group.flows.check(&self.members);
             let own = &self.members[group.member];
             let of_flows = |count: fn(&Member) -> u32| {
@@ -594,8 +575,7 @@ impl Lanes {
             assert_eq!(own.queued, of_flows(|flow| flow.queued));
             assert_eq!(own.turns, of_flows(|flow| flow.turns));
             assert_eq!((own.turns, own.unfinished), (own.running, 0));
-            assert_eq!(of_flows(|_| 1) as usize, group.records);
-            assert_eq!(own.lane != Lane::Unlisted, group.flows.listed() > 0);
+            assert_eq!(own.lane != Lane::Unlisted, group.flows.listed > 0);
         }
         for (at, member) in self.members.iter() {
             let turns = taken.iter().filter(|turn| turn.member as usize == at);
@@ -611,7 +591,7 @@ impl Lanes {
     /// The group, the lists and the numbers of a flow: waiting, queued and unfinished tasks. `None`
     /// if this is not its record.
     pub(super) fn flow(&self, at: u32, key: FlowKey) -> Option<(Option<GroupId>, [List; 2], [u32; 3])> {
-        let flow = self.members.get(at).filter(|member| member.key == key)?;
+        let flow = self.get(at, key)?;
         let group = self.groups.get(flow.group as usize).map(|group| group.id);
         Some((group, flow.lists, [flow.waiting, flow.queued, flow.unfinished]))
     }

@@ -104,15 +104,6 @@ impl List {
         }
     }
 
-    /// The links of a record behind the record `prev`, or at the front if `prev` is [`NONE`].
-    pub(super) fn links_behind<T: Linked>(self, records: &mut Records<T>, prev: u32) -> Links {
-        let next = match records.get_mut(prev) {
-            Some(prev) => prev.links().next,
-            None => self.first,
-        };
-        Links { prev, next }
-    }
-
     /// Adds a record that has these links.
     #[inline]
     pub(super) fn add<T: Linked>(&mut self, records: &mut Records<T>, at: u32, links: Links) {
