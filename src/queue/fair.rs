@@ -354,15 +354,20 @@ impl Level {
     #[inline]
     pub(super) fn next(&mut self, members: &mut Records<Member>, debt: Debt) -> Option<u32> {
         let express = self.express.first;
-        if self.express_run < EXPRESS_RUN && express != NONE {
+        let others_wait = self.ring.first != NONE || self.in_debt > 0;
+        if express != NONE && (self.express_run < EXPRESS_RUN || !others_wait) {
             return Some(express);
         }
-        self.next_in_ring(members)
-            .or_else(|| self.next_in_debt(members, debt))
+        self.next_of_others(members, debt)
             .or_else(|| (express != NONE).then_some(express))
     }
 
-    #[inline]
+    #[inline(never)]
+    fn next_of_others(&mut self, members: &mut Records<Member>, debt: Debt) -> Option<u32> {
+        self.next_in_ring(members)
+            .or_else(|| self.next_in_debt(members, debt))
+    }
+
     fn next_in_ring(&mut self, members: &mut Records<Member>) -> Option<u32> {
         if self.ring.first == NONE {
             self.move_reached(members);
@@ -405,13 +410,11 @@ impl Level {
         }
     }
 
-    /// Begins the turn of the next flow: charges the estimate and unlists the flow.
+    /// Unlists the next flow, because its turn begins.
     #[inline]
-    pub(super) fn begin_turn(&mut self, members: &mut Records<Member>, at: u32, estimate: u32) {
-        let member = &mut members[at];
-        let is_express = member.lane == Lane::Express;
+    pub(super) fn begin_turn(&mut self, members: &mut Records<Member>, at: u32) {
+        let is_express = at == self.express.first;
         self.express_run = if is_express { self.express_run + 1 } else { 0 };
-        member.begin_turn(estimate);
         self.unlist(members, at);
         // One flow for each turn, so that no turn takes long.
         self.move_reached(members);

@@ -101,10 +101,11 @@ impl<T> Flows<T> {
 
     /// The record of a flow.
     fn member(&mut self, flow: u32, lanes: &mut Lanes) -> u32 {
-        let at = self.last_member(flow);
-        match lanes.get(at, self.key(flow)) {
-            Some(_) => at,
-            None => self.open(flow, lanes),
+        let (at, group) = (self.last_member(flow), self.groups.get(&flow));
+        if lanes.is_member(at, self.key(flow), group.copied()) {
+            at
+        } else {
+            self.open(flow, lanes)
         }
     }
 
@@ -127,8 +128,16 @@ impl<T> Flows<T> {
             Some(group) => self.groups.insert(flow, group),
             None => self.groups.remove(&flow),
         };
-        if before != group {
+        let old = lanes.get(self.last_member(flow), self.key(flow));
+        let (waiting, unfinished) = old.map_or((0, 0), |old| (old.waiting, old.unfinished));
+        if before == group {
+            return;
+        }
+        if waiting > 0 {
             self.open(flow, lanes);
+        } else if unfinished == 0 {
+            // The flow gets a record when it has a task again.
+            *at_or_grow(&mut self.members, flow) = NONE;
         }
     }
 
@@ -470,7 +479,7 @@ impl<T> Flows<T> {
             let Some((group, lists, numbers)) = lanes.flow(self.last_member(flow), self.key(flow)) else {
                 continue;
             };
-            assert_eq!(self.groups.get(&flow), group.as_ref());
+            assert!(numbers[0] == 0 || self.groups.get(&flow) == group.as_ref());
             let mut lengths = [0; 2];
             for (part, length) in [Part::Started, Part::Fresh].into_iter().zip(&mut lengths) {
                 let list = lists[part as usize];
@@ -758,6 +767,18 @@ mod tests {
             turns[task.flow as usize] += 1;
         }
         assert!(turns[0] >= 25, "{turns:?}");
+    }
+
+    /// Its first turns were charged the estimate of the time when it entered the group.
+    #[test]
+    fn a_connection_without_waiting_tasks_has_no_record_in_its_new_group() {
+        let (mut flows, mut lanes) = flows_of(None, &[(0, 0)]);
+        let (task, prepaid, _) = flows.pop(Debt::Take, &mut lanes).expect("a task");
+        flows.set_group(0, Some(GROUP), &mut lanes);
+        lanes.charge(prepaid, 5_000_000);
+        flows.push_again(task, &mut lanes);
+        let (_, _, time) = flows.pop(Debt::Take, &mut lanes).expect("a task");
+        assert_eq!(time, 5_000_000, "the cost of the turns of all flows");
     }
 
     #[test]

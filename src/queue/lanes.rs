@@ -145,6 +145,16 @@ impl Lanes {
         self.members.get(at).filter(|member| member.key == key)
     }
 
+    /// Whether this is the record of a flow in this group.
+    #[inline]
+    pub(super) fn is_member(&self, at: u32, key: FlowKey, group: Option<GroupId>) -> bool {
+        let group_of = |member: &Member| self.groups.get(member.group as usize);
+        self.get(at, key).is_some_and(|member| match group {
+            None => member.group == NONE,
+            Some(id) => group_of(member).is_some_and(|group| group.id == id),
+        })
+    }
+
     /// Creates a record for a flow.
     #[cold]
     pub(crate) fn open(&mut self, key: FlowKey, group: Option<GroupId>) -> u32 {
@@ -235,22 +245,15 @@ impl Lanes {
     /// record: it has none, or its record belongs to another group or to an earlier connection.
     #[inline]
     pub(crate) fn take_over(&mut self, at: u32, key: FlowKey, data: FlowData) -> bool {
-        let FlowData { state, weight } = data;
-        let Some(member) = self.members.get_mut(at).filter(|member| member.key == key) else {
-            return false;
-        };
-        let (group, tag) = state.group_and_tag();
-        let is_same_group = match group {
-            None => member.group == NONE,
-            Some(id) => {
-                let group = self.groups.get(member.group as usize);
-                group.is_some_and(|group| group.id == id)
-            }
-        };
-        if !is_same_group || tag == Some(0) && member.turns > 0 {
+        let (group, tag) = data.state.group_and_tag();
+        if !self.is_member(at, key, group) {
             return false;
         }
-        member.weight = weight;
+        let member = &mut self.members[at];
+        if tag == Some(0) && member.turns > 0 {
+            return false;
+        }
+        member.weight = data.weight;
         if let Some(tag) = tag {
             self.stamps = self.stamps.wrapping_add(1);
             member.set_tag(tag, self.stamps);
@@ -450,8 +453,9 @@ impl Lanes {
             member.unfinished += 1;
         }
         let (stamp, estimate) = (member.stamp, member.estimate);
+        member.begin_turn(estimate);
         if member.group == NONE {
-            self.root.begin_turn(&mut self.members, at, estimate);
+            self.root.begin_turn(&mut self.members, at);
         } else {
             self.begin_turn_in_group(at);
         }
@@ -467,8 +471,9 @@ impl Lanes {
     fn begin_turn_in_group(&mut self, at: u32) {
         let &Member { group, estimate, .. } = &self.members[at];
         let group = &mut self.groups[group as usize];
-        group.flows.begin_turn(&mut self.members, at, estimate);
-        self.root.begin_turn(&mut self.members, group.member, estimate);
+        group.flows.begin_turn(&mut self.members, at);
+        self.members[group.member].begin_turn(estimate);
+        self.root.begin_turn(&mut self.members, group.member);
         if group.flows.listed > 0 {
             self.root.list(&mut self.members, group.member);
         }
