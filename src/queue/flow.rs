@@ -128,15 +128,16 @@ impl<T> Flows<T> {
             Some(group) => self.groups.insert(flow, group),
             None => self.groups.remove(&flow),
         };
-        let old = lanes.get(self.last_member(flow), self.key(flow));
-        let (waiting, unfinished) = old.map_or((0, 0), |old| (old.waiting, old.unfinished));
         if before == group {
             return;
         }
+        let old = lanes.get(self.last_member(flow), self.key(flow));
+        let (waiting, unfinished) = old.map_or((0, 0), |old| (old.waiting, old.unfinished));
         if waiting > 0 {
             self.open(flow, lanes);
         } else if unfinished == 0 {
-            // The flow gets a record when it has a task again.
+            // The flow gets a record when it has a task again. With tasks that count for the limit,
+            // it keeps the old record until then.
             *at_or_grow(&mut self.members, flow) = NONE;
         }
     }
