@@ -168,7 +168,7 @@ impl ThreadPool {
 
     #[cfg(loom)]
     pub(crate) fn largest_finish_tag(&self) -> u64 {
-        self.scheduler.queue.lock().lanes.largest_finish_tag()
+        self.scheduler.queue.lock().lanes.root.largest_finish_tag()
     }
 
     /// Cancels the tasks. If the pool has threads, a separate thread notifies the loops, so that a

@@ -21,6 +21,8 @@ pub(crate) mod delayed;
 pub(crate) mod fair;
 pub(crate) mod flow;
 pub(crate) mod lanes;
+mod list;
+pub(crate) mod member;
 pub(crate) mod ring;
 #[cfg(all(test, not(loom)))]
 mod simulation;
@@ -29,7 +31,9 @@ use crate::scheduler::context::WorkerContext;
 use crate::task::id::GroupId;
 use delayed::{Delayed, LOOP};
 use fair::Debt;
-use lanes::{AccountId, KnownFlow, Lanes, Prepaid};
+use lanes::{KnownFlow, Lanes};
+use list::NONE;
+use member::{FlowKey, Prepaid};
 use slab::Slab;
 use std::ops::Deref;
 
@@ -86,6 +90,19 @@ impl FlowState {
         }
     }
 
+    /// The group, and the finish tag that the queue takes over. A tag of zero means a new
+    /// connection. `None`: the queue knows the tag.
+    #[inline]
+    fn group_and_tag(self) -> (Option<GroupId>, Option<u64>) {
+        match self {
+            Self::Idle { tag } | Self::InDebt { tag } => (None, Some(tag)),
+            Self::Busy { .. } => (None, None),
+            Self::LeftGroup => (None, Some(0)),
+            Self::NewInGroup(group) => (Some(group), Some(0)),
+            Self::InGroup(group) | Self::IdleGroup(group) => (Some(group), None),
+        }
+    }
+
     /// Whether the task overtakes the tasks of connections and groups that have used their shares.
     #[inline]
     pub(crate) fn is_prompt(self) -> bool {
@@ -94,10 +111,7 @@ impl FlowState {
 
     #[inline]
     pub(crate) fn group(self) -> Option<GroupId> {
-        match self {
-            Self::InGroup(group) | Self::NewInGroup(group) | Self::IdleGroup(group) => Some(group),
-            Self::Idle { .. } | Self::InDebt { .. } | Self::Busy { .. } | Self::LeftGroup => None,
-        }
+        self.group_and_tag().0
     }
 }
 
@@ -157,10 +171,8 @@ pub(crate) trait Source: Send + Sync {
     fn take_turns(&self, lanes: &mut Lanes, worker: usize, max: usize, debt: Debt) -> (usize, u64);
     /// Returns the remaining tasks of a worker's batch to the flows.
     fn return_batch(&self, lanes: &mut Lanes, worker: usize);
-    /// The number of tasks in a flow that have not started.
-    fn queued_in(&self, flow: u32) -> u32;
-    /// The last account of a flow.
-    fn last_account(&self, flow: u32) -> AccountId;
+    /// The last record of a flow.
+    fn last_member(&self, flow: u32) -> u32;
     /// Ends the newest task of a flow that has not started. Returns false if there is none.
     fn shed(&self, lanes: &mut Lanes, flow: u32, cx: &WorkerContext<'_>) -> bool;
     /// Moves up to `max` tasks, and at most half, from the front of one worker's batch into another
@@ -188,7 +200,6 @@ pub(crate) struct RunQueue<S> {
     listed: Vec<u32>,
     pub(crate) lanes: Lanes,
     pub(crate) delayed: Delayed,
-    has_limit: bool,
     /// The number of threads that still take tasks: workers that have not ended, or the owner of a
     /// pool without workers.
     pub(crate) takers: usize,
@@ -208,9 +219,8 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
         Self {
             services: Slab::new(),
             listed: Vec::new(),
-            lanes: Lanes::new(),
+            lanes: Lanes::new(limit),
             delayed: Delayed::default(),
-            has_limit: limit.is_some(),
             takers,
         }
     }
@@ -249,10 +259,10 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
             self.unlist_idle();
         }
         if order == Order::Submission
-            && !self.has_limit
+            && !self.lanes.has_limit()
             && let [listed] = self.listed[..]
         {
-            if !self.lanes.has_prompt() && !self.lanes.must_serve_debt() {
+            if !self.lanes.has_prompt() && !self.lanes.root.must_serve_debt() {
                 let service = &self.services[listed as usize];
                 let count = service.take_submitted(&mut self.lanes, worker, max);
                 if count > 0 {
@@ -345,7 +355,11 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
     pub(crate) fn shed(&mut self, refused: RefusedFlow, cx: &WorkerContext<'_>) -> Option<S> {
         self.sort();
         let RefusedFlow { service, flow, group } = refused;
-        let own = flow.map_or(0, |flow| self.services[service as usize].queued_in(flow));
+        let own = flow.and_then(|flow| {
+            let member = self.services[service as usize].last_member(flow);
+            self.lanes.get(member, FlowKey { service, flow })
+        });
+        let own = own.map_or(0, |own| own.queued);
         let fattest = self.lanes.fattest(own, group)?;
         let service = &self.services[fattest.service as usize];
         service
@@ -360,12 +374,12 @@ impl<S: Clone + Deref<Target: Source>> RunQueue<S> {
         let Some(flow) = flow else {
             return self.lanes.time_before_new_flow();
         };
-        let account = match flow.key {
-            Some(key) => self.services[key.service as usize].last_account(key.flow),
-            // The account of this slot is that of a closed connection, if there is one.
-            None => AccountId::NONE,
+        let member = match flow.key {
+            Some(key) => self.services[key.service as usize].last_member(key.flow),
+            // The record of this slot is that of a closed connection, if there is one.
+            None => NONE,
         };
-        self.lanes.time_before(flow, account)
+        self.lanes.time_before(flow, member)
     }
 
     /// Whether there is anything to run, published or not.

@@ -208,7 +208,7 @@ impl Scheduler {
     /// Publishes the virtual time if it has changed by much. A small change is not written, since
     /// every loop reads the value.
     fn publish_virtual_time(&self, lanes: &Lanes) {
-        let now = lanes.virtual_time();
+        let now = lanes.root.virtual_time();
         if now > self.virtual_time().saturating_add(VIRTUAL_QUANTUM / 2) {
             self.virtual_time.store(now, Relaxed);
         }

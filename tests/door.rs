@@ -391,7 +391,7 @@ fn wait_beside_one_that_continues(slice: Duration) -> Duration {
     wait
 }
 
-/// The service asked for the account of a connection before it had made its rings.
+/// The service asked for the record of a connection before it had made its rings.
 #[test]
 fn an_estimate_in_a_group_needs_no_earlier_task() {
     let (pool, _) = util::manual(ThreadPool::builder().threads(0));

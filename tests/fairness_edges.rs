@@ -100,7 +100,7 @@ fn a_large_weight_is_a_share_and_not_everything() {
 }
 
 /// Steps are very short, so tasks come straight from the ring. One is long: the rest of its batch is
-/// returned. A task that was returned has no account, and gets one with a finish tag of zero.
+/// returned. A task that was returned has no record, and gets one with a finish tag of zero.
 #[test]
 fn a_task_of_a_late_batch_gets_no_credit_of_the_whole_past() {
     let (pool, time) = timed_pool(1);

@@ -1,9 +1,10 @@
 //! Random sequences of the operations of loops and workers, on the real connections, flows and
 //! lanes. After each operation their numbers and lists must say the same.
 
-use super::fair::{Debt, FlowKey};
+use super::fair::Debt;
 use super::flow::Flows;
-use super::lanes::{Lanes, Prepaid};
+use super::lanes::Lanes;
+use super::member::{FlowKey, Prepaid};
 use super::{Entry, FlowData, FlowState, MoveTarget};
 use crate::service::connections::Connections;
 use crate::task::id::{ConnId, GroupId};
@@ -56,13 +57,13 @@ impl Model {
         let limit = random.bool().then(|| random.u32(1..3));
         let new_loop = |service| Loop {
             connections: Connections::new(),
-            flows: Flows::new(service, limit),
+            flows: Flows::new(service),
             tasks: Vec::new(),
         };
         Self {
             limit,
             tasks_max: random.usize(2..40),
-            lanes: Lanes::new(),
+            lanes: Lanes::new(limit),
             loops: (0..SERVICES as u32).map(new_loop).collect(),
             random,
             charges: Vec::new(),
@@ -105,7 +106,7 @@ impl Model {
     }
 
     fn submit(&mut self, service: usize, slot: u32) {
-        let virtual_time = self.lanes.virtual_time();
+        let virtual_time = self.lanes.root.virtual_time();
         (self.time, self.serial) = (self.time + 1, self.serial + 1);
         let own = &mut self.loops[service];
         let task = &mut own.tasks[slot as usize];
@@ -126,7 +127,7 @@ impl Model {
         if let FlowState::Idle { tag } = state
             && is_short
         {
-            self.lanes.pass(tag);
+            self.lanes.root.pass(tag);
             task.place = Place::Taken(entry, None);
         } else {
             task.place = Place::Submitted;
@@ -197,7 +198,7 @@ impl Model {
         } else {
             let tag = entry.state.tag().expect("it has no group");
             entry.state = FlowState::Busy {
-                tag: tag.max(self.lanes.virtual_time()) + (cost << 8),
+                tag: tag.max(self.lanes.root.virtual_time()) + (cost << 8),
             };
         }
         (entry.has_started, task.has_started) = (true, true);
@@ -259,7 +260,12 @@ impl Model {
         let conn = self.conn();
         let own = &self.loops[service];
         let known = own.connections.find(conn);
-        let queued = known.map_or(0, |flow| own.flows.queued_in(flow));
+        let queued = known.and_then(|flow| {
+            let service = service as u32;
+            let member = own.flows.last_member(flow);
+            self.lanes.get(member, FlowKey { service, flow })
+        });
+        let queued = queued.map_or(0, |member| member.queued);
         let group = known.and_then(|flow| own.connections[flow].group());
         if let Some(FlowKey { service, flow }) = self.lanes.fattest(queued, group) {
             let own = &mut self.loops[service as usize];
@@ -305,7 +311,7 @@ impl Model {
         let Some(slot) = self.task(service, |task| task.connection != NONE) else {
             return;
         };
-        let virtual_time = self.lanes.virtual_time();
+        let virtual_time = self.lanes.root.virtual_time();
         let own = &mut self.loops[service];
         let from = own.tasks[slot as usize].connection;
         let flow = own.connections.find_or_open(conn);
@@ -372,10 +378,8 @@ impl Model {
             .find(conn)
             .and_then(|flow| own.connections[flow].known_flow(service as u32, flow));
         if let Some(task) = task {
-            let account = task
-                .key
-                .map_or(super::AccountId::NONE, |key| own.flows.last_account(key.flow));
-            let time = self.lanes.time_before(task, account);
+            let member = task.key.map_or(NONE, |key| own.flows.last_member(key.flow));
+            let time = self.lanes.time_before(task, member);
             assert!(time <= self.lanes.work(), "more than all tasks need");
         }
     }

@@ -2,66 +2,50 @@
 //!
 //! Within a flow, tasks run in the order in which they were submitted or resumed: tasks that have
 //! started take turns with those that have not. A flow is listed in the lanes if and only if it has
-//! a task that may run.
+//! a task that may run. The record of a flow is in the lanes ([`super::member`]), and its tasks,
+//! which have the type of the service, are here.
 
-use super::fair::{Debt, EMPTY, FlowKey, List, NONE};
-use super::lanes::{AccountId, Lanes, Prepaid};
+use super::fair::Debt;
+use super::lanes::Lanes;
+use super::list::{Linked, Links, List, NONE, Records};
+use super::member::{FlowKey, Member, Part, Prepaid};
 use super::{Entry, FlowData, FlowState, MoveTarget};
 use crate::task::id::GroupId;
 use rustc_hash::FxHashMap;
-use slab::Slab;
 
 /// Empty flows keep the memory of this many tasks.
 const KEPT: usize = 4096;
-
-#[derive(Clone, Copy)]
-struct Flow {
-    /// The tasks that have started, and those that have not.
-    lists: [List; 2],
-    /// The number of tasks that have started and not ended. Only counted if there is a limit.
-    running: u32,
-    /// Tasks that wait and have not started.
-    queued: u32,
-    /// All tasks that wait.
-    waiting: u32,
-    /// Its account in the lanes, if the account still belongs to this flow.
-    account: AccountId,
-    group: Option<GroupId>,
-}
-
-const UNUSED: Flow = Flow {
-    lists: [EMPTY; 2],
-    running: 0,
-    queued: 0,
-    waiting: 0,
-    account: AccountId::NONE,
-    group: None,
-};
 
 struct Waiting<T> {
     entry: Entry<T>,
     /// Its place in the order of all tasks of its flow.
     order: i64,
-    prev: u32,
-    next: u32,
+    links: Links,
+}
+
+impl<T> Linked for Waiting<T> {
+    #[inline]
+    fn links(&mut self) -> &mut Links {
+        &mut self.links
+    }
 }
 
 pub(crate) struct Flows<T> {
     /// The number of the service.
     service: u32,
-    /// The largest number of tasks of a flow that have started and not ended.
-    limit: Option<u32>,
-    /// The flows, by the slot of the connection.
-    by_connection: Vec<Flow>,
-    /// The waiting tasks, each with the places of the tasks before and behind it in its flow.
-    waiting: Slab<Waiting<T>>,
+    /// The last record of each flow, by the slot of the connection.
+    members: Vec<u32>,
+    /// The groups of the flows that have one, whether they have a record or not.
+    groups: FxHashMap<u32, GroupId>,
+    waiting: Records<Waiting<T>>,
     /// The number of tasks that were added so far.
     order: i64,
     /// The place of a task in `waiting`, by its slot.
     places: Vec<u32>,
     /// The new flows of tasks that were relocated while a worker had them, by the slot of the task.
     moved: FxHashMap<u32, MoveTarget>,
-    /// The flow in which a task counts as running, by the slot of the task. Empty without a limit.
+    /// The flow in which a task counts as unfinished, by the slot of the task. Empty without a
+    /// limit.
     counted: Vec<u32>,
 }
 
@@ -70,17 +54,31 @@ fn age<T>(entry: &Entry<T>) -> (u64, u64) {
     (entry.since, entry.serial)
 }
 
-fn list_of<T>(entry: &Entry<T>) -> usize {
-    usize::from(!entry.has_started)
+fn part_of<T>(entry: &Entry<T>) -> Part {
+    if entry.has_started {
+        Part::Started
+    } else {
+        Part::Fresh
+    }
+}
+
+/// The number at a place of a vector that grows on demand.
+#[inline]
+fn at_or_grow(numbers: &mut Vec<u32>, at: u32) -> &mut u32 {
+    let at = at as usize;
+    if at >= numbers.len() {
+        numbers.resize(at + 1, NONE);
+    }
+    &mut numbers[at]
 }
 
 impl<T> Flows<T> {
-    pub(crate) fn new(service: u32, limit: Option<u32>) -> Self {
+    pub(crate) fn new(service: u32) -> Self {
         Self {
             service,
-            limit,
-            by_connection: Vec::new(),
-            waiting: Slab::new(),
+            members: Vec::new(),
+            groups: FxHashMap::default(),
+            waiting: Records::new(),
             order: 0,
             places: Vec::new(),
             moved: FxHashMap::default(),
@@ -88,394 +86,361 @@ impl<T> Flows<T> {
         }
     }
 
-    fn flow(&mut self, flow: u32) -> &mut Flow {
-        let flow = flow as usize;
-        if flow >= self.by_connection.len() {
-            self.by_connection.resize(flow + 1, UNUSED);
-        }
-        &mut self.by_connection[flow]
-    }
-
-    fn account(&mut self, flow: u32, lanes: &mut Lanes) -> AccountId {
-        let key = FlowKey {
+    fn key(&self, flow: u32) -> FlowKey {
+        FlowKey {
             service: self.service,
             flow,
-        };
-        let own = self.flow(flow);
-        own.account = lanes.account(own.account, own.group, key);
-        own.account
+        }
+    }
+
+    /// The last record of a flow. It may belong to another flow now.
+    #[inline]
+    pub(crate) fn last_member(&self, flow: u32) -> u32 {
+        self.members.get(flow as usize).copied().unwrap_or(NONE)
+    }
+
+    /// The record of a flow.
+    fn member(&mut self, flow: u32, lanes: &mut Lanes) -> u32 {
+        let (at, group) = (self.last_member(flow), self.groups.get(&flow));
+        if lanes.is_member(at, self.key(flow), group.copied()) {
+            at
+        } else {
+            self.open(flow, lanes)
+        }
+    }
+
+    /// Creates a new record for a flow, and moves its waiting tasks there.
+    #[cold]
+    fn open(&mut self, flow: u32, lanes: &mut Lanes) -> u32 {
+        let key = self.key(flow);
+        let new = lanes.open(key, self.groups.get(&flow).copied());
+        let old = std::mem::replace(at_or_grow(&mut self.members, flow), new);
+        if old != new && lanes.get(old, key).is_some() {
+            lanes.move_tasks(old, new);
+        }
+        new
     }
 
     /// Moves a flow with its waiting tasks to another group, or to no group. It begins there like a
-    /// new flow. Turns that have begun are charged to its old account.
+    /// new flow. Turns that have begun are charged to its old record.
     pub(crate) fn set_group(&mut self, flow: u32, group: Option<GroupId>, lanes: &mut Lanes) {
-        if self.flow(flow).group == group {
+        let before = match group {
+            Some(group) => self.groups.insert(flow, group),
+            None => self.groups.remove(&flow),
+        };
+        if before == group {
             return;
         }
-        let has_tasks = self.has_tasks(flow);
-        if has_tasks {
-            let account = self.account(flow, lanes);
-            lanes.set_waiting(account, 0);
-            lanes.set_queued(account, 0);
-            lanes.unlist(account);
-        }
-        let own = self.flow(flow);
-        (own.account, own.group) = (AccountId::NONE, group);
-        if has_tasks {
-            let account = self.account(flow, lanes);
-            let &mut Flow { waiting, queued, .. } = self.flow(flow);
-            lanes.set_waiting(account, waiting);
-            lanes.set_queued(account, queued);
-            self.settle(flow, account, lanes);
+        let old = lanes.get(self.last_member(flow), self.key(flow));
+        let (waiting, unfinished) = old.map_or((0, 0), |old| (old.waiting, old.unfinished));
+        if waiting > 0 {
+            self.open(flow, lanes);
+        } else if unfinished == 0 {
+            // The flow gets a record when it has a task again. With tasks that count for the limit,
+            // it keeps the old record until then.
+            *at_or_grow(&mut self.members, flow) = NONE;
         }
     }
 
     /// Takes over the data that a loop has about the flow of a task that it submits. Returns the
-    /// account of the flow.
-    fn note_data(&mut self, flow: u32, data: FlowData, lanes: &mut Lanes) -> AccountId {
-        let FlowData { state, weight } = data;
-        self.set_group(flow, state.group(), lanes);
-        let account = self.account(flow, lanes);
-        match state {
-            FlowState::Idle { tag } | FlowState::InDebt { tag } => lanes.set_tag(account, tag),
-            FlowState::LeftGroup | FlowState::NewInGroup(_) => lanes.set_tag(account, 0),
-            FlowState::Busy { .. } | FlowState::InGroup(_) | FlowState::IdleGroup(_) => {}
+    /// record of the flow.
+    #[inline]
+    fn take_over(&mut self, flow: u32, data: FlowData, lanes: &mut Lanes) -> u32 {
+        let at = self.last_member(flow);
+        if lanes.take_over(at, self.key(flow), data) {
+            return at;
         }
-        lanes.set_weight(account, weight);
-        account
+        self.begin(flow, data, lanes)
+    }
+
+    /// The same for a flow that needs a new record.
+    #[cold]
+    fn begin(&mut self, flow: u32, data: FlowData, lanes: &mut Lanes) -> u32 {
+        match data.state.group() {
+            Some(group) => _ = self.groups.insert(flow, group),
+            None => _ = self.groups.remove(&flow),
+        }
+        let at = self.open(flow, lanes);
+        let is_done = lanes.take_over(at, self.key(flow), data);
+        debug_assert!(is_done, "the record is new");
+        at
     }
 
     /// Adds a task that its loop has submitted.
+    #[inline]
     pub(crate) fn push(&mut self, mut entry: Entry<T>, lanes: &mut Lanes) {
         self.find_counted(&mut entry);
         let Entry {
             flow, state, weight, ..
         } = entry;
-        let account = self.note_data(flow, FlowData { state, weight }, lanes);
+        let at = self.take_over(flow, FlowData { state, weight }, lanes);
         if let Some(group) = state.group()
-            && lanes.is_group_idle(account)
+            && lanes.is_group_idle(at)
         {
             entry.state = FlowState::IdleGroup(group);
         }
-        self.insert(entry, account, lanes);
+        self.insert(entry, at, lanes);
     }
 
-    /// Adds a task that has had a turn. Its tag includes that turn if it had no account.
+    /// Adds a task that has had a turn. Its tag includes that turn if the turn had no record.
     pub(crate) fn push_again(&mut self, mut entry: Entry<T>, lanes: &mut Lanes) {
         self.find_counted(&mut entry);
         if let Some(to) = self.moved.remove(&entry.slot) {
             // The tag is that of its old flow.
             return self.push_moved(entry, to, lanes);
         }
-        let account = self.account(entry.flow, lanes);
-        if self.flow(entry.flow).group.is_none()
-            && let Some(tag) = entry.state.tag()
+        let at = self.member(entry.flow, lanes);
+        let member = &mut lanes.members[at];
+        if let Some(tag) = entry.state.tag()
+            && member.group == NONE
         {
-            lanes.raise_tag(account, tag);
+            member.raise_tag(tag);
         }
-        self.insert(entry, account, lanes);
+        self.insert(entry, at, lanes);
     }
 
-    /// Updates the flow of a task that counts as running, because the task may have moved to
+    /// Updates the flow of a task that counts as unfinished, because the task may have moved to
     /// another connection.
     fn find_counted(&self, entry: &mut Entry<T>) {
-        let counted = self.counted.get(entry.slot as usize);
-        if let Some(&counted) = counted.filter(|&&flow| entry.has_started && flow != NONE) {
-            entry.flow = counted;
+        if entry.has_started
+            && let Some(&flow) = self.counted.get(entry.slot as usize)
+            && flow != NONE
+        {
+            entry.flow = flow;
         }
     }
 
-    /// Adds a task behind the others of its list.
-    fn insert(&mut self, entry: Entry<T>, account: AccountId, lanes: &mut Lanes) {
-        let flow = entry.flow;
-        let last = self.flow(flow).lists[list_of(&entry)].last;
+    /// Adds a task behind the others of its part.
+    #[inline]
+    fn insert(&mut self, entry: Entry<T>, at: u32, lanes: &mut Lanes) {
+        let part = part_of(&entry);
+        let list = &mut lanes.members[at].lists[part as usize];
+        let links = list.links_at_end();
         self.order += 1;
-        self.note_entry(&entry, account, lanes);
-        self.link(entry, self.order, last);
-        self.settle(flow, account, lanes);
+        let place = self.store(entry, self.order, links);
+        list.add(&mut self.waiting, place, links);
+        lanes.count(at, part, 1);
+        lanes.settle(at);
+    }
+
+    #[inline]
+    fn store(&mut self, entry: Entry<T>, order: i64, links: Links) -> u32 {
+        let slot = entry.slot;
+        let place = self.waiting.insert(Waiting { entry, order, links });
+        *at_or_grow(&mut self.places, slot) = place;
+        place
     }
 
     /// Gives a task back that was taken and not begun: it keeps its place among the others of its
     /// flow, which is served next.
     pub(crate) fn put_back(&mut self, entry: Entry<T>, lanes: &mut Lanes) {
-        let flow = entry.flow;
         if !entry.has_started {
-            self.uncount(entry.slot);
+            self.uncount(entry.slot, lanes);
         }
         if let Some(to) = self.moved.remove(&entry.slot) {
             return self.push_moved(entry, to, lanes);
         }
-        let (mut prev, mut next) = (NONE, self.flow(flow).lists[list_of(&entry)].first);
+        let at = self.member(entry.flow, lanes);
+        let (part, lists) = (part_of(&entry), &mut lanes.members[at].lists);
+        let mut links = Links {
+            prev: NONE,
+            next: lists[part as usize].first,
+        };
         // Older tasks were returned before.
-        while let Some(waiting) = self.waiting.get(next as usize)
+        while let Some(waiting) = self.waiting.get(links.next)
             && age(&waiting.entry) < age(&entry)
         {
-            (prev, next) = (next, waiting.next);
+            links = Links {
+                prev: links.next,
+                next: waiting.links.next,
+            };
         }
-        let order = match self.waiting.get(prev as usize) {
+        let order = match self.waiting.get(links.prev) {
             Some(prev) => prev.order,
-            None => self.order_of_first(flow) - 1,
+            None => self.order_of_first(lists) - 1,
         };
-        let account = self.account(flow, lanes);
-        self.note_entry(&entry, account, lanes);
-        self.link(entry, order, prev);
-        if self.may_run(flow) {
-            lanes.list_returned(account);
-        }
-    }
-
-    /// Counts one more task of a flow.
-    #[inline]
-    fn note_entry(&mut self, entry: &Entry<T>, account: AccountId, lanes: &mut Lanes) {
-        let own = self.flow(entry.flow);
-        own.waiting += 1;
-        lanes.set_waiting(account, own.waiting);
-        if !entry.has_started {
-            own.queued += 1;
-            lanes.set_queued(account, own.queued);
-        }
-    }
-
-    /// Counts one task less of a flow.
-    #[inline]
-    fn note_exit(&mut self, entry: &Entry<T>, account: AccountId, lanes: &mut Lanes) {
-        let own = self.flow(entry.flow);
-        own.waiting -= 1;
-        lanes.set_waiting(account, own.waiting);
-        if !entry.has_started {
-            own.queued -= 1;
-            lanes.set_queued(account, own.queued);
-        }
-    }
-
-    /// The number of tasks of a flow that wait and have not started.
-    pub(crate) fn queued_in(&self, flow: u32) -> u32 {
-        let flow = self.by_connection.get(flow as usize);
-        flow.map_or(0, |flow| flow.queued)
-    }
-
-    /// The last account of a flow.
-    pub(crate) fn last_account(&self, flow: u32) -> AccountId {
-        let flow = self.by_connection.get(flow as usize);
-        flow.map_or(AccountId::NONE, |flow| flow.account)
+        let place = self.store(entry, order, links);
+        lists[part as usize].add(&mut self.waiting, place, links);
+        lanes.count(at, part, 1);
+        lanes.list_returned(at);
     }
 
     /// Removes the newest task of a flow that has not started.
     pub(crate) fn pop_newest(&mut self, flow: u32, lanes: &mut Lanes) -> Option<Entry<T>> {
-        let newest = self.flow(flow).lists[1].last;
+        let at = self.member(flow, lanes);
+        let newest = lanes.members[at].lists[Part::Fresh as usize].last;
         self.take_out(newest, lanes)
     }
 
     /// The lowest order of the tasks of a flow.
-    fn order_of_first(&mut self, flow: u32) -> i64 {
-        let firsts = self.flow(flow).lists.map(|list| list.first);
-        let order = |place: u32| self.waiting.get(place as usize).map(|waiting| waiting.order);
-        let lowest = firsts.into_iter().filter_map(order).min();
+    fn order_of_first(&self, lists: &[List; 2]) -> i64 {
+        let order = |list: &List| self.waiting.get(list.first).map(|waiting| waiting.order);
+        let lowest = lists.iter().filter_map(order).min();
         lowest.unwrap_or(self.order)
     }
 
-    /// Links a task behind `prev` in its list.
-    fn link(&mut self, entry: Entry<T>, order: i64, prev: u32) {
-        let (slot, flow, list) = (entry.slot as usize, entry.flow, list_of(&entry));
-        let first = self.flow(flow).lists[list].first;
-        let next = self.waiting_at(prev).map_or(first, |waiting| waiting.next);
-        let place = self.waiting.insert(Waiting {
-            entry,
-            order,
-            prev,
-            next,
-        }) as u32;
-        if slot >= self.places.len() {
-            self.places.resize(slot + 1, NONE);
-        }
-        self.places[slot] = place;
-        self.set_next(flow, list, prev, place);
-        self.set_prev(flow, list, next, place);
+    /// Removes a waiting task from the list of its flow. The caller then removes its record.
+    #[inline]
+    fn unlink(&mut self, place: u32, at: u32, lanes: &mut Lanes) -> Part {
+        let Waiting { entry, links, .. } = &self.waiting[place];
+        let (part, links) = (part_of(entry), *links);
+        self.places[entry.slot as usize] = NONE;
+        lanes.members[at].lists[part as usize].remove(&mut self.waiting, links);
+        part
     }
 
-    fn waiting_at(&mut self, place: u32) -> Option<&mut Waiting<T>> {
-        self.waiting.get_mut(place as usize)
+    /// Frees the memory of a burst of tasks.
+    #[inline]
+    fn shrink(&mut self) {
+        if self.waiting.is_empty() && self.waiting.capacity() > KEPT {
+            self.waiting = Records::new();
+        }
     }
 
     fn place_of(&self, slot: u32) -> u32 {
         self.places.get(slot as usize).copied().unwrap_or(NONE)
     }
 
-    fn set_next(&mut self, flow: u32, list: usize, place: u32, next: u32) {
-        match self.waiting_at(place) {
-            Some(waiting) => waiting.next = next,
-            None => self.flow(flow).lists[list].first = next,
-        }
-    }
-
-    fn set_prev(&mut self, flow: u32, list: usize, place: u32, prev: u32) {
-        match self.waiting_at(place) {
-            Some(waiting) => waiting.prev = prev,
-            None => self.flow(flow).lists[list].last = prev,
-        }
-    }
-
-    /// The place of the next task of a flow.
-    fn first(&mut self, flow: u32) -> u32 {
-        let limit = self.limit;
-        let own = self.flow(flow);
-        let [started, fresh] = own.lists.map(|list| list.first);
-        if fresh == NONE || limit.is_some_and(|limit| own.running >= limit) {
+    /// The place of the next task of a flow that may run.
+    #[inline]
+    fn first(&self, member: &Member, limit: u32) -> u32 {
+        let [started, fresh] = member.lists.map(|list| list.first);
+        if fresh == NONE || member.unfinished >= limit {
             return started;
         }
-        if started == NONE {
+        if started == NONE || self.waiting[fresh].order < self.waiting[started].order {
             return fresh;
         }
-        let order = |place: u32| self.waiting[place as usize].order;
-        if order(fresh) < order(started) {
-            fresh
-        } else {
-            started
-        }
+        started
     }
 
-    /// Takes the next task of all flows, if it belongs to this service. Returns the task, the
-    /// charged account, and the expected time of its turn.
-    pub(crate) fn pop(&mut self, debt: Debt, lanes: &mut Lanes) -> Option<(Entry<T>, Prepaid, u64)> {
-        let (account, key) = lanes.next(debt)?;
+    /// Takes the next task of all flows, if it belongs to this service. Calls `sink` with the task
+    /// and the charged record, and returns the expected time of the turn.
+    #[inline]
+    pub(crate) fn take_next(
+        &mut self,
+        debt: Debt,
+        lanes: &mut Lanes,
+        sink: impl FnOnce(Entry<T>, Prepaid),
+    ) -> Option<u64> {
+        let (at, key) = lanes.next(debt)?;
         if key.service != self.service {
             return None;
         }
-        let (prepaid, time) = lanes.begin_turn(account);
-        let first = self.first(key.flow);
-        let entry = self.unlink(first)?;
-        self.note_exit(&entry, account, lanes);
-        if !entry.has_started {
-            self.count(entry.slot, key.flow);
+        let first = self.first(&lanes.members[at], lanes.limit);
+        let part = self.unlink(first, at, lanes);
+        if lanes.has_limit() && part == Part::Fresh {
+            let slot = self.waiting[first].entry.slot;
+            *at_or_grow(&mut self.counted, slot) = key.flow;
         }
-        if self.may_run(key.flow) {
-            lanes.list(account);
-        }
-        Some((entry, prepaid, time))
+        let (prepaid, time) = lanes.begin_turn(at, part);
+        sink(self.waiting.remove(first).entry, prepaid);
+        self.shrink();
+        Some(time)
     }
 
     /// Removes a task that has not started. Returns `None` if the task is not in the flows.
     pub(crate) fn remove(&mut self, slot: u32, lanes: &mut Lanes) -> Option<Entry<T>> {
         let place = self.place_of(slot);
-        self.waiting_at(place)
+        self.waiting
+            .get(place)
             .filter(|waiting| !waiting.entry.has_started)?;
         self.take_out(place, lanes)
     }
 
     /// Removes a waiting task from its flow.
     fn take_out(&mut self, place: u32, lanes: &mut Lanes) -> Option<Entry<T>> {
-        let entry = self.unlink(place)?;
-        let account = self.account(entry.flow, lanes);
-        self.note_exit(&entry, account, lanes);
-        self.settle(entry.flow, account, lanes);
+        let flow = self.waiting.get(place)?.entry.flow;
+        let at = self.member(flow, lanes);
+        let entry = self.take_from(place, at, lanes);
+        lanes.settle(at);
         Some(entry)
     }
 
-    /// Removes a task from the lists of its flow.
-    fn unlink(&mut self, place: u32) -> Option<Entry<T>> {
-        let Waiting {
-            entry, prev, next, ..
-        } = self.waiting.try_remove(place as usize)?;
-        let (flow, list) = (entry.flow, list_of(&entry));
-        self.places[entry.slot as usize] = NONE;
-        self.set_next(flow, list, prev, next);
-        self.set_prev(flow, list, next, prev);
-        if self.waiting.is_empty() && self.waiting.capacity() > KEPT {
-            self.waiting = Slab::new();
-        }
-        Some(entry)
-    }
-
-    /// A task has been taken for its first step.
-    fn count(&mut self, slot: u32, flow: u32) {
-        if self.limit.is_some() {
-            if slot as usize >= self.counted.len() {
-                self.counted.resize(slot as usize + 1, NONE);
-            }
-            self.counted[slot as usize] = flow;
-            self.flow(flow).running += 1;
-        }
+    /// Removes a waiting task from the flow with this record.
+    fn take_from(&mut self, place: u32, at: u32, lanes: &mut Lanes) -> Entry<T> {
+        let part = self.unlink(place, at, lanes);
+        lanes.count(at, part, -1);
+        let entry = self.waiting.remove(place).entry;
+        self.shrink();
+        entry
     }
 
     /// Counts the end of a taken task, or its removal from a batch before its first step. Its flow
     /// may then start another task.
     pub(crate) fn release(&mut self, slot: u32, lanes: &mut Lanes) {
-        if let Some(flow) = self.uncount(slot) {
-            let account = self.account(flow, lanes);
-            self.settle(flow, account, lanes);
+        if let Some(at) = self.uncount(slot, lanes) {
+            lanes.settle(at);
         }
     }
 
-    /// Returns the flow in which the task was counted.
-    fn uncount(&mut self, slot: u32) -> Option<u32> {
+    /// Returns the record of the flow in which the task was counted.
+    fn uncount(&mut self, slot: u32, lanes: &mut Lanes) -> Option<u32> {
         let counted = self.counted.get_mut(slot as usize)?;
         let flow = std::mem::replace(counted, NONE);
         if flow == NONE {
             return None;
         }
-        self.flow(flow).running -= 1;
-        Some(flow)
+        let at = self.member(flow, lanes);
+        lanes.members[at].unfinished -= 1;
+        Some(at)
     }
 
     /// Takes over the data that the loop has about the flow to which a task moves. Returns the
-    /// account of that flow.
-    fn note_target(&mut self, to: MoveTarget, lanes: &mut Lanes) -> AccountId {
+    /// record of that flow.
+    fn take_over_target(&mut self, to: MoveTarget, lanes: &mut Lanes) -> u32 {
         let MoveTarget { flow, weight, state } = to;
         if let Some(state) = state {
-            return self.note_data(flow, FlowData { state, weight }, lanes);
+            return self.take_over(flow, FlowData { state, weight }, lanes);
         }
-        let account = self.account(flow, lanes);
-        lanes.set_weight(account, weight);
-        account
+        let at = self.member(flow, lanes);
+        lanes.members[at].weight = weight;
+        at
     }
 
     /// Adds a task from another flow.
     pub(crate) fn push_moved(&mut self, entry: Entry<T>, to: MoveTarget, lanes: &mut Lanes) {
-        let account = self.note_target(to, lanes);
+        let at = self.take_over_target(to, lanes);
         let entry = Entry {
             flow: to.flow,
             weight: to.weight,
             state: FlowState::MOVED,
             ..entry
         };
-        self.insert(entry, account, lanes);
+        self.insert(entry, at, lanes);
     }
 
     /// Moves a task to the end of another flow. Returns whether the task waits in a flow.
     pub(crate) fn relocate(&mut self, slot: u32, target: MoveTarget, lanes: &mut Lanes) -> bool {
         let (place, to) = (self.place_of(slot), target.flow);
-        if self
-            .waiting_at(place)
-            .is_some_and(|waiting| waiting.entry.flow == to)
-        {
+        let mut from = self.waiting.get(place).map(|waiting| waiting.entry.flow);
+        if from == Some(to) {
             return true;
         }
-        let waiting = self.unlink(place);
-        let mut from = None;
-        if let Some(entry) = &waiting {
-            from = Some(entry.flow);
-            let account = self.account(entry.flow, lanes);
-            self.note_exit(entry, account, lanes);
-        }
-        if let Some(flow) = self.counted.get_mut(slot as usize)
-            && *flow != NONE
-            && *flow != to
+        let waiting = from.map(|flow| {
+            let at = self.member(flow, lanes);
+            self.take_from(place, at, lanes)
+        });
+        if let Some(&counted) = self.counted.get(slot as usize)
+            && counted != NONE
+            && counted != to
         {
-            let counted = std::mem::replace(flow, to);
-            self.flow(counted).running -= 1;
-            self.flow(to).running += 1;
+            self.uncount(slot, lanes);
+            self.counted[slot as usize] = to;
+            let at = self.member(to, lanes);
+            lanes.members[at].unfinished += 1;
             from = Some(counted);
         }
         let is_waiting = waiting.is_some();
         if let Some(entry) = waiting {
             self.push_moved(entry, target, lanes);
         } else if target.state.is_some() {
-            self.note_target(target, lanes);
+            self.take_over_target(target, lanes);
         }
         if let Some(from) = from {
             for flow in [to, from] {
-                let account = self.account(flow, lanes);
-                self.settle(flow, account, lanes);
+                let at = self.member(flow, lanes);
+                lanes.settle(at);
             }
         }
         is_waiting
@@ -496,68 +461,51 @@ impl<T> Flows<T> {
     pub(crate) fn forget_move(&mut self, slot: u32) {
         self.moved.remove(&slot);
     }
-
-    /// Whether a task of a flow may run.
-    fn may_run(&mut self, flow: u32) -> bool {
-        self.first(flow) != NONE
-    }
-
-    /// Whether tasks of a flow wait.
-    fn has_tasks(&mut self, flow: u32) -> bool {
-        self.flow(flow).lists.iter().any(|list| list.first != NONE)
-    }
-
-    /// Lists a flow if it has a task that may run; otherwise takes it out of the lanes.
-    fn settle(&mut self, flow: u32, account: AccountId, lanes: &mut Lanes) {
-        if self.may_run(flow) {
-            lanes.activate(account);
-        } else {
-            lanes.unlist(account);
-            if self.has_tasks(flow) {
-                lanes.block(account);
-            }
-        }
-    }
 }
 
 #[cfg(all(test, not(loom)))]
 impl<T> Flows<T> {
-    /// Checks that the numbers say the same as the lists and the lanes. `flow_of`: the connection
-    /// of a task and its group, as its loop knows them. Returns the number of waiting tasks.
+    /// The same as [`take_next`](Self::take_next), and returns the task and the record too.
+    pub(crate) fn pop(&mut self, debt: Debt, lanes: &mut Lanes) -> Option<(Entry<T>, Prepaid, u64)> {
+        let mut taken = None;
+        let time = self.take_next(debt, lanes, |entry, prepaid| taken = Some((entry, prepaid)))?;
+        taken.map(|(entry, prepaid)| (entry, prepaid, time))
+    }
+
+    /// Checks that the records say the same as the tasks. `flow_of`: the connection of a task and
+    /// its group, as its loop knows them. Returns the number of waiting tasks.
     pub(crate) fn check(&mut self, lanes: &Lanes, flow_of: impl Fn(u32) -> (u32, Option<GroupId>)) -> usize {
-        let mut waiting = 0;
-        for flow in 0..self.by_connection.len() as u32 {
-            let own = *self.flow(flow);
+        let (mut all_waiting, mut all_counted) = (0, 0);
+        for flow in 0..self.members.len() as u32 {
+            let Some((group, lists, numbers)) = lanes.flow(self.last_member(flow), self.key(flow)) else {
+                continue;
+            };
+            assert!(numbers[0] == 0 || self.groups.get(&flow) == group.as_ref());
             let mut lengths = [0; 2];
-            for (list, length) in lengths.iter_mut().enumerate() {
-                let (mut prev, mut at) = (NONE, own.lists[list].first);
-                while let Some(task) = self.waiting.get(at as usize) {
-                    assert_eq!(
-                        (task.entry.flow, task.prev, list_of(&task.entry)),
-                        (flow, prev, list)
-                    );
-                    assert_eq!(self.places[task.entry.slot as usize], at);
-                    assert_eq!(flow_of(task.entry.slot), (flow, own.group));
-                    (prev, at) = (at, task.next);
+            for (part, length) in [Part::Started, Part::Fresh].into_iter().zip(&mut lengths) {
+                let list = lists[part as usize];
+                let (mut prev, mut at) = (NONE, list.first);
+                while let Some(task) = self.waiting.get(at) {
+                    let entry = &task.entry;
+                    assert_eq!((entry.flow, task.links.prev, part_of(entry)), (flow, prev, part));
+                    assert_eq!(self.places[entry.slot as usize], at);
+                    assert_eq!(flow_of(entry.slot), (flow, group));
+                    (prev, at) = (at, task.links.next);
                     *length += 1;
                 }
-                assert_eq!(own.lists[list].last, prev);
+                assert_eq!(list.last, prev);
             }
-            assert_eq!((own.waiting, own.queued), (lengths[0] + lengths[1], lengths[1]));
-            let running = self.counted.iter().filter(|&&counted| counted == flow).count();
-            assert_eq!(own.running as usize, running);
-            let first = Some(self.first(flow)).filter(|&first| first != NONE);
-            let key = FlowKey {
-                service: self.service,
-                flow,
-            };
-            lanes.check_account(own.account, key, [own.waiting, own.queued], first);
-            waiting += own.waiting as usize;
+            let counted = self.counted.iter().filter(|&&counted| counted == flow).count();
+            let [started, fresh] = lengths;
+            assert_eq!(numbers, [started + fresh, fresh, counted as u32]);
+            all_waiting += numbers[0] as usize;
+            all_counted += counted;
         }
-        assert_eq!(self.waiting.len(), waiting);
+        assert_eq!(self.waiting.len(), all_waiting);
         let counted = (0..).zip(&self.counted).filter(|&(_, &flow)| flow != NONE);
+        assert_eq!(counted.clone().count(), all_counted);
         counted.for_each(|(slot, &flow)| assert_eq!(flow_of(slot).0, flow));
-        waiting
+        all_waiting
     }
 }
 
@@ -597,7 +545,7 @@ mod tests {
     }
 
     fn flows_of(limit: Option<u32>, entries: &[(u32, u32)]) -> (Flows<()>, Lanes) {
-        let (mut flows, mut lanes) = (Flows::new(0, limit), Lanes::new());
+        let (mut flows, mut lanes) = (Flows::new(0), Lanes::new(limit));
         for &(slot, flow) in entries {
             flows.push(entry(slot, flow), &mut lanes);
         }
@@ -774,7 +722,7 @@ mod tests {
                 weight: 1,
                 group,
             };
-            lanes.time_before(task, AccountId::NONE)
+            lanes.time_before(task, NONE)
         };
         assert!((7_000..=9_000).contains(&time_before(Some(GROUP))));
         assert_eq!(time_before(Some(GroupId(2))), 0);
@@ -794,6 +742,44 @@ mod tests {
         }
         flows.set_group(2, None, &mut lanes);
         assert_eq!(pop_flows(&mut flows, &mut lanes), [0, 1, 2, 0, 1, 2]);
+    }
+
+    /// The waiting tasks got the share of a connection of weight 1.
+    #[test]
+    fn a_connection_keeps_its_weight_when_it_moves_with_its_tasks() {
+        let (mut flows, mut lanes) = flows_of(None, &[]);
+        for slot in 0..40 {
+            let weight = if slot < 30 { 3 } else { 1 };
+            let flow = u32::from(slot >= 30);
+            flows.push(
+                Entry {
+                    weight,
+                    ..entry(slot, flow)
+                },
+                &mut lanes,
+            );
+        }
+        flows.set_group(0, Some(GROUP), &mut lanes);
+        flows.set_group(1, Some(GROUP), &mut lanes);
+        let mut turns = [0; 2];
+        while turns[1] < 10 {
+            let (task, prepaid, _) = flows.pop(Debt::Take, &mut lanes).expect("a task");
+            lanes.charge(prepaid, 1_000_000);
+            turns[task.flow as usize] += 1;
+        }
+        assert!(turns[0] >= 25, "{turns:?}");
+    }
+
+    /// Its first turns were charged the estimate of the time when it entered the group.
+    #[test]
+    fn a_connection_without_waiting_tasks_has_no_record_in_its_new_group() {
+        let (mut flows, mut lanes) = flows_of(None, &[(0, 0)]);
+        let (task, prepaid, _) = flows.pop(Debt::Take, &mut lanes).expect("a task");
+        flows.set_group(0, Some(GROUP), &mut lanes);
+        lanes.charge(prepaid, 5_000_000);
+        flows.push_again(task, &mut lanes);
+        let (_, _, time) = flows.pop(Debt::Take, &mut lanes).expect("a task");
+        assert_eq!(time, 5_000_000, "the cost of the turns of all flows");
     }
 
     #[test]
@@ -881,7 +867,7 @@ mod tests {
 
     #[test]
     fn with_a_limit_a_blocked_connection_does_not_block_its_group() {
-        let (mut flows, mut lanes) = (Flows::new(0, Some(1)), Lanes::new());
+        let (mut flows, mut lanes) = (Flows::new(0), Lanes::new(Some(1)));
         for (slot, flow) in [(0, 0), (1, 0), (2, 1), (3, 1)] {
             flows.push(grouped(slot, flow), &mut lanes);
         }
@@ -896,7 +882,7 @@ mod tests {
     /// With a limit, a group can have tasks of which none may run.
     #[test]
     fn a_task_behind_another_one_of_its_group_is_not_prompt() {
-        let (mut flows, mut lanes) = (Flows::new(0, Some(1)), Lanes::new());
+        let (mut flows, mut lanes) = (Flows::new(0), Lanes::new(Some(1)));
         flows.push(grouped(0, 0), &mut lanes);
         assert!(take(&mut flows, &mut lanes).is_some());
         for slot in 1..3 {

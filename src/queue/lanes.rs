@@ -1,43 +1,29 @@
 //! Two levels of fair queueing: worker time is divided between groups and flows without a group
 //! first, and the time of each group between its flows.
 //!
-//! The root and each group are a [`Level`]. The root has an account for each flow without a group,
-//! and one for each group. A group is listed in the root if and only if one of its flows may run.
+//! The root and each group are a [`Level`]. The members of the root are the flows without a group,
+//! and the groups. A group is listed in the root if and only if one of its flows may run.
 //! The next turn is selected in the root and then in the selected group. Both levels are charged
 //! for it, with the estimate of the flow first.
 //!
-//! A group is removed with its account in the root: when it has no tasks and no debt, or when there
-//! are too many accounts. So a group does not lose its debt when its last task ends.
+//! The records of all flows and groups are in one place. Records without tasks and without a debt
+//! are removed when there are many records, and a group is removed after its flows. So a group does
+//! not lose its debt when its last task ends.
 
-use super::fair::estimate::Member;
-use super::fair::{Debt, FlowKey, Level, NONE, StampedAccount};
+use super::FlowData;
+use super::fair::estimate::NewTask;
+use super::fair::fattest::has_other_size;
+use super::fair::{Debt, Level, is_in_debt};
+use super::list::{List, NONE, Records};
+use super::member::{FlowKey, Lane, Member, Part, Prepaid};
 use crate::scheduler::QUANTUM;
 use crate::task::id::GroupId;
+use rustc_hash::FxHashSet;
 use slab::Slab;
 use std::collections::HashMap;
 
-/// Names the account of a flow: its group, or [`NONE`], and its account in that level.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct AccountId {
-    group: u32,
-    account: u32,
-}
-
-impl AccountId {
-    pub(crate) const NONE: Self = Self::in_root(NONE);
-
-    const fn in_root(account: u32) -> Self {
-        Self { group: NONE, account }
-    }
-}
-
-/// Names the accounts that a taken task was charged to. Each is charged or cancelled once; until
-/// then the group of the task is not removed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Prepaid {
-    group: u32,
-    flow: StampedAccount,
-}
+/// Up to this number of records, none is removed.
+const KEPT: usize = 1024;
 
 /// The flow of a task that could be enqueued now, as its loop knows it.
 #[derive(Clone, Copy, Debug)]
@@ -52,103 +38,70 @@ pub(crate) struct KnownFlow {
 
 struct Group {
     id: GroupId,
-    /// Its account in the root.
-    account: u32,
+    /// Its record.
+    member: u32,
     flows: Level,
     /// The number of times that the debts of its flows were forgiven.
     forgiven: u64,
 }
 
-/// The key of a group in the root: a flow of no service.
-fn key_of_group(group: u32) -> FlowKey {
-    FlowKey {
-        service: NONE,
-        flow: group,
+impl Group {
+    /// Forgives the debts within the group if this was not done yet.
+    fn forgive(&mut self, forgiven: u64) {
+        if self.forgiven != forgiven {
+            self.forgiven = forgiven;
+            self.flows.forgive();
+        }
     }
 }
 
-/// The group with this key. [`NONE`] if it is the key of a flow.
-#[inline]
-fn group_of(key: FlowKey) -> u32 {
-    if key.service == NONE { key.flow } else { NONE }
-}
-
-/// The flows with tasks that may run, and the worker time that each flow and each group has used.
+/// The flows with their tasks, and the worker time that each flow and each group has used. A flow
+/// and a group are named by the number of their record.
 pub(crate) struct Lanes {
-    root: Level,
-    /// A group record has several hundred bytes, and a slab keeps its memory.
+    pub(super) members: Records<Member>,
+    pub(crate) root: Level,
+    /// A group has several hundred bytes, and a slab keeps its memory.
     groups: Slab<Box<Group>>,
     /// Hashed with a key, because a client may be able to choose its group.
     by_id: HashMap<GroupId, u32>,
     /// The weights other than 1.
     weights: HashMap<GroupId, u16>,
+    /// The largest number of unfinished tasks of a flow. `u32::MAX`: there is no limit.
+    pub(super) limit: u32,
     /// The number of tasks that wait in flows.
     tasks: usize,
     /// The number of times that all debts were forgiven.
     forgiven: u64,
+    stamps: u32,
+    /// At this number of records, records without tasks and without a debt are removed.
+    sweep_at: usize,
 }
 
 impl Lanes {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(limit: Option<u32>) -> Self {
         Self {
-            root: Level::root(),
+            members: Records::new(),
+            root: Level::new(NONE, 0),
             groups: Slab::new(),
             by_id: HashMap::new(),
             weights: HashMap::new(),
+            limit: limit.unwrap_or(u32::MAX),
             tasks: 0,
             forgiven: 0,
+            stamps: 0,
+            sweep_at: KEPT,
         }
     }
 
     #[inline]
-    fn group(&self, group: u32) -> Option<&Group> {
-        self.groups.get(group as usize).map(|group| &**group)
-    }
-
-    /// The level of the flows of a group, or of the flows without a group.
-    #[inline]
-    fn level_of(&mut self, account: AccountId) -> &mut Level {
-        if account.group == NONE {
-            &mut self.root
-        } else {
-            &mut self.groups[account.group as usize].flows
-        }
-    }
-
-    /// The virtual time of the root.
-    #[inline]
-    pub(crate) fn virtual_time(&self) -> u64 {
-        self.root.virtual_time()
-    }
-
-    /// Records that a task with this tag was taken straight from the ring. Its flow has no group.
-    #[inline]
-    pub(crate) fn pass(&mut self, tag: u64) {
-        self.root.pass(tag);
-    }
-
-    /// Whether a flow or a group in debt has its turn although others are before it, because many
-    /// new ones were served in succession.
-    #[inline]
-    pub(crate) fn must_serve_debt(&self) -> bool {
-        self.root.must_serve_debt()
+    pub(crate) fn has_limit(&self) -> bool {
+        self.limit < u32::MAX
     }
 
     /// Whether a flow waits that has no debt and whose group has none.
     #[inline]
     pub(crate) fn has_prompt(&mut self) -> bool {
-        self.root.has_prompt()
-    }
-
-    /// Records that a flow without a group was served up to this tag.
-    pub(crate) fn note_finish(&mut self, finish: u64) {
-        self.root.note_finish(finish);
-    }
-
-    /// The largest finish tag of the root, in nanoseconds.
-    #[cfg(loom)]
-    pub(crate) fn largest_finish_tag(&self) -> u64 {
-        self.root.largest_finish_tag()
+        self.root.has_prompt(&self.members)
     }
 
     /// Forgives all debts, because no task runs and no task waits. The debts within a group are
@@ -161,74 +114,114 @@ impl Lanes {
     /// Whether no flow has a task that may run.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.root.listed() == 0
+        self.root.listed == 0
     }
 
     /// Whether no flow without a group, and no group, has a second task.
     pub(crate) fn are_single(&self) -> bool {
-        self.tasks == self.root.listed()
+        self.tasks == self.root.listed
     }
 
-    /// The account of a flow. `known`: its account when it was last used, if it had the same group
-    /// then.
+    /// The level of the flows of a group, or of the flows without a group.
     #[inline]
-    pub(crate) fn account(&mut self, known: AccountId, group: Option<GroupId>, key: FlowKey) -> AccountId {
-        match group {
-            None if self.root.is_account_of(known.account, key) => known,
-            None => AccountId::in_root(self.open(key)),
-            Some(id) => self.account_in_group(known, id, key),
-        }
+    fn level_of(&mut self, group: u32) -> (&mut Level, &mut Records<Member>) {
+        let level = match self.groups.get_mut(group as usize) {
+            Some(group) => &mut group.flows,
+            None => &mut self.root,
+        };
+        (level, &mut self.members)
     }
 
-    fn account_in_group(&mut self, known: AccountId, id: GroupId, key: FlowKey) -> AccountId {
-        let is_it = self.group(known.group).is_some_and(|group| group.id == id);
-        let number = match self.by_id.get(&id) {
-            _ if is_it => known.group,
+    /// The record of the group of a flow. [`NONE`] if the flow has no group.
+    fn group_of(&self, at: u32) -> u32 {
+        let group = self.groups.get(self.members[at].group as usize);
+        group.map_or(NONE, |group| group.member)
+    }
+
+    /// The record of a flow. `at` is its last number: the record may have been removed, and the
+    /// number used for another flow.
+    #[inline]
+    pub(super) fn get(&self, at: u32, key: FlowKey) -> Option<&Member> {
+        self.members.get(at).filter(|member| member.key == key)
+    }
+
+    /// Whether this is the record of a flow in this group.
+    #[inline]
+    pub(super) fn is_member(&self, at: u32, key: FlowKey, group: Option<GroupId>) -> bool {
+        let group_of = |member: &Member| self.groups.get(member.group as usize);
+        self.get(at, key).is_some_and(|member| match group {
+            None => member.group == NONE,
+            Some(id) => group_of(member).is_some_and(|group| group.id == id),
+        })
+    }
+
+    /// Creates a record for a flow.
+    #[cold]
+    pub(crate) fn open(&mut self, key: FlowKey, group: Option<GroupId>) -> u32 {
+        // This comes first, because it may remove the group.
+        if self.members.len() >= self.sweep_at {
+            self.sweep();
+        }
+        let number = group.map_or(NONE, |id| match self.by_id.get(&id) {
             Some(&number) => number,
             None => self.open_group(id),
-        };
-        AccountId {
-            group: number,
-            account: self.groups[number as usize].flows.account(known.account, key),
-        }
+        });
+        self.insert(key, number)
     }
 
-    /// Opens an account in the root.
-    #[cold]
-    fn open(&mut self, key: FlowKey) -> u32 {
-        self.sweep();
-        self.root.open(key)
+    fn insert(&mut self, key: FlowKey, group: u32) -> u32 {
+        self.stamps = self.stamps.wrapping_add(1);
+        let stamp = self.stamps;
+        let (level, members) = self.level_of(group);
+        members.insert(Member::new(key, group, level.estimate, stamp))
     }
 
-    #[cold]
     fn open_group(&mut self, id: GroupId) -> u32 {
-        // This comes first, because it changes the number of the next group.
-        self.sweep();
         let number = self.groups.vacant_key() as u32;
-        let account = self.root.open(key_of_group(number));
-        self.root.set_weight(account, self.weight_of(id));
+        let member = self.insert(FlowKey::of_group(number), NONE);
+        self.members[member].weight = self.weight_of(id);
         self.by_id.insert(id, number);
         self.groups.insert(Box::new(Group {
             id,
-            account,
-            flows: Level::of_group(self.root.estimate()),
+            member,
+            flows: Level::new(number, self.root.estimate),
             forgiven: self.forgiven,
         }));
         number
     }
 
-    /// Removes flows and groups that have no task and no debt, if there are many accounts.
+    /// Removes the records of flows without tasks and without a debt, and then those of groups
+    /// without flows and without a debt. Debts are kept up to a number of records.
     fn sweep(&mut self) {
         let Self {
-            root, groups, by_id, ..
+            members,
+            root,
+            groups,
+            by_id,
+            ..
         } = self;
-        if root.is_full() {
-            root.sweep(|key| {
-                if let Some(group) = groups.try_remove(group_of(key) as usize) {
-                    by_id.remove(&group.id);
-                }
-            });
-        }
+        groups
+            .iter_mut()
+            .for_each(|(_, group)| group.forgive(self.forgiven));
+        let busy = members.iter().filter(|(_, member)| member.has_tasks()).count();
+        let keeps_debts = members.len() <= 8 * KEPT + 2 * busy;
+        members.retain(|member| {
+            let group = groups.get(member.group as usize);
+            let level = group.map_or(&*root, |group| &group.flows);
+            let has_debt = is_in_debt(member.finish, level.virtual_time());
+            member.key.group() != NONE || member.has_tasks() || keeps_debts && has_debt
+        });
+        let used: FxHashSet<u32> = members.iter().map(|(_, member)| member.group).collect();
+        members.retain(|member| {
+            let number = member.key.group();
+            let has_debt = is_in_debt(member.finish, root.virtual_time());
+            let stays = number == NONE || used.contains(&number) || keeps_debts && has_debt;
+            if !stays {
+                by_id.remove(&groups.remove(number as usize).id);
+            }
+            stays
+        });
+        self.sweep_at = KEPT.max(2 * members.len());
     }
 
     fn weight_of(&self, id: GroupId) -> u16 {
@@ -243,48 +236,102 @@ impl Lanes {
             self.weights.insert(id, weight);
         }
         if let Some(&group) = self.by_id.get(&id) {
-            let account = self.groups[group as usize].account;
-            self.root.set_weight(account, weight);
+            let member = self.groups[group as usize].member;
+            self.members[member].weight = weight;
         }
     }
 
-    /// Sets the weight of a flow within its group, or among the groups and the flows without one.
-    pub(crate) fn set_weight(&mut self, at: AccountId, weight: u16) {
-        self.level_of(at).set_weight(at.account, weight);
-    }
-
-    /// Takes over the data that the loop has about a flow without other tasks in flight. A tag of
-    /// zero means a new connection. The loop of a connection in a group knows no other tag.
-    pub(crate) fn set_tag(&mut self, at: AccountId, tag: u64) {
-        self.level_of(at).set_tag(at.account, tag);
-    }
-
-    /// Takes over the finish tag of a flow without a group that had a turn without an account.
-    pub(crate) fn raise_tag(&mut self, at: AccountId, tag: u64) {
-        self.root.raise_tag(at.account, tag);
-    }
-
-    /// Sets the number of waiting tasks of a flow.
+    /// Takes over the data that a loop has about a flow. Returns false if the flow needs a new
+    /// record: it has none, or its record belongs to another group or to an earlier connection.
     #[inline]
-    pub(crate) fn set_waiting(&mut self, at: AccountId, waiting: u32) {
-        let before = self.level_of(at).set_waiting(at.account, waiting);
-        self.tasks = self.tasks - before as usize + waiting as usize;
-    }
-
-    /// Sets the number of waiting tasks of a flow that have not started. The size of a group is the
-    /// sum of these numbers.
-    pub(crate) fn set_queued(&mut self, at: AccountId, queued: u32) {
-        if at.group == NONE {
-            return self.root.set_queued(at.account, queued);
+    pub(crate) fn take_over(&mut self, at: u32, key: FlowKey, data: FlowData) -> bool {
+        let (group, tag) = data.state.group_and_tag();
+        if !self.is_member(at, key, group) {
+            return false;
         }
-        let group = &mut self.groups[at.group as usize];
-        let others = self.root.queued(group.account) - group.flows.queued(at.account);
-        group.flows.set_queued(at.account, queued);
-        self.root.set_queued(group.account, others + queued);
+        let member = &mut self.members[at];
+        if tag == Some(0) && member.turns > 0 {
+            return false;
+        }
+        member.weight = data.weight;
+        if let Some(tag) = tag {
+            self.stamps = self.stamps.wrapping_add(1);
+            member.set_tag(tag, self.stamps);
+            if tag == 0 {
+                self.reset(at);
+            }
+        }
+        true
     }
 
-    /// Returns the flow whose newest task is shed for a new task. `own`: the number of tasks of the
-    /// flow of the new task that have not started; `group`: its group.
+    /// The record of a flow is used for a new connection.
+    #[cold]
+    fn reset(&mut self, at: u32) {
+        let group = self.members[at].group;
+        let (level, members) = self.level_of(group);
+        (members[at].finish, members[at].estimate) = (0, level.estimate);
+    }
+
+    /// Calls a function for a flow, and then for its group if it has one.
+    #[inline]
+    fn for_both(&mut self, at: u32, act: impl Fn(&mut Level, &mut Records<Member>, u32)) {
+        let group = self.members[at].group;
+        if group == NONE {
+            act(&mut self.root, &mut self.members, at);
+        } else {
+            let group = &mut self.groups[group as usize];
+            act(&mut group.flows, &mut self.members, at);
+            act(&mut self.root, &mut self.members, group.member);
+        }
+    }
+
+    /// Counts waiting tasks of a flow. The numbers of a group are the sums of those of its flows.
+    #[inline]
+    pub(super) fn count(&mut self, at: u32, part: Part, change: i32) {
+        self.tasks = self.tasks.wrapping_add_signed(change as isize);
+        let member = &mut self.members[at];
+        let before = member.count(part, change);
+        if member.group != NONE || has_other_size(before, member.queued) {
+            self.note_count(at, part, change, before);
+        }
+    }
+
+    #[cold]
+    fn note_count(&mut self, at: u32, part: Part, change: i32, before: u32) {
+        let group = self.members[at].group;
+        let (level, members) = self.level_of(group);
+        level.note_size(members, at, before);
+        if let Some(&Group { member, .. }) = self.groups.get(group as usize).map(|group| &**group) {
+            let before = self.members[member].count(part, change);
+            self.root.note_size(&mut self.members, member, before);
+        }
+    }
+
+    /// Moves the waiting tasks of a flow to its new record. Turns that have begun are charged to
+    /// the old one.
+    pub(super) fn move_tasks(&mut self, from: u32, to: u32) {
+        self.unlist(from);
+        let Member {
+            lists,
+            waiting,
+            queued,
+            unfinished,
+            weight,
+            ..
+        } = self.members[from];
+        for (part, number) in [(Part::Started, waiting - queued), (Part::Fresh, queued)] {
+            self.count(from, part, -number.cast_signed());
+            self.count(to, part, number.cast_signed());
+        }
+        let old = &mut self.members[from];
+        (old.lists, old.unfinished) = ([List::EMPTY; 2], 0);
+        let new = &mut self.members[to];
+        (new.lists, new.unfinished, new.weight) = (lists, unfinished, weight);
+        self.settle(to);
+    }
+
+    /// Returns the key of the flow whose newest task is shed for a new task. `own`: the number of
+    /// tasks of the flow of the new task that have not started; `group`: its group.
     ///
     /// It is a flow with the most such tasks, within a factor of two, if it has at least two more
     /// than the flow of the new task. A group counts as one flow. If there is none, the same rule
@@ -292,155 +339,168 @@ impl Lanes {
     pub(crate) fn fattest(&self, own: u32, group: Option<GroupId>) -> Option<FlowKey> {
         let group = group
             .and_then(|id| self.by_id.get(&id))
-            .and_then(|&group| self.group(group));
-        let size = group.map_or(own, |group| self.root.queued(group.account));
-        match self.root.fattest(size + 2) {
-            Some(fattest) => match self.group(group_of(fattest)) {
-                Some(group) => group.flows.fattest(1),
+            .map(|&number| &self.groups[number as usize]);
+        let size = group.map_or(own, |group| self.members[group.member].queued);
+        let flow = match self.root.fattest(&self.members, size + 2) {
+            Some(fattest) => match self.groups.get(fattest.key.group() as usize) {
+                Some(group) => group.flows.fattest(&self.members, 1),
                 None => Some(fattest),
             },
-            None => group?.flows.fattest(own + 2),
-        }
+            None => group?.flows.fattest(&self.members, own + 2),
+        };
+        flow.map(|flow| flow.key)
     }
 
-    /// Forgives the debts within a group if this was not done yet. Called before a flow of the
-    /// group is compared with its virtual time.
-    fn forgive_within(&mut self, group: u32) {
-        if let Some(group) = self.groups.get_mut(group as usize)
-            && group.forgiven != self.forgiven
-        {
-            group.forgiven = self.forgiven;
-            group.flows.forgive();
-        }
-    }
-
-    /// Lists a flow that has a task that may run and had none before.
+    /// Forgives the debts within the group of a flow if this was not done yet. Called before the
+    /// flow is compared with the virtual time of the group.
     #[inline]
-    pub(crate) fn activate(&mut self, at: AccountId) {
-        if at.group == NONE {
-            self.root.activate(at.account);
-        } else {
-            self.activate_in_group(at);
+    fn forgive_within(&mut self, group: u32) {
+        if let Some(group) = self.groups.get_mut(group as usize) {
+            group.forgive(self.forgiven);
+        }
+    }
+
+    /// Lists a flow if it has a task that may run; otherwise takes it out of the lanes.
+    #[inline]
+    pub(crate) fn settle(&mut self, at: u32) {
+        let member = &self.members[at];
+        match (member.may_run(self.limit), member.lane) {
+            (true, Lane::Unlisted) if member.group == NONE => self.root.activate(&mut self.members, at),
+            (true, Lane::Unlisted) => self.activate_in_group(at),
+            (true, _) => {}
+            (false, _) => self.block(at),
         }
     }
 
     #[cold]
-    fn activate_in_group(&mut self, at: AccountId) {
-        self.forgive_within(at.group);
-        let group = &mut self.groups[at.group as usize];
-        group.flows.activate(at.account);
-        self.root.activate(group.account);
+    fn activate_in_group(&mut self, at: u32) {
+        self.forgive_within(self.members[at].group);
+        self.for_both(at, Level::activate);
     }
 
-    /// Lists a flow that has more tasks after a turn.
-    pub(crate) fn list(&mut self, at: AccountId) {
-        self.level_of(at).list(at.account);
-        if let Some(group) = self.groups.get(at.group as usize) {
-            self.root.list(group.account);
-        }
-    }
-
-    /// Lists a flow whose taken task was returned before its turn, before all others of its level.
-    /// The same applies to its group. A flow or a group that is listed keeps its place.
-    pub(crate) fn list_returned(&mut self, at: AccountId) {
-        self.forgive_within(at.group);
-        self.level_of(at).list_returned(at.account);
-        if let Some(group) = self.groups.get(at.group as usize) {
-            self.root.list_returned(group.account);
+    /// Lists a flow whose taken task was returned before its turn, before all others of its level,
+    /// if one of its tasks may run. The same applies to its group. A flow or a group that is listed
+    /// keeps its place.
+    pub(super) fn list_returned(&mut self, at: u32) {
+        if self.members[at].may_run(self.limit) {
+            self.forgive_within(self.members[at].group);
+            self.for_both(at, Level::list_returned);
         }
     }
 
     /// Unlists a flow that has no more tasks that may run.
-    pub(crate) fn unlist(&mut self, at: AccountId) {
-        self.level_of(at).unlist(at.account);
-        if let Some(group) = self.groups.get(at.group as usize)
-            && group.flows.listed() == 0
+    fn unlist(&mut self, at: u32) {
+        let group = self.members[at].group;
+        let (level, members) = self.level_of(group);
+        level.unlist(members, at);
+        if level.listed == 0
+            && let Some(group) = self.groups.get(group as usize)
         {
-            self.root.unlist(group.account);
+            self.root.unlist(&mut self.members, group.member);
         }
     }
 
-    /// Records that a flow has tasks and none of them may run. Its idle time ends here: the loop
-    /// counts it as active.
-    pub(crate) fn block(&mut self, at: AccountId) {
-        self.forgive_within(at.group);
-        let level = self.level_of(at);
-        level.raise_tag(at.account, level.virtual_time());
+    /// Takes a flow that has no task that may run out of the lanes. If it has other tasks, its idle
+    /// time ends here: the loop counts it as active.
+    #[cold]
+    fn block(&mut self, at: u32) {
+        self.unlist(at);
+        let &Member { waiting, group, .. } = &self.members[at];
+        if waiting > 0 {
+            self.forgive_within(group);
+            let (level, members) = self.level_of(group);
+            members[at].raise_tag(level.virtual_time());
+        }
     }
 
     /// How long a worker may wait before it takes a flow or a group in debt, in nanoseconds. `last`
     /// is the last turn of the worker.
     pub(crate) fn time_before_debt(&mut self, last: Prepaid) -> u64 {
-        let member = if last.group == NONE {
-            Some(last.flow)
-        } else {
-            // The group may have been removed after the turn.
-            let group = self.groups.get(last.group as usize);
-            group.map(|group| self.root.stamped(group.account))
+        let own = self.members.get(last.member);
+        if own.is_none_or(|own| own.stamp != last.stamp) {
+            // The flow has got a new task or another record.
+            return 0;
+        }
+        let member = match self.group_of(last.member) {
+            NONE => last.member,
+            group => group,
         };
-        member.map_or(0, |member| self.root.time_before_debt(member))
+        self.root.time_before_debt(&self.members, member)
     }
 
     /// The flow whose turn is next. The turn begins with [`begin_turn`](Self::begin_turn). `debt`
     /// applies to the root.
     #[inline]
-    pub(crate) fn next(&mut self, debt: Debt) -> Option<(AccountId, FlowKey)> {
-        let (account, key) = self.root.next(debt)?;
-        let group = group_of(key);
-        if group == NONE {
-            return Some((AccountId::in_root(account), key));
+    pub(crate) fn next(&mut self, debt: Debt) -> Option<(u32, FlowKey)> {
+        let at = self.root.next(&mut self.members, debt)?;
+        let key = self.members[at].key;
+        if key.group() == NONE {
+            return Some((at, key));
         }
-        let (account, key) = self.groups[group as usize].flows.next(Debt::Take)?;
-        Some((AccountId { group, account }, key))
+        let group = &mut self.groups[key.group() as usize];
+        let at = group.flows.next(&mut self.members, Debt::Take)?;
+        Some((at, self.members[at].key))
     }
 
-    /// Begins the turn of the next flow: charges the estimate and unlists the flow. Also returns
-    /// the expected time of the turn; an unknown cost counts as a quantum.
+    /// Begins a turn of the next flow, with a task of this part: charges the estimate, and unlists
+    /// the flow unless other tasks of it may run. Also returns the expected time of the turn; an
+    /// unknown cost counts as a quantum.
     #[inline]
-    pub(crate) fn begin_turn(&mut self, at: AccountId) -> (Prepaid, u64) {
-        let (flow, estimate) = if at.group == NONE {
-            let estimate = self.root.estimate_of(at.account);
-            (self.root.begin_turn(at.account, estimate), estimate)
+    pub(crate) fn begin_turn(&mut self, at: u32, part: Part) -> (Prepaid, u64) {
+        let has_limit = self.has_limit();
+        let member = &mut self.members[at];
+        if has_limit && part == Part::Fresh {
+            member.unfinished += 1;
+        }
+        let (stamp, estimate) = (member.stamp, member.estimate);
+        member.begin_turn(estimate);
+        if member.group == NONE {
+            self.root.begin_turn(&mut self.members, at);
         } else {
-            self.begin_turn_in_group(at)
-        };
+            self.begin_turn_in_group(at);
+        }
+        self.count(at, part, -1);
+        if self.members[at].may_run(self.limit) {
+            self.for_both(at, Level::list);
+        }
         let time = if estimate == 0 { QUANTUM } else { estimate.into() };
-        let group = at.group;
-        (Prepaid { group, flow }, time)
+        (Prepaid { member: at, stamp }, time)
     }
 
     #[cold]
-    fn begin_turn_in_group(&mut self, at: AccountId) -> (StampedAccount, u32) {
-        let group = &mut self.groups[at.group as usize];
-        let estimate = group.flows.estimate_of(at.account);
-        let flow = group.flows.begin_turn(at.account, estimate);
-        self.root.begin_turn(group.account, estimate);
-        if group.flows.listed() > 0 {
-            self.root.list(group.account);
+    fn begin_turn_in_group(&mut self, at: u32) {
+        let &Member { group, estimate, .. } = &self.members[at];
+        let group = &mut self.groups[group as usize];
+        group.flows.begin_turn(&mut self.members, at);
+        self.members[group.member].begin_turn(estimate);
+        self.root.begin_turn(&mut self.members, group.member);
+        if group.flows.listed > 0 {
+            self.root.list(&mut self.members, group.member);
         }
-        (flow, estimate)
     }
 
     /// Whether the group of a flow has no task in the queue or in a batch, and no debt.
-    pub(crate) fn is_group_idle(&self, at: AccountId) -> bool {
-        let group = self.group(at.group);
-        group.is_some_and(|group| self.root.is_idle(group.account))
+    pub(super) fn is_group_idle(&self, at: u32) -> bool {
+        let group = self.members.get(self.group_of(at));
+        group.is_some_and(|group| !group.has_tasks() && !is_in_debt(group.finish, self.root.virtual_time()))
     }
 
     /// The worker time that waiting tasks get before the first task of a new flow begins, in
     /// nanoseconds. O(flows).
     pub(crate) fn time_before_new_flow(&self) -> u64 {
-        self.root.time_before_new_flow(|key| self.work_of_group(key))
+        self.root
+            .time_before_new_flow(&self.members, |member| self.work_of_group(member))
     }
 
-    /// The work of the group with this key. `None` if it is the key of a flow.
-    fn work_of_group(&self, key: FlowKey) -> Option<u64> {
-        Some(self.group(group_of(key))?.flows.work())
+    /// The work of a group. `None` for a flow.
+    fn work_of_group(&self, member: &Member) -> Option<u64> {
+        let group = self.groups.get(member.key.group() as usize)?;
+        Some(group.flows.work(&self.members))
     }
 
     /// The worker time that waiting tasks get before a new task begins, in nanoseconds. `known` is
-    /// the account that its flow had when it was last used. O(flows).
-    pub(crate) fn time_before(&mut self, flow: KnownFlow, known: AccountId) -> u64 {
+    /// the record that its flow had when it was last used. O(flows).
+    pub(crate) fn time_before(&mut self, flow: KnownFlow, known: u32) -> u64 {
         let number = match flow.group {
             None => NONE,
             Some(id) => match self.by_id.get(&id) {
@@ -449,90 +509,96 @@ impl Lanes {
             },
         };
         self.forgive_within(number);
-        let is_known = known.group == number
-            && flow
-                .key
-                .is_some_and(|key| self.level_of(known).is_account_of(known.account, key));
-        let member = Member {
-            account: is_known.then_some(known.account),
+        let member = flow.key.and_then(|key| self.get(known, key));
+        let is_known = member.is_some_and(|member| member.group == number);
+        let mut task = NewTask {
+            member: is_known.then_some(known),
             tag: flow.tag,
             weight: flow.weight,
             own_time: None,
         };
-        let Some(group) = self.group(number) else {
-            return self.root.time_before(&member, |key| self.work_of_group(key));
-        };
-        // The group itself needs this time before the task begins.
-        let member = Member {
-            account: Some(group.account),
-            tag: 0,
-            weight: self.weight_of(group.id),
-            own_time: Some(group.flows.time_before(&member, |_| None)),
-        };
-        self.root.time_before(&member, |key| self.work_of_group(key))
+        if let Some(group) = self.groups.get(number as usize) {
+            // The group itself needs this time before the task begins.
+            task = NewTask {
+                member: Some(group.member),
+                tag: 0,
+                weight: self.weight_of(group.id),
+                own_time: Some(group.flows.time_before(&self.members, &task, |_| None)),
+            };
+        }
+        self.root
+            .time_before(&self.members, &task, |member| self.work_of_group(member))
     }
 
     /// Cancels the charge of a taken task that was returned before its turn.
-    pub(crate) fn cancel_turn(&mut self, Prepaid { group, flow }: Prepaid) {
-        if group == NONE {
-            return self.root.cancel_turn(flow);
+    pub(crate) fn cancel_turn(&mut self, Prepaid { member, stamp }: Prepaid) {
+        self.members[member].cancel_turn(stamp);
+        if let Some(group) = self.members.get_mut(self.group_of(member)) {
+            group.cancel_turn(group.stamp);
         }
-        let group = &mut self.groups[group as usize];
-        group.flows.cancel_turn(flow);
-        self.root.cancel_turn(self.root.stamped(group.account));
     }
 
     /// Charges the turn of a taken task, which took `nanos` nanoseconds.
     #[inline]
-    pub(crate) fn charge(&mut self, Prepaid { group, flow }: Prepaid, nanos: u64) {
-        if group == NONE {
-            self.root.charge(flow, nanos);
+    pub(crate) fn charge(&mut self, Prepaid { member, stamp }: Prepaid, nanos: u64) {
+        let own = &mut self.members[member];
+        if own.group == NONE {
+            self.root.charge(own, stamp, nanos);
         } else {
-            self.charge_group(group, flow, nanos);
+            self.charge_group(member, stamp, nanos);
         }
     }
 
     #[cold]
-    fn charge_group(&mut self, group: u32, flow: StampedAccount, nanos: u64) {
-        let group = &mut self.groups[group as usize];
-        group.flows.charge(flow, nanos);
-        self.root.charge(self.root.stamped(group.account), nanos);
+    fn charge_group(&mut self, at: u32, stamp: u32, nanos: u64) {
+        let own = &mut self.members[at];
+        let group = &mut self.groups[own.group as usize];
+        group.flows.charge(own, stamp, nanos);
+        let own = &mut self.members[group.member];
+        self.root.charge(own, own.stamp, nanos);
     }
 }
 
 #[cfg(all(test, not(loom)))]
 impl Lanes {
-    /// Checks that the two levels say the same. `taken`: the turns that were not charged yet.
+    /// Checks that the levels, the groups and the records say the same. `taken`: the turns that
+    /// were not charged yet.
     pub(crate) fn check(&self, taken: &[Prepaid]) {
-        self.root.check();
+        self.root.check(&self.members);
         assert_eq!(self.groups.len(), self.by_id.len());
         for (number, group) in &self.groups {
             let number = number as u32;
             assert_eq!(self.by_id[&group.id], number);
-            assert!(self.root.is_account_of(group.account, key_of_group(number)));
-            let (queued, is_listed) = self.root.queued_and_listed(group.account);
-            assert_eq!(queued, group.flows.check());
-            assert_eq!(is_listed, group.flows.listed() > 0);
-            let running = taken.iter().filter(|turn| turn.group == number).count();
-            assert_eq!(self.root.running_of(group.account) as usize, running);
+            assert_eq!(self.members[group.member].key, FlowKey::of_group(number));
+            group.flows.check(&self.members);
+            let own = &self.members[group.member];
+            let of_flows = |count: fn(&Member) -> u32| {
+                let flows = self.members.iter().filter(|(_, flow)| flow.group == number);
+                flows.map(|(_, flow)| count(flow)).sum::<u32>()
+            };
+            assert_eq!(own.waiting, of_flows(|flow| flow.waiting));
+            assert_eq!(own.queued, of_flows(|flow| flow.queued));
+            assert_eq!(own.turns, of_flows(|flow| flow.turns));
+            assert_eq!((own.turns, own.unfinished), (own.running, 0));
+            assert_eq!(own.lane != Lane::Unlisted, group.flows.listed > 0);
+        }
+        for (at, member) in self.members.iter() {
+            let turns = taken.iter().filter(|turn| turn.member as usize == at);
+            let present = turns.clone().filter(|turn| turn.stamp == member.stamp);
+            if member.key.group() == NONE {
+                assert_eq!(member.turns as usize, turns.count());
+                assert_eq!(member.running as usize, present.count());
+                assert_eq!(member.lane != Lane::Unlisted, member.may_run(self.limit));
+            }
         }
     }
 
-    /// Checks an account of a flow.
-    pub(crate) fn check_account(
-        &self,
-        at: AccountId,
-        key: FlowKey,
-        [waiting, queued]: [u32; 2],
-        may_run: Option<u32>,
-    ) {
-        let level = self.group(at.group).map_or(&self.root, |group| &group.flows);
-        let is_it = level.is_account_of(at.account, key);
-        assert!(is_it || waiting == 0 && may_run.is_none());
-        if is_it {
-            assert_eq!(level.queued_and_listed(at.account), (queued, may_run.is_some()));
-            assert_eq!(level.waiting_of(at.account), waiting);
-        }
+    /// The group, the lists and the numbers of a flow: waiting, queued and unfinished tasks. `None`
+    /// if this is not its record.
+    pub(super) fn flow(&self, at: u32, key: FlowKey) -> Option<(Option<GroupId>, [List; 2], [u32; 3])> {
+        let flow = self.get(at, key)?;
+        let group = self.groups.get(flow.group as usize).map(|group| group.id);
+        Some((group, flow.lists, [flow.waiting, flow.queued, flow.unfinished]))
     }
 
     pub(crate) fn tasks(&self) -> usize {
@@ -541,71 +607,100 @@ impl Lanes {
 
     /// The time that all waiting tasks need.
     pub(crate) fn work(&self) -> u64 {
-        let groups = self.groups.iter().map(|(_, group)| group.flows.work_of_all());
-        self.root.work_of_all() + groups.sum::<u64>()
+        let flows = self.members.iter().map(|(_, member)| member);
+        let flows = flows.filter(|member| member.key.group() == NONE);
+        let work = flows.map(|flow| match self.groups.get(flow.group as usize) {
+            Some(group) => group.flows.work_of(flow, |_| None),
+            None => self.root.work_of(flow, |_| None),
+        });
+        work.sum()
     }
 
+    /// The next record that is created removes all that have no tasks and no debts.
     pub(crate) fn sweep_soon(&mut self) {
-        self.root.sweep_soon();
-        self.groups
-            .iter_mut()
-            .for_each(|(_, group)| group.flows.sweep_soon());
+        self.sweep_at = 0;
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::queue::FlowState;
     use crate::queue::fair::VIRTUAL_QUANTUM;
 
     const MS: u64 = 1_000_000;
     const GROUP: Option<GroupId> = Some(GroupId(1));
+    const COST: u64 = 5 * MS;
 
     fn key(flow: u32) -> FlowKey {
         FlowKey { service: 0, flow }
     }
 
     /// Gives a flow a task that may run.
-    fn submit(lanes: &mut Lanes, flow: u32, group: Option<GroupId>) -> AccountId {
-        let at = lanes.account(AccountId::NONE, group, key(flow));
-        lanes.activate(at);
+    fn add(lanes: &mut Lanes, at: u32) {
+        lanes.count(at, Part::Started, 1);
+        lanes.settle(at);
+    }
+
+    /// Sets the number of tasks of a flow that have not started.
+    fn set_queued(lanes: &mut Lanes, at: u32, queued: u32) {
+        let before = lanes.members[at].queued;
+        lanes.count(at, Part::Fresh, queued.cast_signed() - before.cast_signed());
+        lanes.settle(at);
+    }
+
+    /// Gives a new flow a task that may run.
+    fn submit(lanes: &mut Lanes, flow: u32, group: Option<GroupId>) -> u32 {
+        let at = lanes.open(key(flow), group);
+        add(lanes, at);
         at
     }
 
-    /// Takes the only task of the next flow.
+    /// Takes a task of the next flow.
     fn take(lanes: &mut Lanes) -> (u32, Prepaid) {
         let (at, key) = lanes.next(Debt::Take).expect("a flow is listed");
-        (key.flow, lanes.begin_turn(at).0)
+        (key.flow, begin(lanes, at).0)
     }
 
-    /// Runs a task of a flow, alone.
-    fn run(lanes: &mut Lanes, flow: u32, group: Option<GroupId>, nanos: u64) {
-        submit(lanes, flow, group);
+    fn begin(lanes: &mut Lanes, at: u32) -> (Prepaid, u64) {
+        lanes.begin_turn(at, Part::Started)
+    }
+
+    /// Runs a task of a new flow, alone.
+    fn run(lanes: &mut Lanes, flow: u32, group: Option<GroupId>, nanos: u64) -> u32 {
+        let at = submit(lanes, flow, group);
         let (_, prepaid) = take(lanes);
         lanes.charge(prepaid, nanos);
+        at
     }
 
     fn order(lanes: &mut Lanes) -> Vec<u32> {
         std::iter::from_fn(|| (!lanes.is_empty()).then(|| take(lanes).0)).collect()
     }
 
+    /// The loop submits a task of a flow.
+    fn take_over(lanes: &mut Lanes, at: u32, state: FlowState) -> bool {
+        lanes.take_over(at, lanes.members[at].key, FlowData { state, weight: 1 })
+    }
+
     #[test]
     fn groups_without_tasks_and_debts_are_removed() {
-        let mut lanes = Lanes::new();
+        let mut lanes = Lanes::new(None);
         for group in 0..100_000 {
             run(&mut lanes, group, Some(GroupId(group.into())), 0);
         }
         assert!(lanes.groups.len() <= 1024, "{} groups", lanes.groups.len());
         assert_eq!(lanes.groups.len(), lanes.by_id.len());
+        assert_eq!(lanes.members.len(), 2 * lanes.groups.len());
     }
 
     #[test]
     fn the_number_of_groups_in_debt_is_bounded() {
-        let mut lanes = Lanes::new();
+        let mut lanes = Lanes::new(None);
         submit(&mut lanes, 0, None);
         for group in 1..30_000 {
             let at = submit(&mut lanes, group, Some(GroupId(group.into())));
-            let (prepaid, _) = lanes.begin_turn(at);
+            let (prepaid, _) = begin(&mut lanes, at);
             lanes.charge(prepaid, 1000 * MS);
         }
         assert!(lanes.groups.len() <= 20_000, "{} groups", lanes.groups.len());
@@ -614,9 +709,9 @@ mod tests {
 
     #[test]
     fn a_group_keeps_its_debt_when_its_tasks_have_ended() {
-        let mut lanes = Lanes::new();
+        let mut lanes = Lanes::new(None);
         run(&mut lanes, 0, GROUP, 1000 * MS);
-        // Enough accounts for many sweeps.
+        // Enough records for many sweeps.
         for flow in 1..10_000 {
             run(&mut lanes, flow, None, 0);
         }
@@ -629,31 +724,25 @@ mod tests {
 
     #[test]
     fn a_flow_keeps_its_debt_in_its_group() {
-        let mut lanes = Lanes::new();
-        run(&mut lanes, 0, GROUP, 1000 * MS);
-        let at = lanes.account(AccountId::NONE, GROUP, key(1));
-        lanes.activate(at);
-        let at = AccountId {
-            account: 0,
-            group: at.group,
-        };
-        lanes.activate(at);
+        let mut lanes = Lanes::new(None);
+        let old = run(&mut lanes, 0, GROUP, 1000 * MS);
+        submit(&mut lanes, 1, GROUP);
+        add(&mut lanes, old);
         assert_eq!(order(&mut lanes), [1, 0]);
     }
 
     #[test]
     fn debts_within_a_group_are_forgiven_with_all_others() {
         for forgives in 0..2 {
-            let mut lanes = Lanes::new();
-            run(&mut lanes, 0, GROUP, 1000 * MS);
+            let mut lanes = Lanes::new(None);
+            let old = run(&mut lanes, 0, GROUP, 1000 * MS);
             (0..forgives).for_each(|_| lanes.forgive());
-            let old = lanes.account(AccountId { group: 0, account: 0 }, GROUP, key(0));
-            lanes.activate(old);
+            add(&mut lanes, old);
             // Served up to the virtual time of the group, so that it is not a new flow.
-            let other = lanes.account(AccountId::NONE, GROUP, key(1));
-            let level = lanes.level_of(other);
-            level.raise_tag(other.account, level.virtual_time());
-            lanes.activate(other);
+            let other = lanes.open(key(1), GROUP);
+            let (level, members) = lanes.level_of(0);
+            members[other].finish = level.virtual_time();
+            add(&mut lanes, other);
             let expected = if forgives == 0 { [1, 0] } else { [0, 1] };
             assert_eq!(order(&mut lanes), expected, "forgiven {forgives} times");
         }
@@ -661,45 +750,43 @@ mod tests {
 
     #[test]
     fn the_estimate_of_a_turn_is_that_of_its_flow() {
-        let mut lanes = Lanes::new();
-        let (long, short) = (
-            lanes.account(AccountId::NONE, GROUP, key(0)),
-            lanes.account(AccountId::NONE, GROUP, key(1)),
-        );
+        let mut lanes = Lanes::new(None);
+        let (long, short) = (lanes.open(key(0), GROUP), lanes.open(key(1), GROUP));
         for at in [long, short].repeat(20) {
-            lanes.activate(at);
-            let (prepaid, _) = lanes.begin_turn(at);
+            add(&mut lanes, at);
+            let (prepaid, _) = begin(&mut lanes, at);
             lanes.charge(prepaid, if at == long { 5 * MS } else { 1000 });
         }
-        lanes.activate(short);
-        let (_, time) = lanes.begin_turn(short);
+        add(&mut lanes, short);
+        let (_, time) = begin(&mut lanes, short);
         assert!(time < 50_000, "{time} ns");
     }
 
     /// With a limit of running tasks, a flow can have tasks of which none may run.
     #[test]
     fn the_debts_of_a_group_are_forgiven_before_one_of_its_flows_is_blocked() {
-        let mut lanes = Lanes::new();
-        run(&mut lanes, 0, GROUP, 1000 * MS);
-        let at =
-            |lanes: &mut Lanes, flow| lanes.account(AccountId { group: 0, account: 0 }, GROUP, key(flow));
+        let mut lanes = Lanes::new(Some(1));
+        let old = run(&mut lanes, 0, GROUP, 1000 * MS);
         lanes.forgive();
-        let (old, blocked) = (at(&mut lanes, 0), at(&mut lanes, 1));
-        lanes.block(blocked);
-        lanes.activate(old);
-        lanes.activate(blocked);
-        assert_eq!(order(&mut lanes), [0, 1], "its idle time has ended now");
+        let blocked = lanes.open(key(1), GROUP);
+        lanes.members[blocked].unfinished += 1;
+        set_queued(&mut lanes, blocked, 1);
+        add(&mut lanes, old);
+        lanes.members[blocked].unfinished -= 1;
+        lanes.settle(blocked);
+        let (first, _) = take(&mut lanes);
+        assert_eq!(first, 0, "the idle time of the other flow ended before");
     }
 
     #[test]
     fn the_size_of_a_group_is_the_number_of_all_its_queued_tasks() {
-        let mut lanes = Lanes::new();
-        let fat = lanes.account(AccountId::NONE, None, key(0));
-        lanes.set_queued(fat, 4);
-        let accounts: Vec<_> = (1..=10)
+        let mut lanes = Lanes::new(None);
+        let fat = lanes.open(key(0), None);
+        set_queued(&mut lanes, fat, 4);
+        let flows: Vec<_> = (1..=10)
             .map(|flow| {
-                let at = lanes.account(AccountId::NONE, GROUP, key(flow));
-                lanes.set_queued(at, 1);
+                let at = lanes.open(key(flow), GROUP);
+                set_queued(&mut lanes, at, 1);
                 at
             })
             .collect();
@@ -710,14 +797,14 @@ mod tests {
             Some(fattest),
             "of a new group"
         );
-        lanes.set_queued(accounts[3], 3);
+        set_queued(&mut lanes, flows[3], 3);
         assert_eq!(
             lanes.fattest(0, None),
             Some(key(4)),
             "the fattest flow of the group"
         );
-        for &at in &accounts[1..] {
-            lanes.set_queued(at, 0);
+        for &at in &flows[1..] {
+            set_queued(&mut lanes, at, 0);
         }
         assert_eq!(lanes.fattest(0, None), Some(key(0)), "the group has one task");
         assert_eq!(lanes.fattest(3, None), None);
@@ -725,25 +812,23 @@ mod tests {
 
     #[test]
     fn a_new_task_of_the_fattest_group_replaces_a_task_of_that_group() {
-        let mut lanes = Lanes::new();
-        for (flow, queued) in [(0, 2), (1, 20)] {
-            let at = lanes.account(AccountId::NONE, GROUP, key(flow));
-            lanes.set_queued(at, queued);
+        let mut lanes = Lanes::new(None);
+        for (flow, group, queued) in [(0, GROUP, 2), (1, GROUP, 20), (2, None, 5)] {
+            let at = lanes.open(key(flow), group);
+            set_queued(&mut lanes, at, queued);
         }
-        let lone = lanes.account(AccountId::NONE, None, key(2));
-        lanes.set_queued(lone, 5);
         assert_eq!(lanes.fattest(2, GROUP), Some(key(1)));
         assert_eq!(lanes.fattest(19, GROUP), None, "two more are needed");
     }
 
-    /// A connection that begins in the slot of an earlier one resets the account of the flow, but
-    /// not that of the group.
+    /// A new connection in the slot of an earlier one has a record of its own, but the group has
+    /// the same record.
     #[test]
     fn a_group_is_charged_for_a_turn_of_a_closed_connection() {
-        let mut lanes = Lanes::new();
+        let mut lanes = Lanes::new(None);
         let at = submit(&mut lanes, 0, GROUP);
         let (_, prepaid) = take(&mut lanes);
-        lanes.set_tag(at, 0);
+        assert!(!take_over(&mut lanes, at, FlowState::NewInGroup(GroupId(1))));
         lanes.charge(prepaid, 1000 * MS);
         submit(&mut lanes, 0, GROUP);
         submit(&mut lanes, 1, None);
@@ -752,22 +837,22 @@ mod tests {
 
     #[test]
     fn a_cancelled_turn_costs_a_group_nothing() {
-        let mut lanes = Lanes::new();
+        let mut lanes = Lanes::new(None);
         run(&mut lanes, 0, GROUP, 1000 * MS);
         run(&mut lanes, 1, Some(GroupId(2)), 0);
         lanes.forgive();
-        let before = lanes.virtual_time();
+        let before = lanes.root.virtual_time();
         submit(&mut lanes, 0, GROUP);
         let (_, prepaid) = take(&mut lanes);
         lanes.cancel_turn(prepaid);
         submit(&mut lanes, 0, GROUP);
         assert!(lanes.has_prompt(), "the group is not in debt");
-        assert!(lanes.virtual_time() < before + VIRTUAL_QUANTUM);
+        assert!(lanes.root.virtual_time() < before + VIRTUAL_QUANTUM);
     }
 
     #[test]
-    fn the_weight_of_a_group_does_not_depend_on_its_accounts() {
-        let mut lanes = Lanes::new();
+    fn the_weight_of_a_group_does_not_depend_on_its_record() {
+        let mut lanes = Lanes::new(None);
         lanes.set_group_weight(GroupId(1), 256);
         run(&mut lanes, 0, GROUP, MS);
         submit(&mut lanes, 0, GROUP);
@@ -778,5 +863,70 @@ mod tests {
         run(&mut lanes, 0, GROUP, MS);
         submit(&mut lanes, 0, GROUP);
         assert!(!lanes.has_prompt(), "its charge is 1 ms");
+    }
+
+    /// A task of a new connection was taken, and its turn was not charged yet.
+    fn taken() -> (Lanes, u32, Prepaid) {
+        let mut lanes = Lanes::new(None);
+        let at = submit(&mut lanes, 0, None);
+        let (_, prepaid) = take(&mut lanes);
+        (lanes, at, prepaid)
+    }
+
+    const RETURNED: FlowState = FlowState::Idle { tag: VIRTUAL_QUANTUM };
+
+    #[test]
+    fn a_turn_that_the_loop_has_counted_still_updates_the_estimate() {
+        let (mut lanes, at, prepaid) = taken();
+        assert!(take_over(&mut lanes, at, RETURNED));
+        lanes.charge(prepaid, COST);
+        let own = &lanes.members[at];
+        assert_eq!(
+            (u64::from(own.estimate), own.finish),
+            (COST, 2 * VIRTUAL_QUANTUM - VIRTUAL_QUANTUM)
+        );
+    }
+
+    /// The worker waited for 31 ms before a turn of a second.
+    #[test]
+    fn a_wait_before_a_long_turn_is_short() {
+        for (turn, wait) in [
+            (20_000_000, 625_000),
+            (50_000_000, 640_000),
+            (1_000_000_000, 640_000),
+        ] {
+            let (mut lanes, long, prepaid) = taken();
+            lanes.charge(prepaid, turn);
+            add(&mut lanes, long);
+            let short = submit(&mut lanes, 1, None);
+            let (last, _) = begin(&mut lanes, short);
+            lanes.charge(last, 1_000);
+            assert_eq!(lanes.time_before_debt(last), wait, "{turn} ns");
+        }
+    }
+
+    /// A worker charges its turns after its batch. Until then the record of a short flow was
+    /// removed, and its number was used for another flow.
+    #[test]
+    fn a_late_charge_does_not_change_the_estimate_of_another_flow() {
+        let (mut lanes, at, prepaid) = taken();
+        assert!(take_over(&mut lanes, at, RETURNED));
+        lanes.sweep();
+        let other = lanes.open(key(1), None);
+        assert_ne!(other, at, "the first record has a turn");
+        lanes.charge(prepaid, COST);
+        assert_eq!(lanes.members[other].estimate, 0, "unknown");
+        lanes.sweep();
+        assert_eq!(lanes.members.len(), 0);
+    }
+
+    /// The same with a new connection in the slot of an old one.
+    #[test]
+    fn a_late_charge_does_not_change_the_estimate_of_a_new_connection() {
+        let (mut lanes, at, prepaid) = taken();
+        assert!(!take_over(&mut lanes, at, FlowState::Idle { tag: 0 }));
+        let new = lanes.open(key(0), None);
+        lanes.charge(prepaid, COST);
+        assert_eq!(lanes.members[new].estimate, 0, "unknown");
     }
 }

@@ -4,7 +4,8 @@
 
 use super::fair::{Debt, WAIT_PART};
 use super::flow::Flows;
-use super::lanes::{Lanes, Prepaid};
+use super::lanes::Lanes;
+use super::member::Prepaid;
 use super::{Entry, FlowState};
 use crate::scheduler::{BATCH_MAX, QUANTUM};
 use crate::task::id::GroupId;
@@ -119,8 +120,8 @@ impl Simulation {
             loop_time: LOOP,
             waits: DebtWaits::On,
             connections: connections.to_vec(),
-            lanes: Lanes::new(),
-            flows: Flows::new(0, None),
+            lanes: Lanes::new(None),
+            flows: Flows::new(0),
             workers: (0..workers).map(|_| Worker::default()).collect(),
             now: 0,
             events: BinaryHeap::new(),

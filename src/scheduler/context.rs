@@ -6,7 +6,8 @@ use super::exits::Activity;
 use super::shared_context::{SharedContext, UNKNOWN};
 use super::{LATE, QUANTUM, Scheduler};
 use crate::queue::Source;
-use crate::queue::lanes::{Lanes, Prepaid};
+use crate::queue::lanes::Lanes;
+use crate::queue::member::Prepaid;
 use crate::task::header::NO_WORKER;
 use crate::wake::notifier::Notifier;
 use std::cell::{Cell, RefCell};
@@ -34,9 +35,9 @@ pub(crate) struct WorkerContext<'a> {
     /// The turns that were not charged yet, each with its worker time in nanoseconds. `None`: the
     /// turn did not begin.
     charges: RefCell<Vec<(Prepaid, Option<u64>)>>,
-    /// The last turn that was charged to an account.
+    /// The last turn that was charged to a record.
     last_turn: Cell<Option<Prepaid>>,
-    /// The largest finish tag of the turns without an account.
+    /// The largest finish tag of the turns without a record.
     finish_max: Cell<u64>,
     /// A deferred notification, and the time at which it is flushed.
     deferred: RefCell<Option<Arc<Notifier>>>,
@@ -171,14 +172,14 @@ impl<'a> WorkerContext<'a> {
         self.now() >= self.until
     }
 
-    /// Records the worker time of a turn, in nanoseconds. The account is charged by
+    /// Records the worker time of a turn, in nanoseconds. The record is charged by
     /// [`settle`](Self::settle).
     #[inline]
     pub(crate) fn charge(&self, prepaid: Prepaid, nanos: u64) {
         self.charges.borrow_mut().push((prepaid, Some(nanos)));
     }
 
-    /// Records the finish tag of a flow after a turn without an account. The loop of the task
+    /// Records the finish tag of a flow after a turn without a record. The loop of the task
     /// counts the turn.
     #[inline]
     pub(crate) fn note_finish(&self, finish: u64) {
@@ -204,7 +205,7 @@ impl<'a> WorkerContext<'a> {
                 None => lanes.cancel_turn(prepaid),
             }
         }
-        lanes.note_finish(self.finish_max.get());
+        lanes.root.note_finish(self.finish_max.get());
     }
 
     pub(super) fn last_turn(&self) -> Option<Prepaid> {

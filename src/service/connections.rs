@@ -4,8 +4,9 @@
 //! connections have no tasks. A connection with a weight, a group or a debt is kept longer: a
 //! client must not lose its debt when its last task ends.
 
-use crate::queue::fair::{FlowKey, is_in_debt, weighted};
+use crate::queue::fair::{is_in_debt, weighted};
 use crate::queue::lanes::KnownFlow;
+use crate::queue::member::FlowKey;
 use crate::queue::{FlowData, FlowState};
 use crate::task::id::{ConnId, GroupId};
 use hashbrown::HashTable;

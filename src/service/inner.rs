@@ -92,10 +92,9 @@ impl<T: Task> ServiceInner<T> {
     /// Creates the rings for the first task.
     #[cold]
     pub(crate) fn open(&self) -> LoopEnds<T> {
-        let Scheduler { limit, contexts, .. } = &*self.scheduler;
-        let contexts = contexts.len();
+        let contexts = self.scheduler.contexts.len();
         LoopEnds {
-            submissions: self.submissions.open(self.queue_number, *limit, contexts),
+            submissions: self.submissions.open(self.queue_number, contexts),
             completions: self.completions.open(contexts),
         }
     }

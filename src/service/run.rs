@@ -89,7 +89,7 @@ impl<T: Task> Runner<'_, T> {
         match returned {
             Ok(returned @ (TaskReturn::Continue | TaskReturn::Delay(_))) => {
                 self.set_phase(page, entry, Phase::Waiting);
-                // If this turn has no account, the tag of the task includes it.
+                // If this turn has no record, the tag of the task includes it.
                 if prepaid.is_none() {
                     let tag = self.finish(entry, cost);
                     entry.state = FlowState::Busy { tag };
@@ -151,7 +151,7 @@ impl<T: Task> Runner<'_, T> {
         Ok(requests)
     }
 
-    /// The finish tag of its connection after a turn without an account. The connection has no
+    /// The finish tag of its connection after a turn without a record. The connection has no
     /// group.
     fn finish(&self, entry: &Entry<T>, cost: u64) -> u64 {
         let virtual_time = self.cx.scheduler.virtual_time();

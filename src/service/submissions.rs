@@ -6,7 +6,8 @@ use crate::clock::nanos;
 use crate::queue::delayed::Moment;
 use crate::queue::fair::Debt;
 use crate::queue::flow::Flows;
-use crate::queue::lanes::{AccountId, Lanes, Prepaid};
+use crate::queue::lanes::Lanes;
+use crate::queue::member::Prepaid;
 use crate::queue::ring::{self, Consumer, Producer};
 use crate::queue::{Entry, FlowState, MoveTarget, Source, Taken};
 use crate::scheduler::QUANTUM;
@@ -73,11 +74,11 @@ impl<T> Submissions<T> {
     }
 
     /// Creates the ring and the batches. Returns the loop's end.
-    pub(crate) fn open(&self, service: u32, limit: Option<u32>, contexts: usize) -> Producer<Entry<T>> {
+    pub(crate) fn open(&self, service: u32, contexts: usize) -> Producer<Entry<T>> {
         let (producer, ring) = ring::new();
         let state = State {
             ring,
-            flows: Flows::new(service, limit),
+            flows: Flows::new(service),
             delayed: FxHashMap::default(),
         };
         let batch = |_| CachePadded::new(Mutex::new(VecDeque::new()));
@@ -169,7 +170,7 @@ impl<T: Task> Source for ServiceInner<T> {
         let mut batch = self.batch(worker);
         own.pop_each(ring, count, |entry| {
             if let FlowState::Idle { tag } = entry.state {
-                lanes.pass(tag);
+                lanes.root.pass(tag);
                 let prepaid = None;
                 batch.entries.push_back(Taken { entry, prepaid });
             } else {
@@ -190,17 +191,17 @@ impl<T: Task> Source for ServiceInner<T> {
 
     fn take_turns(&self, lanes: &mut Lanes, worker: usize, max: usize, debt: Debt) -> (usize, u64) {
         let own = &self.submissions;
-        let mut state = own.state();
+        let State { flows, .. } = &mut *own.state();
         let mut batch = self.batch(worker);
+        let entries = &mut batch.entries;
         let (mut count, mut time, mut debt) = (0, 0, debt);
         while count < max
             && time < QUANTUM
-            && let Some((entry, prepaid, turn)) = state.flows.pop(debt, lanes)
+            && let Some(turn) = flows.take_next(debt, lanes, |entry, prepaid| {
+                let prepaid = Some(prepaid);
+                entries.push_back(Taken { entry, prepaid });
+            })
         {
-            batch.entries.push_back(Taken {
-                entry,
-                prepaid: Some(prepaid),
-            });
             count += 1;
             time += turn;
             debt = Debt::Leave;
@@ -217,12 +218,8 @@ impl<T: Task> Source for ServiceInner<T> {
         }
     }
 
-    fn queued_in(&self, flow: u32) -> u32 {
-        self.submissions.state().flows.queued_in(flow)
-    }
-
-    fn last_account(&self, flow: u32) -> AccountId {
-        self.submissions.state().flows.last_account(flow)
+    fn last_member(&self, flow: u32) -> u32 {
+        self.submissions.state().flows.last_member(flow)
     }
 
     fn shed(&self, lanes: &mut Lanes, flow: u32, cx: &WorkerContext<'_>) -> bool {
