@@ -24,6 +24,9 @@ use std::collections::HashMap;
 
 /// Up to this number of records, none is removed.
 const KEPT: usize = 1024;
+/// At most about this number of records without tasks is kept because of debts, or while the pool
+/// has nothing to do.
+const MANY: usize = 8 * KEPT;
 
 /// The flow of a task that could be enqueued now, as its loop knows it.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +76,9 @@ pub(crate) struct Lanes {
     /// The number of times that all debts were forgiven.
     forgiven: u64,
     stamps: u32,
+    /// The number of records created since records were last removed because the pool had nothing
+    /// to do.
+    new: usize,
     /// At this number of records, records without tasks and without a debt are removed.
     sweep_at: usize,
 }
@@ -89,6 +95,7 @@ impl Lanes {
             tasks: 0,
             forgiven: 0,
             stamps: 0,
+            new: 0,
             sweep_at: KEPT,
         }
     }
@@ -105,10 +112,15 @@ impl Lanes {
     }
 
     /// Forgives all debts, because no task runs and no task waits. The debts within a group are
-    /// forgiven when one of its flows has a task again, so that this call is O(1).
+    /// forgiven when one of its flows has a task again, so that this call is usually O(1). If there
+    /// are many records, those without tasks are removed: O(1) for each record created.
     pub(crate) fn forgive(&mut self) {
         self.root.forgive();
         self.forgiven += 1;
+        if self.members.len() > MANY && self.members.len() <= 4 * self.new {
+            self.sweep();
+            self.new = 0;
+        }
     }
 
     /// Whether no flow has a task that may run.
@@ -171,6 +183,7 @@ impl Lanes {
 
     fn insert(&mut self, key: FlowKey, group: u32) -> u32 {
         self.stamps = self.stamps.wrapping_add(1);
+        self.new += 1;
         let stamp = self.stamps;
         let (level, members) = self.level_of(group);
         members.insert(Member::new(key, group, level.estimate, stamp))
@@ -204,7 +217,7 @@ impl Lanes {
             .iter_mut()
             .for_each(|(_, group)| group.forgive(self.forgiven));
         let busy = members.iter().filter(|(_, member)| member.has_tasks()).count();
-        let keeps_debts = members.len() <= 8 * KEPT + 2 * busy;
+        let keeps_debts = members.len() <= MANY + 2 * busy;
         members.retain(|member| {
             let group = groups.get(member.group as usize);
             let level = group.map_or(&*root, |group| &group.flows);
@@ -221,6 +234,9 @@ impl Lanes {
             }
             stays
         });
+        if members.is_empty() {
+            *members = Records::new();
+        }
         self.sweep_at = KEPT.max(2 * members.len());
     }
 
@@ -705,6 +721,29 @@ mod tests {
         }
         assert!(lanes.groups.len() <= 20_000, "{} groups", lanes.groups.len());
         assert_eq!(lanes.groups.len(), lanes.by_id.len());
+    }
+
+    /// 100,000 parked streams do not need a record each.
+    #[test]
+    fn a_pool_with_nothing_to_do_keeps_few_records() {
+        let mut lanes = Lanes::new(None);
+        for flow in 0..=2 * MANY as u32 {
+            submit(&mut lanes, flow, None);
+        }
+        while !lanes.is_empty() {
+            let (_, prepaid) = take(&mut lanes);
+            lanes.charge(prepaid, 1000);
+        }
+        assert_eq!(lanes.members.len(), 2 * MANY + 1);
+        lanes.forgive();
+        assert_eq!((lanes.members.len(), lanes.members.capacity()), (0, 0));
+        run(&mut lanes, 0, None, 1000);
+        lanes.forgive();
+        assert_eq!(
+            lanes.members.len(),
+            1,
+            "few records are kept, with their estimates"
+        );
     }
 
     #[test]
