@@ -373,7 +373,12 @@ impl<T> Table<T> {
             self.arrivals.are_exact = true;
         }
         self.next_round();
-        std::mem::take(&mut self.arrivals.tasks)
+        if self.arrivals.tasks.is_empty() {
+            return Vec::new();
+        }
+        // The next announcement is probably about as long as this one.
+        let next = Vec::with_capacity(self.arrivals.tasks.len());
+        std::mem::replace(&mut self.arrivals.tasks, next)
     }
 
     #[cold]
