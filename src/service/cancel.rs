@@ -1,7 +1,7 @@
 //! Stopping a task, the tasks of a connection, or all tasks.
 
 use super::Service;
-use super::completions::Outcome;
+use super::completions::{Completion, Outcome};
 use super::inner::ServiceInner;
 use crate::panic::drop_quietly;
 use crate::sync::{Ordering, fence};
@@ -111,7 +111,15 @@ impl<T: Task> Service<T> {
             // Ends of one connection are announced in order.
             self.receive();
         }
-        self.table.arrive(slot, outcome, now);
+        self.table.receive(Completion {
+            outcome,
+            at: now,
+            cost: 0.0,
+            syncs: entry.syncs,
+            slot,
+            flow: entry.flow,
+            has_new_deadline: false,
+        });
         self.notify_self();
         self.inner.scheduler.check_drain();
         true

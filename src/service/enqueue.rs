@@ -36,7 +36,7 @@ impl<T: Task> Service<T> {
         match self.admit(conn) {
             Ok(now) => {
                 let slot = self.accept(conn, now);
-                Ok(self.start(slot, task, now))
+                Ok(self.submit(slot, task, now, Phase::Queued))
             }
             Err(refused) => Err(EnqueueError::new(refused, task)),
         }
@@ -81,7 +81,7 @@ impl<T: Task> Service<T> {
             self.table.note_name(slot);
             self.inner.set_name(slot, serial, name);
         }
-        Ok(self.start(slot, task, now))
+        Ok(self.submit(slot, task, now, Phase::Queued))
     }
 
     /// Reserves a place for a task. Returns the time.
@@ -196,20 +196,15 @@ impl<T: Task> Service<T> {
         self.table.insert(conn, now)
     }
 
-    #[inline]
-    fn start(&mut self, slot: u32, task: T, now: u64) -> TaskId {
-        self.submit(slot, task, now, Phase::Queued);
-        self.id_of(slot)
-    }
-
     /// Submits a task that is queued, or that waits for its next turn after a park. The task is
     /// published at once, unless many announced ids are unread. In that case more submissions will
     /// follow, and busy workers get a whole batch at once.
     #[inline]
-    pub(super) fn submit(&mut self, slot: u32, task: T, since: u64, phase: Phase) {
+    pub(super) fn submit(&mut self, slot: u32, task: T, since: u64, phase: Phase) -> TaskId {
         let Self { inner, table, .. } = self;
         let virtual_time = inner.scheduler.virtual_time();
         let own = table.slot(slot);
+        let id = inner.task_id(slot, own.serial);
         let (serial, flow, syncs) = (own.serial, own.connection, own.syncs);
         let FlowData { state, weight } = table.connections.submit(flow, virtual_time);
         let submitted = inner.submissions.submitted();
@@ -247,6 +242,7 @@ impl<T: Task> Service<T> {
         if scheduler.takers_are_gone() {
             self.run_leftovers();
         }
+        id
     }
 
     /// The workers have ended, so this thread runs the submitted tasks.

@@ -15,6 +15,7 @@ use crate::task::header::{LoopHeader, PAGE, Page, WorkHeader};
 use crate::task::id::{ConnId, TaskId};
 use crate::task::phase::{Phase, Requests};
 use crate::task::status::Timeout;
+use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
 /// Marks a vacant slot, instead of a connection.
@@ -50,15 +51,43 @@ pub(crate) struct Slot<T> {
     pub(crate) syncs: u8,
     start: Start,
     /// Whether the task must not park: it was asked to stop, or its connection has closed.
-    pub(crate) must_continue: bool,
+    must_continue: bool,
     /// Whether it was moved to another connection while it was in flight.
-    pub(crate) was_moved: bool,
+    was_moved: bool,
     has_name: bool,
 }
 
 struct SlotPage<T> {
     headers: Arc<Page>,
     slots: Box<[Slot<T>; PAGE]>,
+}
+
+/// The slots. A type of its own, so that the table can change a slot and its connection at the same
+/// time: a slot is found once for each change.
+struct Slots<T>(Vec<SlotPage<T>>);
+
+impl<T> Index<u32> for Slots<T> {
+    type Output = Slot<T>;
+
+    #[inline]
+    fn index(&self, slot: u32) -> &Slot<T> {
+        &self.0[slot as usize / PAGE].slots[slot as usize % PAGE]
+    }
+}
+
+impl<T> IndexMut<u32> for Slots<T> {
+    #[inline]
+    fn index_mut(&mut self, slot: u32) -> &mut Slot<T> {
+        &mut self.0[slot as usize / PAGE].slots[slot as usize % PAGE]
+    }
+}
+
+/// What the service does after the table has received a task.
+pub(crate) struct Received {
+    /// The task was moved to another connection while it was in flight.
+    pub(crate) was_moved: bool,
+    /// The task has parked, and must not park.
+    pub(crate) must_continue: bool,
 }
 
 /// The tasks that have come into the table since the last announcement.
@@ -74,7 +103,7 @@ struct Arrivals {
 pub(crate) struct Table<T> {
     /// The number of the service, which is part of the ids of its tasks.
     number: u32,
-    pages: Vec<SlotPage<T>>,
+    slots: Slots<T>,
     free: Vec<u32>,
     len: usize,
     /// The number of tasks whose value is in the table.
@@ -89,7 +118,7 @@ impl<T> Table<T> {
     pub(crate) fn new(number: u32) -> Self {
         Self {
             number,
-            pages: Vec::new(),
+            slots: Slots(Vec::new()),
             free: Vec::new(),
             len: 0,
             here: 0,
@@ -115,17 +144,17 @@ impl<T> Table<T> {
 
     #[inline]
     pub(crate) fn slot(&self, slot: u32) -> &Slot<T> {
-        &self.pages[slot as usize / PAGE].slots[slot as usize % PAGE]
+        &self.slots[slot]
     }
 
     #[inline]
     pub(crate) fn slot_mut(&mut self, slot: u32) -> &mut Slot<T> {
-        &mut self.pages[slot as usize / PAGE].slots[slot as usize % PAGE]
+        &mut self.slots[slot]
     }
 
     #[inline]
     pub(crate) fn page(&self, slot: u32) -> &Arc<Page> {
-        &self.pages[slot as usize / PAGE].headers
+        &self.slots.0[slot as usize / PAGE].headers
     }
 
     #[inline]
@@ -157,7 +186,7 @@ impl<T> Table<T> {
     #[cold]
     #[inline(never)]
     pub(crate) fn add_page(&mut self, make: impl FnOnce(usize) -> Arc<Page>) {
-        let number = self.pages.len();
+        let number = self.slots.0.len();
         let vacant = |_| Slot {
             outcome: None,
             serial: 0,
@@ -175,7 +204,7 @@ impl<T> Table<T> {
         };
         // Not made on the stack, because a task may be large.
         let slots: Box<[_]> = (0..PAGE).map(vacant).collect();
-        self.pages.push(SlotPage {
+        self.slots.0.push(SlotPage {
             headers: make(number),
             slots: slots
                 .try_into()
@@ -217,7 +246,7 @@ impl<T> Table<T> {
     #[inline]
     pub(crate) fn find(&self, id: TaskId) -> Option<u32> {
         let slot = id.slot();
-        let page = self.pages.get(slot as usize / PAGE)?;
+        let page = self.slots.0.get(slot as usize / PAGE)?;
         let own = &page.slots[slot as usize % PAGE];
         (own.connection != VACANT && own.serial == id.serial).then_some(slot)
     }
@@ -251,7 +280,7 @@ impl<T> Table<T> {
     /// The slots of all tasks, in the order in which they were submitted to the service.
     pub(crate) fn slots_by_age(&self) -> Vec<u32> {
         let mut slots: Vec<(u64, u32)> = (0..)
-            .zip(self.pages.iter().flat_map(|page| page.slots.iter()))
+            .zip(self.slots.0.iter().flat_map(|page| page.slots.iter()))
             .filter(|(_, own)| own.connection != VACANT)
             .map(|(slot, own)| (own.serial, slot))
             .collect();
@@ -259,9 +288,10 @@ impl<T> Table<T> {
         slots.into_iter().map(|(_, slot)| slot).collect()
     }
 
-    /// A worker has returned a task.
+    /// A task that a worker has returned, or that has ended without a step. Its value is in the
+    /// table from now on, and the task will be announced.
     #[inline]
-    pub(crate) fn receive(&mut self, completion: Completion<T>) {
+    pub(crate) fn receive(&mut self, completion: Completion<T>) -> Received {
         let Completion {
             outcome,
             at,
@@ -271,42 +301,37 @@ impl<T> Table<T> {
             has_new_deadline,
             ..
         } = completion;
-        let own = self.slot_mut(slot);
-        own.syncs = syncs;
-        let connection = own.connection;
-        self.connections[connection].charge(cost as u64);
-        self.arrive(slot, outcome, at);
-        if has_new_deadline {
-            self.slot_mut(slot).timing.get_or_insert_default();
-            self.arrivals.are_exact = false;
-            self.rearm(slot);
-        }
-    }
-
-    /// The value of a task is in the table from now on, and the task will be announced.
-    #[inline]
-    pub(crate) fn arrive(&mut self, slot: u32, outcome: Outcome<T>, now: u64) {
         self.here += 1;
-        let (number, round) = (self.number, self.arrivals.round);
-        let own = self.slot_mut(slot);
+        let own = &mut self.slots[slot];
         let is_parked = outcome.is_parked();
         own.outcome = Some(outcome);
-        own.since = now;
-        own.round = round;
-        let id = TaskId::new(number, own.serial, slot);
-        let (at, has_timing) = (own.connection, own.timing.is_some());
+        own.since = at;
+        own.syncs = syncs;
+        own.round = self.arrivals.round;
+        let id = TaskId::new(self.number, own.serial, slot);
         let start = std::mem::replace(&mut own.start, Start::Seen);
-        let connection = &mut self.connections[at];
+        let received = Received {
+            was_moved: std::mem::take(&mut own.was_moved),
+            must_continue: is_parked && own.must_continue,
+        };
+        let connection = &mut self.connections[own.connection];
+        connection.charge(cost as u64);
         connection.away -= 1;
         connection.queued -= u32::from(start == Start::Unseen);
         let connection = connection.id;
-        self.arrivals.are_exact &= !has_timing && (connection.is_some() || !is_parked);
+        self.arrivals.are_exact &= own.timing.is_none() && (connection.is_some() || !is_parked);
         self.arrivals.tasks.push(Ready { id, connection });
+        if has_new_deadline {
+            own.timing.get_or_insert_default();
+            self.arrivals.are_exact = false;
+            self.rearm(slot);
+        }
         // A loop that finds its tasks by their ids never announces. The list must not grow in that
         // case.
         if self.arrivals.tasks.len() >= LONG && self.arrivals.tasks.len() >= 4 * self.len {
             self.update_arrivals();
         }
+        received
     }
 
     /// Removes the tasks from the list of arrivals that will not be announced, and updates the
@@ -373,7 +398,12 @@ impl<T> Table<T> {
             self.arrivals.are_exact = true;
         }
         self.next_round();
-        std::mem::take(&mut self.arrivals.tasks)
+        if self.arrivals.tasks.is_empty() {
+            return Vec::new();
+        }
+        // The next announcement is probably about as long as this one.
+        let next = Vec::with_capacity(self.arrivals.tasks.len());
+        std::mem::replace(&mut self.arrivals.tasks, next)
     }
 
     #[cold]
@@ -576,22 +606,21 @@ impl<T> Table<T> {
 
     #[inline]
     fn link(&mut self, slot: u32, connection: u32) {
-        let start = self.slot(slot).start;
+        let own = &mut self.slots[slot];
         let list = &mut self.connections[connection];
-        if start == Start::Unseen {
+        if own.start == Start::Unseen {
             list.queued += 1;
             if list.first_queued == NO_TASK {
                 list.first_queued = slot;
             }
         }
         let prev = std::mem::replace(&mut list.last, slot);
+        (own.connection, own.prev, own.next) = (connection, prev, NO_TASK);
         if prev == NO_TASK {
             list.first = slot;
         } else {
-            self.slot_mut(prev).next = slot;
+            self.slots[prev].next = slot;
         }
-        let own = self.slot_mut(slot);
-        (own.connection, own.prev, own.next) = (connection, prev, NO_TASK);
     }
 
     /// Removes a task from its connection.

@@ -143,11 +143,11 @@ impl<T: Task> Service<T> {
         for ring in ends.iter_mut().flat_map(|ends| &mut ends.completions) {
             ring.pop_each(usize::MAX, |completion| {
                 let (slot, is_parked) = (completion.slot, completion.outcome.is_parked());
-                table.receive(completion);
-                if std::mem::take(&mut table.slot_mut(slot).was_moved) {
+                let received = table.receive(completion);
+                if received.was_moved {
                     inner.forget_move(slot);
                 }
-                if is_parked && (*has_seen_shutdown || table.slot(slot).must_continue) {
+                if received.must_continue || *has_seen_shutdown && is_parked {
                     resumed.push(slot);
                 }
             });
