@@ -20,7 +20,8 @@ use std::sync::Arc;
 
 /// Marks a vacant slot, instead of a connection.
 const VACANT: u32 = u32::MAX;
-/// From this length on, the list of arrivals is checked if it is much longer than the table.
+/// From this length on, the list of arrivals is checked if it is much longer than the table. An
+/// empty list has at most this capacity.
 const LONG: usize = 2048;
 /// The round of a task that will not be announced.
 const NO_ROUND: u64 = 0;
@@ -401,8 +402,9 @@ impl<T> Table<T> {
         if self.arrivals.tasks.is_empty() {
             return Vec::new();
         }
-        // The next announcement is probably about as long as this one.
-        let next = Vec::with_capacity(self.arrivals.tasks.len());
+        // The next announcement is probably about as long as this one. But a service at rest must
+        // not keep much memory after a long one.
+        let next = Vec::with_capacity(self.arrivals.tasks.len().min(LONG));
         std::mem::replace(&mut self.arrivals.tasks, next)
     }
 
