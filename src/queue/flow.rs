@@ -142,6 +142,15 @@ impl<T> Flows<T> {
         }
     }
 
+    /// The first task of a new connection does not pass through its flow. The record that an earlier
+    /// connection had in this slot no longer belongs to the flow.
+    #[inline]
+    pub(crate) fn forget_record(&mut self, flow: u32) {
+        if let Some(at) = self.members.get_mut(flow as usize) {
+            *at = NONE;
+        }
+    }
+
     /// Takes over the data that a loop has about the flow of a task that it submits. Returns the
     /// record of the flow.
     #[inline]
