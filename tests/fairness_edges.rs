@@ -324,3 +324,43 @@ fn a_worker_does_not_wait_for_ever_for_a_connection_that_does_not_come_back() {
     reap_all(&mut lp);
     assert_eq!(pool.dump().counters.finished, 5);
 }
+
+/// Steps are very short, so the first task of a connection comes straight from the ring. The second
+/// one had the record of a closed connection, which had used the slot before, and its debt.
+#[test]
+fn a_new_connection_does_not_inherit_the_debt_of_a_closed_one() {
+    let (pool, time) = timed_pool(1);
+    let mut lp = Loop::new(&pool);
+    let (turns, gates) = (Log::new(), [Gate::new(), Gate::new(), Gate::new()]);
+    let _guards = gates.each_ref().map(Gate::guard);
+    // Steps are long, so the next tasks pass through their flows.
+    let hand = time.clone();
+    let long = Work::at_and_then(&gates[0], move |_| {
+        hand.advance(100 * US);
+        TaskReturn::TaskDone
+    });
+    lp.enqueue(1, long).unwrap();
+    gates[0].wait_for(1);
+    lp.enqueue(7, Work::takes(&time, 10_000 * US)).unwrap();
+    lp.enqueue(9, Work::takes(&time, 5000 * US)).unwrap();
+    lp.enqueue(2, Work::at(&gates[1])).unwrap();
+    gates[0].open();
+    gates[1].wait_for(1);
+    lp.ends(3);
+    // Steps are very short from now on.
+    for conn in 10..20 {
+        lp.enqueue(conn, Work::done()).unwrap();
+    }
+    lp.enqueue(4, Work::at(&gates[2])).unwrap();
+    gates[1].open();
+    gates[2].wait_for(1);
+    lp.ends(11);
+    // The next connection gets the slot of this one.
+    lp.connection_closed(7);
+    for conn in [9, 100, 100] {
+        lp.enqueue(conn, Work::notes(&turns, conn)).unwrap();
+    }
+    gates[2].open();
+    lp.ends(4);
+    assert_eq!(turns.notes(), [100, 100, 9], "connection 9 is in debt");
+}

@@ -26,12 +26,12 @@ mod turns;
 
 use books::Tally;
 use calls::{CONNS, Call, Model};
-use moored::{ConnId, Shutdown, Status};
+use moored::{ConnId, Overload, Shutdown, Status};
 use pool::Real;
 use proptest::test_runner::Config;
-use proptest_state_machine::{StateMachineTest, prop_state_machine};
+use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 use reference::{Reference, Room};
-use script::Seen;
+use script::{Act, Plan, Rules, Script, Seen};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -206,6 +206,55 @@ fn leaves_nothing(mut pool: Real) {
     assert_eq!(tally.accepted, tally.ended(), "{}", pool.pool.dump());
     assert_eq!(Arc::strong_count(&pool.alive), 1, "every task was dropped");
     assert_eq!(pool.pool.counts(), moored::Counts::default());
+}
+
+/// A new task of a connection that finishes in its first step.
+fn enqueue(conn: u64) -> Call {
+    let script = Script {
+        acts: vec![Act::Done],
+        when_stopping: None,
+        steps: 0,
+        visits: 0,
+    };
+    Call::Enqueue(Plan {
+        conn,
+        script,
+        named: false,
+        outlives: false,
+        stays_parked: false,
+        timeouts: Vec::new(),
+    })
+}
+
+/// Two connections of a group have a task each, and the queue is full: the task that is shed is the
+/// newest of the connection that was the last to have a task. The reference forgot this order when
+/// the group of a connection was set to the same group again.
+#[test]
+fn a_group_that_is_set_again_does_not_change_which_task_is_shed() {
+    let mut model = Model::new(Rules {
+        max_queue_depth: 2,
+        max_tasks: 3,
+        max_running: None,
+        max_queued: None,
+        overload: Overload::ShedFattest,
+        time_slice: 0,
+    });
+    let mut pool = Real::new(&model.pool.rules);
+    let set_group = |conn| Call::SetGroup(conn, Some(0));
+    let calls = [
+        set_group(0),
+        set_group(1),
+        enqueue(1),
+        enqueue(0),
+        set_group(1),
+        enqueue(3),
+    ];
+    for call in calls {
+        model = Model::apply(model, &call);
+        pool = AgainstTheReference::apply(pool, &model, call);
+        AgainstTheReference::check_invariants(&pool, &model);
+    }
+    leaves_nothing(pool);
 }
 
 fn config() -> Config {

@@ -128,6 +128,9 @@ impl Model {
             && is_short
         {
             self.lanes.root.pass(tag);
+            if tag == 0 {
+                own.flows.forget_record(task.connection);
+            }
             task.place = Place::Taken(entry, None);
         } else {
             task.place = Place::Submitted;

@@ -132,13 +132,20 @@ impl<T> Flows<T> {
             return;
         }
         let old = lanes.get(self.last_member(flow), self.key(flow));
-        let (waiting, unfinished) = old.map_or((0, 0), |old| (old.waiting, old.unfinished));
-        if waiting > 0 {
+        if old.is_some_and(|old| old.waiting > 0 || old.unfinished > 0) {
             self.open(flow, lanes);
-        } else if unfinished == 0 {
-            // The flow gets a record when it has a task again. With tasks that count for the limit,
-            // it keeps the old record until then.
+        } else {
+            // The flow gets a record when it has a task again.
             *at_or_grow(&mut self.members, flow) = NONE;
+        }
+    }
+
+    /// The first task of a new connection does not pass through its flow. The record that an earlier
+    /// connection had in this slot no longer belongs to the flow.
+    #[inline]
+    pub(crate) fn forget_record(&mut self, flow: u32) {
+        if let Some(at) = self.members.get_mut(flow as usize) {
+            *at = NONE;
         }
     }
 
@@ -480,7 +487,7 @@ impl<T> Flows<T> {
             let Some((group, lists, numbers)) = lanes.flow(self.last_member(flow), self.key(flow)) else {
                 continue;
             };
-            assert!(numbers[0] == 0 || self.groups.get(&flow) == group.as_ref());
+            assert_eq!(self.groups.get(&flow), group.as_ref());
             let mut lengths = [0; 2];
             for (part, length) in [Part::Started, Part::Fresh].into_iter().zip(&mut lengths) {
                 let list = lists[part as usize];
@@ -550,6 +557,26 @@ mod tests {
             flows.push(entry(slot, flow), &mut lanes);
         }
         (flows, lanes)
+    }
+
+    /// The group of a task changes while a worker has it, and again while it is parked. The queue
+    /// had moved the flow to the first group, and moved it there again at its next turn.
+    #[test]
+    fn a_flow_that_leaves_its_group_while_its_task_is_parked_stays_outside() {
+        let (mut flows, mut lanes) = flows_of(Some(1), &[(0, 0)]);
+        let entry = take(&mut flows, &mut lanes).expect("it waits");
+        flows.set_group(0, Some(GroupId(1)), &mut lanes);
+        let state = FlowState::LeftGroup;
+        let resumed = Entry {
+            state,
+            ..started(0, entry.flow)
+        };
+        flows.push(resumed, &mut lanes);
+        let entry = take(&mut flows, &mut lanes).expect("it waits");
+        flows.push_again(entry, &mut lanes);
+        let flow = lanes.flow(flows.last_member(0), flows.key(0));
+        let (group, _, numbers) = flow.expect("it has a task");
+        assert_eq!((group, numbers), (None, [1, 0, 1]));
     }
 
     fn take(flows: &mut Flows<()>, lanes: &mut Lanes) -> Option<Entry<()>> {

@@ -16,7 +16,6 @@ use crate::scheduler::counters::ThreadCounters;
 use crate::sync::{ArcFence, AtomicUsize, Mutex, Ordering};
 use crate::task::header::{PAGE, Pages};
 use crate::task::id::{ConnId, TaskId};
-use crate::task::phase::Phase;
 use crate::task::status::StopReason;
 use crate::task::{Task, requests};
 use crate::wake::Wake;
@@ -145,7 +144,9 @@ impl<T: Task> ServiceInner<T> {
     #[cold]
     fn note_abnormal_end(&self, slot: u32, serial: u64, reason: EndReason, panic: Option<&Caught>) {
         let page = self.pages.of(slot);
-        let snapshot = page.snapshot(slot, serial);
+        let Some(snapshot) = page.snapshot(slot, serial) else {
+            return;
+        };
         let connection = ConnId(page.owner(slot).connection_id());
         let (id, name) = (self.task_id(slot, serial), self.name_of(slot, serial));
         let at = snapshot.since.saturating_sub(self.scheduler.born);
@@ -244,14 +245,12 @@ impl<T: Task> AnyService for ServiceInner<T> {
         let page = self.pages.get(from / PAGE)?;
         for slot in from as u32..(from + PAGE) as u32 {
             let owner = page.owner(slot);
-            if let Some(serial) = owner.serial() {
-                let mut snapshot = page.snapshot(slot, serial);
+            if let Some(serial) = owner.serial()
+                && let Some(mut snapshot) = page.snapshot(slot, serial)
+            {
                 snapshot.requests = requests(&self.scheduler, page, slot, serial);
-                if snapshot.phase == Phase::Vacant {
-                    continue;
-                }
                 let (id, name) = (self.task_id(slot, serial), self.name_of(slot, serial));
-                let connection = owner.connection().map(ConnId);
+                let connection = snapshot.connection.map(ConnId);
                 tasks.push(TaskDump::new(id, &snapshot, name, connection, now));
             }
         }

@@ -171,6 +171,9 @@ impl<T: Task> Source for ServiceInner<T> {
         own.pop_each(ring, count, |entry| {
             if let FlowState::Idle { tag } = entry.state {
                 lanes.root.pass(tag);
+                if tag == 0 {
+                    flows.forget_record(entry.flow);
+                }
                 let prepaid = None;
                 batch.entries.push_back(Taken { entry, prepaid });
             } else {

@@ -258,6 +258,7 @@ impl Limits {
 pub(crate) struct Snapshot {
     pub(crate) phase: Phase,
     pub(crate) requests: Requests,
+    pub(crate) connection: Option<u64>,
     pub(crate) worker: Option<u16>,
     pub(crate) queued: u64,
     pub(crate) run: u64,
@@ -357,7 +358,9 @@ impl Page {
         }
     }
 
-    pub(crate) fn snapshot(&self, slot: u32, serial: u64) -> Snapshot {
+    /// The state of the task with this serial number. `None` if the task was reaped; the slot may
+    /// have another task.
+    pub(crate) fn snapshot(&self, slot: u32, serial: u64) -> Option<Snapshot> {
         let (owner, work) = (self.owner(slot), self.work(slot));
         let phase = self.phase(slot, serial);
         let state = work.state_of(serial);
@@ -370,9 +373,10 @@ impl Page {
         let born = owner.born.load(Relaxed);
         let limits = self.limits.get().filter(|_| phase == Phase::Waiting);
         let delay = limits.map(|limits| limits[slot as usize % PAGE].delay.load(Relaxed));
-        Snapshot {
+        let snapshot = Snapshot {
             phase,
             requests: work.requests(serial),
+            connection: owner.connection(),
             worker: worker.filter(|&worker| phase == Phase::Running && worker != NO_WORKER),
             queued,
             run,
@@ -382,7 +386,10 @@ impl Page {
                 .saturating_add(run)
                 .saturating_add(parked),
             delay: delay.filter(|&at| at != NEVER),
-        }
+        };
+        // If the loop reaped the task during the reads, a part of them is about the next task.
+        let is_current = phase != Phase::Vacant && owner.serial() == Some(serial);
+        is_current.then_some(snapshot)
     }
 }
 
@@ -478,6 +485,22 @@ mod tests {
         page.owner(0).renew(8, 1, 0);
         assert_eq!(page.phase(0, 8), Phase::Queued);
         assert!(!page.work(0).requests(8).outlives());
+    }
+
+    /// A dump showed a reaped task again, with the phase and the connection of the next task in the
+    /// slot.
+    #[test]
+    fn there_is_no_snapshot_of_a_reaped_task() {
+        let page = Page::new();
+        page.owner(0).renew(7, 1, 0);
+        page.work(0).set(7, 1, 3, Phase::Finished);
+        let phase = |serial| page.snapshot(0, serial).map(|snapshot| snapshot.phase);
+        assert_eq!(phase(7), Some(Phase::Finished));
+        page.owner(0).vacate();
+        assert_eq!(phase(7), None);
+        page.owner(0).renew(8, 2, 0);
+        page.work(0).set(8, 0, 3, Phase::Running);
+        assert_eq!((phase(7), phase(8)), (None, Some(Phase::Running)));
     }
 
     #[test]

@@ -88,6 +88,20 @@ impl Call {
     }
 }
 
+impl Model {
+    pub(crate) fn new(rules: Rules) -> Self {
+        Self {
+            pool: Reference {
+                rules,
+                ..Reference::default()
+            },
+            outcome: Outcome::Nothing,
+            refused: HashMap::new(),
+            steps_before: 0,
+        }
+    }
+}
+
 impl ReferenceStateMachine for Model {
     type State = Self;
     type Transition = Call;
@@ -100,22 +114,14 @@ impl ReferenceStateMachine for Model {
         (limits, overload, 0..6u64)
             .prop_map(|(limits, overload, time_slice)| {
                 let (max_queue_depth, max_tasks, max_running, max_queued) = limits;
-                Self {
-                    pool: Reference {
-                        rules: Rules {
-                            max_queue_depth,
-                            max_tasks,
-                            max_running,
-                            max_queued,
-                            overload,
-                            time_slice,
-                        },
-                        ..Reference::default()
-                    },
-                    outcome: Outcome::Nothing,
-                    refused: HashMap::new(),
-                    steps_before: 0,
-                }
+                Self::new(Rules {
+                    max_queue_depth,
+                    max_tasks,
+                    max_running,
+                    max_queued,
+                    overload,
+                    time_slice,
+                })
             })
             .boxed()
     }

@@ -250,12 +250,8 @@ impl Lanes {
         self.grouped.get(&line).copied()
     }
 
-    /// Moves a connection to another group, or to no group, where it is a new connection. Returns
-    /// false if it is there already.
-    pub(crate) fn set_group(&mut self, line: Line, group: Option<u64>) -> bool {
-        if self.group_of(line) == group {
-            return false;
-        }
+    /// Moves a connection to another group, or to no group, where it is a new connection.
+    pub(crate) fn set_group(&mut self, line: Line, group: Option<u64>) {
         self.unlist(line);
         if let Some(group) = group {
             self.grouped.insert(line, group);
@@ -266,7 +262,6 @@ impl Lanes {
             self.grouped.remove(&line);
             self.root.accounts.remove(&Member::Lone(line));
         }
-        true
     }
 
     /// Records whether the connection has a task that may run.

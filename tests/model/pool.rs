@@ -4,7 +4,7 @@
 use crate::calls::{Call, Look, Outcome, sorted};
 use crate::script::{Actor, Log, Plan, Reply, Rules, Script, TICK, nanos};
 use moored::{
-    Clock, EnqueueError, GroupId, ManualClock, Resume, Service, Shutdown, Status, TaskId, TaskOptions,
+    Clock, EnqueueError, GroupId, ManualClock, Ready, Resume, Service, Shutdown, Status, TaskId, TaskOptions,
     TaskReturn, TaskStatus, ThreadPool, Timeout, task_fn,
 };
 use std::sync::Arc;
@@ -104,7 +104,12 @@ impl Real {
 
     fn take_ready(&mut self) -> Vec<usize> {
         let ready = self.service.take_ready();
-        sorted(ready.map(|ready| self.number(ready.id)).collect())
+        let look = |ready: Ready| {
+            let connection = self.service.connection_of(ready.id);
+            assert_eq!(ready.connection, connection, "the connection of {:?}", ready.id);
+            self.number(ready.id)
+        };
+        sorted(ready.map(look).collect())
     }
 
     fn task_status(&mut self, number: usize, reply: Reply) -> Option<Look> {

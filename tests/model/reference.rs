@@ -244,11 +244,13 @@ impl Reference {
     /// Tasks that wait move at once.
     pub(crate) fn set_group(&mut self, conn: u64, group: Option<u64>) {
         let line = self.line_of(conn);
-        self.sizes.set(line, self.lanes.group_of(line), 0);
-        if self.lanes.set_group(line, group) {
+        let before = self.lanes.group_of(line);
+        if before != group {
+            self.sizes.set(line, before, 0);
+            self.lanes.set_group(line, group);
             self.settle(line);
+            self.recount(line);
         }
-        self.recount(line);
     }
 
     pub(crate) fn finish(&mut self) {
