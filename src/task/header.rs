@@ -11,6 +11,7 @@ use crate::task::status::{StopReason, Timeout};
 use std::sync::atomic::{
     AtomicU64 as Figure,
     Ordering::{Acquire, Relaxed, Release},
+    fence,
 };
 use std::sync::{Arc, OnceLock};
 
@@ -45,6 +46,8 @@ impl LoopHeader {
     /// The slot has another task from now on.
     #[inline]
     pub(crate) fn renew(&self, serial: u64, connection: u64, now: u64) {
+        // A thread that reads the new times must also see that the slot was vacant.
+        fence(Release);
         self.born.store(now, Relaxed);
         self.parked.store(0, Relaxed);
         self.connection.store(connection, Relaxed);
@@ -387,7 +390,9 @@ impl Page {
                 .saturating_add(parked),
             delay: delay.filter(|&at| at != NEVER),
         };
-        // If the loop reaped the task during the reads, a part of them is about the next task.
+        // If the loop reaped the task during the reads, a part of them is about the next task. The
+        // fence keeps the reads before the check; its counterpart is in `renew`.
+        fence(Acquire);
         let is_current = phase != Phase::Vacant && owner.serial() == Some(serial);
         is_current.then_some(snapshot)
     }
