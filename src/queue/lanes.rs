@@ -78,7 +78,7 @@ pub(crate) struct Lanes {
     stamps: u32,
     /// The number of records created since records were last removed because the pool had nothing
     /// to do.
-    new: usize,
+    created: usize,
     /// At this number of records, records without tasks and without a debt are removed.
     sweep_at: usize,
 }
@@ -95,7 +95,7 @@ impl Lanes {
             tasks: 0,
             forgiven: 0,
             stamps: 0,
-            new: 0,
+            created: 0,
             sweep_at: KEPT,
         }
     }
@@ -117,9 +117,9 @@ impl Lanes {
     pub(crate) fn forgive(&mut self) {
         self.root.forgive();
         self.forgiven += 1;
-        if self.members.len() > MANY && self.members.len() <= 4 * self.new {
+        if self.members.len() > MANY && self.members.len() <= 4 * self.created {
             self.sweep();
-            self.new = 0;
+            self.created = 0;
         }
     }
 
@@ -183,7 +183,7 @@ impl Lanes {
 
     fn insert(&mut self, key: FlowKey, group: u32) -> u32 {
         self.stamps = self.stamps.wrapping_add(1);
-        self.new += 1;
+        self.created += 1;
         let stamp = self.stamps;
         let (level, members) = self.level_of(group);
         members.insert(Member::new(key, group, level.estimate, stamp))

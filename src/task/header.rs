@@ -30,7 +30,8 @@ const SYNCS: u64 = (1 << SYNCS_BITS) - 1;
 #[derive(Debug, Default)]
 pub(crate) struct LoopHeader {
     /// `serial: 56 | connection has closed: 1 | syncs answered: 4 | phase: 3`. The phase is
-    /// `Vacant`, `Queued` before the first `Sync`, or else `Waiting`: the worker's header says more.
+    /// `Vacant`, or `Queued` until the loop resumes the task for the first time, or `Waiting`. The
+    /// header of the worker says more.
     state: Figure,
     /// When the task was accepted.
     born: Figure,
@@ -66,8 +67,8 @@ impl LoopHeader {
         self.set_bits((1 << Phase::BITS) - 1, Phase::Vacant as u64);
     }
 
-    /// The loop has resumed the task, which had parked for the time `syncs` and was parked for
-    /// `nanos` nanoseconds.
+    /// The loop has resumed the task. The task has parked `syncs` times, modulo 16, and was parked
+    /// for `nanos` nanoseconds this time.
     #[inline]
     pub(crate) fn resume(&self, syncs: u8, nanos: u64) {
         let parked = self.parked.load(Relaxed).saturating_add(nanos);
