@@ -585,9 +585,15 @@ fn a_long_task_does_not_keep_the_loop_awake() {
                 told += 1;
             }
         }
-        let naps = (0..9).take_while(|_| lp.poll_timeout().is_some() && lp.take_ready().is_empty());
-        assert!(naps.count() <= 1);
-        assert_eq!(lp.poll_timeout(), None);
+        // The answer can change while the worker records the time of its last batch.
+        let mut naps = 0;
+        eventually("the loop may sleep", || {
+            let timeout = lp.poll_timeout();
+            naps += u32::from(timeout.is_some());
+            assert!(lp.take_ready().is_empty());
+            timeout.is_none()
+        });
+        assert!(naps <= 1, "{naps} naps");
     }
     gate.open();
     assert_eq!(lp.ends(1)[0].0, long);
